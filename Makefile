@@ -1,0 +1,77 @@
+# make demo    run the package on simulated data with known truth; writes demo_output/
+# make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them)
+# make lint    ruff and mypy
+# make docs    build the documentation, warnings are errors
+# make bench   time and memory on this machine  (BENCH_ARGS="--help" for what it takes)
+# make clean   remove everything that the commands above made
+#
+# Every command installs what it needs into $(VENV), once; after a change of pyproject.toml, again.
+
+VENV ?= .venv
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
+
+# PYTHON=... chooses the interpreter; otherwise the first of these that runs and is new enough.
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
+NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.ready-base
+	@$(VENV)/bin/scdae demo
+
+test: $(VENV)/.ready-test
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-lint
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+
+format: $(VENV)/.ready-lint
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+docs: $(VENV)/.ready-docs
+	@$(PY) -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "Documentation: docs/_build/html/index.html"
+
+bench: $(VENV)/.ready-base
+	@$(PY) benchmarks/run.py $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) .venv-313 demo_output docs/_build docs/generated docs/tutorials benchmarks/output build dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The environment itself, with a pip that knows dependency groups (25.1).
+$(VENV)/.ready-pip:
+	@for python in $(PYTHONS); do \
+	  if "$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "scdae needs Python 3.11 or newer, and none of these is that: $(PYTHONS)." >&2; \
+	  echo "Install one, or name it: make ... PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV) || { \
+	  echo "Python could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(INSTALL) "pip>=25.1"
+	@touch $@
+
+$(VENV)/.ready-base: pyproject.toml | $(VENV)/.ready-pip
+	@echo "Installing scdae into $(VENV) (the first time this takes a few minutes)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.ready-%: pyproject.toml | $(VENV)/.ready-pip
+	@echo "Installing scdae and what 'make $*' needs into $(VENV) (the first time this takes a few minutes)"
+	@$(INSTALL) --editable . --group $*
+	@touch $@

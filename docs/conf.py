@@ -1,0 +1,57 @@
+"""Sphinx configuration."""
+
+import os
+import shutil
+from importlib.metadata import metadata
+from pathlib import Path
+
+here = Path(__file__).parent
+info = metadata("scdae")
+
+project = info["Name"]
+author = "the scdae developers"
+copyright = f"2026, {author}"
+version = release = info["Version"]
+
+# The notebooks live beside the documentation, as files to open and run. Sphinx reads below docs/ only.
+shutil.copytree(here.parent / "tutorials", here / "tutorials", dirs_exist_ok=True)
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+default_role = "py:obj"
+
+# Links into other projects need the network, which a build elsewhere may not have.
+if os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "jax": ("https://docs.jax.dev/en/latest/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "python": ("https://docs.python.org/3", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+    }
+
+autosummary_generate = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+# Notebooks are run by every build, so what a reader sees is what this version does.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"  # progress and other packages' warnings
+
+html_theme = "furo"
+html_title = f"{project} {release}"

@@ -1,0 +1,56 @@
+"""Messages and progress bars: a standard logger at the user's verbosity, a bar only where somebody watches."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+__all__ = ["get_logger", "progress"]
+
+T = TypeVar("T")
+_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _Stderr(logging.StreamHandler):
+    """Writes to whatever `sys.stderr` is at the time, so that redirection works."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+class _Verbosity(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        from scdae._settings import settings
+
+        return record.levelno >= _LEVELS[settings.verbosity]
+
+
+def get_logger() -> logging.Logger:
+    """The package's logger; messages go to stderr at ``scdae.settings.verbosity``."""
+    logger = logging.getLogger("scdae")
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        handler = _Stderr()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(_Verbosity())
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+    return logger
+
+
+def progress(steps: Iterable[T], *, total: int | None = None, description: str = "") -> Iterable[T]:
+    """Show a tqdm bar on a terminal or in a notebook, and nothing elsewhere or below verbosity 1."""
+    from scdae._settings import settings
+
+    in_notebook = "ipykernel" in sys.modules
+    if settings.verbosity < 1 or not (in_notebook or sys.stderr.isatty()):
+        return steps
+    from tqdm.auto import tqdm
+
+    return tqdm(steps, total=total, desc=description, leave=False)

@@ -1,0 +1,1 @@
+"""Array core: likelihoods, posterior, corruption and training on plain arrays, without AnnData."""

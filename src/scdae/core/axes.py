@@ -1,0 +1,166 @@
+"""What the encoder sees: normalised counts on their principal axes.
+
+The best linear denoiser keeps PCA's axes and shrinks each by its noise (:mod:`scdae.core.linear`), so the first layer
+needs no training: it is set to the axes of the thinned, normalised counts. What is trained is how far to move along
+each of them. Entries that were not observed count as the gene's mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.batches import Batch, CellData, scatter
+from scdae.core.thinning import thin
+
+__all__ = ["Axes", "fit_axes", "gene_profile", "normalise", "observed_share", "project"]
+
+TARGET = 1e4  # library size to which counts are scaled before the logarithm
+MAX_CELLS = 4096  # cells from which the axes are learnt
+_SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
+
+
+class Axes(NamedTuple):
+    """Fixed first layer: projection of centred log counts."""
+
+    weight: jax.Array | np.ndarray  # float32 (n_vars, n_components)
+    gene_mean: jax.Array | np.ndarray  # float32 (n_vars,): mean log count per 10,000
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Normalised counts with the mean of the observed entries taken off, without making them dense."""
+
+    values: sp.csr_matrix
+    gene_mean: np.ndarray
+    hidden: sp.csr_matrix | None  # gene means at entries that were not observed, so that these come out as zero
+
+    def dot(self, right: np.ndarray) -> np.ndarray:
+        out = self.values @ right - self.gene_mean @ right
+        return out if self.hidden is None else out + self.hidden @ right
+
+    def dot_transposed(self, left: np.ndarray) -> np.ndarray:
+        out = self.values.T @ left - np.outer(self.gene_mean, left.sum(axis=0))
+        return out if self.hidden is None else out + self.hidden.T @ left
+
+
+def gene_profile(counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, *, n_iter: int = 20) -> np.ndarray:
+    """Share of each gene in the expression of the average cell.
+
+    A gene is compared with the cells in which it was observed, and a cell's exposure is its total divided by the share
+    of the genes observed in it; the two are found by alternating.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n_vars,), summing to 1; 0 for genes without counts.
+    """
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    of_gene = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
+    profile = of_gene / of_gene.sum()
+    if unobserved is None:
+        return profile
+    for _ in range(n_iter):
+        exposure = totals / np.maximum(observed_share(profile, unobserved), 1e-12)
+        seen = exposure.sum() - unobserved.T.astype(np.float64) @ exposure
+        profile = np.divide(of_gene, seen, out=np.zeros_like(of_gene), where=seen > 0)
+        profile /= profile.sum()
+    return profile
+
+
+def observed_share(profile: np.ndarray, unobserved: sp.csr_matrix | None, n_obs: int | None = None) -> np.ndarray:
+    """Share of `profile` on the genes observed in each cell: float64 (n_obs,)."""
+    if unobserved is None:
+        return np.ones(n_obs or 0)
+    return np.maximum(1 - unobserved.astype(np.float64) @ profile, 0)
+
+
+def normalise(data: CellData) -> sp.csr_matrix:
+    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR."""
+    values = data.counts.copy()
+    exposure = np.asarray(values.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
+    scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
+    values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
+    return values
+
+
+def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.random.Generator) -> Axes:
+    """Principal axes of the normalised counts, at the depth at which the encoder is trained.
+
+    Parameters
+    ----------
+    data
+        Training molecules.
+    kept_share
+        Share of the molecules that the encoder sees on average in training.
+    n_components
+        Number of axes; less when there are fewer cells or genes.
+    rng
+        Source of random numbers, for the thinning and for the start of the subspace iteration.
+
+    Notes
+    -----
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomised subspace iteration) on a centred sparse matrix.
+    """
+    if data.n_obs > MAX_CELLS:
+        data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
+    thinned, _ = thin(data.counts, kept_share, rng)
+    values = normalise(CellData(thinned, data.unobserved, data.codes, data.share))
+    n_seen = np.full(data.n_vars, float(data.n_obs))
+    if data.unobserved is not None:
+        n_seen -= np.asarray(data.unobserved.sum(axis=0)).ravel()
+    gene_mean = (np.asarray(values.sum(axis=0)).ravel() / np.maximum(n_seen, 1)).astype(np.float32)
+    hidden = None if data.unobserved is None else data.unobserved.astype(np.float32).multiply(gene_mean).tocsr()
+    centred = _Centred(values, gene_mean, hidden)
+
+    n_components = min(n_components, data.n_obs, data.n_vars)
+    width = min(n_components + 10, data.n_obs, data.n_vars)
+    basis = rng.standard_normal((data.n_vars, width), dtype=np.float32)
+    for _ in range(3):
+        left, _ = np.linalg.qr(centred.dot(basis))
+        basis, _ = np.linalg.qr(centred.dot_transposed(left))
+    _, strength, turn = np.linalg.svd(centred.dot(basis), full_matrices=False)
+    axes = (basis @ turn.T)[:, :n_components]
+    spread = np.sqrt(np.mean(strength[:n_components] ** 2) / data.n_obs)
+    if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
+        axes = axes * (_SPREAD / spread)
+    return Axes(axes.astype(np.float32), gene_mean)
+
+
+def project(
+    axes: Axes, batch: Batch, exposure: jax.Array, observed: jax.Array | None, visible: jax.Array | None = None
+) -> jax.Array:
+    """Inputs of the hidden layer for the cells of a batch.
+
+    Parameters
+    ----------
+    axes
+        From :func:`fit_axes`.
+    batch
+        Entries of ``x_in`` are projected.
+    exposure
+        (b,): input total of each cell divided by the share of its observed genes.
+    observed
+        (b, n_vars), True where measured, or None.
+    visible
+        (k,): False for stored entries to leave out, or None.
+
+    Returns
+    -------
+    jax.Array
+        (b, n_components)
+    """
+    n_cells, n_vars = exposure.shape[0], axes.gene_mean.shape[0]
+    scale = TARGET / jnp.maximum(exposure, 1e-12)
+    values = jnp.log1p(batch.x_in * scale[batch.rows])
+    if visible is not None:
+        values = jnp.where(visible, values, 0)
+    dense = scatter(values, batch, n_cells, n_vars)
+    mean = jnp.asarray(axes.gene_mean)
+    centre = mean if observed is None else jnp.where(observed, mean, 0)
+    return dense @ axes.weight - centre @ axes.weight

@@ -1,0 +1,106 @@
+"""Settings of the model, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+__all__ = ["Config", "Corruption", "Likelihood"]
+
+Likelihood = Literal["zinb", "nb", "poisson"]
+Corruption = Literal["thinning", "gaussian", "masking"]
+
+_POSITIVE = ("n_latent", "n_hidden", "n_components", "batch_size", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is decided before the data are seen.
+
+    Parameters
+    ----------
+    likelihood
+        Law of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
+    n_latent
+        Width of the bottleneck.
+    n_hidden
+        Width of the encoder's hidden layer.
+    n_components
+        Principal axes that the encoder gets.
+    corruption
+        ``"thinning"`` sets molecules aside and predicts them; ``"masking"`` sets whole entries aside and predicts them;
+        ``"gaussian"`` adds noise to the normalised input and predicts the counts.
+    noise
+        Range of the noise level, drawn anew for each cell and step: the share set aside (thinning, masking), or the
+        standard deviation on the scale of log counts per 10,000 (gaussian).
+    max_epochs
+        Passes over the cells; None chooses by the number of cells.
+    batch_size
+        Cells in a step.
+    learning_rate
+        Peak of the schedule.
+    weight_decay
+        Decoupled weight decay of encoder, loadings and batch effects.
+    held_out
+        Share of the molecules set aside for stopping, the gate and the report; None chooses by their number.
+    seed
+        Seed of everything random.
+    """
+
+    likelihood: Likelihood = "zinb"
+    n_latent: int = 10
+    n_hidden: int = 64
+    n_components: int = 64
+    corruption: Corruption = "thinning"
+    noise: tuple[float, float] = (0.1, 0.8)
+    max_epochs: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 0.02
+    weight_decay: float = 1.0
+    held_out: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Name the first setting that makes no sense."""
+        for name, choices in (("likelihood", get_args(Likelihood)), ("corruption", get_args(Corruption))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use a number above 0.")
+        for name in ("n_latent", "n_hidden", "n_components", "batch_size"):
+            if int(getattr(self, name)) != getattr(self, name):
+                raise ValueError(f"{name}={getattr(self, name)!r}: use a whole number.")
+        if self.max_epochs is not None and not self.max_epochs >= 1:
+            raise ValueError(
+                f"max_epochs={self.max_epochs!r}: use 1 or more, or None to choose by the number of cells."
+            )
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
+        if self.held_out is not None and not 0 < self.held_out < 0.5:
+            raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
+        if isinstance(self.seed, bool) or int(self.seed) != self.seed or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed!r}: use a whole number from 0 to 2**32 - 1.")
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        noise = self.noise
+        if isinstance(noise, (int, float)):
+            object.__setattr__(self, "noise", (float(noise), float(noise)))
+        elif len(noise) != 2:
+            raise ValueError(f"noise={noise!r}: use one level, or a range (low, high).")
+        low, high = self.noise
+        top = float("inf") if self.corruption == "gaussian" else 1.0
+        if not 0 <= low <= high < top or high == 0:
+            limit = "0 or more" if self.corruption == "gaussian" else "at least 0 and below 1"
+            raise ValueError(f"noise={noise!r}: with corruption={self.corruption!r} use levels {limit}, low to high.")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of all settings."""
+        return tuple(field.name for field in fields(cls))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings as plain values; those left to be chosen are missing."""
+        values = {name: getattr(self, name) for name in self.names()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}

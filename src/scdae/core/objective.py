@@ -1,0 +1,140 @@
+"""The loss: negative log predictive law of held-out molecules, on sparse minibatches.
+
+The value is that of :mod:`scdae.core.predictive`, summed over observed entries, without the terms that depend on the
+counts alone. Over nine entries of ten are zero in both halves and cost one logarithm each; everything else is worked
+out on the stored entries only, and zero inflation on the genes that may have it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scdae.core.batches import Batch
+
+__all__ = ["Dropout", "Entries", "entries_of", "log_proportions", "log_rising", "nb_loss", "poisson_loss", "zinb_loss"]
+
+
+class Entries(NamedTuple):
+    """Stored entries of a batch with what the loss needs at each; padding has no counts and adds 0."""
+
+    x_in: jax.Array  # (k,)
+    x_out: jax.Array  # (k,)
+    total_in: jax.Array  # (k,) molecules of the entry's cell
+    total_out: jax.Array  # (k,)
+    log_rho: jax.Array  # (k,)
+
+
+class Dropout(NamedTuple):
+    """Zero inflation of some genes: `c` of them, or their values at `k` entries."""
+
+    theta: jax.Array
+    log_drop: jax.Array  # log pi
+    log_keep: jax.Array  # log (1 - pi)
+
+    def at(self, index: jax.Array) -> Dropout:
+        """Values of the genes in `index`."""
+        return Dropout(self.theta[index], self.log_drop[index], self.log_keep[index])
+
+
+def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
+    """Logarithm of the rising factorial, ``lgamma(a + n) - lgamma(a)``, for positive `a` and zero or positive `n`.
+
+    Both arguments are moved up by four, where Stirling's series is accurate (Abramowitz and Stegun 6.1.41), and its
+    leading parts are subtracted on paper, so that large arguments do not cancel.
+    """
+    low, high = a + 4, a + n + 4
+    moved = (a / (a + n)) * ((a + 1) / (a + n + 1)) * ((a + 2) / (a + n + 2)) * ((a + 3) / (a + n + 3))
+    series = (1 / high - 1 / low) / 12 - (1 / high**3 - 1 / low**3) / 360
+    return n * (jnp.log(high) - 1) + (low - 0.5) * jnp.log1p(n / low) + series + jnp.log(moved)
+
+
+def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
+    """Log of the expected share of each gene in the molecules of the observed genes: softmax over these.
+
+    Entries that were not observed get their share on the same scale: what they would have had on top.
+    """
+    seen = logits if observed is None else jnp.where(observed, logits, -jnp.inf)
+    return logits - jax.nn.logsumexp(seen, axis=1, keepdims=True)
+
+
+def entries_of(log_rho: jax.Array, batch: Batch, total_in: jax.Array, total_out: jax.Array) -> Entries:
+    """Stored entries of `batch` under log proportions (b, n_vars) and totals (b,) of the two halves."""
+    flat = batch.rows * log_rho.shape[1] + batch.cols
+    at_entry = log_rho.reshape(-1).at[flat].get(mode="promise_in_bounds")
+    return Entries(batch.x_in, batch.x_out, total_in[batch.rows], total_out[batch.rows], at_entry)
+
+
+def poisson_loss(rho: jax.Array, total_out: jax.Array, entries: Entries) -> tuple[jax.Array, jax.Array]:
+    """Loss of the Poisson law, as :func:`nb_loss`."""
+    log_mean = entries.log_rho + jnp.log(jnp.maximum(entries.total_out, 1e-6))
+    return total_out[:, None] * rho, -entries.x_out * log_mean
+
+
+def nb_loss(
+    rho: jax.Array,
+    total_in: jax.Array,
+    total_out: jax.Array,
+    theta: jax.Array,
+    entries: Entries,
+    theta_at: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Loss of the negative binomial law: what every entry would have as a zero, and what stored ones have on top.
+
+    Parameters
+    ----------
+    rho
+        (b, n) proportions.
+    total_in, total_out
+        (b,) molecules of each half.
+    theta
+        (n,) inverse dispersion.
+    entries
+        Stored entries of the same cells and genes.
+    theta_at
+        (k,) inverse dispersion at each of them.
+
+    Returns
+    -------
+    tuple
+        (b, n) values to be summed over observed entries, and (k,) values to be added. ``lgamma(x_out + 1)`` is left
+        out.
+    """
+    dense = theta * jnp.log1p(total_out[:, None] * rho / (theta + total_in[:, None] * rho))
+    return dense, -_nb_stored(entries, theta_at)[0]
+
+
+def zinb_loss(
+    rho: jax.Array, total_in: jax.Array, total_out: jax.Array, head: Dropout, entries: Entries, head_at: Dropout
+) -> tuple[jax.Array, jax.Array]:
+    """Loss of the law with dropout, as :func:`nb_loss`; `rho` and the entries are of the genes in `head` alone."""
+    mean_in = total_in[:, None] * rho
+    dense = _log_zero(mean_in + total_out[:, None] * rho, head) - _log_zero(mean_in, head)
+    stored, rate_in, rate_both = _nb_stored(entries, head_at.theta)
+    zero_in, zero_both = _log_zero(rate_in, head_at), _log_zero(rate_both, head_at)
+    nb_in = -head_at.theta * jnp.log1p(rate_in / head_at.theta)
+    nb_both = -head_at.theta * jnp.log1p(rate_both / head_at.theta)
+    after_count = stored + (nb_both - nb_in) - (zero_both - zero_in)
+    after_zero = stored + head_at.log_keep + nb_both - zero_both
+    stored = jnp.where(entries.x_in > 0, after_count, jnp.where(entries.x_out > 0, after_zero, 0))
+    return -dense, -stored
+
+
+def _nb_stored(entries: Entries, theta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What stored entries have on top of zeros, with their means in the input and in both halves together."""
+    x_in, x_out, total_in, total_out, log_rho = entries
+    total_out = jnp.maximum(total_out, 1e-6)
+    log_rate_out = log_rho + jnp.log(total_out)
+    rate_out = jnp.exp(log_rate_out)
+    rate_in = rate_out * (total_in / total_out)
+    rate_both = rate_in + rate_out
+    stored = log_rising(theta + x_in, x_out) - x_in * jnp.log1p(rate_out / (theta + rate_in))
+    return stored + x_out * (log_rate_out - jnp.log(theta + rate_both)), rate_in, rate_both
+
+
+def _log_zero(mean: jax.Array, head: Dropout) -> jax.Array:
+    """Log probability of a zero under the law with dropout: log(exp(lost) + exp(kept))."""
+    lost, kept = head.log_drop, head.log_keep - head.theta * jnp.log1p(mean / head.theta)
+    return jnp.maximum(lost, kept) + jnp.log1p(jnp.exp(-jnp.abs(lost - kept)))

@@ -1,0 +1,126 @@
+"""What a fit says about itself, in the shape in which it is written into an AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flax import nnx
+
+from scdae.core.fitting import cell_data, held_out_share
+from scdae.core.heldout import HeldOut, measure_gain
+from scdae.core.prediction import OUTPUTS
+from scdae.core.thinning import thin
+from scdae.counts import Counts
+from scdae.matching import match_genes
+
+if TYPE_CHECKING:
+    from scdae.model import DAE
+
+__all__ = ["cell_gain", "gene_table", "query_gain", "summary"]
+
+
+def gene_table(model: DAE, counts: Counts, gains: tuple[np.ndarray, np.ndarray, float] | None) -> dict[str, np.ndarray]:
+    """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0."""
+    outcome = model.fitted_outcome()
+    fitted = outcome.fitted
+    _, _, _, columns = match_genes(counts, model.var_names, outcome.genes)
+    values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
+    theta = np.exp(np.where(fitted.inflated, values["log_theta_zi"], values["log_theta"]))
+    if fitted.likelihood == "poisson":
+        theta = np.full_like(theta, np.inf)
+    dropout = np.where(fitted.inflated, 1 / (1 + np.exp(-values["logit_pi"])), 0)
+    gain = outcome.report.gene_gain if gains is None else gains[0]
+    table: dict[str, Any] = {
+        "dispersion": (1 / theta).astype(np.float32),
+        "dropout": dropout.astype(np.float32),
+        "zero_inflated": fitted.inflated,
+        "gate": outcome.gate,
+        "gain": gain,
+    }
+    return {name: _spread(column, columns, len(counts.var_names)) for name, column in table.items()}
+
+
+def cell_gain(model: DAE, counts: Counts) -> np.ndarray:
+    """Held-out gain of the cells that the model was fitted to: float32 (n_obs,), 0 for empty cells."""
+    outcome = model.fitted_outcome()
+    return _spread(outcome.report.cell_gain, outcome.cells, counts.matrix.shape[0])
+
+
+def query_gain(model: DAE, counts: Counts, codes: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Held-out gain of a fitted model on other cells: by gene of the network, by cell, and overall.
+
+    Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
+    gene means that the model was fitted to.
+    """
+    outcome = model.fitted_outcome()
+    fitted = outcome.fitted
+    _, matrix, unobserved, _ = match_genes(counts, model.var_names, outcome.genes)
+    rng = np.random.default_rng([seed, 1])
+    kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
+    data = cell_data(kept, unobserved, codes, fitted.profile)
+    if held.nnz == 0:
+        return np.zeros(len(outcome.genes), np.float32), np.zeros(matrix.shape[0], np.float32), 0.0
+    report = measure_gain(
+        fitted.graph,
+        fitted.params,
+        fitted.axes,
+        fitted.inflated,
+        fitted.profile,
+        HeldOut(data, held, rng),
+        fitted.likelihood,
+    )
+    return report.gene_gain, report.cell_gain, report.skill
+
+
+def summary(
+    model: DAE,
+    table: dict[str, np.ndarray],
+    record: dict[str, str],
+    gains: tuple[np.ndarray, np.ndarray, float] | None,
+) -> dict[str, Any]:
+    """Entry for `uns`: plain numbers, strings and arrays."""
+    from scdae import __version__
+
+    outcome, config = model.fitted_outcome(), model.config
+    skill = outcome.report.skill if gains is None else gains[2]
+    n_helped, n_genes = int((table["gain"] > 0).sum()), len(outcome.genes)
+    settings = {k: np.asarray(v) if isinstance(v, list) else v for k, v in config.to_dict().items()}
+    entry: dict[str, Any] = {
+        "written_by": "scdae.pp.impute",
+        "version": __version__,
+        "output": record["output"],
+        "unit": OUTPUTS[record["output"]],
+        "layer": record["layer"],
+        "likelihood": config.likelihood,
+        "seed": config.seed,
+        "n_latent": config.n_latent,
+        "settings": settings,
+        "report": {
+            "skill": skill,
+            "held_out": outcome.held_out,
+            "n_genes": n_genes,
+            "n_genes_helped": n_helped,
+            "zero_inflated_genes": int(table["zero_inflated"].sum()),
+            "mean_gate": float(outcome.gate.mean()),
+            "n_epochs": float(outcome.n_epochs),
+            "stopped_early": outcome.stopped_early,
+            "verdict": (
+                f"Explains {skill:.1%} of the held-out deviance that the gene means leave; helps {n_helped:,} of "
+                f"{n_genes:,} genes."
+            ),
+            "history": {name: np.asarray(values) for name, values in outcome.history.items()},
+        },
+    }
+    if model.batch_key is not None:
+        entry["batch_key"] = model.batch_key
+        entry["batch_levels"] = np.asarray(model.batch_levels, dtype=object)
+    return entry
+
+
+def _spread(column: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
+    """`column` at `places` of a longer array of zeros; places below zero are dropped."""
+    result = np.zeros(length, column.dtype)
+    found = places >= 0
+    result[places[found]] = column[found]
+    return result

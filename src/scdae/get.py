@@ -1,0 +1,132 @@
+"""Read what `scdae.pp.impute` wrote, as pandas objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["genes", "imputed", "report"]
+
+
+def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
+    """Restored values as a table of cells by genes.
+
+    Parameters
+    ----------
+    adata
+        Object that `scdae.pp.impute` has been called on.
+    key
+        The `key_added` of that call.
+    genes
+        One gene or several, in the order wanted; all genes when left out.
+
+    Returns
+    -------
+    DataFrame of shape ``(n_cells, n_genes)``
+        A copy, named by ``obs_names`` and the genes. Its unit is in ``adata.uns[key]["unit"]``.
+
+    Raises
+    ------
+    KeyError
+        When there is no such layer, or a gene is not in ``var_names``.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> scdae.pp.impute(adata, max_epochs=2)
+    >>> scdae.get.imputed(adata, genes=["gene_7", "gene_2"]).shape
+    (200, 2)
+    """
+    if key not in adata.layers:
+        raise KeyError(_nothing_under(adata, key, f"layers[{key!r}]"))
+    layer = adata.layers[key]
+    names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
+    values = layer if genes is None else layer[:, positions(adata, names)]
+    values = values.toarray() if hasattr(values, "toarray") else np.array(values)
+    return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
+
+
+def report(adata: AnnData, key: str = "scdae") -> pd.Series:
+    """What the held-out molecules said about a run: one number or word a line.
+
+    Parameters
+    ----------
+    adata, key
+        As for `imputed`.
+
+    Returns
+    -------
+    Series
+        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, the share of the held-out Poisson
+        deviance of the gene averages that the network explained. Arrays (the training history) are left out.
+
+    Raises
+    ------
+    KeyError
+        When `scdae.pp.impute` has written nothing under `key`.
+    """
+    entries = stored_report(adata, key)
+    return pd.Series(
+        {name: value for name, value in entries.items() if np.ndim(value) == 0 and not isinstance(value, Mapping)},
+        name=key,
+        dtype=object,
+    )
+
+
+def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
+    """What was learnt about each gene.
+
+    Parameters
+    ----------
+    adata, key
+        As for `imputed`.
+
+    Returns
+    -------
+    DataFrame, one row a gene
+        The columns of ``adata.var`` that the run wrote, without their prefix: ``dispersion`` (1 / theta), ``dropout``
+        (mean probability of a technical zero) and ``gain`` (held-out gain).
+
+    Raises
+    ------
+    KeyError
+        When `scdae.pp.impute` has written nothing under `key`.
+    """
+    prefix = f"{key}_"
+    columns = [name for name in ("dispersion", "dropout", "gain") if prefix + name in adata.var]
+    if not columns:
+        raise KeyError(_nothing_under(adata, key, f"var[{prefix + 'gain'!r}]"))
+    return pd.DataFrame({name: adata.var[prefix + name] for name in columns})
+
+
+def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:
+    """Positions of genes by name; unknown ones are named in the error."""
+    names = list(names)
+    found = adata.var_names.get_indexer(names)
+    missing = [name for name, at in zip(names, found, strict=True) if at < 0]
+    if missing:
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise KeyError(f"{len(missing)} of {len(names)} genes are not in adata.var_names: {shown}.")
+    return np.asarray(found)
+
+
+def stored_report(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the report mapping, or say what is missing."""
+    written = adata.uns.get(key)
+    if not isinstance(written, Mapping) or "report" not in written:
+        raise KeyError(_nothing_under(adata, key, f"uns[{key!r}]"))
+    return written["report"]
+
+
+def _nothing_under(adata: AnnData, key: str, place: str) -> str:
+    """Say that a run left nothing there, and which runs there are."""
+    runs = [name for name, value in adata.uns.items() if isinstance(value, Mapping) and "report" in value]
+    hint = f"Runs found: {runs}; pass one as key." if runs else "Call scdae.pp.impute(adata) first."
+    return f"There is no adata.{place}. {hint}"

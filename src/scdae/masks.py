@@ -1,0 +1,102 @@
+"""What was observed: the user's mask, and entries that it takes away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.containers import open_rows, row_of_entry
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["drop_unobserved", "open_mask"]
+
+
+def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
+    """Prepare a mask to be read by rows.
+
+    Parameters
+    ----------
+    mask
+        Name of a boolean layer, or boolean array or sparse matrix (n_obs, n_vars), True = observed.
+    adata
+        The object that the mask is about.
+
+    Returns
+    -------
+    `read(start, stop)`, which gives these rows as a dense boolean array.
+
+    Raises
+    ------
+    TypeError
+        The mask is not boolean.
+    ValueError
+        There is no such layer, or the shape is not that of `adata`.
+    """
+    name = "mask"
+    if isinstance(mask, str):
+        layers = [key for key in adata.layers if key is not None]
+        if mask not in layers:
+            shown = ", ".join(repr(key) for key in layers) or "none"
+            raise ValueError(f"mask={mask!r} does not exist. Layers here: {shown}.")
+        name, mask = f"mask (layers[{mask!r}])", adata.layers[mask]
+    elif hasattr(mask, "columns"):
+        raise TypeError("mask is a data frame. Pass mask.loc[adata.obs_names, adata.var_names].to_numpy().")
+    elif isinstance(mask, (list, tuple)):
+        mask = np.asarray(mask)
+    if np.dtype(getattr(mask, "dtype", object)) != np.bool_:
+        raise TypeError(
+            f"{name} is of dtype {getattr(mask, 'dtype', type(mask).__name__)}; it has to be boolean, True where an "
+            "entry was observed. Convert it with .astype(bool)."
+        )
+    if tuple(mask.shape) != adata.shape:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}; it has to be that of adata, {adata.shape}.")
+    rows = open_rows(mask, name)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        block = rows.read(start, stop)
+        return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=bool)
+
+    return read
+
+
+def drop_unobserved(
+    block: sp.csr_matrix, missing: np.ndarray | None, *, allow_nan: bool
+) -> tuple[sp.csr_matrix, np.ndarray | None]:
+    """Take unobserved entries out of a canonical block.
+
+    Parameters
+    ----------
+    block
+        Canonical CSR (n, n_vars).
+    missing
+        Boolean (n, n_vars), True where nothing was measured; None: nowhere.
+    allow_nan
+        Whether NaN in the block are such entries, too.
+
+    Returns
+    -------
+    block
+        Without these entries; the same object where there are none.
+    missing
+        As passed, with the NaN added; None where everything was observed.
+    """
+    row = row_of_entry(block)
+    drop = np.zeros(block.nnz, dtype=bool) if missing is None else missing[row, block.indices]
+    if allow_nan and block.dtype.kind == "f":
+        absent = np.isnan(block.data)
+        if absent.any():
+            missing = np.zeros(block.shape, dtype=bool) if missing is None else missing
+            missing[row[absent], block.indices[absent]] = True
+            drop = drop | absent
+    if missing is None:
+        return block, None
+    if drop.any():
+        ends = np.concatenate([[0], np.cumsum(~drop)])[block.indptr]
+        block = sp.csr_matrix((block.data[~drop], block.indices[~drop], ends), shape=block.shape)
+        block.has_canonical_format = True
+    return block, missing

@@ -1,0 +1,159 @@
+"""How close a prediction comes to held-out counts or to a known truth: plain NumPy, one formula a function."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+__all__ = ["deviance_skill", "gene_correlation", "gene_mean", "log_normalize", "poisson_deviance", "rmse"]
+
+
+def poisson_deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Poisson deviance of every entry, ``2 (x log(x / m) - x + m)``.
+
+    Parameters
+    ----------
+    counts
+        Observed counts ``x``, 0 or more.
+    mean
+        Expected counts ``m``, of a shape that broadcasts with `counts`.
+
+    Returns
+    -------
+    ndarray, float64
+        0 where the mean is the count, infinite where the mean is 0 and the count is not.
+
+    Examples
+    --------
+    >>> poisson_deviance([0, 2], [1.0, 2.0])
+    array([2., 0.])
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    mean = np.asarray(mean, dtype=np.float64)
+    return 2.0 * special.kl_div(counts, mean)
+
+
+def gene_mean(counts: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """Prediction that knows a cell's depth and a gene's average, and nothing else: ``size_i * share_j``.
+
+    Parameters
+    ----------
+    counts
+        Counts of shape ``(n_cells, n_genes)``.
+    size
+        Depth of every cell to predict for, shape ``(n_cells,)``, in molecules; the totals of `counts` when left out.
+
+    Returns
+    -------
+    ndarray, float64, of shape ``(n_cells, n_genes)``
+        All zero where there are no counts at all.
+
+    Examples
+    --------
+    >>> gene_mean([[1, 1], [2, 0]])
+    array([[1.5, 0.5],
+           [1.5, 0.5]])
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    per_gene = counts.sum(axis=0)
+    total = per_gene.sum()
+    share = per_gene / total if total > 0 else per_gene
+    size = counts.sum(axis=1) if size is None else np.asarray(size, dtype=np.float64)
+    return size[:, None] * share
+
+
+def deviance_skill(counts: np.ndarray, mean: np.ndarray, baseline: np.ndarray, *, blend: float = 0.0) -> float:
+    """Share of the baseline's Poisson deviance that a prediction removes, ``1 - D(mean) / D(baseline)``.
+
+    1 is a perfect prediction, 0 no better than the baseline, negative worse. Counts are noisy, so even the true mean
+    stays well below 1.
+
+    Parameters
+    ----------
+    counts
+        Held-out counts of shape ``(n_cells, n_genes)``.
+    mean, baseline
+        Two predictions of them, of the same shape.
+    blend
+        Share of the baseline mixed into the prediction first, so that predicted zeros do not make it infinite.
+
+    Returns
+    -------
+    float
+        The skill; NaN when the baseline has no deviance to remove.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[4.0, 0.0], [0.0, 4.0]])
+    >>> deviance_skill(x, x, gene_mean(x))
+    1.0
+    """
+    mean = (1 - blend) * np.asarray(mean, dtype=np.float64) + blend * np.asarray(baseline, dtype=np.float64)
+    reference = poisson_deviance(counts, baseline).sum()
+    return float(1 - poisson_deviance(counts, mean).sum() / reference) if reference > 0 else float("nan")
+
+
+def log_normalize(counts: np.ndarray, target: float = 1e4) -> np.ndarray:
+    """Log of one plus counts per `target` molecules of the cell, as in most single-cell workflows.
+
+    Parameters
+    ----------
+    counts
+        Counts or expected counts of shape ``(n_cells, n_genes)``.
+    target
+        Molecules that every cell is scaled to.
+
+    Returns
+    -------
+    ndarray, float64, of the same shape
+        A cell without counts stays zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.expm1(log_normalize([[1, 3], [0, 0]], target=100)).round(6)
+    array([[25., 75.],
+           [ 0.,  0.]])
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    total = counts.sum(axis=1, keepdims=True)
+    return np.log1p(np.divide(target * counts, total, out=np.zeros_like(counts), where=total > 0))
+
+
+def rmse(predicted: np.ndarray, truth: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Root mean squared error, over all entries or along an axis.
+
+    Examples
+    --------
+    >>> float(rmse([1.0, 5.0], [1.0, 1.0]).round(3))
+    2.828
+    """
+    error = np.asarray(predicted, dtype=np.float64) - np.asarray(truth, dtype=np.float64)
+    return np.sqrt(np.mean(error**2, axis=axis))
+
+
+def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Pearson correlation over cells, gene by gene.
+
+    Parameters
+    ----------
+    predicted, truth
+        Arrays of shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    ndarray, float64, of shape ``(n_genes,)``
+        NaN for a gene that is constant in either array.
+
+    Examples
+    --------
+    >>> gene_correlation([[0, 1], [1, 1], [2, 1]], [[2, 0], [1, 1], [0, 2]])
+    array([-1., nan])
+    """
+    a = np.asarray(predicted, dtype=np.float64)
+    b = np.asarray(truth, dtype=np.float64)
+    a = a - a.mean(axis=0)
+    b = b - b.mean(axis=0)
+    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    return np.divide((a * b).sum(axis=0), scale, out=np.full(a.shape[1], np.nan), where=scale > 0)

@@ -1,0 +1,274 @@
+"""The model as an object: fit once, then read out, save, and apply to other data."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae._log import get_logger, progress
+from scdae.core.batches import CellData
+from scdae.core.config import Config, Corruption, Likelihood
+from scdae.core.fitting import Outcome, cell_data, fit_counts
+from scdae.core.prediction import OUTPUTS, read_out
+from scdae.counts import Counts, read_batches, read_counts
+from scdae.matching import match_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["DAE"]
+
+
+class DAE:
+    """Denoising autoencoder for counts.
+
+    Parameters
+    ----------
+    likelihood
+        Law of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
+        ``"poisson"``.
+    n_latent
+        Width of the bottleneck.
+    n_hidden
+        Width of the encoder's hidden layer.
+    n_components
+        Principal axes of the normalised counts that the encoder gets.
+    corruption
+        What the network learns to undo: ``"thinning"`` (molecules set aside), ``"masking"`` (entries set aside) or
+        ``"gaussian"`` (noise on the normalised input).
+    noise
+        Level of the corruption, or its range (low, high), drawn anew for each cell and step: share set aside, or
+        standard deviation for ``"gaussian"``.
+    max_epochs
+        Passes over the cells; None chooses. Training stops earlier when held-out molecules are no longer predicted
+        better.
+    batch_size
+        Cells in a step.
+    learning_rate
+        Peak learning rate of AdamW.
+    weight_decay
+        Decoupled weight decay.
+    held_out
+        Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
+    seed
+        Seed of everything random. Same seed, same data, same machine: same bits.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> model = scdae.DAE(max_epochs=2).fit(adata)
+    >>> model.impute(adata).shape, model.latent(adata).shape
+    ((80, 50), (80, 10))
+    """
+
+    def __init__(
+        self,
+        *,
+        likelihood: Likelihood = "zinb",
+        n_latent: int = 10,
+        n_hidden: int = 64,
+        n_components: int = 64,
+        corruption: Corruption = "thinning",
+        noise: float | tuple[float, float] = (0.1, 0.8),
+        max_epochs: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 0.02,
+        weight_decay: float = 1.0,
+        held_out: float | None = None,
+        seed: int = 0,
+    ):
+        self.config = Config(
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_components=n_components,
+            corruption=corruption,
+            noise=noise,  # type: ignore[arg-type]  # a single level becomes a range
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            held_out=held_out,
+            seed=seed,
+        )
+        self.outcome: Outcome | None = None
+        self.var_names: np.ndarray = np.zeros(0, np.str_)
+        self.batch_key: str | None = None
+        self.batch_levels: list[str] = []
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
+        return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
+
+    def fit(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        batch_key: str | None = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> DAE:
+        """Train on the counts of `adata`, which is not changed.
+
+        Parameters
+        ----------
+        adata
+            Cells in rows, genes in columns.
+        layer
+            Layer with the counts; None for `X`.
+        mask
+            What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed.
+        batch_key
+            Column of `obs`; the decoder gets its levels one-hot.
+        allow_fractional
+            Admit expected counts that are not whole numbers.
+        allow_nan
+            Take NaN for entries that were not observed.
+
+        Returns
+        -------
+        DAE
+            The model itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data are no counts, or an argument does not fit; nothing was trained.
+        """
+        counts = read_counts(
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
+        )
+        codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
+        return self._fit_counts(counts, codes, levels, batch_key)
+
+    def _fit_counts(self, counts: Counts, codes: np.ndarray | None, levels: list[str], batch_key: str | None) -> DAE:
+        def watch(steps: Any, total: int) -> Any:
+            return progress(steps, total=total, description="scdae: training")
+
+        self.outcome = fit_counts(
+            counts.matrix, counts.unobserved, codes, max(1, len(levels)), self.config, watch=watch
+        )
+        self.var_names = counts.var_names
+        self.batch_key, self.batch_levels = batch_key, levels
+        return self
+
+    def impute(
+        self,
+        adata: AnnData,
+        *,
+        output: str = "mean",
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> np.ndarray:
+        """Restore the counts of `adata`, which is not changed. Genes are matched by name.
+
+        Parameters
+        ----------
+        adata
+            The data the model was fitted to, or others with the same genes in any order.
+        output
+            ``"mean"``: expected counts at the cell's own depth; ``"prior"``: the same without the cell's own count of
+            the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count.
+        layer, mask, allow_fractional, allow_nan
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (n_obs, n_vars), in the order of `adata`. Genes that the model does not know are NaN.
+        """
+        check_output(output)
+        counts = read_counts(
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
+        )
+        return self._read_out(counts, self._codes(adata), output)[0]
+
+    def latent(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> np.ndarray:
+        """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
+        counts = read_counts(
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
+        )
+        return self._read_out(counts, self._codes(adata), "prior")[1]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted model to one file: arrays, and JSON with a format version; no pickle."""
+        from scdae.storage import save_model
+
+        save_model(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> DAE:
+        """Read a model that :meth:`save` wrote."""
+        from scdae.storage import load_model
+
+        return load_model(path)
+
+    def fitted_outcome(self) -> Outcome:
+        """Result of the fit; an error when there was none."""
+        if self.outcome is None:
+            raise ValueError(
+                "This DAE is not fitted. Call fit(adata) first, or load a saved model with DAE.load(path)."
+            )
+        return self.outcome
+
+    def _codes(self, adata: AnnData) -> np.ndarray | None:
+        """Batch of each cell among the levels that the model knows."""
+        if self.batch_key is None:
+            return None
+        codes, levels = read_batches(adata, self.batch_key)
+        unknown = [level for level in levels if level not in self.batch_levels]
+        if unknown:
+            raise ValueError(
+                f"obs[{self.batch_key!r}] has {len(unknown)} batch(es) that the model was not fitted to, the first being "
+                f"{unknown[0]!r}. It knows {', '.join(map(repr, self.batch_levels))}: fit a model to all data together."
+            )
+        return np.array([self.batch_levels.index(level) for level in levels], np.int32)[codes]
+
+    def _query(self, counts: Counts, codes: np.ndarray | None) -> tuple[CellData, np.ndarray, np.ndarray]:
+        """Counts over the model's genes, and which columns of the query and of the model they are."""
+        outcome = self.fitted_outcome()
+        known, matrix, unobserved, columns = match_genes(counts, self.var_names, outcome.genes)
+        return cell_data(matrix, unobserved, codes, outcome.fitted.profile), columns, known
+
+    def _read_out(self, counts: Counts, codes: np.ndarray | None, output: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values of `output` in the order of the query's genes, and the latent representation."""
+        data, columns, known = self._query(counts, codes)
+        values = np.zeros((data.n_obs, len(counts.var_names)), np.float32)
+        values[:, ~known] = np.nan
+        latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
+        present = columns >= 0
+        in_place = bool(present.all()) and np.array_equal(columns, np.arange(values.shape[1]))
+        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output):
+            latent[rows] = position
+            if in_place:
+                values[rows] = part
+            else:
+                values[rows, columns[present]] = part[:, present]
+        return values, latent
+
+
+def check_output(output: str) -> None:
+    """Raise a ValueError that names the outputs there are."""
+    if output not in OUTPUTS:
+        raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
+
+
+def log_layer_size(shape: tuple[int, int]) -> None:
+    """Say what a dense layer will take."""
+    size = 4 * shape[0] * shape[1]
+    get_logger().info(f"scdae: the output layer of {shape[0]:,} x {shape[1]:,} float32 takes {size / 2**20:,.0f} MiB.")

@@ -1,0 +1,241 @@
+"""Plots of what was restored and how training went. Matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scdae import get
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+__all__ = ["before_after", "history"]
+
+
+def before_after(
+    adata: AnnData,
+    genes: Sequence[str],
+    *,
+    key: str = "scdae",
+    groupby: str | Sequence[str] | None = None,
+    truth: str | None = None,
+    max_cells: int = 1000,
+    cmap: str = "viridis",
+    ax: Sequence[Axes] | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> list[Axes] | None:
+    """Heat maps of some genes before and after, on one colour scale.
+
+    Drawn is the log of one plus counts per 10,000 molecules of the cell, cells from left to right.
+
+    Parameters
+    ----------
+    adata
+        Object that `scdae.pp.impute` has been called on, with ``output`` ``"mean"``, ``"prior"`` or ``"rate"``.
+    genes
+        Genes to draw, from top to bottom.
+    key
+        The `key_added` of that call.
+    groupby
+        Column of ``adata.obs`` to sort the cells by, or several, the first one first. Where the first one is
+        categorical, its groups are separated and named.
+    truth
+        Layer with the true expected counts, drawn as a third panel (`scdae.datasets.simulate` writes ``"truth"``).
+    max_cells
+        Draw that many cells at most, evenly picked after sorting. Every cell has its share of the picture then.
+    cmap
+        Colour map.
+    ax
+        Axes to draw into, one a panel. A new figure when left out.
+    show
+        Show the figure. By default as ``scanpy.settings.autoshow`` says, unless `ax` or `save` is given.
+    save
+        File to save the figure to.
+
+    Returns
+    -------
+    list of Axes or None
+        The panels; None once shown.
+
+    Raises
+    ------
+    KeyError
+        When the run, a gene, the layer or a column is not in `adata`.
+    ValueError
+        When the layer holds something that has no scale in common with counts, or `ax` has another number of axes.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> scdae.pp.impute(adata, max_epochs=2)
+    >>> panels = scdae.pl.before_after(adata, ["gene_1", "gene_2"], groupby="cell_type", truth="truth", show=False)
+    >>> len(panels)
+    3
+    """
+    import matplotlib.pyplot as plt
+
+    genes = [genes] if isinstance(genes, str) else list(genes)
+    columns = [] if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
+    order = _cell_order(adata, columns, max_cells)
+    panels = _panels(adata, genes, key, truth, order)
+    top = max(float(panel.max()) for panel in panels.values()) or 1.0
+
+    if ax is None:
+        height = 1.2 + 0.18 * min(len(genes), 40)
+        figure, drawn = plt.subplots(
+            1, len(panels), figsize=(1 + 4 * len(panels), height), sharey=True, layout="constrained"
+        )
+        axes = list(np.atleast_1d(drawn))
+    else:
+        axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
+        if len(axes) != len(panels):
+            raise ValueError(f"ax needs one axes a panel: {len(panels)} ({', '.join(panels)}), got {len(axes)}.")
+        figure = axes[0].figure
+
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        image = axis.imshow(
+            values.T, aspect="auto", interpolation="nearest", cmap=cmap, vmin=0, vmax=top, rasterized=True
+        )
+        axis.set_title(title)
+        axis.set_xticks([])
+        _mark_groups(axis, adata, columns, order)
+    if len(genes) <= 40:
+        axes[0].set_yticks(range(len(genes)), labels=genes, fontsize="small")
+    else:
+        axes[0].set_ylabel(f"{len(genes)} genes")
+        axes[0].set_yticks([])
+    figure.colorbar(image, ax=axes, label="log(1 + counts per 10,000)", shrink=0.9)
+    return _finish(axes, figure, ax is not None, show, save)
+
+
+def history(
+    adata: AnnData,
+    *,
+    key: str = "scdae",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Loss and held-out skill over training.
+
+    Parameters
+    ----------
+    adata, key
+        Object that `scdae.pp.impute` has been called on, and the `key_added` of that call.
+    ax, show, save
+        As for `before_after`, with a single axes.
+
+    Returns
+    -------
+    Axes or None
+        The axes of the loss; None once shown.
+
+    Raises
+    ------
+    KeyError
+        When the run, or its history, is not in `adata`.
+    """
+    import matplotlib.pyplot as plt
+
+    report = get.stored_report(adata, key)
+    past = report.get("history", adata.uns[key].get("history"))
+    if past is None:
+        raise KeyError(f"adata.uns[{key!r}] holds no training history (a model that was fitted before has none here).")
+    axis = plt.subplots(figsize=(5, 3.2), layout="constrained")[1] if ax is None else ax
+    step = np.asarray(past["step"])
+    axis.plot(step, np.asarray(past["loss"]), color="tab:blue")
+    axis.set_xlabel("training step")
+    axis.set_ylabel("loss", color="tab:blue")
+    skill = axis.twinx()
+    held_out = np.asarray(past["heldout_skill"], dtype=float)
+    known = np.isfinite(held_out)
+    skill.plot(step[known], held_out[known], color="tab:orange", marker=".")
+    skill.set_ylabel("held-out skill", color="tab:orange")
+    return _finish(axis, axis.figure, ax is not None, show, save)
+
+
+def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarray:
+    """Positions of the cells to draw, sorted by columns and thinned out evenly."""
+    missing = [name for name in columns if name not in adata.obs]
+    if missing:
+        raise KeyError(f"groupby: no column {missing[0]!r} in adata.obs; there are {list(adata.obs.columns)}.")
+    order = np.arange(adata.n_obs)
+    if columns:
+        table = adata.obs[columns].reset_index(drop=True)
+        order = table.sort_values(columns, kind="stable").index.to_numpy()
+    if len(order) > max_cells:
+        order = order[np.linspace(0, len(order) - 1, max_cells).round().astype(int)]
+    return order
+
+
+def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order: np.ndarray) -> dict[str, np.ndarray]:
+    """Log-normalised values of the chosen genes and cells, by panel title."""
+    at = get.positions(adata, genes)
+    restored = get.imputed(adata, key, genes).to_numpy()
+    settings = adata.uns.get(key, {})
+    output = settings.get("output", "mean")
+    if output not in ("mean", "prior", "rate"):
+        raise ValueError(
+            f"before_after draws expected counts, but adata.layers[{key!r}] holds output={output!r}. "
+            "Call scdae.pp.impute with output='mean' (another key_added keeps both)."
+        )
+    source = settings.get("layer")
+    counts = adata.layers[source] if isinstance(source, str) and source in adata.layers else adata.X
+    size = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    panels = {
+        "before (counts)": _log_per_10k(counts[:, at], size),
+        "after (restored)": np.log1p(1e4 * restored) if output == "rate" else _log_per_10k(restored, size),
+    }
+    if truth is not None:
+        if truth not in adata.layers:
+            raise KeyError(f"truth: no layer {truth!r} in adata.layers; there are {list(adata.layers)}.")
+        expected = adata.layers[truth]
+        panels["truth"] = _log_per_10k(expected[:, at], np.asarray(expected.sum(axis=1), dtype=np.float64).ravel())
+    return {title: values[order] for title, values in panels.items()}
+
+
+def _log_per_10k(values: Any, size: np.ndarray) -> np.ndarray:
+    """Log of one plus values per 10,000 molecules of the cell."""
+    dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    scale = np.divide(1e4, size, out=np.zeros_like(size), where=size > 0)
+    return np.log1p(dense * scale[:, None])
+
+
+def _mark_groups(axis: Axes, adata: AnnData, columns: list[str], order: np.ndarray) -> None:
+    """Separate and name the groups of a categorical first column."""
+    if not columns or not isinstance(adata.obs[columns[0]].dtype, pd.CategoricalDtype):
+        axis.set_xlabel(f"cells, by {columns[0]}" if columns else "cells")
+        return
+    codes = adata.obs[columns[0]].cat.codes.to_numpy()[order]
+    edges = np.flatnonzero(np.diff(codes)) + 1
+    for edge in edges:
+        axis.axvline(edge - 0.5, color="white", linewidth=0.8)
+    bounds = np.concatenate([[0], edges, [len(order)]])
+    names = ["none" if code < 0 else adata.obs[columns[0]].cat.categories[code] for code in codes[bounds[:-1]]]
+    axis.set_xticks((bounds[:-1] + bounds[1:] - 1) / 2, labels=names, fontsize="small", rotation=30, ha="right")
+    axis.tick_params(axis="x", length=0)
+
+
+def _finish(drawn: Any, figure: Any, own_axes: bool, show: bool | None, save: str | Path | None) -> Any:
+    """Save and show as asked; hand the axes back unless they were shown."""
+    if save is not None:
+        figure.savefig(save, bbox_inches="tight", dpi=150)
+    if show is None:
+        import scanpy
+
+        show = scanpy.settings.autoshow and not own_axes and save is None
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+        return None
+    return drawn

@@ -1,0 +1,256 @@
+"""Preprocessing: restore counts, and split them into two independent halves."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae._log import get_logger
+from scdae.counts import Counts, read_batches, read_counts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scdae.model import DAE
+
+__all__ = ["impute", "thin"]
+
+
+def impute(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    key_added: str = "scdae",
+    likelihood: str = "zinb",
+    output: str = "mean",
+    max_epochs: int | None = None,
+    model: DAE | None = None,
+    seed: int = 0,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+    **settings: Any,
+) -> AnnData | None:
+    """Restore the counts of every cell and gene.
+
+    A denoising autoencoder learns, from molecules set aside, what a cell's expression is; each entry's own count is then
+    weighed against that. `X`, `raw` and the layers that are there stay as they are.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, cells in rows: dense, sparse, a view, backed or dask.
+    layer
+        Layer with the counts; None for `X`.
+    mask
+        What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed. Other entries
+        are left out of training and filled with the network's expectation.
+    batch_key
+        Column of `obs`; the decoder gets its levels one-hot, and each cell's output is that of its own batch.
+    key_added
+        Name of the output. A second call with the same name replaces the output of the first.
+    likelihood
+        ``"zinb"``: negative binomial, with dropout for the genes in which it earns its place on held-out molecules;
+        ``"nb"``: without; ``"poisson"``.
+    output
+        What the layer holds: ``"mean"``, expected counts at the cell's own depth; ``"prior"``, the same without the
+        cell's own count of the gene (the full smoothing); ``"rate"``, share of the cell's expression; ``"sd"``,
+        standard deviation of the expected count.
+    max_epochs
+        Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
+    model
+        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given.
+    seed
+        Seed of everything random.
+    allow_fractional
+        Admit counts that are not whole numbers (expected counts of Salmon or alevin, ambient-corrected counts).
+    allow_nan
+        Take NaN for entries that were not observed.
+    overwrite
+        Replace a layer, obsm, column or uns entry of the output's name that this function did not write.
+    copy
+        Work on a copy and return it.
+    **settings
+        Further settings of :class:`scdae.DAE`: `n_latent`, `noise`, `corruption`, `weight_decay` and others.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars),
+        ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
+        ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene has dropout), ``_gate`` (how much of the
+        network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (share of the held-out Poisson deviance of
+        the gene-mean model that is removed); ``obs[key_added + "_gain"]``; and ``uns[key_added]`` with settings,
+        history, report and the unit of the layer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The data are no counts or an argument does not fit. Nothing was trained or written.
+
+    Notes
+    -----
+    The output is for looking, gene-gene views and embedding. Test for differential expression on the raw counts:
+    restored values borrow from other cells, and tests on them count the same evidence twice.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> scdae.pp.impute(adata, max_epochs=2)
+    >>> adata.layers["scdae"].shape
+    (80, 50)
+    """
+    from scdae.model import DAE, check_output, log_layer_size
+
+    check_output(output)
+    counts = read_counts(
+        adata,
+        layer=layer,
+        mask=mask,
+        allow_fractional=allow_fractional,
+        allow_nan=allow_nan,
+        for_fit=model is None,
+    )
+    _check_free(adata, key_added, layer, overwrite=overwrite)
+    if model is None:
+        codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
+        model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
+        log_layer_size(adata.shape)
+        model._fit_counts(counts, codes, levels, batch_key)
+        gains = None
+    else:
+        given = {"batch_key": (batch_key, None), "likelihood": (likelihood, "zinb"), "max_epochs": (max_epochs, None)}
+        clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
+        if clash:
+            raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
+        model.fitted_outcome()
+        codes = model._codes(adata)
+        log_layer_size(adata.shape)
+        from scdae.evidence import query_gain
+
+        gains = query_gain(model, counts, codes, seed)
+    values, latent = model._read_out(counts, codes, output)
+
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    _write(adata, key_added, model, counts, values, latent, gains, {"output": output, "layer": layer or "X"})
+    return adata if copy else None
+
+
+def thin(
+    adata: AnnData, fraction: float = 0.9, *, layer: str | None = None, seed: int = 0, allow_fractional: bool = False
+) -> tuple[AnnData, AnnData]:
+    """Split the counts into two data sets that are independent given the true expression.
+
+    Each molecule goes to the first with probability `fraction` and to the second otherwise (binomial thinning). What is
+    learnt from the first can be judged by the second: molecular cross-validation (Batson, Royer and Webber, 2019).
+
+    Parameters
+    ----------
+    adata
+        Raw counts; not changed.
+    fraction
+        Share of the molecules for the first, between 0 and 1.
+    layer
+        Layer with the counts; None for `X`.
+    seed
+        Seed of the split.
+    allow_fractional
+        Admit counts that are not whole numbers; their fractional parts are split in proportion.
+
+    Returns
+    -------
+    tuple of anndata.AnnData
+        Two objects with the counts in `X` (float32 CSR) and copies of `obs` and `var`.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> train, test = scdae.pp.thin(adata, 0.9)
+    >>> bool(((train.X + test.X) != adata.X).nnz == 0)
+    True
+    """
+    from anndata import AnnData
+
+    from scdae.core.thinning import thin as thin_matrix
+
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction={fraction!r}: use a share between 0 and 1, such as 0.9.")
+    counts = read_counts(adata, layer=layer, allow_fractional=allow_fractional)
+    parts = thin_matrix(counts.matrix, fraction, np.random.default_rng(seed))
+    first, second = (AnnData(part, obs=adata.obs.copy(), var=adata.var.copy()) for part in parts)
+    return first, second
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the model; an error that lists them when one is not known."""
+    from scdae.core.config import Config
+
+    names = [name for name in Config.names() if name not in ("likelihood", "max_epochs", "seed")]
+    for name in settings:
+        if name not in names:
+            raise TypeError(f"impute() has no argument {name!r}. Settings of the model: {', '.join(names)}.")
+    return settings
+
+
+def _columns(key: str) -> dict[str, tuple[str, ...]]:
+    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
+    return {"layers": (key,), "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
+
+
+def _check_free(adata: AnnData, key: str, layer: str | None, *, overwrite: bool) -> None:
+    """Raise unless the names of the output are free or hold an earlier output."""
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added={key!r}: use a name without '/'; it becomes the name of a layer.")
+    if key == layer:
+        raise ValueError(
+            f"key_added={key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
+        )
+    earlier = adata.uns.get(key)
+    if overwrite or (hasattr(earlier, "get") and earlier.get("written_by") == "scdae.pp.impute"):
+        return
+    for place, names in _columns(key).items():
+        taken = [name for name in names if name in getattr(adata, place)]
+        if taken:
+            raise ValueError(
+                f"adata.{place}[{taken[0]!r}] is there already and was not written by scdae. Pass another "
+                f"key_added= (now {key!r}), or overwrite=True to replace it."
+            )
+
+
+def _write(
+    adata: AnnData,
+    key: str,
+    model: DAE,
+    counts: Counts,
+    values: np.ndarray,
+    latent: np.ndarray,
+    gains: tuple[np.ndarray, np.ndarray, float] | None,
+    record: dict[str, str],
+) -> None:
+    """Put the results where they belong, all of them at the end."""
+    from anndata import ImplicitModificationWarning
+
+    from scdae.evidence import cell_gain, gene_table, summary
+
+    table = gene_table(model, counts, gains)
+    of_cell = cell_gain(model, counts) if gains is None else gains[1]
+    report = summary(model, table, record, gains)
+    with warnings.catch_warnings():  # a view becomes an object of its own; that is what writing to it asks for
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
+        adata.layers[key] = values
+        adata.obsm[f"X_{key}"] = latent
+        for name, column in table.items():
+            adata.var[f"{key}_{name}"] = column
+        adata.obs[f"{key}_gain"] = of_cell
+        adata.uns[key] = report
+    log = get_logger()
+    log.info(f"scdae: wrote layers[{key!r}], {report['unit']}. {report['report']['verdict']}")
+    log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")

@@ -1,0 +1,103 @@
+"""What a run of the command did, on one page and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["describe_run"]
+
+_NOTE = (
+    "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
+    "belong on the raw counts, which are in the output unchanged."
+)
+
+
+def describe_run(adata: AnnData, key: str, *, source: str, target: str, seconds: Mapping[str, float]) -> str:
+    """Describe the result of `scdae.pp.impute` for someone who ran it from the command line.
+
+    Parameters
+    ----------
+    adata
+        The result.
+    key
+        The `key_added` of the run.
+    source, target
+        What was read and written.
+    seconds
+        Time that each step took, by its name.
+
+    Returns
+    -------
+    Text of about 20 lines.
+    """
+    run = adata.uns[key]
+    report = run["report"]
+    lines = [
+        f"scdae {run['version']}: restored {adata.n_obs:,} cells x {adata.n_vars:,} genes",
+        "",
+        f"  read     {source}",
+        f"  wrote    {target}",
+        *_table(_contents(adata, key, run), indent=11),
+        "",
+        *_held_out(report),
+    ]
+    if run["likelihood"] == "zinb":
+        lines += [_zero_inflation(int(report["zero_inflated_genes"]), adata.n_vars)]
+    lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".", "", _NOTE]
+    return "\n".join(lines)
+
+
+def _contents(adata: AnnData, key: str, run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    latent = adata.obsm[f"X_{key}"]
+    rows = [
+        (f"layers['{key}']", f"{_SCALES.get(str(run['output']), str(run['output']))} ({run['unit']})"),
+        (f"obsm['X_{key}']", f"latent representation, {latent.shape[1]} dimensions"),
+    ]
+    for end, meaning in _COLUMNS.items():
+        rows += [(f"var['{key}_{end}']", meaning)] if f"{key}_{end}" in adata.var else []
+    if f"{key}_gain" in adata.obs:
+        rows.append((f"obs['{key}_gain']", "how much the cell gained, on held-out molecules"))
+    rows.append((f"uns['{key}']", "settings, training history, held-out report"))
+    return rows
+
+
+_SCALES = {
+    "mean": "posterior mean",
+    "prior": "mean of the decoder, the full smoothing",
+    "rate": "proportions",
+    "sd": "posterior standard deviation",
+}
+_COLUMNS = {
+    "dispersion": "overdispersion of the gene (1/theta)",
+    "dropout": "share of zeros that are technical",
+    "gain": "how much the gene gained, on held-out molecules",
+}
+
+
+def _held_out(report: Mapping[str, Any]) -> list[str]:
+    skill, helped, genes = float(report["skill"]), int(report["n_genes_helped"]), int(report["n_genes"])
+    if skill <= 0:
+        return [
+            "Check on held-out molecules: the network predicted them no better than the average of each gene does.",
+            "There is nothing to be learnt from these counts, or too little of it: do not read structure into the output.",
+        ]
+    return [
+        f"Check on held-out molecules: {skill:.1%} of the deviance that the average of each gene leaves was explained",
+        "(0% is as good as the average; most of the rest is sampling noise, which nothing can predict).",
+        f"It helped {helped:,} of {genes:,} genes.",
+    ]
+
+
+def _zero_inflation(number: int, genes: int) -> str:
+    if number == 0:
+        return "No gene has more zeros than a negative binomial gives: zero inflation was switched off for all."
+    return f"{number:,} of {genes:,} genes have more zeros than a negative binomial gives (zero-inflated)."
+
+
+def _table(rows: list[tuple[str, str]], *, indent: int) -> list[str]:
+    width = max(len(name) for name, _ in rows)
+    return [f"{' ' * indent}{name:<{width}}  {meaning}" for name, meaning in rows]

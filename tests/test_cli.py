@@ -1,0 +1,285 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from typer.testing import CliRunner
+
+from scdae.cli import _as_options, app
+from scdae.io import write_atomic
+
+X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
+
+
+@pytest.fixture
+def counts(tmp_path):
+    obs = pd.DataFrame({"donor": list("aabbcc")}, index=[f"c{i}" for i in range(6)])
+    adata = ad.AnnData(sp.csr_matrix(X), obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(5)]))
+    write_atomic(adata, tmp_path / "in.h5ad")
+    return tmp_path / "in.h5ad"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Puts a stand-in for the training in its place, and keeps what it was called with."""
+    import scdae.pp
+
+    seen = []
+
+    def impute(adata, **options):
+        seen.append(options)
+        key = options["key_added"]
+        adata.layers[key] = np.ones(adata.shape, "f4")
+        adata.obsm[f"X_{key}"] = np.ones((adata.n_obs, 3), "f4")
+        for end in ("dispersion", "dropout", "gain"):
+            adata.var[f"{key}_{end}"] = 0.5
+        adata.obs[f"{key}_gain"] = 0.5
+        adata.uns[key] = {
+            "output": options["output"],
+            "unit": "counts",
+            "likelihood": options["likelihood"],
+            "version": "0.0",
+            "report": {"skill": 0.105, "n_genes_helped": 4, "n_genes": 5, "zero_inflated_genes": 2},
+        }
+
+    monkeypatch.setattr(scdae.pp, "impute", impute)
+    return seen
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
+    result = _run("impute", counts, tmp_path / "out.h5ad")
+    assert result.exit_code == 0, result.stderr
+    assert calls == [
+        {
+            "layer": None,
+            "mask": None,
+            "batch_key": None,
+            "key_added": "scdae",
+            "likelihood": "zinb",
+            "output": "mean",
+            "max_epochs": None,
+            "seed": 0,
+            "allow_fractional": False,
+            "allow_nan": False,
+            "overwrite": False,
+        }
+    ]
+    back = ad.read_h5ad(tmp_path / "out.h5ad")
+    np.testing.assert_array_equal(back.X.toarray(), X)
+    assert (back.layers["scdae"] == 1).all()
+    assert sorted(os.listdir(tmp_path)) == ["in.h5ad", "out.h5ad"]
+    page = result.stdout
+    for words in (
+        "6 cells x 5 genes",
+        f"read     {counts}, X",
+        f"wrote    {tmp_path / 'out.h5ad'}",
+        "layers['scdae']",
+        "posterior mean",
+        "10.5%",
+        "4 of 5 genes",
+        "2 of 5 genes have more zeros",
+        "restoring",
+        "differential expression",
+    ):
+        assert words in page
+    assert len(page.splitlines()) < 40
+    assert "\r" not in result.output
+    assert "\x1b" not in result.output
+
+
+def test_every_option_reaches_the_call(counts, tmp_path, calls):
+    words = (
+        "--layer umi --batch-key donor --mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale prior "
+        "--allow-fractional --allow-nan --key-added dae --overwrite --quiet"
+    )
+    result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
+    assert result.exit_code == 0, result.stderr
+    assert result.output == ""
+    assert calls == [
+        {
+            "layer": "umi",
+            "mask": "seen",
+            "batch_key": "donor",
+            "key_added": "dae",
+            "likelihood": "nb",
+            "output": "prior",
+            "max_epochs": 3,
+            "seed": 7,
+            "allow_fractional": True,
+            "allow_nan": True,
+            "overwrite": True,
+        }
+    ]
+    assert "dae" in ad.read_zarr(tmp_path / "out.zarr").layers
+
+
+def test_the_page_says_when_nothing_was_learnt(counts, tmp_path, calls):
+    import scdae.pp
+
+    plain = scdae.pp.impute
+
+    def useless(adata, **options):
+        plain(adata, **options)
+        adata.uns["scdae"]["report"].update(skill=0.0, n_genes_helped=0, zero_inflated_genes=0)
+
+    scdae.pp.impute = useless
+    page = _run("impute", counts, tmp_path / "out.h5ad").stdout
+    assert "no better than the average" in page
+    assert "switched off for all" in page
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_existing_output(counts, tmp_path, calls, overwrite):
+    (tmp_path / "out.h5ad").write_text("mine")
+    result = _run("impute", counts, tmp_path / "out.h5ad", *(["--overwrite"] if overwrite else []))
+    assert result.exit_code == (0 if overwrite else 1)
+    assert len(calls) == int(overwrite)
+    if not overwrite:
+        assert result.stderr.count("\n") == 1
+        assert "pass --overwrite" in result.stderr
+        assert (tmp_path / "out.h5ad").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            ValueError("X does not hold counts.\nPass layer='umi' or allow_nan=True."),
+            1,
+            "Pass --layer umi or --allow-nan.",
+        ),
+        (KeyError("odd"), 1, "unexpected KeyError: 'odd' (--debug shows where)"),
+        (MemoryError(), 1, "not enough memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failures_are_one_line_and_leave_no_file(counts, tmp_path, monkeypatch, calls, error, code, words):
+    import scdae.pp
+
+    def fails(adata, **options):
+        raise error
+
+    monkeypatch.setattr(scdae.pp, "impute", fails)
+    result = _run("impute", counts, tmp_path / "out.h5ad")
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert os.listdir(tmp_path) == ["in.h5ad"]
+    if isinstance(error, ValueError):
+        assert result.stderr.startswith(f"error: {counts}: X does")
+        assert _run("impute", counts, tmp_path / "out.h5ad", "--debug").exception is error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["impute"],
+        ["impute", "in.h5ad"],
+        ["impute", "a", "b.h5ad", "--likelihood", "gauss"],
+        ["impute", "a", "b.h5ad", "--max-epochs", "0"],
+        ["impute", "a", "b.h5ad", "--nonsense"],
+        ["impute", "a", "b.h5ad", "-q", "-v"],
+        ["nothing"],
+    ],
+)
+def test_usage_errors(arguments):
+    assert _run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("no.h5ad", "out.h5ad", "no.h5ad does not exist"),
+        ("in.h5ad", "out.csv", "end in .h5ad or .zarr"),
+        ("in.h5ad", "no/out.h5ad", "does not exist. Make it first"),
+    ],
+)
+def test_paths_that_cannot_be(counts, tmp_path, calls, source, target, words):
+    result = _run("impute", tmp_path / source, tmp_path / target)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert not calls
+
+
+def test_messages_of_the_package_in_words_of_the_command():
+    text = "pass layer='a b', mask='m', batch_key='x', allow_fractional=True, or another key_added=... ; genome='hg19'"
+    assert _as_options(text) == (
+        "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added ; --genome hg19"
+    )
+    assert _as_options("the player='x' stays") == "the player='x' stays"
+
+
+def test_demo_passes_its_options(tmp_path, monkeypatch):
+    import scdae.demo
+
+    seen = {}
+
+    def run(folder, **options):
+        seen.update(options, folder=folder)
+        return {"text": "closer"}
+
+    monkeypatch.setattr(scdae.demo, "run", run)
+    result = _run("demo", tmp_path, "--cells", 200, "--genes", 100, "--seed", 3, "--max-epochs", 2)
+    assert result.stdout == "closer\n"
+    assert seen == {"folder": tmp_path, "n_cells": 200, "n_genes": 100, "seed": 3, "max_epochs": 2}
+
+
+def test_info_and_version():
+    lines = dict(line.split(None, 1) for line in _run("info").stdout.splitlines())
+    assert {"python", "scdae", "jax", "jaxlib", "flax", "optax", "anndata", "scanpy", "numpy", "scipy"} <= set(lines)
+    assert lines["numpy"] == np.__version__
+    assert {"device", "cores"} <= set(lines)
+    from importlib.metadata import version
+
+    assert _run("--version").stdout == f"scdae {version('scdae')}\n"
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys; from scdae.cli import main; sys.argv = ['scdae', 'impute', '--help']\n"
+        "try: main()\n"
+        "finally: print('heavy:', sorted({'jax', 'flax', 'scanpy', 'anndata', 'scipy', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--batch-key" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_job_leaves_nothing_behind(counts, tmp_path, number, code):
+    script = f"""
+import sys, time, anndata
+from pathlib import Path
+import scdae.pp, scdae.cli
+scdae.pp.impute = lambda adata, **options: None
+def slow(self, path, **options):
+    Path(path).write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+anndata.AnnData.write_h5ad = slow
+sys.argv = ["scdae", "impute", {str(counts)!r}, {str(tmp_path / "out.h5ad")!r}]
+scdae.cli.main()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout.readline() == "writing\n"
+        time.sleep(0.2)
+        job.send_signal(number)
+        job.wait(30)
+        assert "Traceback" not in job.stderr.read()
+    assert job.returncode == code
+    assert os.listdir(tmp_path) == ["in.h5ad"]

@@ -1,0 +1,137 @@
+"""Plots: what is drawn, not how it looks. The objects are laid out by hand, as `scdae.pp.impute` does."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from scdae import datasets, pl
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def adata():
+    adata = datasets.simulate(90, 30, n_types=3, seed=1)
+    adata.layers["scdae"] = 2 * adata.layers["truth"]
+    history = {"step": np.arange(4), "loss": np.arange(4.0), "heldout_skill": np.array([np.nan, 0.1, np.nan, 0.2])}
+    adata.uns["scdae"] = {"output": "mean", "layer": "X", "report": {"skill": 0.2, "history": history}}
+    return adata
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def images(axes):
+    return [axis.images[0].get_array() for axis in axes]
+
+
+def test_before_after_draws_the_three_on_one_scale(adata):
+    genes = ["gene_3", "gene_9"]
+    axes = pl.before_after(adata, genes, truth="truth", show=False)
+    assert [axis.get_title() for axis in axes] == ["before (counts)", "after (restored)", "truth"]
+    before, after, truth = images(axes)
+    assert before.shape == after.shape == truth.shape == (2, 90)
+    x = adata.X.toarray()
+    np.testing.assert_allclose(before, np.log1p(1e4 * (x / x.sum(axis=1, keepdims=True))[:, [2, 8]]).T, rtol=1e-5)
+    # restored and truth are each scaled by the depth they were made at
+    share = adata.layers["truth"] / adata.layers["truth"].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(truth, np.log1p(1e4 * share[:, [2, 8]]).T, rtol=1e-5)
+    expected = np.log1p(1e4 * adata.layers["scdae"][:, [2, 8]] / x.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(after, expected.T, rtol=1e-5)
+    limits = {axis.images[0].get_clim() for axis in axes}
+    assert limits == {(0, max(before.max(), after.max(), truth.max()))}
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == genes
+
+
+def test_before_after_sorts_and_names_the_groups(adata):
+    axes = pl.before_after(adata, ["gene_1"], groupby=["cell_type", "pseudotime"], show=False)
+    order = adata.obs.sort_values(["cell_type", "pseudotime"]).index
+    expected = adata[order, "gene_1"].layers["truth"].ravel()
+    size = adata[order].X.toarray().sum(axis=1)
+    np.testing.assert_allclose(images(axes)[1].ravel(), np.log1p(2e4 * expected / size), rtol=1e-5)
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["type_1", "type_2", "type_3"]
+    assert len(axes[0].lines) == 2, "a line between each two groups"
+
+
+def test_before_after_draws_at_most_max_cells(adata):
+    assert images(pl.before_after(adata, ["gene_1"], max_cells=20, show=False))[0].shape == (1, 20)
+
+
+def test_before_after_takes_the_layer_that_was_restored(adata):
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = adata.X * 0
+    adata.uns["scdae"]["layer"] = "counts"
+    assert images(pl.before_after(adata, ["gene_1"], show=False))[0].max() > 0
+
+
+def test_before_after_reads_proportions(adata):
+    adata.uns["scdae"]["output"] = "rate"
+    adata.layers["scdae"] = adata.layers["truth"] / adata.layers["truth"].sum(axis=1, keepdims=True)
+    _, after, truth = images(pl.before_after(adata, ["gene_4"], truth="truth", show=False))
+    np.testing.assert_allclose(after, truth, rtol=1e-4)
+
+
+def test_before_after_saves_and_draws_into_given_axes(adata, tmp_path):
+    _, axes = plt.subplots(1, 2)
+    drawn = pl.before_after(adata, ["gene_1"], ax=axes, save=tmp_path / "plot.png")
+    assert drawn == list(axes)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "options"),
+    [
+        (KeyError, "1 of 1 genes .*: nope", {"genes": ["nope"]}),
+        (KeyError, "no column 'age' in adata.obs", {"groupby": "age"}),
+        (KeyError, "no layer 'gold'.*'truth'", {"truth": "gold"}),
+        (KeyError, "no adata.layers.'b'", {"key": "b"}),
+        (ValueError, "one axes a panel: 2", {"ax": [None]}),
+    ],
+)
+def test_before_after_says_what_is_wrong(adata, kind, words, options):
+    with pytest.raises(kind, match=words):
+        pl.before_after(adata, **{"genes": ["gene_1"], "show": False, **options})
+
+
+def test_before_after_refuses_what_is_not_a_count(adata):
+    adata.uns["scdae"]["output"] = "sd"
+    with pytest.raises(ValueError, match="holds output='sd'"):
+        pl.before_after(adata, ["gene_1"], show=False)
+
+
+def test_history_draws_loss_and_the_skills_that_were_measured(adata):
+    axis = pl.history(adata, show=False)
+    np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[0, 0], [1, 1], [2, 2], [3, 3]])
+    twin = next(other for other in axis.figure.axes if other is not axis)
+    np.testing.assert_array_equal(twin.lines[0].get_xydata(), [[1, 0.1], [3, 0.2]])
+
+
+def test_history_that_is_not_there(adata):
+    del adata.uns["scdae"]["report"]["history"]
+    with pytest.raises(KeyError, match="no training history"):
+        pl.history(adata, show=False)
+
+
+@pytest.fixture
+def autoshow():
+    """scanpy's settings, put back afterwards."""
+    import scanpy
+
+    before = scanpy.settings.autoshow
+    yield scanpy.settings
+    scanpy.settings.autoshow = before
+
+
+def test_show_follows_scanpy(adata, monkeypatch, autoshow):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    autoshow.autoshow = False
+    assert pl.history(adata) is not None
+    assert not shown
+    autoshow.autoshow = True
+    assert pl.history(adata) is None
+    assert shown == [True]
