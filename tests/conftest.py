@@ -1,6 +1,12 @@
 import logging
+import os
 
 import pytest
+
+# Small data in many shapes: nearly all the time goes into compiling, so XLA spends little effort on it. Read when JAX
+# starts, here and in the processes that tests start.
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def progress(steps: Iterable[T], *, total: int | None = None, description: str =
     from scdae._settings import settings
 
     in_notebook = "ipykernel" in sys.modules
-    if settings.verbosity < 1 or not (in_notebook or sys.stderr.isatty()):
+    if settings.verbosity < 1 or not (in_notebook or (sys.stderr and sys.stderr.isatty())):
         return steps
     from tqdm.auto import tqdm
 

@@ -31,7 +31,7 @@ class Settings:
             return self._verbosity
         scanpy: ModuleType | None = sys.modules.get("scanpy")
         level = getattr(getattr(scanpy, "settings", None), "verbosity", 1)
-        return int(getattr(level, "value", level))
+        return min(int(getattr(level, "value", level)), 3)  # scanpy goes up to 4, debug
 
     @verbosity.setter
     def verbosity(self, value: int | None) -> None:
@@ -40,7 +40,7 @@ class Settings:
                 f"settings.verbosity = {value!r}: use 0 (errors), 1 (warnings), 2 (info), 3 (hints), or None to follow "
                 "scanpy."
             )
-        self._verbosity = value
+        self._verbosity = None if value is None else int(value)
 
 
 settings = Settings()

@@ -24,7 +24,7 @@ def gene_table(model: DAE, counts: Counts, gains: tuple[np.ndarray, np.ndarray, 
     """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0."""
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    _, _, _, columns = match_genes(counts, model.var_names, outcome.genes)
+    _, _, _, columns = match_genes(counts, model.var_names, outcome.genes, quiet=True)
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     theta = np.exp(np.where(fitted.inflated, values["log_theta_zi"], values["log_theta"]))
     if fitted.likelihood == "poisson":
@@ -55,7 +55,7 @@ def query_gain(model: DAE, counts: Counts, codes: np.ndarray | None, seed: int) 
     """
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    _, matrix, unobserved, _ = match_genes(counts, model.var_names, outcome.genes)
+    _, matrix, unobserved, _ = match_genes(counts, model.var_names, outcome.genes, quiet=True)
     rng = np.random.default_rng([seed, 1])
     kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
     data = cell_data(kept, unobserved, codes, fitted.profile)

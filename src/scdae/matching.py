@@ -14,7 +14,7 @@ _LEAST_SHARE = 0.5  # of the model's genes that a query has to have
 
 
 def match_genes(
-    counts: Counts, var_names: np.ndarray, genes: np.ndarray
+    counts: Counts, var_names: np.ndarray, genes: np.ndarray, *, quiet: bool = False
 ) -> tuple[np.ndarray, sp.csr_matrix, sp.csr_matrix | None, np.ndarray]:
     """Counts of a query over the genes of a model.
 
@@ -26,6 +26,8 @@ def match_genes(
         Names of all genes the model was fitted to, str (n_model,).
     genes
         Which of them the network has, int (n_kept,): those that were counted at least once.
+    quiet
+        Whether to leave out the warnings about genes that are missing or unknown: said before.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def match_genes(
     if np.array_equal(counts.var_names, var_names):
         known, columns = np.ones(len(var_names), bool), np.asarray(genes)
     else:
-        known, columns = _by_name(counts.var_names, var_names, genes)
+        known, columns = _by_name(counts.var_names, var_names, genes, quiet)
     present = columns >= 0
     if present.all():
         hidden = None if counts.unobserved is None else counts.unobserved[:, columns].tocsr()
@@ -62,7 +64,7 @@ def match_genes(
     return known, matrix, absent.tocsr(), columns
 
 
-def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
     for names, where in ((query, "var_names of the query"), (var_names, "the genes of the model")):
         unique, number = np.unique(names, return_counts=True)
         if len(unique) < len(names):
@@ -79,12 +81,12 @@ def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> tup
             f"names such as {str(var_names[genes][0])!r}, the query such as {str(query[0])!r}."
         )
     known = np.isin(query, var_names)
-    if n_found < len(columns):
+    if n_found < len(columns) and not quiet:
         get_logger().warning(
             f"scdae: {len(columns) - n_found:,} of the {len(columns):,} genes of the model are missing; they are taken as "
             "not observed."
         )
-    if not known.all():
+    if not known.all() and not quiet:
         get_logger().warning(
             f"scdae: {int((~known).sum()):,} gene(s) unknown to the model, the first being "
             f"{str(query[~known][0])!r}, come back as NaN."

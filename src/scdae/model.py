@@ -45,7 +45,7 @@ class DAE:
         Passes over the cells; None chooses. Training stops earlier when held-out molecules are no longer predicted
         better.
     batch_size
-        Cells in a step.
+        Cells in a step; None chooses 64 to 96 by the number of genes.
     learning_rate
         Peak learning rate of AdamW.
     weight_decay
@@ -61,20 +61,20 @@ class DAE:
     >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
     >>> model = scdae.DAE(max_epochs=2).fit(adata)
     >>> model.impute(adata).shape, model.latent(adata).shape
-    ((80, 50), (80, 10))
+    ((80, 50), (80, 12))
     """
 
     def __init__(
         self,
         *,
         likelihood: Likelihood = "zinb",
-        n_latent: int = 10,
+        n_latent: int = 12,
         n_hidden: int = 64,
         n_components: int = 64,
         corruption: Corruption = "thinning",
         noise: float | tuple[float, float] = (0.1, 0.8),
         max_epochs: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         learning_rate: float = 0.02,
         weight_decay: float = 1.0,
         held_out: float | None = None,

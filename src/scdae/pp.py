@@ -125,6 +125,8 @@ def impute(
         model._fit_counts(counts, codes, levels, batch_key)
         gains = None
     else:
+        if not isinstance(model, DAE):
+            raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
         given = {"batch_key": (batch_key, None), "likelihood": (likelihood, "zinb"), "max_epochs": (max_epochs, None)}
         clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
         if clash:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,19 +78,24 @@ def load_model(path: str | PathLike[str]) -> DAE:
     if not Path(path).is_file():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file.")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not an archive of arrays")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"path={str(path)!r} is no scdae model, or the file is damaged ({error}).") from error
-    if header.get("kind") != _KIND:
+    if not isinstance(header, dict) or header.get("kind") != _KIND:
         raise ValueError(f"path={str(path)!r} is no scdae model.")
     if header["format"] > FORMAT:
         raise ValueError(
             f"path={str(path)!r} was written by scdae {header['version']} in format {header['format']}; this version "
             f"reads formats up to {FORMAT}. Update scdae."
         )
-    return _rebuild(header, arrays)
+    try:
+        return _rebuild(header, arrays)
+    except KeyError as error:
+        raise ValueError(f"path={str(path)!r} is damaged: {error} is missing.") from error
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
@@ -108,6 +114,9 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     )
     graph, params = nnx.split(network, nnx.Param)
     values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
+    for name in nnx.to_pure_dict(params):
+        if name not in values:
+            raise KeyError(f"param_{name}")
     fitted = Fitted(
         likelihood=header["law"],
         axes=axes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, get_args
 
 __all__ = ["Config", "Corruption", "Likelihood"]
@@ -10,6 +11,7 @@ __all__ = ["Config", "Corruption", "Likelihood"]
 Likelihood = Literal["zinb", "nb", "poisson"]
 Corruption = Literal["thinning", "gaussian", "masking"]
 
+_WHOLE = ("n_latent", "n_hidden", "n_components", "batch_size", "max_epochs", "seed")
 _POSITIVE = ("n_latent", "n_hidden", "n_components", "batch_size", "learning_rate")
 
 
@@ -36,7 +38,7 @@ class Config:
     max_epochs
         Passes over the cells; None chooses by the number of cells.
     batch_size
-        Cells in a step.
+        Cells in a step; None chooses 64 to 96 by the number of genes.
     learning_rate
         Peak of the schedule.
     weight_decay
@@ -48,13 +50,13 @@ class Config:
     """
 
     likelihood: Likelihood = "zinb"
-    n_latent: int = 10
+    n_latent: int = 12
     n_hidden: int = 64
     n_components: int = 64
     corruption: Corruption = "thinning"
     noise: tuple[float, float] = (0.1, 0.8)
     max_epochs: int | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
     learning_rate: float = 0.02
     weight_decay: float = 1.0
     held_out: float | None = None
@@ -65,30 +67,40 @@ class Config:
         for name, choices in (("likelihood", get_args(Likelihood)), ("corruption", get_args(Corruption))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
+        for name in (*_WHOLE, "learning_rate", "weight_decay", "held_out"):
+            self._check_number(name, whole=name in _WHOLE)
         for name in _POSITIVE:
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: use a number above 0.")
-        for name in ("n_latent", "n_hidden", "n_components", "batch_size"):
-            if int(getattr(self, name)) != getattr(self, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: use a whole number.")
         if self.max_epochs is not None and not self.max_epochs >= 1:
             raise ValueError(
                 f"max_epochs={self.max_epochs!r}: use 1 or more, or None to choose by the number of cells."
             )
-        if self.weight_decay < 0:
+        if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
-        if isinstance(self.seed, bool) or int(self.seed) != self.seed or not 0 <= self.seed < 2**32:
+        if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed!r}: use a whole number from 0 to 2**32 - 1.")
         self._check_noise()
 
+    def _check_number(self, name: str, *, whole: bool) -> None:
+        """Turn NumPy's numbers into Python's, so that settings are plain values and can be saved."""
+        value = getattr(self, name)
+        if value is None and name in ("batch_size", "max_epochs", "held_out"):
+            return
+        if isinstance(value, bool) or not isinstance(value, Real) or (whole and value % 1 != 0):
+            raise ValueError(f"{name}={value!r}: use a {'whole ' if whole else ''}number.")
+        number: Any = value
+        object.__setattr__(self, name, int(number) if whole else float(number))
+
     def _check_noise(self) -> None:
         noise = self.noise
-        if isinstance(noise, (int, float)):
-            object.__setattr__(self, "noise", (float(noise), float(noise)))
-        elif len(noise) != 2:
+        levels = (noise, noise) if isinstance(noise, Real) else tuple(noise)
+        if len(levels) != 2 or not all(isinstance(level, Real) for level in levels):
             raise ValueError(f"noise={noise!r}: use one level, or a range (low, high).")
+        object.__setattr__(self, "noise", (float(levels[0]), float(levels[1])))
         low, high = self.noise
         top = float("inf") if self.corruption == "gaussian" else 1.0
         if not 0 <= low <= high < top or high == 0:

@@ -2,8 +2,8 @@
 
 Each gene's departure from its mean is scaled by a factor between 0 and 1. How likely each factor is, is learnt over all
 genes from the molecules that were held out (an empirical Bayes prior on a grid, Robbins 1956; Kiefer and Wolfowitz
-1956), and a gene gets its posterior expectation under that prior. A gene with few molecules follows the others; if the
-held-out molecules are noise to the network, all go to zero.
+1956), and a gene gets its posterior expectation under that prior, so a gene with few molecules follows the others. Where the network as a whole
+gains no more than chance on the held-out molecules, all factors are zero.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from scdae.core.axes import Axes
 from scdae.core.heldout import HeldOut
 from scdae.core.network import with_values
 
-__all__ = ["apply_gate", "fit_gate", "gate_from_evidence", "match_totals", "moment_theta"]
+__all__ = ["apply_gate", "fit_gate", "gate_from_evidence", "match_totals", "moment_theta", "reliability"]
 
 GRID = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 _THETA_RANGE = (1e-2, 1e4)
+_TYPICAL = 0.1  # dispersion where that of no gene can be told from zero
 
 
 def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n_iter: int = 200) -> np.ndarray:
@@ -57,10 +58,42 @@ def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n
     return (grid @ posterior).astype(np.float32)
 
 
+def reliability(cell_gain: np.ndarray) -> float:
+    """How far to trust the network at all, from its held-out gain over the gene means in each cell.
+
+    A gain that is no more than chance leaves nothing of the network, one far beyond chance all of it: 0 up to 3 standard
+    errors of the summed gain, 1 from 6, in proportion between.
+
+    Parameters
+    ----------
+    cell_gain
+        float64 (n_cells,): log likelihood with the network minus that of the gene means.
+
+    Returns
+    -------
+    float
+        Factor from 0 to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scdae.core.gate import reliability
+    >>> reliability(np.array([2.0, -2.0, 1.0, -1.0])), reliability(np.full(50, 2.0))
+    (0.0, 1.0)
+    """
+    total = float(cell_gain.sum())
+    error = float(np.sqrt(((cell_gain - cell_gain.mean()) ** 2).sum()))
+    if total <= 3 * error:
+        return 0.0
+    return float(np.clip((total - 3 * error) / (3 * error), 0, 1)) if error > 0 else 1.0
+
+
 def fit_gate(graph: Any, params: Any, axes: Axes, inflated: Any, held_out: HeldOut, likelihood: str) -> np.ndarray:
     """Factor of each gene, float32 (n_vars,), from the held-out molecules."""
-    evidence = [held_out.gene_log_likelihood(graph, params, axes, inflated, float(g), likelihood) for g in GRID]
-    return gate_from_evidence(np.stack(evidence))
+    found = [held_out.log_likelihoods(graph, params, axes, inflated, float(g), likelihood) for g in GRID]
+    of_gene, of_cell = np.stack([genes for genes, _ in found]), np.stack([cells for _, cells in found])
+    best = of_cell[of_cell.sum(axis=1).argmax()]
+    return gate_from_evidence(of_gene) * np.float32(reliability(best - of_cell[0]))
 
 
 def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:
@@ -85,15 +118,23 @@ def match_totals(params: Any, counted: np.ndarray, expected: np.ndarray) -> Any:
 
 
 def moment_theta(counts: sp.csr_matrix, profile: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Inverse dispersion of each gene around the gene means, by moments: float64 (n_vars,).
+    """Inverse dispersion of each gene around the gene means, by moments and pooling: float64 (n_vars,).
 
-    ``theta = sum(mu^2) / (sum((x - mu)^2) - sum(mu))`` with ``mu`` the exposure times the gene's share. All entries are
-    taken as observed, which is close enough for a starting point.
+    The dispersion of a gene is ``sum((x - mu)^2 - mu) / sum(mu^2)``, with ``mu`` the exposure times the gene's share. It
+    is known to about ``sqrt(sum(2 mu^2 + mu)) / sum(mu^2)``, its spread if the counts were Poisson. Each gene's value is
+    averaged, by precision, with the typical dispersion of the genes in which one can be told from zero: a gene with few
+    counts is as dispersed as others are, not free of dispersion. All entries are taken as observed, which is close
+    enough here.
     """
     exposure = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel() / np.maximum(share, 1e-6)
     x = counts.astype(np.float64)
     square = np.asarray(x.multiply(x).sum(axis=0)).ravel()
     cross = (x.T @ exposure) * profile
-    mean_square = profile**2 * (exposure**2).sum()
-    excess = square - 2 * cross + mean_square - profile * exposure.sum()
-    return np.clip(mean_square / np.maximum(excess, 1e-12), *_THETA_RANGE)
+    mean, mean_square = profile * exposure.sum(), np.maximum(profile**2 * (exposure**2).sum(), 1e-12)
+    dispersion = (square - 2 * cross + mean_square - mean) / mean_square
+    error = np.sqrt(2 * mean_square + mean) / mean_square
+    clear = dispersion > 2 * error
+    typical = float(np.median(dispersion[clear])) if clear.any() else _TYPICAL
+    own, others = 1 / error**2, 1 / typical**2
+    pooled = (own * np.maximum(dispersion, 0) + others * typical) / (own + others)
+    return np.clip(1 / np.maximum(pooled, 1e-12), *_THETA_RANGE)

@@ -83,7 +83,7 @@ class HeldOut:
         nobody = np.zeros(self.data.n_vars, bool)
 
         def run() -> None:
-            _gene_log_likelihood(graph, params, axes, batch, nobody, 1.0, plain)
+            _log_likelihoods(graph, params, axes, batch, nobody, 1.0, plain)
             _deviance(graph, params, axes, batch, nobody, profile.astype(np.float32), self.ratio, plain)
             if self.candidates.any():
                 genes = np.flatnonzero(self.candidates).astype(np.int32)
@@ -97,18 +97,21 @@ class HeldOut:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         total = molecules = 0.0
         for _, batch in self.batches(_WATCHED):
-            total += float(_gene_log_likelihood(graph, params, axes, batch, inflated, 1.0, likelihood).sum())
+            genes, _ = _log_likelihoods(graph, params, axes, batch, inflated, 1.0, likelihood)
+            total += float(genes.sum())
             molecules += float(batch.x_out.sum())
         return total / max(molecules, 1.0)
 
-    def gene_log_likelihood(
+    def log_likelihoods(
         self, graph: Any, params: Any, axes: Axes, inflated: Any, gate: float, likelihood: str
-    ) -> np.ndarray:
-        """The same for each gene, summed over some thousand cells, with the network's part scaled by `gate`."""
-        total = np.zeros(self.data.n_vars)
-        for _, batch in self.batches(_JUDGED):
-            total += np.asarray(_gene_log_likelihood(graph, params, axes, batch, inflated, gate, likelihood))
-        return total
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same summed by gene and by cell, for some thousand cells, with the network's part scaled by `gate`."""
+        of_gene, of_cell = np.zeros(self.data.n_vars), []
+        for cells, batch in self.batches(_JUDGED):
+            genes, per_cell = _log_likelihoods(graph, params, axes, batch, inflated, gate, likelihood)
+            of_gene += np.asarray(genes)
+            of_cell.append(np.asarray(per_cell, dtype=np.float64)[: len(cells)])
+        return of_gene, np.concatenate(of_cell)
 
 
 @dataclass(frozen=True)
@@ -232,22 +235,25 @@ def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Ar
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
-def _gene_log_likelihood(
+def _log_likelihoods(
     graph: Any, params: Any, axes: Axes, batch: Batch, inflated: Any, gate: Any, likelihood: str
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
+    """Log predictive law summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
     log_rho, total_in, total_out, observed = _forward(model, axes, batch, gate)
     entries, rho = entries_of(log_rho, batch, total_in, total_out), jnp.exp(log_rho)
     if likelihood == "poisson":
-        return -_by_gene(*poisson_loss(rho, total_out, entries), batch, observed)
-    theta = model.theta()
-    dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
+        dense, stored = poisson_loss(rho, total_out, entries)
+    else:
+        theta = model.theta()
+        dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
     if likelihood == "zinb":  # the law with dropout, in the place of the other, for the genes that have it
         law = model.dropout()
         with_it, stored_with = zinb_loss(rho, total_in, total_out, law, entries, law.at(batch.cols))
         dense = jnp.where(inflated, with_it, dense)
         stored = jnp.where(inflated[batch.cols], stored_with, stored)
-    return -_by_gene(dense, stored, batch, observed)
+    dense = dense if observed is None else jnp.where(observed, dense, 0)
+    return -dense.sum(axis=0).at[batch.cols].add(stored), -dense.sum(axis=1).at[batch.rows].add(stored)
 
 
 @partial(jax.jit, static_argnames=("graph",))

@@ -54,9 +54,13 @@ def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
 def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
     """Log of the expected share of each gene in the molecules of the observed genes: softmax over these.
 
-    Entries that were not observed get their share on the same scale: what they would have had on top.
+    Entries that were not observed get their share on the same scale: what they would have had on top. A cell in which
+    nothing was observed gets the shares of the whole panel.
     """
-    seen = logits if observed is None else jnp.where(observed, logits, -jnp.inf)
+    if observed is None:
+        return logits - jax.nn.logsumexp(logits, axis=1, keepdims=True)
+    nothing = ~observed.any(axis=1, keepdims=True)
+    seen = jnp.where(observed | nothing, logits, -jnp.inf)
     return logits - jax.nn.logsumexp(seen, axis=1, keepdims=True)
 
 
@@ -103,38 +107,38 @@ def nb_loss(
         out.
     """
     dense = theta * jnp.log1p(total_out[:, None] * rho / (theta + total_in[:, None] * rho))
-    return dense, -_nb_stored(entries, theta_at)[0]
+    return dense, -_nb_stored(entries, theta_at)
 
 
 def zinb_loss(
     rho: jax.Array, total_in: jax.Array, total_out: jax.Array, head: Dropout, entries: Entries, head_at: Dropout
 ) -> tuple[jax.Array, jax.Array]:
     """Loss of the law with dropout, as :func:`nb_loss`; `rho` and the entries are of the genes in `head` alone."""
-    mean_in = total_in[:, None] * rho
-    dense = _log_zero(mean_in + total_out[:, None] * rho, head) - _log_zero(mean_in, head)
-    stored, rate_in, rate_both = _nb_stored(entries, head_at.theta)
-    zero_in, zero_both = _log_zero(rate_in, head_at), _log_zero(rate_both, head_at)
-    nb_in = -head_at.theta * jnp.log1p(rate_in / head_at.theta)
-    nb_both = -head_at.theta * jnp.log1p(rate_both / head_at.theta)
-    after_count = stored + (nb_both - nb_in) - (zero_both - zero_in)
-    after_zero = stored + head_at.log_keep + nb_both - zero_both
-    stored = jnp.where(entries.x_in > 0, after_count, jnp.where(entries.x_out > 0, after_zero, 0))
-    return -dense, -stored
+    dense, stored = nb_loss(rho, total_in, total_out, head.theta, entries, head_at.theta)
+    both = total_in + total_out
+    dense = dense - _inflation(both[:, None] * rho, head) + _inflation(total_in[:, None] * rho, head)
+    rate = jnp.exp(entries.log_rho)
+    after_both = _inflation((entries.total_in + entries.total_out) * rate, head_at)
+    after_in = jnp.where(entries.x_in > 0, _inflation(entries.total_in * rate, head_at), 0)
+    counted = entries.x_in + entries.x_out > 0
+    return dense, stored + jnp.where(counted, after_both - after_in, 0)
 
 
-def _nb_stored(entries: Entries, theta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What stored entries have on top of zeros, with their means in the input and in both halves together."""
+def _nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
+    """What stored entries have on top of zeros."""
     x_in, x_out, total_in, total_out, log_rho = entries
     total_out = jnp.maximum(total_out, 1e-6)
     log_rate_out = log_rho + jnp.log(total_out)
     rate_out = jnp.exp(log_rate_out)
     rate_in = rate_out * (total_in / total_out)
-    rate_both = rate_in + rate_out
     stored = log_rising(theta + x_in, x_out) - x_in * jnp.log1p(rate_out / (theta + rate_in))
-    return stored + x_out * (log_rate_out - jnp.log(theta + rate_both)), rate_in, rate_both
+    return stored + x_out * (log_rate_out - jnp.log(theta + rate_in + rate_out))
 
 
-def _log_zero(mean: jax.Array, head: Dropout) -> jax.Array:
-    """Log probability of a zero under the law with dropout: log(exp(lost) + exp(kept))."""
-    lost, kept = head.log_drop, head.log_keep - head.theta * jnp.log1p(mean / head.theta)
-    return jnp.maximum(lost, kept) + jnp.log1p(jnp.exp(-jnp.abs(lost - kept)))
+def _inflation(mean: jax.Array, head: Dropout) -> jax.Array:
+    """Log of how much more likely a zero is with dropout than without, but for the factor ``1 - pi``.
+
+    A zero has probability ``pi + (1 - pi) z`` with ``z = (theta / (theta + mean)) ** theta``; this is the logarithm of
+    ``1 + pi / ((1 - pi) z)``, in which that factor cancels between the two halves.
+    """
+    return jax.nn.softplus(head.log_drop - head.log_keep + head.theta * jnp.log1p(mean / head.theta))

@@ -21,7 +21,7 @@ from scdae.core.heldout import HeldOut, candidates, read_out_law, screen_dropout
 from scdae.core.network import Autoencoder
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 
-__all__ = ["Trained", "n_steps_for", "train"]
+__all__ = ["Trained", "batch_size_for", "n_steps_for", "train"]
 
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
@@ -45,10 +45,18 @@ class Trained:
     stopped_early: bool = False
 
 
+def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
+    """Cells in a step: as asked, or more where there are few genes, so that a step costs about the same."""
+    size = int(np.clip(8e5 / n_vars, 64, 96)) if config.batch_size is None else config.batch_size
+    return min(size, n_obs)
+
+
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
-    """Number of steps: the epochs asked for, or 400, or one pass over the cells if that is more."""
+    """Number of steps: the epochs asked for; or 40 epochs, but 150 to 400 steps; or one epoch if that is more."""
     per_epoch = -(-n_obs // batch_size)
-    return per_epoch * config.max_epochs if config.max_epochs is not None else max(400, per_epoch)
+    if config.max_epochs is not None:
+        return per_epoch * config.max_epochs
+    return max(int(np.clip(40 * n_obs / batch_size, 150, 400)), per_epoch)
 
 
 def train(
@@ -78,7 +86,7 @@ def train(
         Wraps the steps in a progress bar: ``watch(steps, total)``.
     """
     rng = np.random.default_rng(config.seed)
-    batch_size = min(config.batch_size, data.n_obs)
+    batch_size = batch_size_for(config, data.n_obs, data.n_vars)
     n_steps = n_steps_for(config, data.n_obs, batch_size)
     order = epoch_order(data.n_obs, batch_size, n_steps, rng)
     maybe = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(data.n_vars, bool)
@@ -108,7 +116,7 @@ def train(
     update = _make_update(graph, optimiser, replace(config, likelihood=law), data, maybe)
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
-    best, best_score, n_worse = params, -np.inf, 0
+    best, best_score, n_worse = (params, inflated), -np.inf, 0  # dropout moves the means of its genes: they go together
     losses: list[jax.Array] = []
     history: dict[str, list[float]] = {"step": [], "loss": [], "heldout_loglik": []}
     done = n_steps
@@ -130,14 +138,14 @@ def train(
         history["heldout_loglik"].append(score)
         losses = []
         if score > best_score:
-            best, best_score, n_worse = params, score, 0
+            best, best_score, n_worse = (params, inflated), score, 0
         else:
             n_worse += 1
         if n_worse >= _PATIENCE:
             done = step
             break
     compiling.join()
-    params = best
+    params, inflated = best
     if law == "zinb":  # once more for those that learnt their dropout late
         params, inflated = screen_dropout(graph, params, axes, inflated, watcher)
     return Trained(

@@ -1,0 +1,171 @@
+"""Measure scdae with the referee that the peers were measured with.
+
+    python benchmarks/run.py                 # everything
+    python benchmarks/run.py quality         # held-out skill, Poisson loss, slope; agreement with a simulated truth
+    python benchmarks/run.py null            # correlation between genes where there is none
+    python benchmarks/run.py speed           # seconds and peak memory of a whole process
+
+Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
+benchmarks/output.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("SCDAE_SHARED", HERE.parents[1] / "shared")).resolve()
+OUTPUT = HERE / "output"
+
+# name, file, folder of the recorded peers, least cells of a gene, skill to reach
+QUALITY = [
+    ("zeisel_cortex_ercc", SHARED / "data/zeisel_cortex_ercc.h5ad", "zeisel", 0, 0.155),
+    ("pbmc_1k_v3", SHARED / "data/pbmc_1k_v3.h5ad", "pbmc_1k_v3", 3, 0.115),
+    ("pbmc3k", SHARED / "data/pbmc3k.h5ad", "pbmc3k", 3, 0.105),
+    ("sc_mixology_3cl_celseq2", SHARED / "data/sc_mixology_3cl_celseq2.h5ad", "sc_mixology_3cl_celseq2", 3, 0.116),
+    ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
+]
+SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
+SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
+
+
+def environment() -> dict[str, str]:
+    """Environment in which the referee finds this Python."""
+    return dict(os.environ, BENCH_PYTHON=sys.executable)
+
+
+def quality(names: list[str], threads: int) -> None:
+    """Run the referee on each data set and print scdae beside the best recorded peer."""
+    print("\nHeld-out quality (referee split 0, defaults, seed 0)")
+    print(
+        f"{'data':26s}{'skill':>8s}{'goal':>8s}{'best peer':>11s}{'loss':>10s}{'best peer':>11s}{'slope':>8s}", end=""
+    )
+    print(f"{'truth r':>9s}{'peer':>7s}{'fit s':>7s}{'MiB':>7s}")
+    for name, data, folder, least, goal in QUALITY:
+        if names and name not in names:
+            continue
+        if not data.exists():
+            subprocess.run(
+                [sys.executable, SHARED / "bench/sim.py", data, *SIMULATION], check=True, stdout=subprocess.DEVNULL
+            )
+        out = OUTPUT / "quality" / name / "scdae.json"
+        command = [sys.executable, SHARED / "bench/run_method.py", "--method", "scdae", "--module", HERE / "adapter.py"]
+        command += ["--python", sys.executable, "--data", data, "--out", out, "--min-cells", str(least)]
+        command += ["--threads", str(threads), "--seed", "0"]
+        subprocess.run(list(map(str, command)), check=True, env=environment(), stdout=subprocess.DEVNULL)
+        ours, prior = json.loads(out.read_text()), out.with_name("scdae.prior.json")
+        if ours["status"] != "ok":
+            raise SystemExit(f"{name}: {ours.get('error')}, see {out.with_suffix('.log')}")
+        m, p = ours["metrics"], json.loads(prior.read_text())["metrics"]
+        peers = [json.loads(f.read_text()) for f in (SHARED / "bench/results" / folder).glob("*.json")]
+        peers = [q["metrics"] for q in peers if q["status"] == "ok" and not q["method"].startswith("oracle")]
+        truth = (
+            f"{p['truth_gene_r_ln']:9.3f}{max(q['truth_gene_r_ln'] for q in peers):7.3f}"
+            if "truth_gene_r_ln" in m
+            else " " * 16
+        )
+        print(
+            f"{name:26s}{m['pois_dev_skill']:8.4f}{goal:8.4f}{max(q['pois_dev_skill'] for q in peers):11.4f}"
+            f"{m['poisson_nll']:10.5f}{min(q['poisson_nll'] for q in peers):11.5f}{m['calib_slope_within']:8.3f}{truth}"
+            f"{ours['wall_s']:7.1f}{ours['peak_rss_mb']:7.0f}",
+            flush=True,
+        )
+
+
+def null(names: list[str]) -> None:
+    """Mean absolute correlation between genes of data without structure, raw and restored."""
+    import anndata as ad
+    import numpy as np
+    import scipy.sparse as sp
+
+    import scdae
+
+    def correlation(x, genes):
+        total = x.sum(axis=1, keepdims=True)
+        y = np.log1p(x / np.where(total > 0, total, 1e4) * 1e4)[:, genes]
+        r = np.corrcoef(y[:, y.std(axis=0) > 1e-9], rowvar=False)
+        return np.abs(r[np.triu_indices_from(r, 1)]).mean()
+
+    print("\nData with nothing to find: mean |r| between 200 of the 800 most expressed genes (at most 1.25 times raw)")
+    for name in ("ercc_droplets_10x", "pbmc_1k_v3 permuted"):
+        if names and name.split()[0] not in names:
+            continue
+        adata = ad.read_h5ad(SHARED / f"data/{name.split()[0]}.h5ad")
+        if name.endswith("permuted"):
+            rng = np.random.default_rng(0)
+            x = adata.X.toarray()
+            for column in x.T:
+                column[:] = rng.permutation(column)
+            adata = ad.AnnData(sp.csr_matrix(x), obs=adata.obs[[]], var=adata.var[[]])
+        most = np.argsort(-np.asarray(adata.X.sum(axis=0)).ravel())[:800]
+        genes = np.random.RandomState(0).choice(most, min(200, len(most)), replace=False)
+        scdae.pp.impute(adata)
+        raw, restored = (correlation(np.asarray(v, float), genes) for v in (adata.X.toarray(), adata.layers["scdae"]))
+        gate = adata.var["scdae_gate"].mean()
+        print(
+            f"{name:26s} raw {raw:.4f}  restored {restored:.4f}  ratio {restored / raw:.2f}  mean gate {gate:.3f}",
+            flush=True,
+        )
+
+
+JOB = """
+import sys, anndata, numpy as np, scdae
+adata = anndata.read_h5ad(sys.argv[1])
+adata = adata[:, np.asarray((adata.X > 0).sum(axis=0)).ravel() >= int(sys.argv[2])].copy()
+scdae.pp.impute(adata)
+"""
+
+
+def speed(names: list[str], runs: int) -> None:
+    """Seconds and peak memory of a process that imports, reads, trains and restores; cold compilation."""
+    print(f"\nWhole process, import and compilation included, {os.cpu_count()} cores: median of {runs} runs")
+    for name, least, seconds, gib in SPEED:
+        if names and name not in names:
+            continue
+        walls, peaks = [], []
+        for _ in range(runs):
+            start = time.perf_counter()
+            command = [sys.executable, "-c", JOB, str(SHARED / f"data/{name}.h5ad"), str(least)]
+            process = subprocess.Popen(command)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status != 0:
+                raise SystemExit(f"{name}: exit status {status}")
+            walls.append(time.perf_counter() - start)
+            peaks.append(usage.ru_maxrss / 2**20)
+        limit = f"goal {seconds:.0f} s" + (f", {gib} GiB" if gib else "")
+        middle = sorted(walls)[len(walls) // 2]
+        print(
+            f"{name:26s} {middle:6.1f} s (from {min(walls):.1f} to {max(walls):.1f})  {max(peaks):5.2f} GiB   {limit}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=[], metavar="PART", help="quality, null, speed; default: all")
+    parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
+    options = parser.parse_args()
+    unknown = set(options.parts) - {"quality", "null", "speed"}
+    if unknown:
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
+    if not (SHARED / "bench/run_method.py").exists():
+        raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
+    OUTPUT.mkdir(exist_ok=True)
+    parts = options.parts or ["quality", "null", "speed"]
+    if "quality" in parts:
+        quality(options.data, options.threads)
+    if "null" in parts:
+        null(options.data)
+    if "speed" in parts:
+        speed(options.data, options.runs)
+
+
+if __name__ == "__main__":
+    main()

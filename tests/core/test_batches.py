@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from scdae.core.batches import (
+    CellData,
+    Size,
+    capacity,
+    epoch_order,
+    make_batch,
+    observed_mask,
+    scatter,
+    slice_batches,
+    split_batches,
+)
+
+N_OBS, N_VARS = 11, 7
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1.0, (N_OBS, N_VARS)).astype(np.float32)
+    hidden = rng.random((N_OBS, N_VARS)) < 0.3
+    hidden[3] = False
+    counts[hidden] = 0
+    counts[5] = 0
+    return CellData(
+        counts=sp.csr_matrix(counts),
+        unobserved=sp.csr_matrix(hidden),
+        codes=rng.integers(0, 3, N_OBS).astype(np.int32),
+        share=rng.uniform(0.5, 1, N_OBS).astype(np.float32),
+    )
+
+
+def as_dense(batch, values, n_cells):
+    return np.asarray(scatter(np.asarray(values), batch, n_cells, N_VARS))
+
+
+def test_epochs_visit_every_cell_equally_often():
+    order = epoch_order(N_OBS, 4, 11, np.random.default_rng(0))
+    assert order.shape == (11, 4)
+    flat = order.ravel()
+    for epoch in range(4):
+        assert sorted(flat[epoch * N_OBS : (epoch + 1) * N_OBS]) == list(range(N_OBS))
+    assert not np.array_equal(flat[:N_OBS], flat[N_OBS : 2 * N_OBS])
+
+
+def test_capacity_leaves_room_for_one_padded_entry(data):
+    groups = np.arange(10).reshape(2, 5)
+    assert capacity(data.counts, groups) == 256
+    full = sp.csr_matrix(np.ones((2, 256), np.float32))
+    assert capacity(full, np.array([[0], [1]])) == 512  # exactly full is not enough
+    assert capacity(sp.csr_matrix(np.ones((1, 20000), np.float32)), np.array([[0]])) == 20480
+    assert capacity(None, groups) == 0
+
+
+def test_batch_holds_the_cells_asked_for(data):
+    cells = np.array([9, 2, 2, 5])
+    batch = make_batch(data, cells, Size.of(data, cells[None]))
+    np.testing.assert_array_equal(as_dense(batch, batch.x_in, 4), data.counts[cells].toarray())
+    assert not batch.x_out.any()
+    np.testing.assert_array_equal(batch.codes, data.codes[cells])
+    np.testing.assert_array_equal(batch.share, data.share[cells])
+    np.testing.assert_array_equal(observed_mask(batch, 4, N_VARS), ~data.unobserved[cells].toarray())
+    part = data.take(cells)
+    np.testing.assert_array_equal(part.counts.toarray(), data.counts[cells].toarray())
+    np.testing.assert_array_equal(part.unobserved.toarray(), data.unobserved[cells].toarray())
+    np.testing.assert_array_equal(part.codes, batch.codes)
+
+
+def test_thinned_halves_add_up_and_lie_where_there_are_counts(data):
+    cells = np.arange(N_OBS)
+    kept = np.linspace(0, 1, N_OBS).astype(np.float32)
+    batch = make_batch(data, cells, Size.of(data, cells[None]), kept_share=kept, rng=np.random.default_rng(1))
+    whole = data.counts.toarray()
+    shown, rest = as_dense(batch, batch.x_in, N_OBS), as_dense(batch, batch.x_out, N_OBS)
+    np.testing.assert_array_equal(shown + rest, whole)
+    np.testing.assert_array_equal(shown[0], 0)
+    np.testing.assert_array_equal(rest[-1], 0)
+    assert (shown[4:8] > 0).any() and (rest[4:8] > 0).any()
+
+
+def test_shapes_are_those_of_the_size_whatever_the_cells(data):
+    order = epoch_order(N_OBS, 3, 9, np.random.default_rng(0))
+    size = Size.of(data, order, np.array([True, False] * 3 + [True]))
+    shapes = {tuple(np.shape(part) for part in make_batch(data, cells, size)) for cells in order}
+    assert len(shapes) == 1
+
+
+def test_chosen_lists_the_entries_of_the_genes(data):
+    genes = np.zeros(N_VARS, bool)
+    genes[[1, 4]] = True
+    cells = np.array([0, 1, 2, 3])
+    batch = make_batch(data, cells, Size.of(data, cells[None], genes))
+    listed = np.zeros((4, N_VARS), np.float32)
+    np.add.at(listed, (batch.rows[batch.chosen], batch.cols[batch.chosen]), batch.x_in[batch.chosen])
+    np.testing.assert_array_equal(listed, data.counts[cells].toarray() * genes)
+
+
+def test_everything_observed_needs_no_mask(data):
+    plain = CellData(data.counts, None, data.codes, data.share)
+    batch = make_batch(plain, np.arange(4), Size.of(plain, np.arange(4)[None]))
+    assert observed_mask(batch, 4, N_VARS) is None
+    assert plain.take(np.arange(2)).unobserved is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+def test_slices_cover_all_cells_in_order(data, batch_size):
+    seen = []
+    for rows, batch in slice_batches(data, batch_size):
+        values = as_dense(batch, batch.x_in, batch_size)
+        n_cells = rows.stop - rows.start
+        np.testing.assert_array_equal(values[:n_cells], data.counts[rows].toarray())
+        seen.extend(range(rows.start, rows.stop))
+    assert seen == list(range(N_OBS))
+
+
+def test_split_batches_hold_both_halves_and_filling_counts_for_nothing(data):
+    rng = np.random.default_rng(2)
+    held = rng.poisson(0.5, (N_OBS, N_VARS)) * (data.unobserved.toarray() == 0)
+    held[7] = 0
+    order = rng.permutation(N_OBS)
+    visited = []
+    for cells, batch in split_batches(data, sp.csr_matrix(held.astype(np.float32)), order, 4):
+        shown, rest = as_dense(batch, batch.x_in, 4), as_dense(batch, batch.x_out, 4)
+        np.testing.assert_array_equal(shown[: len(cells)], data.counts[cells].toarray())
+        np.testing.assert_array_equal(rest[: len(cells)], held[cells])
+        assert not shown[len(cells) :].any() and not rest[len(cells) :].any()
+        np.testing.assert_array_equal(batch.codes[: len(cells)], data.codes[cells])
+        visited.extend(cells)
+    np.testing.assert_array_equal(visited, order)

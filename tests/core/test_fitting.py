@@ -1,0 +1,169 @@
+import functools
+
+import anndata as ad
+import jax
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from flax import nnx
+
+import small
+from scdae.core.config import Config
+from scdae.core.fitting import cell_data, fit_counts, held_out_share
+
+
+def fit(counts, **settings):
+    small.keep_compiled()
+    counts = sp.csr_matrix(np.asarray(counts, np.float32))
+    return fit_counts(
+        counts, None, None, 1, Config(**{"max_epochs": 40, "batch_size": 64, "likelihood": "nb", **settings})
+    )
+
+
+def values_of(outcome):
+    return {name: np.asarray(value) for name, value in nnx.to_pure_dict(outcome.fitted.params).items()}
+
+
+@functools.cache
+def zero_inflated(pi):
+    """Forty genes of mean eight in two kinds of cells; a quarter of them lose `pi` of their entries."""
+    rng = np.random.default_rng(1)
+    n_obs, n_vars = 400, 40
+    fold = np.ones((2, n_vars))
+    fold[1, :8] = 2.5
+    mean = rng.gamma(8, 1, n_vars) * fold[rng.integers(0, 2, n_obs)] * np.exp(rng.normal(0, 0.2, (n_obs, 1)))
+    counts = rng.poisson(mean * rng.gamma(5, 1 / 5, mean.shape))
+    lossy = np.arange(n_vars) % 4 == 0
+    lost = (rng.random(mean.shape) < pi) & lossy
+    return np.where(lost, 0, counts).astype(np.float32), lossy
+
+
+@pytest.mark.parametrize(("molecules", "share"), [(0, 0.1), (1e4, 0.1), (2.5e6, 0.06), (1e9, 0.03)])
+def test_held_out_share_is_enough_to_judge_by(molecules, share):
+    assert held_out_share(molecules) == pytest.approx(share)
+
+
+def test_same_seed_same_bits_other_seed_other_bits():
+    settings = {"likelihood": "nb", "max_epochs": 7}
+    one, same = small.fitted(**settings).outcome, small.fit(**settings).outcome
+    other = small.fit(seed=1, **settings).outcome
+    jax.tree.map(np.testing.assert_array_equal, values_of(one), values_of(same))
+    np.testing.assert_array_equal(one.gate, same.gate)
+    np.testing.assert_array_equal(one.report.gene_deviance, same.report.gene_deviance)
+    assert one.history == same.history
+    assert not np.array_equal(values_of(one)["loading"], values_of(other)["loading"])
+    assert not np.array_equal(one.report.cell_baseline, other.report.cell_baseline)
+
+
+def test_noise_stays_noise():
+    outcome = small.fitted_to_noise().outcome
+    assert outcome.gate.mean() < 0.1
+    assert abs(outcome.report.skill) < 0.01
+    loading = values_of(outcome)["loading"]
+    open_network = values_of(small.fitted(likelihood="nb").outcome)["loading"]
+    assert np.abs(loading).mean() < 0.1 * np.abs(open_network).mean()
+    assert not outcome.fitted.inflated.any()
+
+
+def correlation(values):
+    """Mean |r| between genes, of log counts per ten thousand."""
+    logged = np.log1p(1e4 * values / values.sum(axis=1, keepdims=True))
+    logged = logged[:, logged.std(axis=0) > 1e-3]  # what does not vary at all is not correlated either
+    if logged.shape[1] < 2:
+        return 0.0
+    return np.abs(np.corrcoef(logged.T)[np.triu_indices(logged.shape[1], 1)]).mean()
+
+
+@pytest.mark.parametrize("output", ["mean", "prior"])
+def test_no_correlation_is_put_into_noise(output):
+    restored = small.fitted_to_noise().impute(small.noise(), output=output)
+    assert correlation(restored) <= 1.25 * correlation(small.dense(small.noise()))
+
+
+def test_structure_is_let_through():
+    outcome = small.fitted(likelihood="nb").outcome
+    assert outcome.gate.mean() > 0.5
+    assert outcome.report.skill > 0.1
+    assert outcome.report.gene_gain.mean() > 0.05
+
+
+def test_dispersion_of_noise_is_that_of_poisson():
+    theta = np.exp(values_of(small.fitted_to_noise().outcome)["log_theta"])
+    means = np.asarray(small.noise().X.mean(axis=0)).ravel()
+    assert np.median(theta[means > 3]) > 10
+
+
+@functools.cache
+def fitted_to_zero_inflated(pi):
+    return fit(zero_inflated(pi)[0], likelihood="zinb", max_epochs=40)
+
+
+def test_dropout_is_found_where_it_is():
+    outcome, (_, lossy) = fitted_to_zero_inflated(0.4), zero_inflated(0.4)
+    flagged = outcome.fitted.inflated
+    assert flagged[lossy].mean() >= 0.8
+    assert flagged[~lossy].sum() <= 1
+
+
+def test_dropout_is_not_found_where_there_is_none():
+    outcome = fitted_to_zero_inflated(0.0)
+    assert outcome.fitted.inflated.sum() <= 1
+
+
+def test_probability_of_dropout_is_near_the_truth():
+    """Whether a gene is flagged or not, the law with dropout has learnt how much there would be."""
+    found = 1 / (1 + np.exp(-values_of(fitted_to_zero_inflated(0.4))["logit_pi"]))
+    lossy = zero_inflated(0.4)[1]
+    assert found[lossy].mean() == pytest.approx(0.4, abs=0.06)
+    np.testing.assert_allclose(found[lossy], 0.4, atol=0.15)
+    assert found[~lossy].max() < 0.05
+
+
+def test_totals_of_genes_are_kept():
+    data, model = small.structured(), small.fitted(likelihood="nb")
+    expected = model.impute(data, output="prior").sum(axis=0)
+    np.testing.assert_allclose(expected, small.dense(data).sum(axis=0), rtol=0.1)
+
+
+def test_empty_genes_and_cells_are_left_out():
+    outcome = small.fitted_to_gaps().outcome
+    np.testing.assert_array_equal(outcome.genes, np.delete(np.arange(60), 5))
+    np.testing.assert_array_equal(outcome.cells, np.delete(np.arange(150), 3))
+    assert outcome.gate.shape == (59,) and outcome.report.cell_gain.shape == (149,)
+    assert outcome.fitted.profile.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 1)])
+def test_tiny_data(shape):
+    counts = np.random.default_rng(0).poisson(2, shape) + 1
+    outcome = fit(counts, max_epochs=1)
+    assert all(np.isfinite(value).all() for value in values_of(outcome).values())
+    assert np.isfinite(outcome.report.gene_gain).all() and np.isfinite(outcome.report.skill)
+
+
+def test_a_single_molecule():
+    outcome = fit([[1, 0], [0, 0]], max_epochs=1)
+    assert all(np.isfinite(value).all() for value in values_of(outcome).values())
+    assert np.isfinite(outcome.report.skill)
+
+
+def test_exposure_is_that_of_the_whole_panel():
+    profile = np.array([0.5, 0.3, 0.2])
+    hidden = sp.csr_matrix(np.array([[False, True, False], [False, False, False]]))
+    counts = sp.csr_matrix(np.array([[7, 0, 0], [5, 3, 2]], np.float32))
+    data = cell_data(counts, hidden, None, profile)
+    np.testing.assert_allclose(data.share, [0.7, 1.0])
+    assert data.codes.dtype == np.int32 and data.share.dtype == np.float32
+
+
+def test_held_out_share_can_be_chosen():
+    outcome = small.fit(likelihood="nb", held_out=0.25, max_epochs=7).outcome
+    assert outcome.held_out == 0.25
+    assert outcome.report.molecules == pytest.approx(0.25 * small.structured().X.sum(), rel=0.02)
+
+
+def test_counts_are_not_changed():
+    counts = small.structured().X
+    before = [part.tobytes() for part in (counts.data, counts.indices, counts.indptr)]
+    small.fit(ad.AnnData(counts), likelihood="nb", max_epochs=7)
+    assert before == [part.tobytes() for part in (counts.data, counts.indices, counts.indptr)]

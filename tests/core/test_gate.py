@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from flax import nnx
+
+from scdae.core.gate import GRID, apply_gate, gate_from_evidence, match_totals, moment_theta, reliability
+from scdae.core.network import Autoencoder
+
+
+def evidence(best, strength, n_genes, seed=0):
+    """Log likelihoods that are parabolas in the factor, peaked around `best`, known to `strength` ** -0.5."""
+    rng = np.random.default_rng(seed)
+    peak = np.broadcast_to(best, n_genes) + rng.normal(0, strength**-0.5, n_genes)
+    return -0.5 * strength * (GRID[:, None] - peak) ** 2
+
+
+def test_noise_is_closed_and_signal_is_open():
+    assert gate_from_evidence(evidence(0.0, 20.0, 500)).mean() < 0.05
+    assert gate_from_evidence(evidence(1.0, 20.0, 500)).mean() > 0.95
+
+
+def test_weak_evidence_follows_the_majority():
+    """One gene alone could not tell; a thousand of them can."""
+    alone = evidence(0.0, 2.0, 1000)
+    assert gate_from_evidence(alone).mean() < 0.1
+    genes = np.concatenate([evidence(1.0, 50.0, 200), np.zeros((len(GRID), 1))], axis=1)
+    assert gate_from_evidence(genes)[-1] > 0.9
+
+
+def test_genes_of_both_kinds_are_told_apart():
+    both = np.concatenate([evidence(0.0, 100.0, 100), evidence(1.0, 100.0, 100)], axis=1)
+    gate = gate_from_evidence(both)
+    assert gate[:100].mean() < 0.1 and gate[100:].mean() > 0.9
+    assert gate.dtype == np.float32 and ((gate >= 0) & (gate <= 1)).all()
+
+
+def test_overwhelming_evidence_does_not_overflow():
+    gate = gate_from_evidence(evidence(0.5, 1e6, 20))
+    assert np.isfinite(gate).all()
+    np.testing.assert_allclose(gate, 0.5, atol=1e-3)
+
+
+def test_constants_do_not_matter():
+    values = evidence(0.7, 10.0, 30)
+    shift = np.random.default_rng(1).normal(0, 1e4, 30)
+    np.testing.assert_allclose(gate_from_evidence(values + shift), gate_from_evidence(values), atol=1e-4)
+
+
+def test_gains_no_larger_than_chance_leave_nothing():
+    rng = np.random.default_rng(0)
+    opened = [reliability(rng.normal(0, 1, 300)) > 0 for _ in range(500)]
+    assert np.mean(opened) < 0.01
+    assert reliability(rng.normal(-5, 1, 300)) == 0
+    assert reliability(np.zeros(300)) == 0
+
+
+def test_gains_beyond_chance_leave_everything():
+    rng = np.random.default_rng(0)
+    assert reliability(rng.normal(1, 1, 300)) == 1
+    assert reliability(np.full(5, 0.1)) == 1
+    cells = rng.normal(0, 1, 10000)
+    cells = (cells - cells.mean()) / cells.std()  # a mean gain of m is m * 100 standard errors
+    assert reliability(cells + 0.045) == pytest.approx(0.5)
+    assert 0 < reliability(cells + 0.035) < reliability(cells + 0.055) < 1
+
+
+def params_and_graph(n_batches=2):
+    profile = np.array([0.5, 0.3, 0.2])
+    model = Autoencoder(profile, n_inputs=2, n_hidden=4, n_latent=2, n_batches=n_batches)
+    graph, params = nnx.split(model, nnx.Param)
+    return graph, params
+
+
+def test_closed_gate_leaves_the_gene_means_and_their_dispersion():
+    graph, params = params_and_graph()
+    latent, codes = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1])
+    gated = nnx.merge(graph, apply_gate(params, np.array([0.0, 1.0, 0.5]), np.array([0.7, 0.7, 0.7])))
+    before = nnx.merge(graph, params)
+    base = np.asarray(before.log_profile[...])
+    np.testing.assert_allclose(gated.decode(latent, codes)[:, 0], base[0], rtol=1e-6)
+    np.testing.assert_allclose(gated.decode(latent, codes)[:, 1], before.decode(latent, codes)[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(
+        gated.decode(latent, codes)[:, 2] - base[2], (before.decode(latent, codes)[:, 2] - base[2]) / 2, rtol=1e-4
+    )
+    np.testing.assert_allclose(gated.theta(), [0.7, 5.0, np.sqrt(0.7 * 5)], rtol=1e-5)
+
+
+def test_totals_are_matched():
+    graph, params = params_and_graph()
+    counted, expected = np.array([99.0, 0.0, 9.0]), np.array([49.0, 0.0, 19.0])
+    moved = nnx.merge(graph, match_totals(params, counted, expected)).log_profile[...]
+    np.testing.assert_allclose(moved - params["log_profile"][...], np.log([2, 1, 0.5]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("theta", [0.5, 4.0])
+def test_moment_theta(theta):
+    rng = np.random.default_rng(0)
+    depth, profile = rng.uniform(500, 1500, (4000, 1)), np.array([0.2, 0.3, 0.5]) / 20
+    rate = depth * profile * rng.gamma(theta, 1 / theta, (4000, 3))
+    counts = rng.poisson(rate).astype(np.float32)
+    depth_gene = rng.poisson(depth * 0.95).astype(np.float32)  # the rest of the panel fixes the library size
+    whole = np.concatenate([counts, depth_gene], axis=1)
+    found = moment_theta(sp.csr_matrix(whole), whole.sum(axis=0) / whole.sum(), np.ones(4000))
+    np.testing.assert_allclose(found[:3], theta, rtol=0.15)
+
+
+def test_moment_theta_of_poisson_counts_is_large_and_of_empty_genes_finite():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(np.array([3.0, 5.0, 0.0, 400.0]), (3000, 4)).astype(np.float32)
+    theta = moment_theta(sp.csr_matrix(counts), counts.sum(axis=0) / counts.sum(), np.ones(3000))
+    assert np.isfinite(theta).all()
+    assert (theta[:2] > 20).all()

@@ -1,0 +1,183 @@
+import jax
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from flax import nnx
+from scipy.special import gammaln
+
+from scdae.core import heldout
+from scdae.core.axes import fit_axes, gene_profile
+from scdae.core.fitting import cell_data
+from scdae.core.heldout import HeldOut, Report, candidates, measure_gain, read_out_law, restore, screen_dropout
+from scdae.core.network import Autoencoder, with_values
+from scdae.core.posterior import posterior_mean
+from scdae.core.predictive import nb_predictive_log_prob, poisson_predictive_log_prob, zinb_predictive_log_prob
+from scdae.core.thinning import thin
+from scdae.metrics import poisson_deviance
+
+N_OBS, N_VARS = 50, 8
+
+
+class Scene:
+    """A network with random weights, data, and the densities worked out entry by entry."""
+
+    def __init__(self, masked):
+        rng = np.random.default_rng(0)
+        counts = rng.poisson(rng.gamma(2, 4, (N_OBS, N_VARS))).astype(np.float32)
+        hidden = rng.random(counts.shape) < 0.2 if masked else np.zeros(counts.shape, bool)
+        self.seen, counts = ~hidden, np.where(hidden, 0, counts)
+        unobserved = sp.csr_matrix(hidden) if masked else None
+        kept, held = thin(sp.csr_matrix(counts), 0.8, rng)
+        self.profile = gene_profile(sp.csr_matrix(counts), unobserved)
+        self.data = cell_data(kept, unobserved, None, self.profile)
+        self.axes = fit_axes(self.data, 1.0, 4, rng)
+        self.inflated = np.arange(N_VARS) % 2 == 0
+        self.held_out = HeldOut(self.data, held, rng, self.inflated)
+        model = Autoencoder(self.profile, n_inputs=4, n_hidden=6, n_latent=3, n_batches=1)
+        self.graph, params = nnx.split(model, nnx.Param)
+        values = nnx.to_pure_dict(params)
+        values |= {
+            "loading": rng.normal(0, 0.3, (3, N_VARS)),
+            "log_theta": rng.normal(1, 0.5, N_VARS),
+            "log_theta_zi": rng.normal(2, 0.5, N_VARS),
+            "logit_pi": rng.normal(-1, 0.5, N_VARS),
+        }
+        self.params = with_values(params, values)
+        self.model = nnx.merge(self.graph, self.params)
+        self.x_in, self.x_out = kept.toarray(), held.toarray()
+        self.total_in, self.total_out = (x.sum(axis=1, keepdims=True) for x in (self.x_in, self.x_out))
+
+    def rho(self, gate=1.0):
+        exposure = self.total_in / self.data.share[:, None]
+        values = np.where(self.seen, np.log1p(1e4 * self.x_in / exposure) - self.axes.gene_mean, 0)
+        logits = np.asarray(self.model.decode(self.model.encode(values @ self.axes.weight), np.zeros(N_OBS, int)))
+        base = np.asarray(self.model.log_profile[...])
+        share = np.exp(base + gate * (logits - base))
+        return share / np.where(self.seen, share, 0).sum(axis=1, keepdims=True)
+
+    def log_prob(self, law, gate=1.0, rho=None):
+        """Log predictive law of each entry, without the factorial."""
+        rho = self.rho(gate) if rho is None else rho
+        mean_in, mean_out = self.total_in * rho, self.total_out * rho
+        if law == "poisson":
+            value = poisson_predictive_log_prob(self.x_out, mean_out)
+        elif law == "nb":
+            value = nb_predictive_log_prob(self.x_out, self.x_in, mean_in, mean_out, np.asarray(self.model.theta()))
+        else:
+            theta, pi = np.asarray(self.model.theta(self.inflated)), np.asarray(self.model.pi(self.inflated))
+            value = zinb_predictive_log_prob(self.x_out, self.x_in, mean_in, mean_out, theta, pi)
+        return np.where(self.seen, np.asarray(value) + gammaln(self.x_out + 1), 0)
+
+    @property
+    def network(self):
+        return self.graph, self.params, self.axes
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["all", "masked"])
+def scene(request):
+    return Scene(request.param)
+
+
+@pytest.mark.parametrize(("law", "gate"), [("poisson", 1.0), ("nb", 1.0), ("nb", 0.25), ("zinb", 1.0)])
+def test_gene_log_likelihood_is_the_predictive_law(scene, law, gate):
+    value = scene.held_out.log_likelihoods(*scene.network, scene.inflated, gate, law)[0]
+    np.testing.assert_allclose(value, scene.log_prob(law, gate).sum(axis=0), rtol=1e-3, atol=1e-2)
+
+
+def test_log_likelihood_is_per_molecule(scene):
+    value = scene.held_out.log_likelihood(*scene.network, scene.inflated, "nb")
+    assert value == pytest.approx(scene.log_prob("nb").sum() / scene.x_out.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("law", ["nb", "zinb"])
+def test_gain_is_the_deviance_of_the_posterior_mean(scene, law):
+    report = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, law)
+    ratio = scene.x_out.sum() / scene.x_in.sum()
+    mean = scene.total_in * scene.rho()
+    theta, pi = scene.model.theta(), None
+    if law == "zinb":
+        theta, pi = scene.model.theta(scene.inflated), scene.model.pi(scene.inflated)
+    restored = np.asarray(posterior_mean(scene.x_in, mean, theta, pi))
+    baseline = scene.total_in / scene.data.share[:, None] * scene.profile
+    kept = mean if pi is None else mean * (1 - np.asarray(pi))
+    for axis, deviance, base in (
+        (0, report.gene_deviance, report.gene_baseline),
+        (1, report.cell_deviance, report.cell_baseline),
+    ):
+        for found, expected in ((deviance, restored), (base, baseline)):
+            entries = np.where(scene.seen, poisson_deviance(scene.x_out, ratio * expected), 0)
+            np.testing.assert_allclose(found, entries.sum(axis=axis), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(report.expected, np.where(scene.seen, kept, 0).sum(axis=0), rtol=1e-3)
+    assert report.molecules == scene.x_out.sum()
+    assert report.skill == pytest.approx(1 - report.gene_deviance.sum() / report.gene_baseline.sum())
+
+
+def test_gains_are_zero_where_nothing_was_held_out():
+    report = Report(np.array([1.0, 0.0]), np.array([4.0, 0.0]), np.array([2.0]), np.array([1.0]), np.zeros(2), 9.0)
+    np.testing.assert_allclose(report.gene_gain, [0.75, 0])
+    np.testing.assert_allclose(report.cell_gain, [-1])
+    assert report.gene_gain.dtype == np.float32
+
+
+def test_lead_of_dropout_is_the_difference_of_the_two_laws(scene):
+    """Of one gene, both laws having the same mean after dropout."""
+    lead, square = np.zeros(N_VARS), np.zeros(N_VARS)
+    genes = np.flatnonzero(scene.inflated).astype(np.int32)
+    for _, batch in scene.held_out.batches():
+        gained, squared = heldout._dropout_lead(*scene.network, batch, genes)
+        lead[genes] += gained
+        square[genes] += squared
+    keep = 1 - np.asarray(scene.model.pi(np.ones(N_VARS, bool)))
+    entries = scene.log_prob("zinb", rho=scene.rho() / keep) - scene.log_prob("nb")
+    np.testing.assert_allclose(lead[genes], entries.sum(axis=0)[genes], rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(square[genes], (entries**2).sum(axis=0)[genes], rtol=1e-3, atol=1e-2)
+
+
+def test_genes_that_get_dropout_keep_their_mean(scene, monkeypatch):
+    won = np.zeros(N_VARS, bool)
+    won[[2, 4]] = True
+    monkeypatch.setattr(heldout, "_dropout_lead", lambda *args: (np.where(won[args[-1]], 9.0, -9.0), 1.0))
+    before = np.arange(N_VARS) == 0
+    params, earned = screen_dropout(*scene.network, before, scene.held_out)
+    np.testing.assert_array_equal(earned, won | before)
+    shift = np.asarray(params["log_profile"][...]) - np.asarray(scene.params["log_profile"][...])
+    keep = 1 - np.asarray(scene.model.pi(np.ones(N_VARS, bool)))
+    np.testing.assert_allclose(shift, np.where(won, -np.log(keep), 0), rtol=1e-4, atol=1e-6)
+
+
+def test_chance_does_not_earn_dropout(scene, monkeypatch):
+    monkeypatch.setattr(heldout, "_dropout_lead", lambda *args: (np.full(len(args[-1]), 3.9), 1.0))
+    assert not screen_dropout(*scene.network, scene.inflated & False, scene.held_out)[1].any()
+
+
+def test_candidates_reach_three_molecules_often_enough():
+    counts = np.zeros((1200, 4), np.float32)
+    counts[:9, 0] = 50  # too few cells
+    counts[:11, 1] = 3  # ten cells, but not one in a hundred
+    counts[:13, 2] = 3
+    counts[:, 3] = 2
+    np.testing.assert_array_equal(candidates(sp.csr_matrix(counts)), [False, False, True, False])
+
+
+def test_law_without_any_dropout_is_negative_binomial():
+    some = np.array([False, True])
+    assert read_out_law("zinb", some) == "zinb"
+    assert read_out_law("zinb", some & False) == "nb"
+    assert read_out_law("poisson", some) == "poisson"
+
+
+def test_restore_of_poisson_is_the_mean(scene):
+    mean = scene.total_in * scene.rho()
+    for value in restore(scene.model, scene.x_in, mean, scene.inflated, "poisson"):
+        np.testing.assert_array_equal(value, mean)
+
+
+def test_scores_do_not_depend_on_the_size_of_the_batches(scene, monkeypatch):
+    whole = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, "nb")
+    monkeypatch.setattr(heldout, "BATCH", 16)
+    parts = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, "nb")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3),
+        (parts.gene_deviance, parts.cell_deviance, parts.cell_baseline),
+        (whole.gene_deviance, whole.cell_deviance, whole.cell_baseline),
+    )

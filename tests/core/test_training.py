@@ -1,0 +1,149 @@
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import small
+from scdae.core import training
+from scdae.core.config import Config
+from scdae.core.fitting import fit_counts
+from scdae.core.training import batch_size_for, n_steps_for
+
+
+@pytest.fixture
+def compiled(caplog, monkeypatch):
+    """Gives the names of the functions that were compiled, with how often."""
+    logger = logging.getLogger("jax._src.interpreters.pxla")
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    logger.manager._clear_cache()
+
+    def names():
+        messages = [record.getMessage() for record in caplog.records if record.name == logger.name]
+        return Counter(m.split()[1].removeprefix("jit(").rstrip(")") for m in messages if m.startswith("Compiling"))
+
+    yield names
+    logger.manager._clear_cache()
+
+
+@pytest.mark.parametrize(("n_obs", "max_epochs", "steps"), [(640, 3, 30), (641, 3, 33), (64 * 5000, None, 5000)])
+def test_number_of_steps_is_that_of_the_epochs_and_at_least_one(n_obs, max_epochs, steps):
+    assert n_steps_for(Config(max_epochs=max_epochs), n_obs, 64) == steps
+
+
+def test_small_data_get_enough_steps():
+    assert n_steps_for(Config(), 10, 10) >= 100
+
+
+def test_size_of_a_step():
+    assert batch_size_for(Config(batch_size=50), 1000, 10) == 50
+    assert batch_size_for(Config(batch_size=50), 20, 10) == 20
+    few, many = batch_size_for(Config(), 10**6, 100), batch_size_for(Config(), 10**6, 30000)
+    assert 32 <= many <= few <= 256
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_step_is_compiled_once(compiled, monkeypatch, masked):
+    made = []
+
+    def make(*args):
+        made.append(make_update(*args))
+        return made[-1]
+
+    make_update = training._make_update
+    monkeypatch.setattr(training, "_make_update", make)
+    mask = np.random.default_rng(0).random((small.N_OBS, small.N_VARS)) < 0.9 if masked else None
+    model = small.fit(mask=mask, max_epochs=7, likelihood="nb" if masked else "zinb")
+    assert len(made) == 1 and made[0]._cache_size() == 1
+    names = compiled()
+    assert names["update"] == 1
+    assert max(names[name] for name in ("_deviance", "_dropout_lead", "_log_likelihoods")) <= 1
+    assert model.outcome.n_epochs > 1
+
+
+@pytest.mark.parametrize(
+    ("corruption", "likelihood"),
+    [("thinning", "nb"), ("thinning", "poisson"), ("thinning", "zinb"), ("masking", "nb"), ("gaussian", "nb")],
+)
+def test_every_corruption_and_law_beats_the_gene_means(corruption, likelihood):
+    model, adata = small.fitted(corruption=corruption, likelihood=likelihood), small.structured()
+    assert model.outcome.report.skill > 0.1
+    assert np.isfinite(model.outcome.history["loss"]).all()
+    truth, counts = np.asarray(adata.layers["truth"]), small.dense(adata)
+    gene_means = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
+    network = model.impute(adata, output="prior")
+    error, baseline = (np.mean((np.log1p(x) - np.log1p(truth)) ** 2) for x in (network, gene_means))
+    assert error < 0.8 * baseline
+
+
+def test_noise_level_is_used():
+    little, much = small.fit(likelihood="nb", noise=0.05), small.fit(likelihood="nb", noise=0.9)
+    assert not np.array_equal(little.outcome.report.gene_deviance, much.outcome.report.gene_deviance)
+
+
+def test_history_of_a_whole_run():
+    history = small.fitted(likelihood="nb").outcome.history
+    assert set(history) == {"step", "loss", "heldout_loglik"}
+    assert len({len(values) for values in history.values()}) == 1
+    assert history["step"] == sorted(set(history["step"])) and history["step"][-1] == 120
+    assert np.isfinite(history["heldout_loglik"]).all()
+
+
+def test_progress_sees_every_step():
+    counts, seen = small.structured().X, []
+
+    def watch(steps, total):
+        for step in steps:
+            seen.append((step, total))
+            yield step
+
+    small.keep_compiled()
+    fit_counts(counts, None, None, 1, Config(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb"), watch=watch)
+    assert seen == [(step, 21) for step in range(1, 22)]
+
+
+def test_masking_in_which_no_entry_is_hidden_stays_finite():
+    """With three genes it is usual that a cell has all of them visible."""
+    rng = np.random.default_rng(0)
+    counts = sp.csr_matrix(rng.poisson(5, (80, 3)).astype(np.float32))
+    small.keep_compiled()
+    outcome = fit_counts(counts, None, None, 1, Config(max_epochs=3, likelihood="nb", corruption="masking"))
+    assert np.isfinite(outcome.history["loss"]).all()
+    assert all(np.isfinite(np.asarray(value)).all() for value in outcome.history.values())
+    assert np.isfinite(outcome.report.skill)
+
+
+@pytest.fixture
+def falling_scores(monkeypatch):
+    """The first look at the held-out molecules is the best one."""
+    scores = iter(np.arange(0.0, -100.0, -1.0))
+    monkeypatch.setattr(training.HeldOut, "log_likelihood", lambda *args: next(scores))
+
+
+def test_training_stops_when_held_out_molecules_are_no_longer_predicted_better(falling_scores):
+    outcome = small.fit(likelihood="nb").outcome
+    assert outcome.stopped_early
+    assert len(outcome.history["step"]) == 3
+    assert outcome.n_epochs < small.fitted(likelihood="nb").outcome.n_epochs
+
+
+def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypatch):
+    """Dropout that was found after the best step is forgotten with the parameters of that time."""
+    calls = []
+
+    def screen(graph, params, axes, inflated, held_out):
+        calls.append(inflated.copy())
+        return params, np.ones_like(inflated)
+
+    monkeypatch.setattr(training, "screen_dropout", screen)
+    small.fit()
+    assert len(calls) == 2  # half way, and at the end
+    assert not calls[1].any()
+
+
+def test_more_epochs_are_more_steps():
+    few = small.fit(likelihood="nb", max_epochs=7).outcome
+    assert few.n_epochs < small.fitted(likelihood="nb").outcome.n_epochs
