@@ -23,7 +23,7 @@ def adata():
 
 def test_compare_knows_the_truth_when_it_sees_it(adata):
     result = demo.compare(with_restored(adata, adata.layers["truth"]))
-    assert result["error_restored"] == 0
+    assert result["error_restored"] == result["marker_error_restored"] == 0
     assert result["correlation_restored"] == pytest.approx(1)
     assert result["genes_closer"] == result["genes_closer_than_average"] == 60
     assert result["skill"] == 0.125
@@ -33,7 +33,7 @@ def test_compare_knows_the_truth_when_it_sees_it(adata):
 
 def test_compare_gives_no_credit_for_the_counts_themselves(adata):
     result = demo.compare(with_restored(adata, adata.X.toarray()))
-    for name in ("error", "correlation", "marker_correlation"):
+    for name in ("error", "marker_error", "correlation", "marker_correlation"):
         assert result[f"{name}_restored"] == result[f"{name}_raw"]
     assert result["genes_closer"] == 0
     assert "1.0 times closer" in demo._in_words(adata, {**result, "h5ad": "a", "png": "b"})
@@ -53,6 +53,7 @@ def outcome(tmp_path_factory):
 def test_run_gets_closer_to_the_truth(outcome):
     assert outcome["error_restored"] < 0.6 * outcome["error_raw"]
     assert outcome["error_restored"] < outcome["error_average"]
+    assert outcome["marker_error_restored"] < outcome["marker_error_average"]
     assert outcome["marker_correlation_restored"] > outcome["marker_correlation_raw"] + 0.2
     assert outcome["skill"] > 0.02
 

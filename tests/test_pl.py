@@ -14,7 +14,7 @@ mpl.use("Agg")
 def adata():
     adata = datasets.simulate(90, 30, n_types=3, seed=1)
     adata.layers["scdae"] = 2 * adata.layers["truth"]
-    history = {"step": np.arange(4), "loss": np.arange(4.0), "heldout_skill": np.array([np.nan, 0.1, np.nan, 0.2])}
+    history = {"step": np.arange(4.0), "loss": np.arange(4.0), "heldout_loglik": np.array([0.1, 0.3, 0.2, 0.2])}
     adata.uns["scdae"] = {"output": "mean", "layer": "X", "report": {"skill": 0.2, "history": history}}
     return adata
 
@@ -103,11 +103,11 @@ def test_before_after_refuses_what_is_not_a_count(adata):
         pl.before_after(adata, ["gene_1"], show=False)
 
 
-def test_history_draws_loss_and_the_skills_that_were_measured(adata):
+def test_history_draws_loss_and_held_out_likelihood(adata):
     axis = pl.history(adata, show=False)
     np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[0, 0], [1, 1], [2, 2], [3, 3]])
     twin = next(other for other in axis.figure.axes if other is not axis)
-    np.testing.assert_array_equal(twin.lines[0].get_xydata(), [[1, 0.1], [3, 0.2]])
+    np.testing.assert_array_equal(twin.lines[0].get_xydata(), [[0, 0.1], [1, 0.3], [2, 0.2], [3, 0.2]])
 
 
 def test_history_that_is_not_there(adata):

@@ -125,7 +125,7 @@ def history(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Loss and held-out skill over training.
+    """Loss, and how likely the held-out molecules are, over training.
 
     Parameters
     ----------
@@ -152,14 +152,12 @@ def history(
         raise KeyError(f"adata.uns[{key!r}] holds no training history (a model that was fitted before has none here).")
     axis = plt.subplots(figsize=(5, 3.2), layout="constrained")[1] if ax is None else ax
     step = np.asarray(past["step"])
-    axis.plot(step, np.asarray(past["loss"]), color="tab:blue")
+    axis.plot(step, np.asarray(past["loss"]), color="tab:blue", marker=".")
     axis.set_xlabel("training step")
-    axis.set_ylabel("loss", color="tab:blue")
-    skill = axis.twinx()
-    held_out = np.asarray(past["heldout_skill"], dtype=float)
-    known = np.isfinite(held_out)
-    skill.plot(step[known], held_out[known], color="tab:orange", marker=".")
-    skill.set_ylabel("held-out skill", color="tab:orange")
+    axis.set_ylabel("training loss", color="tab:blue")
+    held_out = axis.twinx()
+    held_out.plot(step, np.asarray(past["heldout_loglik"]), color="tab:orange", marker=".")
+    held_out.set_ylabel("held-out log likelihood per molecule", color="tab:orange")
     return _finish(axis, axis.figure, ax is not None, show, save)
 
 

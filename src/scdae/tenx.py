@@ -145,7 +145,7 @@ def read_mtx(parts: dict[str, Path], genome: str | None = None) -> AnnData:
         except (ValueError, OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{parts[part].name} is truncated or damaged ({error})") from error
     try:
-        matrix = sp.csr_matrix(mmread(parts["matrix"]).T)
+        matrix = sp.csr_matrix(mmread(parts["matrix"], spmatrix=False).T)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{parts['matrix'].name} is truncated or damaged ({error})") from error
     features = tables["features"].iloc[:, :3]

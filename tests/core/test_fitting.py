@@ -51,7 +51,7 @@ def test_same_seed_same_bits_other_seed_other_bits():
     np.testing.assert_array_equal(one.gate, same.gate)
     np.testing.assert_array_equal(one.report.gene_deviance, same.report.gene_deviance)
     assert one.history == same.history
-    assert not np.array_equal(values_of(one)["loading"], values_of(other)["loading"])
+    assert not np.array_equal(values_of(one)["hidden_kernel"], values_of(other)["hidden_kernel"])
     assert not np.array_equal(one.report.cell_baseline, other.report.cell_baseline)
 
 

@@ -62,7 +62,7 @@ def reliability(cell_gain: np.ndarray) -> float:
     """How far to trust the network at all, from its held-out gain over the gene means in each cell.
 
     A gain that is no more than chance leaves nothing of the network, one far beyond chance all of it: 0 up to 3 standard
-    errors of the summed gain, 1 from 6, in proportion between.
+    errors of the summed gain, 1 from 5, in proportion between.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def reliability(cell_gain: np.ndarray) -> float:
     error = float(np.sqrt(((cell_gain - cell_gain.mean()) ** 2).sum()))
     if total <= 3 * error:
         return 0.0
-    return float(np.clip((total - 3 * error) / (3 * error), 0, 1)) if error > 0 else 1.0
+    return float(np.clip((total - 3 * error) / (2 * error), 0, 1)) if error > 0 else 1.0
 
 
 def fit_gate(graph: Any, params: Any, axes: Axes, inflated: Any, held_out: HeldOut, likelihood: str) -> np.ndarray:

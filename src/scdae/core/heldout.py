@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -19,6 +20,7 @@ from scdae.core.batches import Batch, CellData, observed_mask, scatter, split_ba
 from scdae.core.network import with_values
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
+from scdae.core.thinning import thin
 
 __all__ = [
     "HeldOut",
@@ -34,7 +36,7 @@ __all__ = [
 BATCH = 256  # cells in a batch
 _WATCHED = 2  # batches looked at while training
 _JUDGED = 8  # batches on which genes are judged
-_EVIDENCE = 4.0  # standard errors by which dropout has to win on held-out molecules: below one gene in 30,000 by chance
+_NATS, _ERRORS = 5.0, 4.0  # log likelihood and standard errors by which dropout has to win
 _LARGE, _LARGE_CELLS = 3, 10  # counts that make a zero elsewhere surprising, and cells that have to show them
 _FLOOR = 1e-8  # expected counts below it are scored as it
 
@@ -65,6 +67,7 @@ class HeldOut:
         self.candidates = np.zeros(data.n_vars, bool) if candidates is None else candidates
         self.counts = held_out
         self._order = rng.permutation(data.n_obs)
+        self._halves_seed = int(rng.integers(2**32))
         self.ratio = float(held_out.sum() / max(float(data.counts.sum()), 1.0))
 
     def batches(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -75,6 +78,14 @@ class HeldOut:
             if limit is not None and i >= limit:
                 return
             yield part
+
+    def halved(self) -> HeldOut:
+        """The same cells with half of all molecules to be predicted, those held out among them, from the other half."""
+        share = 0.5 * (1 + self.ratio)
+        kept, rest = thin(self.data.counts, min(share, 1.0), np.random.default_rng(self._halves_seed))
+        half = copy(self)
+        half.data, half.counts = replace(self.data, counts=kept), (rest + self.counts).tocsr()
+        return half
 
     def compile(self, graph: Any, params: Any, axes: Axes, profile: np.ndarray, likelihood: str) -> Thread:
         """Compile what judges the network in a thread of its own, while the training step is being compiled."""
@@ -162,9 +173,10 @@ def screen_dropout(
 ) -> tuple[Any, np.ndarray]:
     """Decide in which genes zero inflation earns its place.
 
-    It does where the law with dropout predicts the held-out molecules better than the law without by several standard
-    errors. The decoder's mean is that before dropout in these genes, so a gene that comes to them changes its mean; those
-    already marked in `inflated` stay.
+    Half of the molecules, those held out among them, are hidden from the network, which gives their mean from the other
+    half. Dropout has earned its place where the predictive law with it beats the law without on the hidden half by
+    several nats and by several standard errors. The decoder's mean is that before dropout in these genes, so a gene that comes to them
+    changes its mean; those already marked in `inflated` stay.
 
     Returns
     -------
@@ -173,11 +185,11 @@ def screen_dropout(
     """
     lead, square = np.zeros(len(inflated)), np.zeros(len(inflated))
     genes = np.flatnonzero(held_out.candidates).astype(np.int32)
-    for _, batch in held_out.batches(_JUDGED):
+    for _, batch in held_out.halved().batches(_JUDGED):
         gained, squared = _dropout_lead(graph, params, axes, batch, genes)
         lead[genes] += np.asarray(gained)
         square[genes] += np.asarray(squared)
-    earned = (lead > _EVIDENCE * np.sqrt(np.maximum(square, 1e-12))) | inflated
+    earned = ((lead > _NATS) & (lead > _ERRORS * np.sqrt(square))) | inflated
     values = nnx.to_pure_dict(params)
     log_keep = -np.logaddexp(0, np.asarray(values["logit_pi"]))
     values["log_profile"] = np.asarray(values["log_profile"]) + log_keep * (inflated.astype(int) - earned.astype(int))
