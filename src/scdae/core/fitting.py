@@ -19,7 +19,7 @@ from scdae.core.training import train
 
 __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 
-_ENOUGH = 150_000  # held-out molecules wanted, within the limits below
+_ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
 
 
