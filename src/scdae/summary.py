@@ -73,7 +73,9 @@ _SCALES = {
 }
 _COLUMNS = {
     "dispersion": "overdispersion of the gene (1/theta)",
-    "dropout": "share of zeros that are technical",
+    "dropout": "probability that the gene's count is lost (technical zero)",
+    "zero_inflated": "whether the gene has technical zeros at all",
+    "gate": "how much of what the network says of the gene was kept, 0 to 1",
     "gain": "how much the gene gained, on held-out molecules",
 }
 
