@@ -28,7 +28,7 @@ demo: $(VENV)/.ready-base
 	@$(VENV)/bin/scdae demo
 
 test: $(VENV)/.ready-test
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check
