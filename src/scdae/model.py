@@ -49,7 +49,7 @@ class DAE:
     learning_rate
         Peak learning rate of AdamW.
     weight_decay
-        Decoupled weight decay.
+        Decoupled weight decay; None chooses 0.5 to 2, more where genes have fewer molecules.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
@@ -76,7 +76,7 @@ class DAE:
         max_epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float = 0.02,
-        weight_decay: float = 1.0,
+        weight_decay: float | None = None,
         held_out: float | None = None,
         seed: int = 0,
     ):

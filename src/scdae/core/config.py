@@ -42,7 +42,8 @@ class Config:
     learning_rate
         Peak of the schedule.
     weight_decay
-        Decoupled weight decay of encoder, loadings and batch effects.
+        Decoupled weight decay of encoder, loadings and batch effects; None chooses 0.5 to 2, more where genes have fewer
+        molecules.
     held_out
         Share of the molecules set aside for stopping, the gate and the report; None chooses by their number.
     seed
@@ -58,7 +59,7 @@ class Config:
     max_epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 0.02
-    weight_decay: float = 1.0
+    weight_decay: float | None = None
     held_out: float | None = None
     seed: int = 0
 
@@ -77,7 +78,7 @@ class Config:
             raise ValueError(
                 f"max_epochs={self.max_epochs!r}: use 1 or more, or None to choose by the number of cells."
             )
-        if not self.weight_decay >= 0:
+        if self.weight_decay is not None and not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
@@ -88,7 +89,7 @@ class Config:
     def _check_number(self, name: str, *, whole: bool) -> None:
         """Turn NumPy's numbers into Python's, so that settings are plain values and can be saved."""
         value = getattr(self, name)
-        if value is None and name in ("batch_size", "max_epochs", "held_out"):
+        if value is None and name in ("batch_size", "max_epochs", "held_out", "weight_decay"):
             return
         if isinstance(value, bool) or not isinstance(value, Real) or (whole and value % 1 != 0):
             raise ValueError(f"{name}={value!r}: use a {'whole ' if whole else ''}number.")

@@ -21,10 +21,11 @@ from scdae.core.heldout import HeldOut, candidates, read_out_law, screen_dropout
 from scdae.core.network import Autoencoder
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 
-__all__ = ["Trained", "batch_size_for", "n_steps_for", "train"]
+__all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
 
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
+_MOLECULES = 800.0  # of a gene, at which the weight decay is 1
 _DROPOUT_COST = 3.0  # penalty on a gene's dropout probability, in nats per pass over the cells
 _SCREEN_AT = 0.5  # share of the steps after which genes are looked at for zero inflation
 _CHECKS = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which the held-out molecules are looked at
@@ -49,6 +50,14 @@ def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
     """Cells in a step: as asked, or more where there are few genes, so that a step costs about the same."""
     size = int(np.clip(8e5 / n_vars, 64, 96)) if config.batch_size is None else config.batch_size
     return min(size, n_obs)
+
+
+def weight_decay_for(config: Config, data: CellData) -> float:
+    """Weight decay: as asked, or more where genes have fewer molecules to learn their loadings from."""
+    if config.weight_decay is not None:
+        return config.weight_decay
+    per_gene = float(data.counts.sum()) / data.n_vars
+    return float(np.clip(np.sqrt(_MOLECULES / per_gene), 0.5, 2))
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
@@ -105,6 +114,7 @@ def train(
         seed=config.seed,
     )
     graph, params = nnx.split(model, nnx.Param)
+    config = replace(config, weight_decay=weight_decay_for(config, data))
     optimiser = _optimiser(config, n_steps, params)
     params = jax.device_put(params)
     state = jax.jit(optimiser.init)(params)
