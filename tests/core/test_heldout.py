@@ -4,6 +4,7 @@ import pytest
 import scipy.sparse as sp
 from flax import nnx
 from scipy.special import gammaln
+from scipy.stats import nbinom
 
 from scdae.core import heldout
 from scdae.core.axes import fit_axes, gene_profile
@@ -124,7 +125,7 @@ def test_lead_of_dropout_is_the_difference_of_the_two_laws(scene):
     lead, square = np.zeros(N_VARS), np.zeros(N_VARS)
     genes = np.flatnonzero(scene.inflated).astype(np.int32)
     for _, batch in scene.held_out.batches():
-        gained, squared = heldout._dropout_lead(*scene.network, batch, genes)
+        gained, squared, _, _ = heldout._dropout_evidence(*scene.network, batch, genes)
         lead[genes] += gained
         square[genes] += squared
     keep = 1 - np.asarray(scene.model.pi(np.ones(N_VARS, bool)))
@@ -133,10 +134,24 @@ def test_lead_of_dropout_is_the_difference_of_the_two_laws(scene):
     np.testing.assert_allclose(square[genes], (entries**2).sum(axis=0)[genes], rtol=1e-3, atol=1e-2)
 
 
+def test_zeros_beyond_chance_are_counted_where_the_gene_is_expressed(scene):
+    genes = np.flatnonzero(scene.inflated).astype(np.int32)
+    parts = [heldout._dropout_evidence(*scene.network, batch, genes)[2:] for _, batch in scene.held_out.batches()]
+    zeros, predicted = np.sum(parts, axis=0)
+    every = np.ones(N_VARS, bool)
+    pi, theta = np.asarray(scene.model.pi(every)), np.asarray(scene.model.theta(every))
+    rho = scene.rho() / (1 - pi)
+    chance = nbinom.pmf(0, theta, theta / (theta + (scene.total_in + scene.total_out) * rho))
+    weight = np.where(scene.seen, rho**2, 0)
+    beyond = (weight * ((scene.x_in + scene.x_out == 0) - chance)).sum(axis=0)
+    np.testing.assert_allclose(zeros, beyond[genes], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(predicted, (weight * pi * (1 - chance)).sum(axis=0)[genes], rtol=1e-3)
+
+
 def test_genes_that_get_dropout_keep_their_mean(scene, monkeypatch):
     won = np.zeros(N_VARS, bool)
     won[[2, 4]] = True
-    monkeypatch.setattr(heldout, "_dropout_lead", lambda *args: (np.where(won[args[-1]], 9.0, -9.0), 1.0))
+    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.where(won[args[-1]], 9.0, -9.0), 1.0, 1.0, 1.0))
     before = np.arange(N_VARS) == 0
     params, earned = screen_dropout(*scene.network, before, scene.held_out)
     np.testing.assert_array_equal(earned, won | before)
@@ -146,7 +161,12 @@ def test_genes_that_get_dropout_keep_their_mean(scene, monkeypatch):
 
 
 def test_chance_does_not_earn_dropout(scene, monkeypatch):
-    monkeypatch.setattr(heldout, "_dropout_lead", lambda *args: (np.full(len(args[-1]), 3.9), 1.0))
+    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.full(len(args[-1]), 3.9), 1.0, 1.0, 1.0))
+    assert not screen_dropout(*scene.network, scene.inflated & False, scene.held_out)[1].any()
+
+
+def test_zeros_in_other_cells_than_those_that_express_a_gene_do_not_earn_dropout(scene, monkeypatch):
+    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.full(len(args[-1]), 99.0), 1.0, 0.5, 1.0))
     assert not screen_dropout(*scene.network, scene.inflated & False, scene.held_out)[1].any()
 
 
@@ -174,7 +194,7 @@ def test_restore_of_poisson_is_the_mean(scene):
 
 def test_scores_do_not_depend_on_the_size_of_the_batches(scene, monkeypatch):
     whole = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, "nb")
-    monkeypatch.setattr(heldout, "BATCH", 16)
+    monkeypatch.setattr(heldout, "cells_at_once", lambda *_: 16)
     parts = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, "nb")
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3),

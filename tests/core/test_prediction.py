@@ -111,7 +111,7 @@ def test_unobserved_entries_get_the_prior_on_the_scale_of_the_others(law, output
 
 def test_batches_of_any_size_and_single_cells_give_the_same(plain, counts, monkeypatch):
     whole, latent = read(plain, counts, "mean")
-    monkeypatch.setattr(prediction, "BATCH", 64)
+    monkeypatch.setattr(prediction, "cells_at_once", lambda n_obs, n_vars: min(64, n_obs))
     parts, latent_parts = read(plain, counts, "mean")
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(latent_parts, latent, rtol=1e-3, atol=1e-4)

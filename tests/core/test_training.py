@@ -60,7 +60,7 @@ def test_the_step_is_compiled_once(compiled, monkeypatch, masked):
     assert len(made) == 1 and made[0]._cache_size() == 1
     names = compiled()
     assert names["update"] == 1
-    assert max(names[name] for name in ("_deviance", "_dropout_lead", "_log_likelihoods")) <= 1
+    assert max(names[name] for name in ("_deviance", "_dropout_evidence", "_log_likelihoods")) <= 1
     assert model.outcome.n_epochs > 1
 
 

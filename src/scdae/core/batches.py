@@ -22,6 +22,7 @@ __all__ = [
     "CellData",
     "Size",
     "capacity",
+    "cells_at_once",
     "epoch_order",
     "make_batch",
     "observed_mask",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+_VALUES = 2e6  # entries of a dense array of cells by genes
 Array = Any  # NumPy outside of compiled functions, JAX within
 
 
@@ -183,6 +185,11 @@ def scatter(values: jax.Array, batch: Batch, n_cells: int, n_vars: int) -> jax.A
     flat = jnp.zeros(n_cells * n_vars, values.dtype)
     flat = flat.at[batch.rows * n_vars + batch.cols].add(values, mode="promise_in_bounds")
     return flat.reshape(n_cells, n_vars)
+
+
+def cells_at_once(n_obs: int, n_vars: int) -> int:
+    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
+    return min(int(np.clip(_VALUES / n_vars, 16, 256)), n_obs)
 
 
 def slice_batches(data: CellData, batch_size: int) -> Iterator[tuple[slice, Batch]]:

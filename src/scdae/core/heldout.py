@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes, project
-from scdae.core.batches import Batch, CellData, observed_mask, scatter, split_batches
+from scdae.core.batches import Batch, CellData, cells_at_once, observed_mask, scatter, split_batches
 from scdae.core.network import with_values
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
@@ -33,10 +33,10 @@ __all__ = [
     "screen_dropout",
 ]
 
-BATCH = 256  # cells in a batch
-_WATCHED = 2  # batches looked at while training
-_JUDGED = 8  # batches on which genes are judged
+_WATCHED = 512  # cells looked at while training
+_JUDGED = 2048  # cells on which genes are judged
 _NATS, _ERRORS = 5.0, 4.0  # log likelihood and standard errors by which dropout has to win
+_PRESENT = 0.75  # share of the zeros that dropout predicts where the gene is expressed most that have to be there
 _LARGE, _LARGE_CELLS = 3, 10  # counts that make a zero elsewhere surprising, and cells that have to show them
 _FLOOR = 1e-8  # expected counts below it are scored as it
 
@@ -71,11 +71,11 @@ class HeldOut:
         self.ratio = float(held_out.sum() / max(float(data.counts.sum()), 1.0))
 
     def batches(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Cells and batch, for all cells or the first `limit` batches."""
-        size = min(BATCH, self.data.n_obs)
+        """Cells and batch, for all cells or for `limit` of them, rounded up to whole batches."""
+        size = cells_at_once(self.data.n_obs, self.data.n_vars)
         some = self.candidates if self.candidates.any() else None
         for i, part in enumerate(split_batches(self.data, self.counts, self._order, size, some)):
-            if limit is not None and i >= limit:
+            if limit is not None and i * size >= limit:
                 return
             yield part
 
@@ -90,15 +90,15 @@ class HeldOut:
     def compile(self, graph: Any, params: Any, axes: Axes, profile: np.ndarray, likelihood: str) -> Thread:
         """Compile what judges the network in a thread of its own, while the training step is being compiled."""
         batch = next(iter(self.batches(1)))[1]
-        plain = read_out_law(likelihood, self.candidates & False)
         nobody = np.zeros(self.data.n_vars, bool)
+        plain = read_out_law(likelihood, nobody)
 
         def run() -> None:
             _log_likelihoods(graph, params, axes, batch, nobody, 1.0, plain)
             _deviance(graph, params, axes, batch, nobody, profile.astype(np.float32), self.ratio, plain)
             if self.candidates.any():
                 genes = np.flatnonzero(self.candidates).astype(np.int32)
-                _dropout_lead(graph, params, axes, batch, genes)
+                _dropout_evidence(graph, params, axes, batch, genes)
 
         thread = Thread(target=run, name="scdae-compile", daemon=True)
         thread.start()
@@ -175,21 +175,23 @@ def screen_dropout(
 
     Half of the molecules, those held out among them, are hidden from the network, which gives their mean from the other
     half. Dropout has earned its place where the predictive law with it beats the law without on the hidden half by
-    several nats and by several standard errors. The decoder's mean is that before dropout in these genes, so a gene that comes to them
-    changes its mean; those already marked in `inflated` stay.
+    several nats and by several standard errors, and where most of the zeros that it predicts are there in the cells
+    that express the gene most: a marker of another cell type has too many zeros as well, but none in those cells. The
+    decoder's mean is that before dropout in these genes, so a gene that comes to them changes its mean; those already
+    marked in `inflated` stay.
 
     Returns
     -------
     tuple
         Parameters, and bool (n_vars,) for the genes with dropout.
     """
-    lead, square = np.zeros(len(inflated)), np.zeros(len(inflated))
+    lead, square, zeros, predicted = np.zeros((4, len(inflated)))
     genes = np.flatnonzero(held_out.candidates).astype(np.int32)
     for _, batch in held_out.halved().batches(_JUDGED):
-        gained, squared = _dropout_lead(graph, params, axes, batch, genes)
-        lead[genes] += np.asarray(gained)
-        square[genes] += np.asarray(squared)
-    earned = ((lead > _NATS) & (lead > _ERRORS * np.sqrt(square))) | inflated
+        found = _dropout_evidence(graph, params, axes, batch, genes)
+        for total, part in zip((lead, square, zeros, predicted), found, strict=True):
+            total[genes] += np.asarray(part)
+    earned = (lead > _NATS) & (lead > _ERRORS * np.sqrt(square)) & (zeros > _PRESENT * predicted) | inflated
     values = nnx.to_pure_dict(params)
     log_keep = -np.logaddexp(0, np.asarray(values["logit_pi"]))
     values["log_profile"] = np.asarray(values["log_profile"]) + log_keep * (inflated.astype(int) - earned.astype(int))
@@ -269,8 +271,17 @@ def _log_likelihoods(
 
 
 @partial(jax.jit, static_argnames=("graph",))
-def _dropout_lead(graph: Any, params: Any, axes: Axes, batch: Batch, genes: Any) -> tuple[jax.Array, jax.Array]:
-    """Log likelihood that dropout adds to each candidate that has none, and the sum of the squares of its entries."""
+def _dropout_evidence(
+    graph: Any, params: Any, axes: Axes, batch: Batch, genes: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What speaks for dropout in each candidate that has none.
+
+    Returns
+    -------
+    tuple
+        (n_candidates,) sums over entries: the log likelihood that dropout adds, its squares, and, weighted by the square
+        of the expected share, the zeros beyond those expected without dropout, found and predicted with it.
+    """
     model = nnx.merge(graph, params)
     log_rho, total_in, total_out, observed = _forward(model, axes, batch, 1.0)
     entries = Entries(*(part[batch.chosen] for part in entries_of(log_rho, batch, total_in, total_out)))
@@ -282,7 +293,13 @@ def _dropout_lead(graph: Any, params: Any, axes: Axes, batch: Batch, genes: Any)
     with_it, stored_with = zinb_loss(mixed, total_in, total_out, law, mixed_at, law.at(column))
     lead = (without - with_it).at[batch.rows[batch.chosen], column].add(stored_without - stored_with)
     lead = lead if observed is None else jnp.where(observed[:, genes], lead, 0)
-    return lead.sum(axis=0), (lead**2).sum(axis=0)
+
+    molecules = jnp.zeros(own.shape).at[batch.rows[batch.chosen], column].add(entries.x_in + entries.x_out)
+    by_chance = (1 + (total_in + total_out)[:, None] * mixed / law.theta) ** -law.theta
+    weight = mixed**2 if observed is None else jnp.where(observed[:, genes], mixed**2, 0)
+    zeros = (weight * ((molecules == 0) - by_chance)).sum(axis=0)
+    predicted = (weight * jnp.exp(law.log_drop) * (1 - by_chance)).sum(axis=0)
+    return lead.sum(axis=0), (lead**2).sum(axis=0), zeros, predicted
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))

@@ -12,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from scdae.core.axes import Axes, project
-from scdae.core.batches import Batch, CellData, observed_mask, scatter, slice_batches
+from scdae.core.batches import Batch, CellData, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.fitting import Fitted
-from scdae.core.heldout import BATCH, restore
+from scdae.core.heldout import restore
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import posterior_sd
 
@@ -36,7 +36,7 @@ def read_out(fitted: Fitted, data: CellData, output: str) -> Iterator[tuple[slic
     tuple
         Slice of cells, float32 (cells, n_kept) values of `output`, and float32 (cells, n_latent) latent representation.
     """
-    for rows, batch in slice_batches(data, min(BATCH, data.n_obs)):
+    for rows, batch in slice_batches(data, cells_at_once(data.n_obs, data.n_vars)):
         values, latent = _read_out(
             fitted.graph, fitted.params, fitted.axes, batch, fitted.inflated, fitted.likelihood, output=output
         )
