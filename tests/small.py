@@ -25,9 +25,9 @@ def keep_compiled():
 
 @functools.cache
 def _structured():
-    """Three cell types in two batches, about seven molecules an entry; no dropout."""
+    """Three cell types in two batches, about fourteen molecules an entry; no dropout."""
     return scdae.datasets.simulate(
-        N_OBS, N_VARS, n_types=3, trajectory=False, depth=400, dropout=0.0, batch_effect=0.4, dispersion=0.1, seed=0
+        N_OBS, N_VARS, n_types=3, trajectory=False, depth=800, dropout=0.0, batch_effect=0.4, dispersion=0.1, seed=0
     )
 
 

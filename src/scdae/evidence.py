@@ -61,15 +61,8 @@ def query_gain(model: DAE, counts: Counts, codes: np.ndarray | None, seed: int) 
     data = cell_data(kept, unobserved, codes, fitted.profile)
     if held.nnz == 0:
         return np.zeros(len(outcome.genes), np.float32), np.zeros(matrix.shape[0], np.float32), 0.0
-    report = measure_gain(
-        fitted.graph,
-        fitted.params,
-        fitted.axes,
-        fitted.inflated,
-        fitted.profile,
-        HeldOut(data, held, rng),
-        fitted.likelihood,
-    )
+    held_out = HeldOut(data, held, fitted.axes, rng)
+    report = measure_gain(fitted.graph, fitted.params, fitted.inflated, fitted.profile, held_out, fitted.likelihood)
     return report.gene_gain, report.cell_gain, report.skill
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
-from scdae.core.batches import CellData
+from scdae.core.cells import CellData
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitting import Outcome, cell_data, fit_counts
 from scdae.core.prediction import OUTPUTS, read_out

@@ -5,7 +5,7 @@ from scipy.linalg import subspace_angles
 
 from scdae.core import axes as axes_module
 from scdae.core.axes import fit_axes, gene_profile, normalise, observed_share, project
-from scdae.core.batches import CellData, Size, make_batch, observed_mask
+from scdae.core.cells import CellData
 
 N_OBS, N_VARS = 60, 12
 
@@ -112,20 +112,9 @@ def test_project_centres_and_projects_the_observed_entries(counts, masked):
     seen = counts if hidden is None else np.where(hidden, 0, counts)
     data = cells(seen, hidden)
     axes = fit_axes(data, 1.0, 4, np.random.default_rng(0))
-    batch = make_batch(data, np.arange(N_OBS), Size.of(data, np.arange(N_OBS)[None]))
-    observed = observed_mask(batch, N_OBS, N_VARS)
-    exposure = np.linspace(50, 100, N_OBS).astype(np.float32)
+    exposure = np.linspace(50, 100, N_OBS)
     values = np.log1p(1e4 * seen / exposure[:, None]) - axes.gene_mean
     expected = (values if hidden is None else np.where(hidden, 0, values)) @ axes.weight
-    np.testing.assert_allclose(project(axes, batch, exposure, observed), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_project_leaves_out_entries_that_are_not_visible(counts):
-    data = cells(counts)
-    axes = fit_axes(data, 1.0, 4, np.random.default_rng(0))
-    batch = make_batch(data, np.arange(N_OBS), Size.of(data, np.arange(N_OBS)[None]))
-    shown = np.random.default_rng(2).random(counts.shape) < 0.5
-    exposure = np.full(N_OBS, 80, np.float32)
-    expected = np.where(shown, np.log1p(1e4 * counts / 80) - axes.gene_mean, 0) @ axes.weight
-    value = project(axes, batch, exposure, shown, shown[batch.rows, batch.cols])
-    np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-3)
+    inputs = project(axes, data.counts, exposure, data.unobserved)
+    assert inputs.dtype == np.float32
+    np.testing.assert_allclose(inputs, expected, rtol=1e-3, atol=1e-3)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from scdae.core.axes import fit_axes, project
 from scdae.core.batches import (
-    CellData,
     Size,
     capacity,
     epoch_order,
@@ -12,7 +12,10 @@ from scdae.core.batches import (
     scatter,
     slice_batches,
     split_batches,
+    values_at,
 )
+from scdae.core.cells import CellData
+from scdae.core.halves import whole
 
 N_OBS, N_VARS = 11, 7
 
@@ -31,6 +34,16 @@ def data():
         codes=rng.integers(0, 3, N_OBS).astype(np.int32),
         share=rng.uniform(0.5, 1, N_OBS).astype(np.float32),
     )
+
+
+@pytest.fixture
+def axes(data):
+    return fit_axes(data, 1.0, 3, np.random.default_rng(0))
+
+
+def batch_of(data, cells, axes, genes=None):
+    part = data.take(cells)
+    return make_batch(part, whole(axes, part), Size.of(data, cells[None], genes))
 
 
 def as_dense(batch, values, n_cells):
@@ -55,9 +68,9 @@ def test_capacity_leaves_room_for_one_padded_entry(data):
     assert capacity(None, groups) == 0
 
 
-def test_batch_holds_the_cells_asked_for(data):
+def test_batch_holds_the_cells_asked_for(data, axes):
     cells = np.array([9, 2, 2, 5])
-    batch = make_batch(data, cells, Size.of(data, cells[None]))
+    batch = batch_of(data, cells, axes)
     np.testing.assert_array_equal(as_dense(batch, batch.x_in, 4), data.counts[cells].toarray())
     assert not batch.x_out.any()
     np.testing.assert_array_equal(batch.codes, data.codes[cells])
@@ -69,46 +82,39 @@ def test_batch_holds_the_cells_asked_for(data):
     np.testing.assert_array_equal(part.codes, batch.codes)
 
 
-def test_thinned_halves_add_up_and_lie_where_there_are_counts(data):
-    cells = np.arange(N_OBS)
-    kept = np.linspace(0, 1, N_OBS).astype(np.float32)
-    batch = make_batch(data, cells, Size.of(data, cells[None]), kept_share=kept, rng=np.random.default_rng(1))
-    whole = data.counts.toarray()
-    shown, rest = as_dense(batch, batch.x_in, N_OBS), as_dense(batch, batch.x_out, N_OBS)
-    np.testing.assert_array_equal(shown + rest, whole)
-    np.testing.assert_array_equal(shown[0], 0)
-    np.testing.assert_array_equal(rest[-1], 0)
-    assert (shown[4:8] > 0).any() and (rest[4:8] > 0).any()
-
-
-def test_shapes_are_those_of_the_size_whatever_the_cells(data):
+def test_shapes_are_those_of_the_size_whatever_the_cells(data, axes):
     order = epoch_order(N_OBS, 3, 9, np.random.default_rng(0))
     size = Size.of(data, order, np.array([True, False] * 3 + [True]))
-    shapes = {tuple(np.shape(part) for part in make_batch(data, cells, size)) for cells in order}
-    assert len(shapes) == 1
+    batches = [make_batch(data.take(cells), whole(axes, data.take(cells)), size) for cells in order]
+    assert len({tuple(np.shape(part) for part in batch if part is not None) for batch in batches}) == 1
 
 
-def test_chosen_lists_the_entries_of_the_genes(data):
+def test_chosen_lists_the_entries_of_the_genes(data, axes):
     genes = np.zeros(N_VARS, bool)
     genes[[1, 4]] = True
     cells = np.array([0, 1, 2, 3])
-    batch = make_batch(data, cells, Size.of(data, cells[None], genes))
+    batch = batch_of(data, cells, axes, genes)
     listed = np.zeros((4, N_VARS), np.float32)
     np.add.at(listed, (batch.rows[batch.chosen], batch.cols[batch.chosen]), batch.x_in[batch.chosen])
     np.testing.assert_array_equal(listed, data.counts[cells].toarray() * genes)
 
 
-def test_everything_observed_needs_no_mask(data):
+def test_everything_observed_needs_no_mask(data, axes):
     plain = CellData(data.counts, None, data.codes, data.share)
-    batch = make_batch(plain, np.arange(4), Size.of(plain, np.arange(4)[None]))
-    assert observed_mask(batch, 4, N_VARS) is None
+    assert observed_mask(batch_of(plain, np.arange(4), axes), 4, N_VARS) is None
     assert plain.take(np.arange(2)).unobserved is None
 
 
+def test_values_of_a_part_at_the_entries_of_the_whole():
+    all_of_it = sp.csr_matrix(np.array([[1.0, 0, 2], [0, 3, 4]], np.float32))
+    part = sp.csr_matrix(np.array([[0.0, 0, 2], [0, 1, 0]], np.float32))
+    np.testing.assert_array_equal(values_at(part, all_of_it), [0, 2, 1, 0])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
-def test_slices_cover_all_cells_in_order(data, batch_size):
+def test_slices_cover_all_cells_in_order(data, axes, batch_size):
     seen = []
-    for rows, batch in slice_batches(data, batch_size):
+    for rows, batch in slice_batches(data, axes, batch_size):
         values = as_dense(batch, batch.x_in, batch_size)
         n_cells = rows.stop - rows.start
         np.testing.assert_array_equal(values[:n_cells], data.counts[rows].toarray())
@@ -116,17 +122,21 @@ def test_slices_cover_all_cells_in_order(data, batch_size):
     assert seen == list(range(N_OBS))
 
 
-def test_split_batches_hold_both_halves_and_filling_counts_for_nothing(data):
+def test_split_batches_hold_both_halves_and_filling_counts_for_nothing(data, axes):
     rng = np.random.default_rng(2)
     held = rng.poisson(0.5, (N_OBS, N_VARS)) * (data.unobserved.toarray() == 0)
     held[7] = 0
     order = rng.permutation(N_OBS)
     visited = []
-    for cells, batch in split_batches(data, sp.csr_matrix(held.astype(np.float32)), order, 4):
+    for cells, batch in split_batches(data, sp.csr_matrix(held.astype(np.float32)), axes, order, 4):
         shown, rest = as_dense(batch, batch.x_in, 4), as_dense(batch, batch.x_out, 4)
         np.testing.assert_array_equal(shown[: len(cells)], data.counts[cells].toarray())
         np.testing.assert_array_equal(rest[: len(cells)], held[cells])
         assert not shown[len(cells) :].any() and not rest[len(cells) :].any()
         np.testing.assert_array_equal(batch.codes[: len(cells)], data.codes[cells])
+        part = data.take(cells)
+        exposure = np.asarray(part.counts.sum(axis=1)).ravel() / part.share
+        inputs = project(axes, part.counts, exposure, part.unobserved)
+        np.testing.assert_allclose(batch.inputs[: len(cells)], inputs, rtol=1e-5, atol=1e-5)
         visited.extend(cells)
     np.testing.assert_array_equal(visited, order)

@@ -46,22 +46,26 @@ def test_constants_do_not_matter():
     np.testing.assert_allclose(gate_from_evidence(values + shift), gate_from_evidence(values), atol=1e-4)
 
 
-def test_gains_no_larger_than_chance_leave_nothing():
+@pytest.mark.parametrize(("molecules", "often"), [(100, 0.05), (10**7, 0.01)])
+def test_gains_of_chance_leave_nothing(molecules, often):
     rng = np.random.default_rng(0)
-    opened = [reliability(rng.normal(0, 1, 300)) > 0 for _ in range(500)]
-    assert np.mean(opened) < 0.01
-    assert reliability(rng.normal(-5, 1, 300)) == 0
-    assert reliability(np.zeros(300)) == 0
+    opened = [reliability(rng.normal(0, 1, 300), molecules) for _ in range(500)]
+    assert np.mean(np.array(opened) > 0) < often and np.mean(opened) < 0.02
+    assert reliability(rng.normal(-5, 1, 300), molecules) == 0
+    assert reliability(np.zeros(300), molecules) == 0
 
 
-def test_gains_beyond_chance_leave_everything():
+@pytest.mark.parametrize(("molecules", "errors"), [(1000, 2.5), (10**7, 4)])
+def test_gains_beyond_chance_leave_everything(molecules, errors):
+    """Of a slight gain a molecule more standard errors are asked for."""
     rng = np.random.default_rng(0)
-    assert reliability(rng.normal(1, 1, 300)) == 1
-    assert reliability(np.full(5, 0.1)) == 1
+    assert reliability(rng.normal(1, 1, 300), molecules) == 1
+    assert reliability(np.full(5, 0.1), molecules) == 1
     cells = rng.normal(0, 1, 10000)
     cells = (cells - cells.mean()) / cells.std()  # a mean gain of m is m * 100 standard errors
-    assert reliability(cells + 0.04) == pytest.approx(0.5)
-    assert 0 < reliability(cells + 0.035) < reliability(cells + 0.045) < 1
+    assert reliability(cells + errors / 100, molecules) == pytest.approx(0.5)
+    less, more = (reliability(cells + errors * factor / 100, molecules) for factor in (0.95, 1.05))
+    assert 0 < less < more < 1
 
 
 def params_and_graph(n_batches=2):

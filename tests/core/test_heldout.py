@@ -4,12 +4,11 @@ import pytest
 import scipy.sparse as sp
 from flax import nnx
 from scipy.special import gammaln
-from scipy.stats import nbinom
 
 from scdae.core import heldout
 from scdae.core.axes import fit_axes, gene_profile
 from scdae.core.fitting import cell_data
-from scdae.core.heldout import HeldOut, Report, candidates, measure_gain, read_out_law, restore, screen_dropout
+from scdae.core.heldout import HeldOut, Report, measure_gain, read_out_law, restore
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.posterior import posterior_mean
 from scdae.core.predictive import nb_predictive_log_prob, poisson_predictive_log_prob, zinb_predictive_log_prob
@@ -33,7 +32,7 @@ class Scene:
         self.data = cell_data(kept, unobserved, None, self.profile)
         self.axes = fit_axes(self.data, 1.0, 4, rng)
         self.inflated = np.arange(N_VARS) % 2 == 0
-        self.held_out = HeldOut(self.data, held, rng, self.inflated)
+        self.held_out = HeldOut(self.data, held, self.axes, rng)
         model = Autoencoder(self.profile, n_inputs=4, n_hidden=6, n_latent=3, n_batches=1)
         self.graph, params = nnx.split(model, nnx.Param)
         values = nnx.to_pure_dict(params)
@@ -71,7 +70,7 @@ class Scene:
 
     @property
     def network(self):
-        return self.graph, self.params, self.axes
+        return self.graph, self.params
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["all", "masked"])
@@ -80,9 +79,14 @@ def scene(request):
 
 
 @pytest.mark.parametrize(("law", "gate"), [("poisson", 1.0), ("nb", 1.0), ("nb", 0.25), ("zinb", 1.0)])
-def test_gene_log_likelihood_is_the_predictive_law(scene, law, gate):
-    value = scene.held_out.log_likelihoods(*scene.network, scene.inflated, gate, law)[0]
-    np.testing.assert_allclose(value, scene.log_prob(law, gate).sum(axis=0), rtol=1e-3, atol=1e-2)
+def test_log_likelihoods_are_the_predictive_law(scene, law, gate):
+    of_gene, of_cell, molecules = scene.held_out.log_likelihoods(
+        *scene.network, scene.inflated, np.array([0.5, gate]), law
+    )
+    expected = scene.log_prob(law, gate)
+    assert molecules == scene.x_out.sum()
+    np.testing.assert_allclose(of_gene[1], expected.sum(axis=0), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(np.sort(of_cell[1]), np.sort(expected.sum(axis=1)), rtol=1e-3, atol=1e-2)
 
 
 def test_log_likelihood_is_per_molecule(scene):
@@ -118,65 +122,6 @@ def test_gains_are_zero_where_nothing_was_held_out():
     np.testing.assert_allclose(report.gene_gain, [0.75, 0])
     np.testing.assert_allclose(report.cell_gain, [-1])
     assert report.gene_gain.dtype == np.float32
-
-
-def test_lead_of_dropout_is_the_difference_of_the_two_laws(scene):
-    """Of one gene, both laws having the same mean after dropout."""
-    lead, square = np.zeros(N_VARS), np.zeros(N_VARS)
-    genes = np.flatnonzero(scene.inflated).astype(np.int32)
-    for _, batch in scene.held_out.batches():
-        gained, squared, _, _ = heldout._dropout_evidence(*scene.network, batch, genes)
-        lead[genes] += gained
-        square[genes] += squared
-    keep = 1 - np.asarray(scene.model.pi(np.ones(N_VARS, bool)))
-    entries = scene.log_prob("zinb", rho=scene.rho() / keep) - scene.log_prob("nb")
-    np.testing.assert_allclose(lead[genes], entries.sum(axis=0)[genes], rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(square[genes], (entries**2).sum(axis=0)[genes], rtol=1e-3, atol=1e-2)
-
-
-def test_zeros_beyond_chance_are_counted_where_the_gene_is_expressed(scene):
-    genes = np.flatnonzero(scene.inflated).astype(np.int32)
-    parts = [heldout._dropout_evidence(*scene.network, batch, genes)[2:] for _, batch in scene.held_out.batches()]
-    zeros, predicted = np.sum(parts, axis=0)
-    every = np.ones(N_VARS, bool)
-    pi, theta = np.asarray(scene.model.pi(every)), np.asarray(scene.model.theta(every))
-    rho = scene.rho() / (1 - pi)
-    chance = nbinom.pmf(0, theta, theta / (theta + (scene.total_in + scene.total_out) * rho))
-    weight = np.where(scene.seen, rho**2, 0)
-    beyond = (weight * ((scene.x_in + scene.x_out == 0) - chance)).sum(axis=0)
-    np.testing.assert_allclose(zeros, beyond[genes], rtol=1e-3, atol=1e-7)
-    np.testing.assert_allclose(predicted, (weight * pi * (1 - chance)).sum(axis=0)[genes], rtol=1e-3)
-
-
-def test_genes_that_get_dropout_keep_their_mean(scene, monkeypatch):
-    won = np.zeros(N_VARS, bool)
-    won[[2, 4]] = True
-    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.where(won[args[-1]], 9.0, -9.0), 1.0, 1.0, 1.0))
-    before = np.arange(N_VARS) == 0
-    params, earned = screen_dropout(*scene.network, before, scene.held_out)
-    np.testing.assert_array_equal(earned, won | before)
-    shift = np.asarray(params["log_profile"][...]) - np.asarray(scene.params["log_profile"][...])
-    keep = 1 - np.asarray(scene.model.pi(np.ones(N_VARS, bool)))
-    np.testing.assert_allclose(shift, np.where(won, -np.log(keep), 0), rtol=1e-4, atol=1e-6)
-
-
-def test_chance_does_not_earn_dropout(scene, monkeypatch):
-    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.full(len(args[-1]), 3.9), 1.0, 1.0, 1.0))
-    assert not screen_dropout(*scene.network, scene.inflated & False, scene.held_out)[1].any()
-
-
-def test_zeros_in_other_cells_than_those_that_express_a_gene_do_not_earn_dropout(scene, monkeypatch):
-    monkeypatch.setattr(heldout, "_dropout_evidence", lambda *args: (np.full(len(args[-1]), 99.0), 1.0, 0.5, 1.0))
-    assert not screen_dropout(*scene.network, scene.inflated & False, scene.held_out)[1].any()
-
-
-def test_candidates_reach_three_molecules_often_enough():
-    counts = np.zeros((1200, 4), np.float32)
-    counts[:9, 0] = 50  # too few cells
-    counts[:11, 1] = 3  # ten cells, but not one in a hundred
-    counts[:13, 2] = 3
-    counts[:, 3] = 2
-    np.testing.assert_array_equal(candidates(sp.csr_matrix(counts)), [False, False, True, False])
 
 
 def test_law_without_any_dropout_is_negative_binomial():

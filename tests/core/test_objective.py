@@ -48,6 +48,7 @@ def to_batch(x_in, x_out, padding=5, observed=None, dtype=float):
         return np.concatenate([values, np.zeros(padding)]).astype(kind)
 
     return Batch(
+        inputs=np.zeros((len(x_in), 1), dtype),
         rows=padded(rows, np.int32),
         cols=padded(cols, np.int32),
         x_in=padded(x_in[rows, cols], dtype),

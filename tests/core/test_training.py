@@ -60,7 +60,7 @@ def test_the_step_is_compiled_once(compiled, monkeypatch, masked):
     assert len(made) == 1 and made[0]._cache_size() == 1
     names = compiled()
     assert names["update"] == 1
-    assert max(names[name] for name in ("_deviance", "_dropout_evidence", "_log_likelihoods")) <= 1
+    assert max(names[name] for name in ("_deviance", "_encode", "losses", "_log_likelihoods")) <= 1
     assert model.outcome.n_epochs > 1
 
 
@@ -136,14 +136,14 @@ def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypa
     """Dropout that was found after the best step is forgotten with the parameters of that time."""
     calls = []
 
-    def screen(graph, params, axes, inflated, held_out):
-        calls.append(inflated.copy())
-        return params, np.ones_like(inflated)
+    def find(graph, params, axes, data, held_out, maybe, seed):
+        calls.append(maybe)
+        return params, maybe
 
-    monkeypatch.setattr(training, "screen_dropout", screen)
-    small.fit()
-    assert len(calls) == 2  # half way, and at the end
-    assert not calls[1].any()
+    monkeypatch.setattr(training, "find_dropout", find)
+    outcome = small.fit().outcome
+    assert len(calls) == 1 and calls[0].any()
+    assert not outcome.fitted.inflated.any()
 
 
 def test_more_epochs_are_more_steps():

@@ -8,14 +8,12 @@ each of them. Entries that were not observed count as the gene's mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.batches import Batch, CellData, scatter
+from scdae.core.cells import CellData
 from scdae.core.thinning import thin
 
 __all__ = ["Axes", "fit_axes", "gene_profile", "normalise", "observed_share", "project"]
@@ -25,11 +23,17 @@ MAX_CELLS = 4096  # cells from which the axes are learnt
 _SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
 
 
-class Axes(NamedTuple):
+@dataclass(frozen=True)
+class Axes:
     """Fixed first layer: projection of centred log counts."""
 
-    weight: jax.Array | np.ndarray  # float32 (n_vars, n_components)
-    gene_mean: jax.Array | np.ndarray  # float32 (n_vars,): mean log count per 10,000
+    weight: np.ndarray  # float32 (n_vars, n_components)
+    gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """Projection of the gene means: float32 (n_components,)."""
+        return self.gene_mean @ self.weight
 
 
 @dataclass(frozen=True)
@@ -133,34 +137,31 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
 
 
 def project(
-    axes: Axes, batch: Batch, exposure: jax.Array, observed: jax.Array | None, visible: jax.Array | None = None
-) -> jax.Array:
-    """Inputs of the hidden layer for the cells of a batch.
+    axes: Axes, counts: sp.csr_matrix, exposure: np.ndarray, unobserved: sp.csr_matrix | None = None
+) -> np.ndarray:
+    """Inputs of the hidden layer.
 
     Parameters
     ----------
     axes
         From :func:`fit_axes`.
-    batch
-        Entries of ``x_in`` are projected.
+    counts
+        CSR (n_obs, n_vars).
     exposure
-        (b,): input total of each cell divided by the share of its observed genes.
-    observed
-        (b, n_vars), True where measured, or None.
-    visible
-        (k,): False for stored entries to leave out, or None.
+        (n_obs,): total of each cell divided by the share of its observed genes.
+    unobserved
+        Boolean CSR (n_obs, n_vars) of the entries that count as the gene's mean, or None.
 
     Returns
     -------
-    jax.Array
-        (b, n_components)
+    numpy.ndarray
+        float32 (n_obs, n_components)
     """
-    n_cells, n_vars = exposure.shape[0], axes.gene_mean.shape[0]
-    scale = TARGET / jnp.maximum(exposure, 1e-12)
-    values = jnp.log1p(batch.x_in * scale[batch.rows])
-    if visible is not None:
-        values = jnp.where(visible, values, 0)
-    dense = scatter(values, batch, n_cells, n_vars)
-    mean = jnp.asarray(axes.gene_mean)
-    centre = mean if observed is None else jnp.where(observed, mean, 0)
-    return dense @ axes.weight - centre @ axes.weight
+    scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
+    values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
+    inputs = sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape) @ axes.weight - axes.centre
+    if unobserved is not None:
+        means = axes.gene_mean[unobserved.indices]
+        hidden = sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape)
+        inputs += hidden @ axes.weight
+    return inputs

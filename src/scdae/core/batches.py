@@ -7,7 +7,6 @@ batch of the run exceeds. A padded entry adds nothing to any sum: its value is z
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,62 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.thinning import thin_values
+from scdae.core.axes import Axes
+from scdae.core.cells import CellData
+from scdae.core.halves import Halves, split, whole
 
 __all__ = [
     "Batch",
-    "CellData",
     "Size",
     "capacity",
     "cells_at_once",
     "epoch_order",
     "make_batch",
     "observed_mask",
+    "padded",
     "scatter",
     "slice_batches",
     "split_batches",
+    "values_at",
 ]
 
 
 _VALUES = 2e6  # entries of a dense array of cells by genes
 Array = Any  # NumPy outside of compiled functions, JAX within
-
-
-@dataclass(frozen=True)
-class CellData:
-    """Counts of the cells with what the model has to know about each.
-
-    Parameters
-    ----------
-    counts
-        float32 CSR (n_obs, n_vars), canonical.
-    unobserved
-        Boolean CSR of the entries that were not measured, or None.
-    codes
-        int32 (n_obs,): batch of each cell; all zero without batches.
-    share
-        float32 (n_obs,): share of expression that the observed genes of the cell carry; 1 where all were observed.
-    """
-
-    counts: sp.csr_matrix
-    unobserved: sp.csr_matrix | None
-    codes: np.ndarray
-    share: np.ndarray
-
-    @property
-    def n_obs(self) -> int:
-        """Number of cells."""
-        return int(self.counts.shape[0])
-
-    @property
-    def n_vars(self) -> int:
-        """Number of genes."""
-        return int(self.counts.shape[1])
-
-    def take(self, cells: np.ndarray) -> CellData:
-        """The same for some of the cells, in the order given."""
-        hidden = None if self.unobserved is None else self.unobserved[cells]
-        return CellData(self.counts[cells], hidden, self.codes[cells], self.share[cells])
 
 
 class Size(NamedTuple):
@@ -91,6 +56,7 @@ class Size(NamedTuple):
 class Batch(NamedTuple):
     """Arrays of one minibatch: `b` cells, `k` padded entries, `u` padded entries that were not observed."""
 
+    inputs: Array  # float32 (b, n_components): what the encoder gets
     rows: Array  # int32 (k,): cell within the batch
     cols: Array  # int32 (k,): gene
     x_in: Array  # float32 (k,): molecules that the encoder sees
@@ -100,6 +66,7 @@ class Batch(NamedTuple):
     hidden_rows: Array  # int32 (u,): entries that were not observed; u is 0 where all were
     hidden_cols: Array  # int32 (u,); padding points one past the last gene
     chosen: Array  # int32 (c,): places in the list of entries of some genes; padding points to a padded entry
+    scored: Array | None = None  # bool (b, n_vars): entries to predict; None for all that were observed
 
 
 def epoch_order(n_obs: int, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,51 +91,25 @@ def capacity(matrix: sp.csr_matrix | None, groups: np.ndarray) -> int:
     return (fullest // step + 1) * step
 
 
-def make_batch(
-    data: CellData,
-    cells: np.ndarray,
-    size: Size,
-    *,
-    kept_share: np.ndarray | None = None,
-    rng: np.random.Generator | None = None,
-) -> Batch:
-    """Collect `cells` into a padded batch.
-
-    Parameters
-    ----------
-    data
-        Counts to draw from.
-    cells
-        Cell numbers, (b,).
-    size
-        Capacities.
-    kept_share
-        (b,): share of each cell's molecules that goes to the input, the rest to the output, by binomial thinning with
-        `rng`. None: all molecules are input.
-    """
-    part = data.counts[cells]
-    rows = np.repeat(np.arange(len(cells), dtype=np.int32), np.diff(part.indptr))
-    x_in, x_out = part.data, np.zeros(0, np.float32)
-    if kept_share is not None and rng is not None:
-        x_in = thin_values(part.data, kept_share[rows], rng)
-        x_out = part.data - x_in
+def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
+    """Pad some cells and what is shown of them to the capacities in `size`."""
+    counts, k, u = cells.counts, size.stored, size.hidden
     hidden_rows = hidden_cols = np.zeros(0, np.int32)
-    if data.unobserved is not None:
-        hidden = data.unobserved[cells]
-        hidden_rows = np.repeat(np.arange(len(cells), dtype=np.int32), np.diff(hidden.indptr))
-        hidden_cols = hidden.indices
-    chosen = np.zeros(0, np.int32) if size.genes is None else np.flatnonzero(size.genes[part.indices])
-    k, u = size.stored, size.hidden
+    if cells.unobserved is not None:
+        hidden_rows, hidden_cols = _rows(cells.unobserved), cells.unobserved.indices
+    chosen = np.zeros(0, np.int32) if size.genes is None else np.flatnonzero(size.genes[counts.indices])
     return Batch(
-        rows=_padded(rows, k),
-        cols=_padded(part.indices, k),
-        x_in=_padded(x_in, k),
-        x_out=_padded(x_out, k),
-        codes=data.codes[cells],
-        share=data.share[cells],
-        hidden_rows=_padded(hidden_rows, u),
-        hidden_cols=_padded(hidden_cols, u, fill=data.n_vars),
-        chosen=_padded(chosen.astype(np.int32), size.chosen, fill=k - 1),
+        inputs=halves.inputs,
+        rows=padded(_rows(counts), k),
+        cols=padded(counts.indices, k),
+        x_in=padded(halves.x_in, k),
+        x_out=padded(halves.x_out, k),
+        codes=cells.codes,
+        share=cells.share,
+        hidden_rows=padded(hidden_rows, u),
+        hidden_cols=padded(hidden_cols, u, fill=cells.n_vars),
+        chosen=padded(chosen.astype(np.int32), size.chosen, fill=k - 1),
+        scored=halves.scored,
     )
 
 
@@ -192,7 +133,7 @@ def cells_at_once(n_obs: int, n_vars: int) -> int:
     return min(int(np.clip(_VALUES / n_vars, 16, 256)), n_obs)
 
 
-def slice_batches(data: CellData, batch_size: int) -> Iterator[tuple[slice, Batch]]:
+def slice_batches(data: CellData, axes: Axes, batch_size: int) -> Iterator[tuple[slice, Batch]]:
     """All cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
 
     Yields
@@ -202,13 +143,14 @@ def slice_batches(data: CellData, batch_size: int) -> Iterator[tuple[slice, Batc
     """
     groups = _slices(data.n_obs, batch_size)
     size = Size.of(data, groups)
-    for i, cells in enumerate(groups):
+    for i, group in enumerate(groups):
         start = i * batch_size
-        yield slice(start, min(start + batch_size, data.n_obs)), make_batch(data, cells, size)
+        cells = data.take(group)
+        yield slice(start, min(start + batch_size, data.n_obs)), make_batch(cells, whole(axes, cells), size)
 
 
 def split_batches(
-    data: CellData, held_out: sp.csr_matrix, order: np.ndarray, batch_size: int, genes: np.ndarray | None = None
+    data: CellData, held_out: sp.csr_matrix, axes: Axes, order: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """All cells in the given order, with the training molecules as input and the held-out ones as output.
 
@@ -221,14 +163,19 @@ def split_batches(
     total.sort_indices()
     both = CellData(total, data.unobserved, data.codes, data.share)
     groups = order[_slices(data.n_obs, batch_size)]
-    size = Size.of(both, groups, genes)
-    for i, cells in enumerate(groups):
+    size = Size.of(both, groups)
+    for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
-        batch = make_batch(both, cells, size)
-        x_in = _padded(_values_at(data.counts[cells], total[cells]), size.stored)
-        filling = batch.rows >= real
-        x_out = np.where(filling, 0, batch.x_in - x_in)
-        yield cells[:real], batch._replace(x_in=np.where(filling, 0, x_in), x_out=x_out)
+        cells = both.take(group)
+        filling = _rows(cells.counts) >= real
+        cells.counts.data[filling] = 0
+        x_in = np.where(filling, 0, values_at(data.counts[group], cells.counts))
+        yield group[:real], make_batch(cells, split(axes, cells, x_in), size)
+
+
+def _rows(matrix: sp.csr_matrix) -> np.ndarray:
+    """Row of each stored entry."""
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
 
 
 def _slices(n_obs: int, batch_size: int) -> np.ndarray:
@@ -237,17 +184,17 @@ def _slices(n_obs: int, batch_size: int) -> np.ndarray:
     return np.minimum(np.arange(n_groups * batch_size), n_obs - 1).reshape(n_groups, batch_size)
 
 
-def _values_at(part: sp.csr_matrix, whole: sp.csr_matrix) -> np.ndarray:
-    """Values of `part` at the stored entries of `whole`, whose pattern contains that of `part`."""
-    columns = whole.shape[1]
-    rows = np.repeat(np.arange(whole.shape[0], dtype=np.int64), np.diff(whole.indptr))
-    part_rows = np.repeat(np.arange(part.shape[0], dtype=np.int64), np.diff(part.indptr))
-    values = np.zeros(whole.nnz, np.float32)
-    values[np.searchsorted(rows * columns + whole.indices, part_rows * columns + part.indices)] = part.data
+def values_at(part: sp.csr_matrix, all_of_it: sp.csr_matrix) -> np.ndarray:
+    """Values of `part` at the stored entries of `all_of_it`, whose pattern contains that of `part`."""
+    columns = all_of_it.shape[1]
+    places = _rows(all_of_it).astype(np.int64) * columns + all_of_it.indices
+    values = np.zeros(all_of_it.nnz, np.float32)
+    values[np.searchsorted(places, _rows(part).astype(np.int64) * columns + part.indices)] = part.data
     return values
 
 
-def _padded(values: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
+def padded(values: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
+    """Values, as float or int32, followed by `fill` up to `length`."""
     out = np.full(length, fill, dtype=values.dtype if values.dtype.kind == "f" else np.int32)
     out[: len(values)] = values
     return out

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.axes import Axes, gene_profile, observed_share
-from scdae.core.batches import CellData
+from scdae.core.cells import CellData
 from scdae.core.config import Config
 from scdae.core.gate import apply_gate, fit_gate, match_totals, moment_theta
 from scdae.core.heldout import Report, measure_gain, read_out_law
@@ -106,17 +106,17 @@ def fit_counts(
     data = cell_data(kept, unobserved, codes, profile)
     trained = train(data, held, profile, n_batches, config, watch=watch)
 
-    graph, axes = trained.graph, trained.axes
+    graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
-    gate = fit_gate(graph, trained.params, axes, trained.inflated, trained.held_out, law)
+    gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law)
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, moment_theta(kept, profile, data.share))
-    report = measure_gain(graph, params, axes, trained.inflated, profile, trained.held_out, law)
+    report = measure_gain(graph, params, trained.inflated, profile, trained.held_out, law)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
     return Outcome(
-        fitted=Fitted(law, axes, graph, params, profile, trained.inflated),
+        fitted=Fitted(law, trained.axes, graph, params, profile, trained.inflated),
         genes=genes,
         cells=cells,
         gate=gate,

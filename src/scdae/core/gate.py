@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.axes import Axes
 from scdae.core.heldout import HeldOut
 from scdae.core.network import with_values
 
@@ -22,6 +21,8 @@ __all__ = ["apply_gate", "fit_gate", "gate_from_evidence", "match_totals", "mome
 
 GRID = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 _THETA_RANGE = (1e-2, 1e4)
+_ERRORS, _ERRORS_IF_SLIGHT = (2.0, 3.0), (3.0, 5.0)  # standard errors of the gain: none of the network, and all of it
+_SLIGHT = 5e-4  # nats a molecule
 _TYPICAL = 0.1  # dispersion where that of no gene can be told from zero
 
 
@@ -58,16 +59,20 @@ def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n
     return (grid @ posterior).astype(np.float32)
 
 
-def reliability(cell_gain: np.ndarray) -> float:
+def reliability(cell_gain: np.ndarray, molecules: float) -> float:
     """How far to trust the network at all, from its held-out gain over the gene means in each cell.
 
-    A gain that is no more than chance leaves nothing of the network, one far beyond chance all of it: 0 up to 3 standard
-    errors of the summed gain, 1 from 5, in proportion between.
+    A gain that is no more than chance leaves nothing of the network, one beyond chance all of it: 0 up to 2 standard
+    errors of the summed gain, 1 from 3, in proportion between. Where the gain is slight (less than 0.0005 nats a
+    molecule), 3 and 5 are asked for: shares have to sum to one, so that even genes that know nothing of each other are
+    not quite independent, and that much can be gained from it.
 
     Parameters
     ----------
     cell_gain
         float64 (n_cells,): log likelihood with the network minus that of the gene means.
+    molecules
+        Held-out molecules of these cells.
 
     Returns
     -------
@@ -78,22 +83,22 @@ def reliability(cell_gain: np.ndarray) -> float:
     --------
     >>> import numpy as np
     >>> from scdae.core.gate import reliability
-    >>> reliability(np.array([2.0, -2.0, 1.0, -1.0])), reliability(np.full(50, 2.0))
+    >>> reliability(np.array([2.0, -2.0, 1.0, -1.0]), 100), reliability(np.full(50, 2.0), 100)
     (0.0, 1.0)
     """
     total = float(cell_gain.sum())
     error = float(np.sqrt(((cell_gain - cell_gain.mean()) ** 2).sum()))
-    if total <= 3 * error:
+    least, enough = _ERRORS if total >= _SLIGHT * molecules else _ERRORS_IF_SLIGHT
+    if total <= least * error:
         return 0.0
-    return float(np.clip((total - 3 * error) / (2 * error), 0, 1)) if error > 0 else 1.0
+    return float(np.clip((total - least * error) / ((enough - least) * error), 0, 1)) if error > 0 else 1.0
 
 
-def fit_gate(graph: Any, params: Any, axes: Axes, inflated: Any, held_out: HeldOut, likelihood: str) -> np.ndarray:
+def fit_gate(graph: Any, params: Any, inflated: Any, held_out: HeldOut, likelihood: str) -> np.ndarray:
     """Factor of each gene, float32 (n_vars,), from the held-out molecules."""
-    found = [held_out.log_likelihoods(graph, params, axes, inflated, float(g), likelihood) for g in GRID]
-    of_gene, of_cell = np.stack([genes for genes, _ in found]), np.stack([cells for _, cells in found])
+    of_gene, of_cell, molecules = held_out.log_likelihoods(graph, params, inflated, GRID, likelihood)
     best = of_cell[of_cell.sum(axis=1).argmax()]
-    return gate_from_evidence(of_gene) * np.float32(reliability(best - of_cell[0]))
+    return gate_from_evidence(of_gene) * np.float32(reliability(best - of_cell[0], molecules))
 
 
 def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:

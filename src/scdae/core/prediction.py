@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scdae.core.axes import Axes, project
-from scdae.core.batches import Batch, CellData, cells_at_once, observed_mask, scatter, slice_batches
+from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slice_batches
+from scdae.core.cells import CellData
 from scdae.core.fitting import Fitted
 from scdae.core.heldout import restore
 from scdae.core.objective import log_proportions
@@ -36,9 +36,9 @@ def read_out(fitted: Fitted, data: CellData, output: str) -> Iterator[tuple[slic
     tuple
         Slice of cells, float32 (cells, n_kept) values of `output`, and float32 (cells, n_latent) latent representation.
     """
-    for rows, batch in slice_batches(data, cells_at_once(data.n_obs, data.n_vars)):
+    for rows, batch in slice_batches(data, fitted.axes, cells_at_once(data.n_obs, data.n_vars)):
         values, latent = _read_out(
-            fitted.graph, fitted.params, fitted.axes, batch, fitted.inflated, fitted.likelihood, output=output
+            fitted.graph, fitted.params, batch, fitted.inflated, fitted.likelihood, output=output
         )
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
@@ -46,13 +46,13 @@ def read_out(fitted: Fitted, data: CellData, output: str) -> Iterator[tuple[slic
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
 def _read_out(
-    graph: Any, params: Any, axes: Axes, batch: Batch, inflated: Any, likelihood: str, *, output: str
+    graph: Any, params: Any, batch: Batch, inflated: Any, likelihood: str, *, output: str
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
-    n_cells, n_vars = batch.codes.shape[0], axes.gene_mean.shape[0]
+    n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
     total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(project(axes, batch, total / batch.share, observed))
+    latent = model.encode(batch.inputs)
     share = jnp.exp(log_proportions(model.decode(latent, batch.codes), observed))
     return _output(model, batch, share, total, observed, inflated, likelihood, output), latent
 

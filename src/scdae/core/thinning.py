@@ -13,6 +13,8 @@ from scipy import sparse
 
 __all__ = ["thin", "thin_values"]
 
+_FEW = 4  # molecules that are drawn one by one
+
 
 def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Generator) -> np.ndarray:
     """Keep each molecule with probability `fraction`.
@@ -57,12 +59,16 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
         raise ValueError(message.format(wrong.sum(), values.size, values[first], first))
 
     whole = np.floor(values)
-    kept = np.zeros(values.shape, dtype=values.dtype)
-    # Most stored counts are one, for which a uniform number settles the matter in a fraction of the time.
-    ones = whole == 1
-    kept[ones] = rng.random(np.count_nonzero(ones), dtype=np.float32) < _pick(fraction, ones)
-    more = whole > 1
-    kept[more] = rng.binomial(whole[more].astype(np.int64), _pick(fraction, more))
+    # Most counts are small: a uniform number for each of their molecules is drawn in a fraction of a binomial's time.
+    kept = ((rng.random(values.shape, dtype=np.float32) < fraction) & (whole >= 1)).astype(values.dtype)
+    left, flat = np.flatnonzero((whole >= 2) & (whole <= _FEW)), kept.reshape(-1)
+    counts, chance = whole.reshape(-1)[left], _pick(fraction.reshape(-1), left)
+    for drawn in range(2, _FEW + 1):
+        flat[left] += rng.random(len(left), dtype=np.float32) < chance
+        more = counts > drawn
+        left, counts, chance = left[more], counts[more], _pick(chance, more)
+    many = np.flatnonzero(whole > _FEW)
+    flat[many] = rng.binomial(whole.reshape(-1)[many].astype(np.int64), _pick(fraction.reshape(-1), many))
 
     split = values != whole
     if split.any():
@@ -143,5 +149,5 @@ def _checked_fraction(fraction: npt.ArrayLike, shape: tuple[int, ...]) -> np.nda
 
 
 def _pick(fraction: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Fraction of the chosen entries."""
-    return fraction[chosen] if fraction.ndim else fraction
+    """Fraction of the chosen entries, or the one for all."""
+    return fraction[chosen] if fraction.size > 1 else fraction

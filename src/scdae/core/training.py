@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import jax
@@ -14,10 +15,14 @@ import optax
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.axes import Axes, fit_axes, project
-from scdae.core.batches import Batch, CellData, Size, epoch_order, make_batch, observed_mask
+from scdae.core.axes import Axes, fit_axes
+from scdae.core.batches import Batch, Size, epoch_order, make_batch, observed_mask
+from scdae.core.cells import CellData
 from scdae.core.config import Config
-from scdae.core.heldout import HeldOut, candidates, read_out_law, screen_dropout
+from scdae.core.dropout import Screen, candidates, find_dropout
+from scdae.core.dropout_law import DROPOUT_COST
+from scdae.core.halves import corrupt
+from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.network import Autoencoder
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 
@@ -26,8 +31,7 @@ __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_fo
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
-_DROPOUT_COST = 3.0  # penalty on a gene's dropout probability, in nats per pass over the cells
-_SCREEN_AT = 0.5  # share of the steps after which genes are looked at for zero inflation
+_SCREEN_AT = 0.5  # share of the steps after which genes are screened for zero inflation
 _CHECKS = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which the held-out molecules are looked at
 _PATIENCE = 2  # checks without progress before training stops
 
@@ -98,13 +102,11 @@ def train(
     batch_size = batch_size_for(config, data.n_obs, data.n_vars)
     n_steps = n_steps_for(config, data.n_obs, batch_size)
     order = epoch_order(data.n_obs, batch_size, n_steps, rng)
-    maybe = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(data.n_vars, bool)
-    size = Size.of(data, order, maybe if maybe.any() else None)
+    size = Size.of(data, order)
 
     low, high = config.noise
     seen = 1 - (low + high) / 2 if config.corruption == "thinning" else 1.0
     axes = fit_axes(data, seen, config.n_components, rng)
-    axes = jax.device_put(axes)
     model = Autoencoder(
         profile,
         n_inputs=axes.weight.shape[1],
@@ -119,12 +121,18 @@ def train(
     params = jax.device_put(params)
     state = jax.jit(optimiser.init)(params)
 
-    watcher = HeldOut(data, held_out, rng, maybe)
-    compiling = watcher.compile(graph, params, axes, profile, config.likelihood)
+    watcher = HeldOut(data, held_out, axes, rng)
+    screen_seed = int(rng.integers(2**32))
     inflated = np.zeros(data.n_vars, bool)
-    law = config.likelihood if maybe.any() or config.likelihood != "zinb" else "nb"
-    update = _make_update(graph, optimiser, replace(config, likelihood=law), data, maybe)
+    update = _make_update(graph, optimiser, config, data, inflated)
+
+    def compile_ahead(params: Any) -> None:
+        watcher.warm_up(graph, params, profile, config.likelihood)
+        if maybe.any():
+            Screen(graph, params, axes, data, held_out, maybe, screen_seed).compile()
+
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
+    maybe = candidates(data.counts) if config.likelihood == "zinb" else inflated
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
     best, best_score, n_worse = (params, inflated), -np.inf, 0  # dropout moves the means of its genes: they go together
     losses: list[jax.Array] = []
@@ -132,17 +140,22 @@ def train(
     done = n_steps
     for step in watch(range(1, n_steps + 1), n_steps):
         noise = rng.uniform(low, high, batch_size).astype(np.float32)
-        kept = 1 - noise if config.corruption == "thinning" else None
-        batch = make_batch(data, order[step - 1], size, kept_share=kept, rng=rng)
-        params, state, loss = update(
-            params, state, axes, batch, np.array([config.seed, step], np.uint32), noise, inflated
-        )
+        cells = data.take(order[step - 1])
+        batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
+        params, state, loss = update(params, state, batch)
         losses.append(loss)
-        if law == "zinb" and step == screen_step:
-            params, inflated = screen_dropout(graph, params, axes, inflated, watcher)
+        if step == 1:
+            compiling = _in_background(compile_ahead, params)
+        if step in checks or step == screen_step:
+            compiling.join()
+        if step == screen_step and maybe.any():
+            params, inflated = find_dropout(graph, params, axes, data, held_out, maybe, screen_seed)
+            if inflated.any():
+                size = Size.of(data, order, inflated)
+                update = _make_update(graph, optimiser, config, data, inflated)
         if step not in checks:
             continue
-        score = watcher.log_likelihood(graph, params, axes, inflated, read_out_law(law, inflated))
+        score = watcher.log_likelihood(graph, params, inflated, read_out_law(config.likelihood, inflated))
         history["step"].append(float(step))
         history["loss"].append(float(np.mean([float(value) for value in losses])))
         history["heldout_loglik"].append(score)
@@ -154,10 +167,7 @@ def train(
         if n_worse >= _PATIENCE:
             done = step
             break
-    compiling.join()
     params, inflated = best
-    if law == "zinb":  # once more for those that learnt their dropout late
-        params, inflated = screen_dropout(graph, params, axes, inflated, watcher)
     return Trained(
         axes=axes,
         held_out=watcher,
@@ -168,6 +178,13 @@ def train(
         n_epochs=done * batch_size / data.n_obs,
         stopped_early=done < n_steps,
     )
+
+
+def _in_background(task: Callable[..., None], *args: Any) -> Thread:
+    """Run a task in a thread of its own."""
+    thread = Thread(target=task, args=args, name="scdae-compile", daemon=True)
+    thread.start()
+    return thread
 
 
 def _optimiser(config: Config, n_steps: int, params: Any) -> optax.GradientTransformation:
@@ -187,7 +204,7 @@ def _optimiser(config: Config, n_steps: int, params: Any) -> optax.GradientTrans
         0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
     )
     return optax.chain(
-        optax.scale_by_adam(b2=0.99),
+        optax.flatten(optax.scale_by_adam(b2=0.99)),  # one array is compiled faster than many
         optax.add_decayed_weights(config.weight_decay, mask=decayed),
         optax.masked(optax.scale(_GENE_RATE), gene),
         optax.scale_by_learning_rate(schedule),
@@ -195,17 +212,18 @@ def _optimiser(config: Config, n_steps: int, params: Any) -> optax.GradientTrans
 
 
 def _make_update(
-    graph: Any, optimiser: optax.GradientTransformation, config: Config, data: CellData, maybe: np.ndarray
+    graph: Any, optimiser: optax.GradientTransformation, config: Config, data: CellData, inflated: np.ndarray
 ) -> Callable[..., Any]:
-    """Compile one step: corrupt, encode, decode, score what was set aside, and move the parameters."""
+    """Compile one step: encode, decode, score what was set aside, and move the parameters.
+
+    The genes marked in `inflated` are scored by the law with dropout, all others by the law without.
+    """
     molecules, n_obs = float(data.counts.sum()) / data.n_obs, data.n_obs
-    genes = jnp.asarray(np.flatnonzero(maybe), jnp.int32)
-    place = jnp.asarray(np.maximum(np.cumsum(maybe) - 1, 0), jnp.int32)  # of a candidate among the candidates
+    genes, has = np.flatnonzero(inflated), jnp.asarray(inflated)
+    place = jnp.maximum(jnp.cumsum(has) - 1, 0)  # of a gene among those with dropout
 
     @partial(jax.jit, donate_argnums=(1,))
-    def update(
-        params: Any, state: Any, axes: Axes, batch: Batch, draw: Any, noise: Any, inflated: Any
-    ) -> tuple[Any, Any, jax.Array]:
+    def update(params: Any, state: Any, batch: Batch) -> tuple[Any, Any, jax.Array]:
         def sum_of(parts: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
             return (parts[0] if where is None else jnp.where(where, parts[0], 0)).sum() + parts[1].sum()
 
@@ -213,36 +231,27 @@ def _make_update(
             model = nnx.merge(graph, params)
             n_cells = batch.codes.shape[0]
             per_cell = jnp.zeros(n_cells)
-            observed = observed_mask(batch, n_cells, axes.gene_mean.shape[0])
-            inputs, half, scored = _corrupt(axes, batch, observed, draw, noise, config)
-            total_in = per_cell.at[half.rows].add(half.x_in)
-            total_out = per_cell.at[half.rows].add(half.x_out)
-            logits = model.decode(model.encode(inputs), half.codes)
-            log_rho = log_proportions(logits, observed if config.corruption != "masking" else scored)
+            observed = observed_mask(batch, n_cells, data.n_vars)
+            scored = observed if batch.scored is None else batch.scored
+            total_in = per_cell.at[batch.rows].add(batch.x_in)
+            total_out = per_cell.at[batch.rows].add(batch.x_out)
+            log_rho = log_proportions(model.decode(model.encode(batch.inputs), batch.codes), scored)
 
-            entries = entries_of(log_rho, half, total_in, total_out)
+            entries = entries_of(log_rho, batch, total_in, total_out)
             rho = jnp.exp(log_rho)
             if config.likelihood == "poisson":
                 return sum_of(poisson_loss(rho, total_out, entries), scored) / (molecules * n_cells)
             theta = model.theta()
-            dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[half.cols])
-            if config.likelihood == "nb":
+            dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
+            if not len(genes):
                 return sum_of((dense, stored), scored) / (molecules * n_cells)
 
-            # Genes with dropout move the network by the law with it, all others by the law without. Candidates that
-            # have none (yet) learn its parameters on the side, from means that are held still.
-            value = sum_of((jnp.where(inflated, 0, dense), jnp.where(inflated[half.cols], 0, stored)), scored)
-            law, at, column = model.dropout().at(genes), half.chosen, place[half.cols[half.chosen]]
-            has, has_at = inflated[genes], inflated[genes][column]
-            own, own_at = log_rho[:, genes], entries.log_rho[at]
-            still, still_at = jax.lax.stop_gradient((own, own_at))
+            dense, stored = jnp.where(has, 0, dense), jnp.where(has[batch.cols], 0, stored)
+            law, at, column = model.dropout().at(genes), batch.chosen, place[batch.cols[batch.chosen]]
             some = Entries(*(part[at] for part in entries))
-            law_at = law.at(column)
-            mixed = jnp.exp(jnp.where(has, own, still - law.log_keep))
-            mixed_at = some._replace(log_rho=jnp.where(has_at, own_at, still_at - law_at.log_keep))
-            chosen = None if scored is None else scored[:, genes]
-            value += sum_of(zinb_loss(mixed, total_in, total_out, law, mixed_at, law_at), chosen)
-            value += _DROPOUT_COST * n_cells / n_obs * jnp.exp(law.log_drop).sum()
+            with_it = zinb_loss(rho[:, genes], total_in, total_out, law, some, law.at(column))
+            value = sum_of((dense, stored), scored) + sum_of(with_it, None if scored is None else scored[:, genes])
+            value += DROPOUT_COST * n_cells / n_obs * jnp.exp(law.log_drop).sum()
             return value / (molecules * n_cells)
 
         loss, gradient = jax.value_and_grad(objective)(params)
@@ -250,28 +259,3 @@ def _make_update(
         return optax.apply_updates(params, step), state, loss
 
     return update
-
-
-def _corrupt(
-    axes: Axes, batch: Batch, observed: jax.Array | None, draw: Any, noise: jax.Array, config: Config
-) -> tuple[jax.Array, Batch, jax.Array | None]:
-    """Inputs of the encoder, the halves to score, and where to score them (None: everywhere)."""
-    n_cells, n_vars = batch.codes.shape[0], axes.gene_mean.shape[0]
-    total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
-    if config.corruption == "thinning":
-        return project(axes, batch, total / batch.share, observed), batch, observed
-    nothing = jnp.zeros_like(batch.x_in)
-    key = jax.random.fold_in(jax.random.key(draw[0]), draw[1])
-    if config.corruption == "gaussian":
-        inputs = project(axes, batch, total / batch.share, observed)
-        length = jnp.sqrt((axes.weight**2).sum(axis=0))  # noise on the genes, as it arrives on the axes
-        inputs = inputs + noise[:, None] * length * jax.random.normal(key, inputs.shape)
-        return inputs, batch._replace(x_in=nothing, x_out=batch.x_in), observed
-    hidden = jax.random.bernoulli(key, noise[:, None], (n_cells, n_vars))
-    visible = ~hidden if observed is None else observed & ~hidden
-    at_entry = visible[batch.rows, batch.cols]
-    share = jnp.maximum(1 - noise, 1e-3) * batch.share
-    shown = jnp.zeros(n_cells).at[batch.rows].add(jnp.where(at_entry, batch.x_in, 0))
-    inputs = project(axes, batch, shown / share, visible, at_entry)
-    scored = hidden if observed is None else observed & hidden
-    return inputs, batch._replace(x_in=nothing, x_out=jnp.where(at_entry, 0, batch.x_in)), scored
