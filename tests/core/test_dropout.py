@@ -87,7 +87,7 @@ def test_blocks_of_genes_give_what_one_block_gives(setting, monkeypatch):
     [
         ((9.0, 1.0, 1.0, 1.0), True),
         ((4.9, 1.0, 1.0, 1.0), False),  # too few nats
-        ((9.0, 16.0, 1.0, 1.0), False),  # no more than chance
+        ((9.0, 81.0, 1.0, 1.0), False),  # no more than chance
         ((9.0, 1.0, 0.7, 1.0), False),  # the zeros are not in the cells that express the gene
     ],
 )

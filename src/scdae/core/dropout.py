@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import scipy.sparse as sp
 from flax import nnx
+from scipy.stats import false_discovery_control, norm
 
 from scdae.core.axes import Axes
 from scdae.core.batches import Batch, cells_at_once, observed_mask, padded, slice_batches, values_at
@@ -24,7 +25,8 @@ from scdae.core.thinning import thin
 
 __all__ = ["Screen", "candidates", "find_dropout"]
 
-_NATS, _ERRORS = 5.0, 2.5  # log likelihood and standard errors by which dropout has to win
+_NATS = 5.0  # log likelihood by which dropout has to win
+_FALSE = 0.05  # share of the genes said to have dropout in which it may be chance
 _PRESENT = 0.75  # share of the zeros that dropout predicts where the gene is expressed most that have to be there
 _LARGE, _LARGE_CELLS = 3, 10  # counts that make a zero elsewhere surprising, and cells that have to show them
 _CELLS = 2048  # cells on which genes are judged
@@ -48,7 +50,8 @@ def find_dropout(
     """Decide in which genes zero inflation earns its place, and set its law.
 
     Dropout has earned its place where the law with it beats the law without on the hidden half by several nats and by
-    several standard errors, and where most of the zeros that it predicts are there in the cells that express the gene
+    more than chance (its lead in standard errors, corrected for the number of genes by Benjamini and Hochberg's
+    procedure), and where most of the zeros that it predicts are there in the cells that express the gene
     most: a marker of another cell type has too many zeros as well, but none in those cells. The decoder's mean is that
     before dropout in these genes, so they change it.
 
@@ -77,8 +80,10 @@ def find_dropout(
     inflated = np.zeros(len(maybe), bool)
     if len(genes):
         found = screen.fit(genes)
-        earned = (found.lead > _NATS) & (found.lead > _ERRORS * np.sqrt(found.square))
-        earned &= found.zeros > _PRESENT * found.predicted
+        chance = np.ones(len(screen.genes))
+        chance[: len(genes)] = norm.sf(found.lead / np.sqrt(np.maximum(found.square, 1e-12)))
+        earned = false_discovery_control(chance)[: len(genes)] < _FALSE
+        earned &= (found.lead > _NATS) & (found.zeros > _PRESENT * found.predicted)
         values["logit_pi"][genes], values["log_theta_zi"][genes] = found.logit_pi, found.log_theta
         values["log_profile"][genes[earned]] += np.logaddexp(0, found.logit_pi[earned])
         inflated[genes[earned]] = True
