@@ -7,6 +7,7 @@ from scdae.core.axes import fit_axes, gene_profile
 from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import Evidence
 from scdae.core.fitting import cell_data
+from scdae.core.heldout import HeldOut
 from scdae.core.network import Autoencoder
 from scdae.core.thinning import thin
 
@@ -25,20 +26,20 @@ class Setting:
         counts = sp.csr_matrix((counts * ~hidden).astype(np.float32))
         unobserved = sp.csr_matrix(hidden) if masked else None
         codes = rng.integers(0, n_batches, N_OBS).astype(np.int32)
-        kept, self.held_out = thin(counts, 0.9, rng)
+        kept, held = thin(counts, 0.9, rng)
         profile = gene_profile(counts, unobserved)
-        self.data = cell_data(kept, unobserved, codes, profile)
-        self.axes = fit_axes(self.data, 1.0, 3, rng)
+        data = cell_data(kept, unobserved, codes, profile)
+        self.held_out = HeldOut(data, held, fit_axes(data, 1.0, 3, rng), rng)
         model = Autoencoder(profile, n_inputs=3, n_hidden=4, n_latent=2, n_batches=n_batches)
         self.graph, self.params = nnx.split(model, nnx.Param)
 
     def screen(self, maybe=None):
         maybe = np.ones(N_VARS, bool) if maybe is None else maybe
-        return Screen(self.graph, self.params, self.axes, self.data, self.held_out, maybe, 0)
+        return Screen(self.graph, self.params, self.held_out, maybe, 0)
 
     def find(self, maybe=None):
         maybe = np.ones(N_VARS, bool) if maybe is None else maybe
-        return find_dropout(self.graph, self.params, self.axes, self.data, self.held_out, maybe, 0)
+        return find_dropout(self.graph, self.params, self.held_out, maybe, 0)
 
 
 @pytest.fixture(params=[(False, 1), (True, 1), (False, 2)], ids=["plain", "masked", "batches"])
@@ -105,7 +106,8 @@ def test_nothing_suspect_costs_no_fit(monkeypatch):
 
 
 def test_large_data_are_judged_on_some_of_the_cells(monkeypatch):
-    monkeypatch.setattr("scdae.core.dropout._CELLS", 200)
+    monkeypatch.setattr("scdae.core.heldout._JUDGED", 200)
+    monkeypatch.setattr("scdae.core.heldout.cells_at_once", lambda *_: 50)
     assert (Setting().find()[1] == LOSSY).all()
 
 

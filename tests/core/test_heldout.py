@@ -89,6 +89,21 @@ def test_log_likelihoods_are_the_predictive_law(scene, law, gate):
     np.testing.assert_allclose(np.sort(of_cell[1]), np.sort(expected.sum(axis=1)), rtol=1e-3, atol=1e-2)
 
 
+def test_halved_hides_half_of_all_molecules(scene):
+    half = scene.held_out.halved(np.random.default_rng(0))
+    shown, hidden = half.data.counts.toarray(), half.counts.toarray()
+    np.testing.assert_array_equal(shown + hidden, scene.x_in + scene.x_out)
+    assert (hidden >= scene.x_out).all() and not (shown < 0).any()
+    assert shown.sum() / (scene.x_in + scene.x_out).sum() == pytest.approx(0.5, abs=0.03)
+
+
+def test_latent_with_the_sum_that_makes_shares(scene):
+    cells, latent, norm = scene.held_out.latent(*scene.network)
+    assert sorted(cells) == list(range(N_OBS))
+    logits = np.asarray(scene.model.decode(latent, np.zeros(N_OBS, int)))
+    np.testing.assert_allclose(np.exp(logits - norm), scene.rho()[cells], rtol=1e-3)
+
+
 def test_log_likelihood_is_per_molecule(scene):
     value = scene.held_out.log_likelihood(*scene.network, scene.inflated, "nb")
     assert value == pytest.approx(scene.log_prob("nb").sum() / scene.x_out.sum(), rel=1e-4)

@@ -60,7 +60,7 @@ def test_the_step_is_compiled_once(compiled, monkeypatch, masked):
     assert len(made) == 1 and made[0]._cache_size() == 1
     names = compiled()
     assert names["update"] == 1
-    assert max(names[name] for name in ("_deviance", "_encode", "losses", "_log_likelihoods")) <= 1
+    assert max(names[name] for name in ("_deviance", "losses", "_log_likelihoods")) <= 1
     assert model.outcome.n_epochs > 1
 
 
@@ -136,7 +136,7 @@ def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypa
     """Dropout that was found after the best step is forgotten with the parameters of that time."""
     calls = []
 
-    def find(graph, params, axes, data, held_out, maybe, seed):
+    def find(graph, params, held_out, maybe, seed):
         calls.append(maybe)
         return params, maybe
 

@@ -6,22 +6,16 @@ held still, the law with dropout and the law without are both fitted to the hidd
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.sparse as sp
 from flax import nnx
-from scipy.stats import false_discovery_control, norm
 
-from scdae.core.axes import Axes
-from scdae.core.batches import Batch, cells_at_once, observed_mask, padded, slice_batches, values_at
-from scdae.core.cells import CellData
+from scdae.core.batches import padded, values_at
 from scdae.core.dropout_law import CellMeans, Evidence, GeneBlock, first_look, fit_laws, losses
+from scdae.core.heldout import HeldOut
 from scdae.core.network import with_values
-from scdae.core.objective import log_proportions
-from scdae.core.thinning import thin
 
 __all__ = ["Screen", "candidates", "find_dropout"]
 
@@ -29,7 +23,6 @@ _NATS = 5.0  # log likelihood by which dropout has to win
 _FALSE = 0.05  # share of the genes said to have dropout in which it may be chance
 _PRESENT = 0.75  # share of the zeros that dropout predicts where the gene is expressed most that have to be there
 _LARGE, _LARGE_CELLS = 3, 10  # counts that make a zero elsewhere surprising, and cells that have to show them
-_CELLS = 2048  # cells on which genes are judged
 _RULED_OUT = -6.0  # logit of the dropout probability of the others
 _WIDTH = 256  # genes that are fitted together
 
@@ -44,9 +37,7 @@ def candidates(counts: sp.csr_matrix) -> np.ndarray:
     return large >= max(_LARGE_CELLS, 0.01 * counts.shape[0])
 
 
-def find_dropout(
-    graph: Any, params: Any, axes: Axes, data: CellData, held_out: sp.csr_matrix, maybe: np.ndarray, seed: int
-) -> tuple[Any, np.ndarray]:
+def find_dropout(graph: Any, params: Any, held_out: HeldOut, maybe: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
     """Decide in which genes zero inflation earns its place, and set its law.
 
     Dropout has earned its place where the law with it beats the law without on the hidden half by several nats and by
@@ -57,37 +48,43 @@ def find_dropout(
 
     Parameters
     ----------
-    graph, params, axes
+    graph, params
         A network trained without dropout.
-    data
-        Training molecules.
     held_out
-        float32 CSR (n_obs, n_vars): molecules that were not trained on.
+        Molecules that were not trained on.
     maybe
         bool (n_vars,): genes to look at, as from :func:`candidates`.
     seed
-        Seed of the cells and the halves.
+        Seed of the halves.
 
     Returns
     -------
     tuple
         Parameters, with the law of dropout of all genes looked at, and bool (n_vars,) for the genes that have it.
     """
-    screen = Screen(graph, params, axes, data, held_out, maybe, seed)
+    screen = Screen(graph, params, held_out, maybe, seed)
     values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
     values["logit_pi"][maybe] = _RULED_OUT
     genes = screen.suspects()
     inflated = np.zeros(len(maybe), bool)
     if len(genes):
         found = screen.fit(genes)
-        chance = np.ones(len(screen.genes))
-        chance[: len(genes)] = norm.sf(found.lead / np.sqrt(np.maximum(found.square, 1e-12)))
-        earned = false_discovery_control(chance)[: len(genes)] < _FALSE
-        earned &= (found.lead > _NATS) & (found.zeros > _PRESENT * found.predicted)
+        earned = (found.lead > _NATS) & (found.zeros > _PRESENT * found.predicted)
+        if earned.any():
+            earned &= _beyond_chance(found.lead / np.sqrt(np.maximum(found.square, 1e-12)), len(screen.genes))
         values["logit_pi"][genes], values["log_theta_zi"][genes] = found.logit_pi, found.log_theta
         values["log_profile"][genes[earned]] += np.logaddexp(0, found.logit_pi[earned])
         inflated[genes[earned]] = True
     return with_values(params, values), inflated
+
+
+def _beyond_chance(errors: np.ndarray, n_genes: int) -> np.ndarray:
+    """Leads, in standard errors, that are not chance, after Benjamini and Hochberg over all genes screened."""
+    from scipy.stats import false_discovery_control, norm  # slow to import, and rarely needed
+
+    chance = np.ones(n_genes)
+    chance[: len(errors)] = norm.sf(errors)
+    return false_discovery_control(chance)[: len(errors)] < _FALSE
 
 
 class Screen:
@@ -95,32 +92,19 @@ class Screen:
 
     Parameters
     ----------
-    graph, params, axes, data, held_out, maybe, seed
+    graph, params, held_out, maybe, seed
         As for :func:`find_dropout`.
     """
 
-    def __init__(
-        self,
-        graph: Any,
-        params: Any,
-        axes: Axes,
-        data: CellData,
-        held_out: sp.csr_matrix,
-        maybe: np.ndarray,
-        seed: int,
-    ):
-        rng = np.random.default_rng(seed)
-        if data.n_obs > _CELLS:
-            some = np.sort(rng.choice(data.n_obs, _CELLS, replace=False))
-            data, held_out = data.take(some), held_out[some]
-        ratio = float(held_out.sum() / max(float(data.counts.sum()), 1.0))
-        shown, hidden = thin(data.counts, min(0.5 * (1 + ratio), 1.0), rng)
-        both = data.counts + held_out
+    def __init__(self, graph: Any, params: Any, held_out: HeldOut, maybe: np.ndarray, seed: int):
+        half = held_out.halved(np.random.default_rng(seed))
+        cells, latent, norm = half.latent(graph, params)
+        data, hidden = half.data.take(cells), half.counts[cells]
+        totals = (np.asarray(x.sum(axis=1), np.float32).ravel() for x in (data.counts, hidden))
         self.genes = np.flatnonzero(maybe)
         self._values = nnx.to_pure_dict(params)
-        half = CellData(shown, data.unobserved, data.codes, data.share)
-        self._cells = _look(graph, params, axes, half, both - shown)
-        self._shown, self._both = shown.tocsc(), both.tocsc()
+        self._cells = CellMeans(latent, norm, data.codes, *totals)
+        self._shown, self._both = data.counts.tocsc(), (data.counts + hidden).tocsc()
         self._gaps = None if data.unobserved is None else data.unobserved.tocsc()
         self._width = min(_WIDTH, len(self.genes))
         stored = np.sort(np.diff(self._both.indptr)[self.genes])
@@ -171,23 +155,3 @@ class Screen:
             x_out=padded(both.data - x_in, self._capacity),
             observed=observed,
         )
-
-
-def _look(graph: Any, params: Any, axes: Axes, shown: CellData, hidden: sp.csr_matrix) -> CellMeans:
-    latent, norm = [], []
-    for rows, batch in slice_batches(shown, axes, cells_at_once(shown.n_obs, shown.n_vars)):
-        z, log_sum = _encode(graph, params, batch)
-        n_cells = rows.stop - rows.start
-        latent.append(np.asarray(z)[:n_cells])
-        norm.append(np.asarray(log_sum)[:n_cells])
-    totals = (np.asarray(x.sum(axis=1), np.float32).ravel() for x in (shown.counts, hidden))
-    return CellMeans(np.concatenate(latent), np.concatenate(norm), shown.codes, *totals)
-
-
-@partial(jax.jit, static_argnames=("graph",))
-def _encode(graph: Any, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    model = nnx.merge(graph, params)
-    observed = observed_mask(batch, batch.codes.shape[0], model.log_profile.shape[0])
-    latent = model.encode(batch.inputs)
-    logits = model.decode(latent, batch.codes)
-    return latent, (logits - log_proportions(logits, observed))[:, :1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, spl
 from scdae.core.cells import CellData
 from scdae.core.objective import entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
+from scdae.core.thinning import thin
 
 __all__ = [
     "HeldOut",
@@ -63,6 +65,31 @@ class HeldOut:
                 return
             yield part
 
+    def halved(self, rng: np.random.Generator) -> HeldOut:
+        """The same cells with half of all molecules to be predicted, those held out among them, from the other half."""
+        shown, rest = thin(self.data.counts, min(0.5 * (1 + self.ratio), 1.0), rng)
+        half = copy(self)
+        half.data, half.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
+        return half
+
+    def latent(self, graph: Any, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the network makes of up to two thousand cells.
+
+        Returns
+        -------
+        tuple
+            Cells, int64 (n,); latent representation, float32 (n, n_latent); and the logarithm of the sum over genes that
+            turns their logits into shares, float32 (n, 1).
+        """
+        found: tuple[list[np.ndarray], ...] = ([], [], [])
+        nobody = np.zeros(self.data.n_vars, bool)
+        for cells, batch in self.batches(_JUDGED):
+            _, _, latent, norm = _log_likelihoods(graph, params, batch, nobody, 1.0, "nb")
+            for parts, part in zip(found, (cells, latent, norm), strict=True):
+                parts.append(np.asarray(part)[: len(cells)])
+        cells, latent, norm = (np.concatenate(parts) for parts in found)
+        return cells, latent, norm
+
     def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
         """Compile what judges a network without dropout."""
         batch = next(iter(self.batches(1)))[1]
@@ -75,7 +102,7 @@ class HeldOut:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         total = molecules = 0.0
         for _, batch in self.batches(_WATCHED):
-            genes, _ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
+            genes, *_ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
             total += float(genes.sum())
             molecules += float(batch.x_out.sum())
         return total / max(molecules, 1.0)
@@ -93,8 +120,8 @@ class HeldOut:
         of_gene, of_cell, molecules = np.zeros((len(gates), self.data.n_vars)), [], 0.0
         for cells, batch in self.batches(_JUDGED):
             found = [_log_likelihoods(graph, params, batch, inflated, float(g), likelihood) for g in gates]
-            of_gene += np.stack([np.asarray(genes) for genes, _ in found])
-            of_cell.append(np.stack([np.asarray(per_cell)[: len(cells)] for _, per_cell in found]))
+            of_gene += np.stack([np.asarray(genes) for genes, *_ in found])
+            of_cell.append(np.stack([np.asarray(per_cell)[: len(cells)] for _, per_cell, *_ in found]))
             molecules += float(batch.x_out.sum())
         return of_gene, np.concatenate(of_cell, axis=1).astype(np.float64), molecules
 
@@ -164,15 +191,16 @@ def _gain(deviance: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     return gain.astype(np.float32)
 
 
-def _forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    """Log proportions, totals of the two halves and the mask of a batch."""
+def _forward(
+    model: Any, batch: Batch, gate: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Latent representation, logits, their log proportions, molecules shown and the mask of a batch."""
     n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
-    per_cell = jnp.zeros(n_cells)
-    total_in, total_out = per_cell.at[batch.rows].add(batch.x_in), per_cell.at[batch.rows].add(batch.x_out)
+    total_in = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs)
-    log_rho = log_proportions(gated_logits(model, latent, batch.codes, gate), observed)
-    return log_rho, total_in, total_out, observed
+    logits = gated_logits(model, latent, batch.codes, gate)
+    return latent, logits, log_proportions(logits, observed), total_in, observed
 
 
 def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Array | None) -> jax.Array:
@@ -183,10 +211,11 @@ def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Ar
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
 def _log_likelihoods(
     graph: Any, params: Any, batch: Batch, inflated: Any, gate: Any, likelihood: str
-) -> tuple[jax.Array, jax.Array]:
-    """Log predictive law summed by gene, (n_vars,), and by cell, (b,)."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Log predictive law summed by gene, (n_vars,), and by cell, (b,); latent representation, and log sum of logits."""
     model = nnx.merge(graph, params)
-    log_rho, total_in, total_out, observed = _forward(model, batch, gate)
+    latent, logits, log_rho, total_in, observed = _forward(model, batch, gate)
+    total_out = jnp.zeros_like(total_in).at[batch.rows].add(batch.x_out)
     entries, rho = entries_of(log_rho, batch, total_in, total_out), jnp.exp(log_rho)
     if likelihood == "poisson":
         dense, stored = poisson_loss(rho, total_out, entries)
@@ -199,7 +228,8 @@ def _log_likelihoods(
         dense = jnp.where(inflated, with_it, dense)
         stored = jnp.where(inflated[batch.cols], stored_with, stored)
     dense = dense if observed is None else jnp.where(observed, dense, 0)
-    return -dense.sum(axis=0).at[batch.cols].add(stored), -dense.sum(axis=1).at[batch.rows].add(stored)
+    of_gene, of_cell = dense.sum(axis=0).at[batch.cols].add(stored), dense.sum(axis=1).at[batch.rows].add(stored)
+    return -of_gene, -of_cell, latent, (logits - log_rho)[:, :1]
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
@@ -208,7 +238,7 @@ def _deviance(
 ) -> tuple[jax.Array, jax.Array]:
     """Deviance of posterior mean and gene means, and expected training molecules: (3, n_vars) and (2, b)."""
     model = nnx.merge(graph, params)
-    log_rho, total_in, _, observed = _forward(model, batch, 1.0)
+    _, _, log_rho, total_in, observed = _forward(model, batch, 1.0)
     mean = total_in[:, None] * jnp.exp(log_rho)
     base = (total_in / batch.share)[:, None] * profile
     x_in = scatter(batch.x_in, batch, *mean.shape)

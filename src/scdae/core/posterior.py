@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from jax.typing import ArrayLike
 from scipy import special
-from scipy.optimize import elementwise
 
 from scdae.core.likelihoods import log_dropout, nb_log_prob_zero
 
@@ -225,6 +224,8 @@ def _mixture_quantile(
     It lies between the quantiles of the two, which are `unit` (that of scale 1) times their scales; the root is sought
     there on the log scale, on which the distribution function has no flat start even for small `theta`.
     """
+    from scipy.optimize import elementwise  # slow to import, and rarely needed
+
     log_kept, log_lost = np.log(mean / (theta + mean)), np.log(mean / theta)
 
     def excess(log_value: np.ndarray, *given: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def train(
     config = replace(config, weight_decay=weight_decay_for(config, data))
     optimiser = _optimiser(config, n_steps, params)
     params = jax.device_put(params)
-    state = jax.jit(optimiser.init)(params)
+    state = optimiser.init(params)
 
     watcher = HeldOut(data, held_out, axes, rng)
     screen_seed = int(rng.integers(2**32))
@@ -129,7 +129,7 @@ def train(
     def compile_ahead(params: Any) -> None:
         watcher.warm_up(graph, params, profile, config.likelihood)
         if maybe.any():
-            Screen(graph, params, axes, data, held_out, maybe, screen_seed).compile()
+            Screen(graph, params, watcher, maybe, screen_seed).compile()
 
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
     maybe = candidates(data.counts) if config.likelihood == "zinb" else inflated
@@ -149,7 +149,7 @@ def train(
         if step in checks or step == screen_step:
             compiling.join()
         if step == screen_step and maybe.any():
-            params, inflated = find_dropout(graph, params, axes, data, held_out, maybe, screen_seed)
+            params, inflated = find_dropout(graph, params, watcher, maybe, screen_seed)
             if inflated.any():
                 size = Size.of(data, order, inflated)
                 update = _make_update(graph, optimiser, config, data, inflated)
