@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from flax import nnx
+from scipy.stats import false_discovery_control, norm
 
 from scdae.core.axes import fit_axes, gene_profile
-from scdae.core.dropout import Screen, candidates, find_dropout
+from scdae.core.dropout import Screen, _beyond_chance, candidates, find_dropout
 from scdae.core.dropout_law import Evidence
 from scdae.core.fitting import cell_data
 from scdae.core.heldout import HeldOut
@@ -97,6 +98,16 @@ def test_what_it_takes(monkeypatch, evidence, earned):
     monkeypatch.setattr(Screen, "suspects", lambda screen: screen.genes)
     monkeypatch.setattr(Screen, "fit", lambda screen, genes: found)
     assert (Setting().find()[1] == earned).all()
+
+
+def test_false_discoveries_are_those_of_scipy():
+    errors = np.random.default_rng(0).normal(1, 2, 200)
+    chance = np.ones(1000)
+    chance[:200] = norm.sf(errors)
+    expected = false_discovery_control(chance)[:200] <= 0.05
+    assert expected.any()
+    np.testing.assert_array_equal(_beyond_chance(errors, 1000), expected)
+    assert not _beyond_chance(np.zeros(3), 1000).any()
 
 
 def test_nothing_suspect_costs_no_fit(monkeypatch):

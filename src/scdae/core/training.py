@@ -219,8 +219,8 @@ def _make_update(
     The genes marked in `inflated` are scored by the law with dropout, all others by the law without.
     """
     molecules, n_obs = float(data.counts.sum()) / data.n_obs, data.n_obs
-    genes, has = np.flatnonzero(inflated), jnp.asarray(inflated)
-    place = jnp.maximum(jnp.cumsum(has) - 1, 0)  # of a gene among those with dropout
+    genes = np.flatnonzero(inflated)
+    place = np.maximum(np.cumsum(inflated) - 1, 0).astype(np.int32)  # of a gene among those with dropout
 
     @partial(jax.jit, donate_argnums=(1,))
     def update(params: Any, state: Any, batch: Batch) -> tuple[Any, Any, jax.Array]:
@@ -246,8 +246,9 @@ def _make_update(
             if not len(genes):
                 return sum_of((dense, stored), scored) / (molecules * n_cells)
 
+            has, at = jnp.asarray(inflated), batch.chosen
             dense, stored = jnp.where(has, 0, dense), jnp.where(has[batch.cols], 0, stored)
-            law, at, column = model.dropout().at(genes), batch.chosen, place[batch.cols[batch.chosen]]
+            law, column = model.dropout().at(genes), jnp.asarray(place)[batch.cols[at]]
             some = Entries(*(part[at] for part in entries))
             with_it = zinb_loss(rho[:, genes], total_in, total_out, law, some, law.at(column))
             value = sum_of((dense, stored), scored) + sum_of(with_it, None if scored is None else scored[:, genes])
