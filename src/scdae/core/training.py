@@ -119,7 +119,8 @@ def train(
     config = replace(config, weight_decay=weight_decay_for(config, data))
     optimiser = _optimiser(config, n_steps, params)
     params = jax.device_put(params)
-    state = optimiser.init(params)
+    state = jax.eval_shape(optimiser.init, params)  # all zeros, which need no compilation
+    state = jax.device_put(jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), state))
 
     watcher = HeldOut(data, held_out, axes, rng)
     screen_seed = int(rng.integers(2**32))
