@@ -67,6 +67,7 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
             "key_added": "scdae",
             "likelihood": "zinb",
             "output": "mean",
+            "depth": None,
             "max_epochs": None,
             "seed": 0,
             "allow_fractional": False,
@@ -99,8 +100,8 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
 
 def test_every_option_reaches_the_call(counts, tmp_path, calls):
     words = (
-        "--layer umi --batch-key donor --mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale prior "
-        "--allow-fractional --allow-nan --key-added dae --overwrite --quiet"
+        "--layer umi --batch-key donor --mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
+        "--depth 2000 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
     )
     result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
     assert result.exit_code == 0, result.stderr
@@ -112,7 +113,8 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
             "batch_key": "donor",
             "key_added": "dae",
             "likelihood": "nb",
-            "output": "prior",
+            "output": "log1p",
+            "depth": 2000.0,
             "max_epochs": 3,
             "seed": 7,
             "allow_fractional": True,

@@ -267,7 +267,7 @@ def test_unknown_genes_are_nan_and_change_nothing(log):
 
 def test_genes_without_counts_are_known_and_zero():
     adata, model = small.with_gaps(), small.fitted_to_gaps()
-    for output in ("mean", "prior", "rate", "sd"):
+    for output in ("mean", "prior", "rate", "sd", "log1p"):
         values = model.impute(adata, output=output)
         assert not values[:, 5].any() and not values[3].any()
         assert (np.delete(np.delete(values, 5, 1), 3, 0) > 0).all()

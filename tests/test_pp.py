@@ -87,12 +87,36 @@ def test_layer_is_read_and_said_so(adata, expected):
     assert "X_restored" in adata.obsm and "restored_gain" in adata.obs
 
 
-@pytest.mark.parametrize("output", ["prior", "rate", "sd"])
+@pytest.mark.parametrize("output", ["prior", "rate", "sd", "log1p"])
 def test_outputs_and_their_units(adata, output):
     model = small.fitted(likelihood="nb", max_epochs=7)
     scdae.pp.impute(adata, model=model, output=output)
     np.testing.assert_array_equal(adata.layers["scdae"], model.impute(adata, output=output))
     assert adata.uns["scdae"]["output"] == output and adata.uns["scdae"]["unit"]
+
+
+@pytest.mark.parametrize("depth", [500, np.linspace(100, 900, small.N_OBS)])
+def test_depth_of_log1p_is_recorded(adata, depth):
+    model = small.fitted(likelihood="nb", max_epochs=7)
+    scdae.pp.impute(adata, model=model, output="log1p", depth=depth)
+    np.testing.assert_array_equal(adata.layers["scdae"], model.impute(adata, output="log1p", depth=depth))
+    assert not np.allclose(adata.layers["scdae"], model.impute(adata, output="log1p"))
+    np.testing.assert_allclose(adata.uns["scdae"]["depth"], depth, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"depth": 100}, "for output='log1p' only, but output='mean'"),
+        ({"depth": [1.0, 2.0], "output": "log1p"}, "one for each of the 150 cells"),
+        ({"depth": -1, "output": "log1p"}, r"1 of 1 are not \(the first: -1.0\)"),
+        ({"depth": np.nan, "output": "log1p"}, "positive number of molecules"),
+    ],
+)
+def test_depth_that_does_not_fit(adata, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        scdae.pp.impute(adata, **arguments)
+    assert "scdae" not in adata.layers
 
 
 def test_copy(adata, expected):

@@ -42,6 +42,7 @@ class Scale(StrEnum):
     prior = "prior"
     rate = "rate"
     sd = "sd"
+    log1p = "log1p"
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -87,9 +88,13 @@ def impute(
         Scale,
         typer.Option(
             help="mean: expected counts at the cell's own depth; prior: the same without the cell's own counts, fully "
-            "smoothed; rate: proportions; sd: standard deviation of the mean."
+            "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000."
         ),
     ] = Scale.mean,
+    depth: Annotated[
+        float | None,
+        typer.Option(help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own"),
+    ] = None,
     key_added: Annotated[
         str, typer.Option(help="Name of the layer, and start of the other names, to write.")
     ] = "scdae",
@@ -135,6 +140,7 @@ def impute(
             key_added=key_added,
             likelihood=likelihood.value,
             output=output_scale.value,
+            depth=depth,
             max_epochs=max_epochs,
             seed=seed,
             allow_fractional=allow_fractional,

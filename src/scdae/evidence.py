@@ -69,7 +69,7 @@ def query_gain(model: DAE, counts: Counts, codes: np.ndarray | None, seed: int) 
 def summary(
     model: DAE,
     table: dict[str, np.ndarray],
-    record: dict[str, str],
+    record: dict[str, Any],
     gains: tuple[np.ndarray, np.ndarray, float] | None,
 ) -> dict[str, Any]:
     """Entry for `uns`: plain numbers, strings and arrays."""
@@ -105,6 +105,8 @@ def summary(
             "history": {name: np.asarray(values) for name, values in outcome.history.items()},
         },
     }
+    if "depth" in record:
+        entry["depth"] = record["depth"]
     if model.batch_key is not None:
         entry["batch_key"] = model.batch_key
         entry["batch_levels"] = np.asarray(model.batch_levels, dtype=object)

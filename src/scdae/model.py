@@ -162,6 +162,7 @@ class DAE:
         adata: AnnData,
         *,
         output: str = "mean",
+        depth: float | np.ndarray | None = None,
         layer: str | None = None,
         mask: Any = None,
         allow_fractional: bool = False,
@@ -175,7 +176,11 @@ class DAE:
             The data the model was fitted to, or others with the same genes in any order.
         output
             ``"mean"``: expected counts at the cell's own depth; ``"prior"``: the same without the cell's own count of
-            the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count.
+            the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
+            ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
+        depth
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as
+            the cell has.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
 
@@ -185,10 +190,11 @@ class DAE:
             float32 (n_obs, n_vars), in the order of `adata`. Genes that the model does not know are NaN.
         """
         check_output(output)
+        new_depth = check_depth(depth, output, adata.n_obs)
         counts = read_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        return self._read_out(counts, self._codes(adata), output)[0]
+        return self._read_out(counts, self._codes(adata), output, new_depth)[0]
 
     def latent(
         self,
@@ -245,7 +251,9 @@ class DAE:
         known, matrix, unobserved, columns = match_genes(counts, self.var_names, outcome.genes)
         return cell_data(matrix, unobserved, codes, outcome.fitted.profile), columns, known
 
-    def _read_out(self, counts: Counts, codes: np.ndarray | None, output: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read_out(
+        self, counts: Counts, codes: np.ndarray | None, output: str, depth: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Values of `output` in the order of the query's genes, and the latent representation."""
         data, columns, known = self._query(counts, codes)
         values = np.zeros((data.n_obs, len(counts.var_names)), np.float32)
@@ -253,7 +261,7 @@ class DAE:
         latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
         present = columns >= 0
         in_place = bool(present.all()) and np.array_equal(columns, np.arange(values.shape[1]))
-        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output):
+        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth):
             latent[rows] = position
             if in_place:
                 values[rows] = part
@@ -266,6 +274,25 @@ def check_output(output: str) -> None:
     """Raise a ValueError that names the outputs there are."""
     if output not in OUTPUTS:
         raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
+
+
+def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
+    """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it."""
+    if depth is None:
+        return None
+    if output != "log1p":
+        raise ValueError(f"depth={depth!r} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
+    values = np.asarray(depth, dtype=np.float32)
+    if values.shape not in ((), (n_obs,)):
+        raise ValueError(f"depth has shape {values.shape}: give one number, or one for each of the {n_obs:,} cells.")
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        first = values[wrong].flat[0]
+        raise ValueError(
+            f"depth must be a positive number of molecules, but {int(wrong.sum())} of {values.size} are not (the first: "
+            f"{first}). For a cell's own depth leave depth= out."
+        )
+    return np.broadcast_to(values, (n_obs,))
 
 
 def log_layer_size(shape: tuple[int, int]) -> None:

@@ -27,6 +27,7 @@ def impute(
     key_added: str = "scdae",
     likelihood: str = "zinb",
     output: str = "mean",
+    depth: float | np.ndarray | None = None,
     max_epochs: int | None = None,
     model: DAE | None = None,
     seed: int = 0,
@@ -60,7 +61,11 @@ def impute(
     output
         What the layer holds: ``"mean"``, expected counts at the cell's own depth; ``"prior"``, the same without the
         cell's own count of the gene (the full smoothing); ``"rate"``, share of the cell's expression; ``"sd"``,
-        standard deviation of the expected count.
+        standard deviation of the expected count; ``"log1p"``, expected log1p of counts per 10,000, as if the cell were
+        measured anew (less than the logarithm of the mean, since counts vary).
+    depth
+        Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as the
+        cell has.
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
@@ -106,9 +111,10 @@ def impute(
     >>> adata.layers["scdae"].shape
     (80, 50)
     """
-    from scdae.model import DAE, check_output, log_layer_size
+    from scdae.model import DAE, check_depth, check_output, log_layer_size
 
     check_output(output)
+    new_depth = check_depth(depth, output, adata.n_obs)
     counts = read_counts(
         adata,
         layer=layer,
@@ -137,11 +143,11 @@ def impute(
         from scdae.evidence import query_gain
 
         gains = query_gain(model, counts, codes, seed)
-    values, latent = model._read_out(counts, codes, output)
+    values, latent = model._read_out(counts, codes, output, new_depth)
 
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
-    _write(adata, key_added, model, counts, values, latent, gains, {"output": output, "layer": layer or "X"})
+    _write(adata, key_added, model, counts, values, latent, gains, _record(output, layer, new_depth))
     return adata if copy else None
 
 
@@ -202,6 +208,14 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _record(output: str, layer: str | None, depth: np.ndarray | None) -> dict[str, Any]:
+    """What was asked for, for `uns`."""
+    record: dict[str, Any] = {"output": output, "layer": layer or "X"}
+    if depth is not None:
+        record["depth"] = float(depth[0]) if (depth == depth[0]).all() else np.array(depth)
+    return record
+
+
 def _columns(key: str) -> dict[str, tuple[str, ...]]:
     var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
     return {"layers": (key,), "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
@@ -235,7 +249,7 @@ def _write(
     values: np.ndarray,
     latent: np.ndarray,
     gains: tuple[np.ndarray, np.ndarray, float] | None,
-    record: dict[str, str],
+    record: dict[str, Any],
 ) -> None:
     """Put the results where they belong, all of them at the end."""
     from anndata import ImplicitModificationWarning

@@ -70,6 +70,7 @@ _SCALES = {
     "prior": "mean of the decoder, the full smoothing",
     "rate": "proportions",
     "sd": "posterior standard deviation",
+    "log1p": "expected log counts",
 }
 _COLUMNS = {
     "dispersion": "overdispersion of the gene (1/theta)",

@@ -1,19 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from flax import nnx
+from scipy.stats import nbinom
 
 import small
 from scdae.core import prediction
+from scdae.core.expected_log import expected_log1p
 from scdae.core.fitting import Fitted, cell_data
 from scdae.core.network import with_values
-from scdae.core.posterior import posterior_mean, posterior_sd
+from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 from scdae.core.prediction import OUTPUTS, read_out
 
 
-def read(fitted, counts, output, unobserved=None):
+def read(fitted, counts, output, unobserved=None, depth=None):
     data = cell_data(sp.csr_matrix(counts), unobserved, None, fitted.profile)
-    parts = list(read_out(fitted, data, output))
+    parts = list(read_out(fitted, data, output, depth))
     assert [rows.start for rows, *_ in parts][0] == 0 and parts[-1][0].stop == data.n_obs
     return np.concatenate([values for _, values, _ in parts]), np.concatenate([latent for *_, latent in parts])
 
@@ -48,6 +52,50 @@ def test_mean_and_sd_are_those_of_the_posterior(plain, counts):
     theta = np.asarray(nnx.merge(plain.graph, plain.params).theta())
     np.testing.assert_allclose(read(plain, counts, "mean")[0], posterior_mean(counts, prior, theta), rtol=1e-4)
     np.testing.assert_allclose(read(plain, counts, "sd")[0], posterior_sd(counts, prior, theta), rtol=1e-3)
+
+
+def expected_log(mean, shape, depth):
+    """Expected log1p of counts per 10,000, by the sum over counts."""
+    counts = np.arange(400)
+    return (nbinom.pmf(counts, shape, shape / (shape + mean)) * np.log1p(1e4 * counts / depth)).sum()
+
+
+@pytest.mark.parametrize("depth", [None, 150.0])
+def test_log1p_is_what_a_new_measurement_would_read(plain, with_dropout, counts, depth):
+    total = counts.sum(axis=1)
+    new = total if depth is None else np.full(small.N_OBS, depth, np.float32)
+    masked = np.zeros(counts.shape, bool)
+    masked[:, 3] = True
+    for fitted, hidden in ((plain, None), (with_dropout, None), (plain, sp.csr_matrix(masked))):
+        seen = counts if hidden is None else np.where(masked, 0, counts)
+        values = read(fitted, seen, "log1p", hidden, None if depth is None else new)[0]
+        prior = read(fitted, seen, "prior", hidden)[0]
+        model = nnx.merge(fitted.graph, fitted.params)
+        theta, pi = np.asarray(model.theta(fitted.inflated)), np.asarray(model.pi(fitted.inflated))
+        for i, j in [
+            (0, 0),
+            (4, 3),
+            (9, 20),
+            (17, 33),
+            *zip(*(part[:4] for part in np.nonzero(seen == 0)), strict=True),
+        ]:
+            x, mean, r = seen[i, j], prior[i, j], theta[j]
+            ratio = (total if hidden is None else seen.sum(axis=1))[i]
+            ratio = new[i] / ratio if depth is not None else 1.0
+            at = new[i] if depth is not None else seen[i].sum()
+            known = expected_log(ratio * mean * (r + x) / (r + mean), r + x, at)
+            unknown = expected_log(ratio * mean, r, at)
+            lost = float(dropout_probability(x, mean, r, pi[j])) if fitted.likelihood == "zinb" else 0.0
+            lost = 1.0 if hidden is not None and masked[i, j] else lost
+            assert values[i, j] == pytest.approx(lost * unknown + (1 - lost) * known, rel=1e-3)
+
+
+def test_log1p_of_poisson_has_the_spread_of_poisson(plain, counts):
+    fitted = replace(plain, likelihood="poisson")
+    values, prior = read(fitted, counts, "log1p")[0], read(fitted, counts, "prior")[0]
+    for i, j in ((0, 0), (5, 7), (30, 50)):
+        expected = expected_log(float(prior[i, j]), 1e7, counts[i].sum())
+        assert values[i, j] == pytest.approx(expected, rel=1e-3)
 
 
 def test_dropout_enters_the_posterior_of_its_genes_alone(plain, with_dropout, counts):
@@ -101,7 +149,15 @@ def test_unobserved_entries_get_the_prior_on_the_scale_of_the_others(law, output
     assert not values[7].any()
     theta = np.asarray(nnx.merge(fitted.graph, fitted.params).theta(fitted.inflated))
     exposure = np.maximum(prior.sum(axis=1, keepdims=True), 1e-12)
-    expected = {"mean": prior, "prior": prior, "rate": prior / exposure, "sd": prior / np.sqrt(theta)}[output]
+    depth = np.maximum(seen.sum(axis=1, keepdims=True), 1e-12)
+    log = np.asarray(expected_log1p(prior, theta, 1e4 / depth))
+    expected = {
+        "mean": prior,
+        "prior": prior,
+        "rate": prior / exposure,
+        "sd": prior / np.sqrt(theta),
+        "log1p": log,
+    }[output]
     np.testing.assert_allclose(values[hidden], expected[hidden], rtol=1e-4)
     np.testing.assert_allclose(np.where(hidden, 0, prior).sum(axis=1), seen.sum(axis=1), rtol=1e-4)
     # a cell has about the exposure it would have had with everything observed

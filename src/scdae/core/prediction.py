@@ -11,34 +11,56 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from scdae.core.axes import TARGET
 from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.cells import CellData
+from scdae.core.expected_log import expected_log1p
 from scdae.core.fitting import Fitted
 from scdae.core.heldout import restore
 from scdae.core.objective import log_proportions
-from scdae.core.posterior import posterior_sd
+from scdae.core.posterior import dropout_probability, posterior_sd
 
 __all__ = ["OUTPUTS", "read_out"]
+
+_POISSON = 1e8  # inverse dispersion that is as good as none
 
 OUTPUTS = {
     "mean": "expected counts at the cell's own depth",
     "prior": "expected counts at the cell's own depth, without the cell's own count of the gene",
     "rate": "share of the cell's expression",
     "sd": "standard deviation of the expected count, in counts at the cell's own depth",
+    "log1p": "expected log1p of counts per 10,000, as if measured anew",
 }
 
 
-def read_out(fitted: Fitted, data: CellData, output: str) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def read_out(
+    fitted: Fitted, data: CellData, output: str, depth: np.ndarray | None = None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Read the model out, row by row in order.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    data
+        The cells.
+    output
+        One of :data:`OUTPUTS`.
+    depth
+        Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
 
     Yields
     ------
     tuple
         Slice of cells, float32 (cells, n_kept) values of `output`, and float32 (cells, n_latent) latent representation.
     """
-    for rows, batch in slice_batches(data, fitted.axes, cells_at_once(data.n_obs, data.n_vars)):
+    size = cells_at_once(data.n_obs, data.n_vars)
+    if depth is None:
+        depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
+    for rows, batch in slice_batches(data, fitted.axes, size):
+        anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
         values, latent = _read_out(
-            fitted.graph, fitted.params, batch, fitted.inflated, fitted.likelihood, output=output
+            fitted.graph, fitted.params, batch, fitted.inflated, anew, fitted.likelihood, output=output
         )
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
@@ -46,7 +68,7 @@ def read_out(fitted: Fitted, data: CellData, output: str) -> Iterator[tuple[slic
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
 def _read_out(
-    graph: Any, params: Any, batch: Batch, inflated: Any, likelihood: str, *, output: str
+    graph: Any, params: Any, batch: Batch, inflated: Any, depth: Any, likelihood: str, *, output: str
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
     n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
@@ -54,7 +76,7 @@ def _read_out(
     observed = observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs)
     share = jnp.exp(log_proportions(model.decode(latent, batch.codes), observed))
-    return _output(model, batch, share, total, observed, inflated, likelihood, output), latent
+    return _output(model, batch, share, total, observed, inflated, depth, likelihood, output), latent
 
 
 def _output(
@@ -64,6 +86,7 @@ def _output(
     total: jax.Array,
     observed: jax.Array | None,
     inflated: Any,
+    depth: Any,
     likelihood: str,
     output: str,
 ) -> jax.Array:
@@ -77,9 +100,37 @@ def _output(
         theta = model.theta(inflated)
         spread = posterior_sd(x, mean, theta, model.pi(inflated) if likelihood == "zinb" else None)
         return spread if observed is None else jnp.where(observed, spread, mean / jnp.sqrt(theta))
+    if output == "log1p":
+        pi = model.pi(inflated) if likelihood == "zinb" else None
+        theta = jnp.full(mean.shape[1], _POISSON) if likelihood == "poisson" else model.theta(inflated)
+        return _expected_log(x, mean, depth / jnp.maximum(total, 1e-12), depth, theta, pi, observed)
     restored, _ = restore(model, x, mean, inflated, likelihood)
     restored = restored if observed is None else jnp.where(observed, restored, mean)
     if output == "mean":
         return restored
     exposure = total * share.sum(axis=1)
     return restored / jnp.maximum(exposure, 1e-12)[:, None]
+
+
+def _expected_log(
+    x: jax.Array,
+    mean: jax.Array,
+    ratio: jax.Array,
+    depth: jax.Array,
+    theta: jax.Array,
+    pi: jax.Array | None,
+    observed: jax.Array | None,
+) -> jax.Array:
+    """Expected log1p of counts per 10,000 of a new measurement `ratio` times as deep, given the counts `x`.
+
+    The new count is negative binomial: its rate has the posterior Gamma law, with shape ``theta + x``. A zero that was
+    dropout, or not observed, says nothing of the rate, which then has the law that it had before.
+    """
+    scale = (TARGET / jnp.maximum(depth, 1e-12))[:, None]
+    known = expected_log1p(ratio[:, None] * mean * (theta + x) / (theta + mean), theta + x, scale)
+    if pi is None and observed is None:
+        return known
+    unknown = expected_log1p(ratio[:, None] * mean, theta, scale)
+    lost = 0.0 if pi is None else dropout_probability(x, mean, theta, pi)
+    lost = lost if observed is None else jnp.where(observed, lost, 1.0)
+    return known + lost * (unknown - known)
