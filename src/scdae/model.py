@@ -18,6 +18,8 @@ from scdae.matching import match_genes
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scdae.posterior import Posterior
+
 __all__ = ["DAE"]
 
 
@@ -210,6 +212,63 @@ class DAE:
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
         return self._read_out(counts, self._codes(adata), "prior")[1]
+
+    def posterior(
+        self,
+        adata: AnnData,
+        *,
+        genes: Any = None,
+        cells: Any = None,
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> Posterior:
+        """Posterior of the expected counts: mean, standard deviation, quantiles and draws.
+
+        Parameters
+        ----------
+        adata
+            The data the model was fitted to, or others with the same genes in any order.
+        genes, cells
+            What to look at: names, positions, a slice or a boolean array. None: all. All genes of a cell are used to place
+            it, whatever `genes` says.
+        layer, mask, allow_fractional, allow_nan
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        Posterior
+            With ``mean``, ``sd``, ``quantile(q)``, ``interval(level)`` and ``sample(n)``.
+
+        Raises
+        ------
+        ValueError
+            Cells or genes are not there, or the model does not know a gene.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> posterior = scdae.DAE(max_epochs=2).fit(adata).posterior(adata, genes=adata.var_names[:3])
+        >>> lower, upper = posterior.interval(0.9)
+        >>> bool((lower <= upper).all()), posterior.sd.shape
+        (True, (80, 3))
+        """
+        from scdae.posterior import positions, posterior_of
+
+        chosen = positions(adata.var_names, genes, "genes")
+        part = adata if cells is None else adata[positions(adata.obs_names, cells, "cells")]
+        rows = None if mask is None or isinstance(mask, str) or cells is None else positions(adata.obs_names, cells, "")
+        counts = read_counts(
+            part,
+            layer=layer,
+            mask=mask if rows is None else mask[rows],
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            for_fit=False,
+        )
+        return posterior_of(self, counts, self._codes(part), (part.obs_names, part.var_names), chosen)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted model to one file: arrays, and JSON with a format version; no pickle."""

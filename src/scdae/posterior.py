@@ -1,0 +1,203 @@
+"""The posterior in the open: how sure each restored count is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+
+from scdae.core import posterior as law
+from scdae.core.prediction import read_out
+from scdae.counts import Counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scdae.model import DAE
+
+__all__ = ["Posterior", "positions"]
+
+
+@dataclass(frozen=True, repr=False)
+class Posterior:
+    """Law of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
+
+    All values are counts at the cell's own depth. Entries are independent of each other given the model, whose own error
+    is not in it.
+
+    Parameters
+    ----------
+    obs_names, var_names
+        Names of the cells and genes.
+    counts
+        float32 (n, g).
+    prior
+        float32 (n, g): expected counts by the model, before the entry's own count is weighed in.
+    theta
+        float32 (g,): inverse dispersion; infinite for a Poisson model.
+    dropout
+        float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
+    """
+
+    obs_names: pd.Index
+    var_names: pd.Index
+    counts: np.ndarray
+    prior: np.ndarray
+    theta: np.ndarray
+    dropout: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Posterior of {len(self.obs_names):,} cells x {len(self.var_names):,} genes"
+
+    @property
+    def _law(self) -> tuple[np.ndarray, ...]:
+        return self.counts, self.prior, self.theta, self.dropout
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Posterior mean, float32 (n, g): what ``output="mean"`` writes."""
+        return np.asarray(law.posterior_mean(*self._law))
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Posterior standard deviation, float32 (n, g)."""
+        return np.asarray(law.posterior_sd(*self._law))
+
+    def quantile(self, q: npt.ArrayLike) -> np.ndarray:
+        """Quantiles of the expected counts.
+
+        Parameters
+        ----------
+        q
+            Probability, or several, from 0 to 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (n, g), with the shape of `q` in front.
+
+        Raises
+        ------
+        ValueError
+            When a value of `q` lies outside 0 to 1.
+        """
+        q = np.asarray(q, dtype=np.float64)
+        return law.posterior_quantile(q[..., None, None], *self._law)
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Central interval that holds the expected count with probability `level`: two float32 (n, g) arrays."""
+        if not 0 < level < 1:
+            raise ValueError(f"level={level!r}: use a probability between 0 and 1, such as 0.9.")
+        lower, upper = self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return lower, upper
+
+    def sample(self, n: int = 1, *, seed: int = 0) -> Iterator[np.ndarray]:
+        """Draw expected counts.
+
+        Parameters
+        ----------
+        n
+            Number of draws.
+        seed
+            Seed; the first draws are the same whatever `n`.
+
+        Yields
+        ------
+        numpy.ndarray
+            float32 (n_cells, n_genes), one draw at a time, so that they need not all be held.
+        """
+        if n < 1:
+            raise ValueError(f"n={n!r}: ask for one draw at least.")
+        rng = np.random.default_rng(seed)
+        for _ in range(n):
+            yield law.posterior_sample(rng, *self._law)
+
+
+def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
+    """Positions in `index` of what was chosen by name, number, slice or boolean array.
+
+    Parameters
+    ----------
+    index
+        Names of the cells or genes.
+    chosen
+        A name or several, positions, a slice, a boolean array of the length of `index`; None for all.
+    what
+        Name of the argument, for the error.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (n,), in the order asked for.
+
+    Raises
+    ------
+    ValueError
+        When names or positions are not there, or the array has another length.
+    """
+    everything = np.arange(len(index))
+    if chosen is None:
+        return everything
+    if isinstance(chosen, slice):
+        return everything[chosen]
+    values = np.atleast_1d(np.asarray(chosen))
+    if values.dtype.kind == "b":
+        if len(values) != len(index):
+            raise ValueError(
+                f"{what}: the boolean array has {len(values):,} values, but there are {len(index):,} names."
+            )
+        return np.flatnonzero(values)
+    if values.dtype.kind in "iu":
+        wrong = (values < -len(index)) | (values >= len(index))
+        if wrong.any():
+            raise ValueError(
+                f"{what}: {values[wrong][0]} is no position among {len(index):,} (0 to {len(index) - 1:,})."
+            )
+        return everything[values]
+    if not index.is_unique:
+        raise ValueError(f"{what} by name: names are repeated. Make them unique, or give positions.")
+    found = index.get_indexer(values.astype(str))
+    missing = values[found < 0]
+    if len(missing):
+        raise ValueError(
+            f"{what}: {len(missing):,} of {len(values):,} names are not there, the first being {str(missing[0])!r}."
+        )
+    return found
+
+
+def posterior_of(
+    model: DAE, counts: Counts, codes: np.ndarray | None, names: tuple[pd.Index, pd.Index], genes: np.ndarray
+) -> Posterior:
+    """Posterior of some genes (positions in the query) of all cells in `counts`."""
+    fitted = model.fitted_outcome().fitted
+    data, columns, known = model._query(counts, codes)
+    if not known[genes].all():
+        unknown = genes[~known[genes]]
+        raise ValueError(
+            f"genes: the model does not know {len(unknown):,} of those asked for, the first being "
+            f"{names[1][unknown[0]]!r}. Leave them out, or fit a model to data that have them."
+        )
+    place = np.full(len(counts.var_names), -1)
+    place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
+    has = place[genes] >= 0  # the others had no counts in the fit: the model expects none
+    network = place[genes][has]
+    shape = data.n_obs, len(genes)
+    prior, x, lost = (np.zeros(shape, np.float32) for _ in range(3))
+    for rows, part, _ in read_out(fitted, data, "prior"):
+        prior[rows, has] = part[:, network]
+    x[:, has] = data.counts[:, network].toarray()
+    net = nnx.merge(fitted.graph, fitted.params)
+    theta = np.full(len(genes), np.inf, np.float32)
+    if fitted.likelihood != "poisson":
+        theta[has] = np.asarray(net.theta(fitted.inflated))[network]
+    if fitted.likelihood == "zinb":
+        lost[:, has] = np.asarray(net.pi(fitted.inflated))[network]
+    if data.unobserved is not None:
+        hidden = np.zeros(shape, bool)
+        hidden[:, has] = data.unobserved[:, network].toarray()
+        lost[hidden] = 1
+    return Posterior(names[0], names[1][genes], x, prior, theta, lost)
