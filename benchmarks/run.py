@@ -1,7 +1,8 @@
 """Measure scdae with the referee that the peers were measured with.
 
     python benchmarks/run.py                 # everything
-    python benchmarks/run.py quality         # held-out skill, Poisson loss, slope; agreement with a simulated truth
+    python benchmarks/run.py quality         # held-out skill, Poisson loss, slope, Open Problems score; simulated truth
+    python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
     python benchmarks/run.py null            # correlation between genes where there is none
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
 
@@ -29,6 +30,7 @@ QUALITY = [
     ("sc_mixology_3cl_celseq2", SHARED / "data/sc_mixology_3cl_celseq2.h5ad", "sc_mixology_3cl_celseq2", 3, 0.116),
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
+PARTS = ["quality", "coverage", "null", "speed"]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -166,20 +168,24 @@ def speed(names: list[str], runs: int) -> None:
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=[], metavar="PART", help="quality, null, speed; default: all")
+    parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
     options = parser.parse_args()
-    unknown = set(options.parts) - {"quality", "null", "speed"}
+    unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     if not (SHARED / "bench/run_method.py").exists():
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
     OUTPUT.mkdir(exist_ok=True)
-    parts = options.parts or ["quality", "null", "speed"]
+    parts = options.parts or PARTS
     if "quality" in parts:
         quality(options.data, options.threads)
+    if "coverage" in parts:
+        from calibration import coverage
+
+        coverage(SHARED, options.data)
     if "null" in parts:
         null(options.data)
     if "speed" in parts:
