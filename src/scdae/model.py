@@ -356,5 +356,6 @@ def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
 
 def log_layer_size(shape: tuple[int, int]) -> None:
     """Say what a dense layer will take."""
-    size = 4 * shape[0] * shape[1]
-    get_logger().info(f"scdae: the output layer of {shape[0]:,} x {shape[1]:,} float32 takes {size / 2**20:,.0f} MiB.")
+    size = 4 * shape[0] * shape[1] / 2**20
+    amount = f"{size:,.0f} MiB" if size >= 1 else "less than 1 MiB"
+    get_logger().info(f"scdae: the output layer of {shape[0]:,} x {shape[1]:,} float32 takes {amount}.")

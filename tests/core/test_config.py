@@ -42,6 +42,8 @@ def test_numpy_scalars_are_settings_too():
         ({"batch_size": 0}, "batch_size=0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf"),
+        ({"weight_decay": float("inf")}, "weight_decay=inf"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),
         ({"weight_decay": float("nan")}, "weight_decay=nan"),
         ({"max_epochs": 0}, "max_epochs=0"),

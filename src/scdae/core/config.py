@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import isfinite
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -91,9 +92,14 @@ class Config:
         value = getattr(self, name)
         if value is None and name in ("batch_size", "max_epochs", "held_out", "weight_decay"):
             return
-        if isinstance(value, bool) or not isinstance(value, Real) or (whole and value % 1 != 0):
-            raise ValueError(f"{name}={value!r}: use a {'whole ' if whole else ''}number.")
         number: Any = value
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Real)
+            or not isfinite(number)
+            or (whole and number % 1 != 0)
+        ):
+            raise ValueError(f"{name}={value!r}: use a {'whole' if whole else 'finite'} number.")
         object.__setattr__(self, name, int(number) if whole else float(number))
 
     def _check_noise(self) -> None:
