@@ -133,6 +133,7 @@ def null(names: list[str]) -> None:
         )
 
 
+IMPORTS = "import anndata, scdae.pp, scdae.model"
 JOB = """
 import sys, anndata, numpy as np, scdae
 adata = anndata.read_h5ad(sys.argv[1])
@@ -142,27 +143,37 @@ scdae.pp.impute(adata)
 
 
 def speed(names: list[str], runs: int) -> None:
-    """Seconds and peak memory of a process that imports, reads, trains and restores; cold compilation."""
+    """Seconds and peak memory of a process that imports, reads, trains and restores; cold compilation.
+
+    Beside it a process that imports and does nothing more: machines that others use, too, are not always equally fast.
+    """
     print(f"\nWhole process, import and compilation included, {os.cpu_count()} cores: median of {runs} runs")
     for name, least, seconds, gib in SPEED:
         if names and name not in names:
             continue
-        walls, peaks = [], []
+        walls, peaks, imports = [], [], []
         for _ in range(runs):
-            start = time.perf_counter()
-            command = [sys.executable, "-c", JOB, str(SHARED / f"data/{name}.h5ad"), str(least)]
-            process = subprocess.Popen(command)
-            _, status, usage = os.wait4(process.pid, 0)
-            if status != 0:
-                raise SystemExit(f"{name}: exit status {status}")
-            walls.append(time.perf_counter() - start)
-            peaks.append(usage.ru_maxrss / 2**20)
+            imports.append(_run(IMPORTS)[0])
+            wall, peak = _run(JOB, str(SHARED / f"data/{name}.h5ad"), str(least))
+            walls.append(wall)
+            peaks.append(peak)
         limit = f"goal {seconds:.0f} s" + (f", {gib} GiB" if gib else "")
-        middle = sorted(walls)[len(walls) // 2]
+        middle, alone = (sorted(times)[runs // 2] for times in (walls, imports))
         print(
-            f"{name:26s} {middle:6.1f} s (from {min(walls):.1f} to {max(walls):.1f})  {max(peaks):5.2f} GiB   {limit}",
+            f"{name:26s} {middle:6.1f} s (from {min(walls):.1f} to {max(walls):.1f}; imports alone {alone:.1f} s)  "
+            f"{max(peaks):5.2f} GiB   {limit}",
             flush=True,
         )
+
+
+def _run(program: str, *arguments: str) -> tuple[float, float]:
+    """Seconds and peak GiB of a Python process."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"exit status {status} of: {' '.join(arguments) or program}")
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
 
 
 def main() -> None:
