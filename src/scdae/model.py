@@ -258,12 +258,15 @@ class DAE:
         from scdae.posterior import positions, posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")
-        part = adata if cells is None else adata[positions(adata.obs_names, cells, "cells")]
-        rows = None if mask is None or isinstance(mask, str) or cells is None else positions(adata.obs_names, cells, "")
+        part = adata
+        if cells is not None:
+            rows = positions(adata.obs_names, cells, "cells")
+            part = adata[rows]
+            mask = mask if mask is None or isinstance(mask, str) else mask[rows]
         counts = read_counts(
             part,
             layer=layer,
-            mask=mask if rows is None else mask[rows],
+            mask=mask,
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             for_fit=False,

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.axes import Axes
-from scdae.core.cells import CellData
+from scdae.core.cells import CellData, entry_rows
 from scdae.core.halves import Halves, split, whole
 
 __all__ = [
@@ -96,11 +96,11 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
     counts, k, u = cells.counts, size.stored, size.hidden
     hidden_rows = hidden_cols = np.zeros(0, np.int32)
     if cells.unobserved is not None:
-        hidden_rows, hidden_cols = _rows(cells.unobserved), cells.unobserved.indices
+        hidden_rows, hidden_cols = entry_rows(cells.unobserved), cells.unobserved.indices
     chosen = np.zeros(0, np.int32) if size.genes is None else np.flatnonzero(size.genes[counts.indices])
     return Batch(
         inputs=halves.inputs,
-        rows=padded(_rows(counts), k),
+        rows=padded(entry_rows(counts), k),
         cols=padded(counts.indices, k),
         x_in=padded(halves.x_in, k),
         x_out=padded(halves.x_out, k),
@@ -167,15 +167,10 @@ def split_batches(
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = both.take(group)
-        filling = _rows(cells.counts) >= real
+        filling = entry_rows(cells.counts) >= real
         cells.counts.data[filling] = 0
         x_in = np.where(filling, 0, values_at(data.counts[group], cells.counts))
         yield group[:real], make_batch(cells, split(axes, cells, x_in), size)
-
-
-def _rows(matrix: sp.csr_matrix) -> np.ndarray:
-    """Row of each stored entry."""
-    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
 
 
 def _slices(n_obs: int, batch_size: int) -> np.ndarray:
@@ -187,9 +182,9 @@ def _slices(n_obs: int, batch_size: int) -> np.ndarray:
 def values_at(part: sp.csr_matrix, all_of_it: sp.csr_matrix) -> np.ndarray:
     """Values of `part` at the stored entries of `all_of_it`, whose pattern contains that of `part`."""
     columns = all_of_it.shape[1]
-    places = _rows(all_of_it).astype(np.int64) * columns + all_of_it.indices
+    places = entry_rows(all_of_it).astype(np.int64) * columns + all_of_it.indices
     values = np.zeros(all_of_it.nnz, np.float32)
-    values[np.searchsorted(places, _rows(part).astype(np.int64) * columns + part.indices)] = part.data
+    values[np.searchsorted(places, entry_rows(part).astype(np.int64) * columns + part.indices)] = part.data
     return values
 
 

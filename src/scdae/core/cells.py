@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["CellData"]
+__all__ = ["CellData", "entry_rows"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,8 @@ class CellData:
         """The same for some of the cells, in the order given."""
         hidden = None if self.unobserved is None else self.unobserved[cells]
         return CellData(self.counts[cells], hidden, self.codes[cells], self.share[cells])
+
+
+def entry_rows(matrix: sp.csr_matrix) -> np.ndarray:
+    """Row of each stored entry: int32 (nnz,)."""
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))

@@ -14,6 +14,7 @@ from flax import nnx
 from scipy.special import ndtr
 
 from scdae.core.batches import padded, values_at
+from scdae.core.cells import entry_rows
 from scdae.core.dropout_law import CellMeans, Evidence, GeneBlock, first_look, fit_laws, losses
 from scdae.core.heldout import HeldOut
 from scdae.core.network import with_values
@@ -146,13 +147,12 @@ class Screen:
         observed = None
         if self._gaps is not None:
             observed = ~self._gaps[:, at].toarray()
-        cols = np.repeat(np.arange(len(genes), dtype=np.int32), np.diff(both.indptr))
         return GeneBlock(
             loading=np.asarray(self._values["loading"])[:, at],
             base=self._base(at),
             log_theta=np.asarray(self._values["log_theta"])[at],
             rows=padded(both.indices, self._capacity),
-            cols=padded(cols, self._capacity),
+            cols=padded(entry_rows(both), self._capacity),
             x_in=padded(x_in, self._capacity),
             x_out=padded(both.data - x_in, self._capacity),
             observed=observed,

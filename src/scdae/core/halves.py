@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.axes import Axes, project
-from scdae.core.cells import CellData
+from scdae.core.cells import CellData, entry_rows
 from scdae.core.thinning import thin_values
 
 __all__ = ["Halves", "corrupt", "split", "whole"]
@@ -56,7 +56,7 @@ def corrupt(axes: Axes, cells: CellData, noise: np.ndarray, corruption: str, rng
     """
     counts = cells.counts
     if corruption == "thinning":
-        return split(axes, cells, thin_values(counts.data, (1 - noise)[_rows(counts)], rng))
+        return split(axes, cells, thin_values(counts.data, (1 - noise)[entry_rows(counts)], rng))
     if corruption == "gaussian":
         inputs = whole(axes, cells).inputs
         length = np.sqrt((axes.weight**2).sum(axis=0))  # noise on the genes, as it arrives on the axes
@@ -68,7 +68,7 @@ def corrupt(axes: Axes, cells: CellData, noise: np.ndarray, corruption: str, rng
     else:
         unobserved = cells.unobserved.toarray()
         scored, unseen = hidden & ~unobserved, hidden | unobserved
-    x_out = np.where(hidden[_rows(counts), counts.indices], counts.data, 0)
+    x_out = np.where(hidden[entry_rows(counts), counts.indices], counts.data, 0)
     share = np.maximum(1 - noise, 1e-3) * cells.share
     inputs = _inputs(axes, cells, counts.data - x_out, share, sp.csr_matrix(unseen))
     return Halves(inputs, np.zeros_like(x_out), x_out, scored)
@@ -78,11 +78,6 @@ def _inputs(
     axes: Axes, cells: CellData, shown: np.ndarray, share: np.ndarray, unseen: sp.csr_matrix | None
 ) -> np.ndarray:
     counts = cells.counts
-    total = np.bincount(_rows(counts), weights=shown, minlength=counts.shape[0])
+    total = np.bincount(entry_rows(counts), weights=shown, minlength=counts.shape[0])
     part = sp.csr_matrix((shown, counts.indices, counts.indptr), shape=counts.shape)
     return project(axes, part, total / share, unseen)
-
-
-def _rows(counts: sp.csr_matrix) -> np.ndarray:
-    """Row of each stored entry."""
-    return np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
