@@ -315,3 +315,24 @@ def test_thin_of_a_layer_and_of_fractional_counts(adata):
 def test_fraction_out_of_range(adata, fraction):
     with pytest.raises(ValueError, match="fraction="):
         scdae.pp.thin(adata, fraction)
+
+
+def test_quantile_layers():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    scdae.pp.impute(adata, model=model, quantiles=(0.05, 0.5, 0.975))
+    expected = model.posterior(adata).quantile([0.05, 0.5, 0.975])
+    for name, values in zip(("scdae_q05", "scdae_q50", "scdae_q97.5"), expected, strict=True):
+        np.testing.assert_allclose(adata.layers[name], values, rtol=1e-4)
+    np.testing.assert_array_equal(adata.uns["scdae"]["quantiles"], [0.05, 0.5, 0.975])
+    scdae.pp.impute(adata, model=model, quantiles=0.05)
+    with pytest.raises(ValueError, match=r"quantiles must lie between 0 and 1, but 1 of 2 do not \(the first: 95.0\)"):
+        scdae.pp.impute(adata, model=model, quantiles=(0.05, 95))
+
+
+def test_quantiles_of_genes_in_another_order_and_without_counts():
+    adata, model = small.with_gaps(), small.fitted_to_gaps()
+    other = adata[:, ::-1].copy()
+    scdae.pp.impute(other, model=model, quantiles=0.9)
+    assert not other.layers["scdae_q90"][:, small.N_VARS - 6].any()
+    expected = model.posterior(adata, genes=[7]).quantile(0.9)
+    np.testing.assert_allclose(other.layers["scdae_q90"][:, [small.N_VARS - 8]], expected, rtol=1e-4)

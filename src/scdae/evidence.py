@@ -105,8 +105,7 @@ def summary(
             "history": {name: np.asarray(values) for name, values in outcome.history.items()},
         },
     }
-    if "depth" in record:
-        entry["depth"] = record["depth"]
+    entry |= {name: value for name, value in record.items() if name not in entry}
     if model.batch_key is not None:
         entry["batch_key"] = model.batch_key
         entry["batch_levels"] = np.asarray(model.batch_levels, dtype=object)

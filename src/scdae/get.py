@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["genes", "imputed", "report"]
+__all__ = ["evaluation", "genes", "imputed", "report"]
 
 
 def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
@@ -77,6 +77,36 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
         {name: value for name, value in entries.items() if np.ndim(value) == 0 and not isinstance(value, Mapping)},
         name=key,
         dtype=object,
+    )
+
+
+def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
+    """What `scdae.tl.evaluate` found: one method a row.
+
+    Parameters
+    ----------
+    adata
+        Object that `scdae.tl.evaluate` has been called on.
+    key
+        The `key` of that call.
+
+    Returns
+    -------
+    DataFrame
+        ``skill``, the share of the held-out Poisson deviance of the gene means that a method removes; and
+        ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
+
+    Raises
+    ------
+    KeyError
+        When there is no evaluation under that key.
+    """
+    found = adata.uns.get(f"{key}_evaluation")
+    if not isinstance(found, Mapping) or "methods" not in found:
+        raise KeyError(f"There is no adata.uns[{f'{key}_evaluation'!r}]. Call scdae.tl.evaluate(adata) first.")
+    return pd.DataFrame(
+        {name: np.asarray(found[name]) for name in ("skill", "log_likelihood")},
+        index=pd.Index([str(name) for name in found["methods"]], name="method"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from scdae._log import get_logger, progress
 from scdae.core.cells import CellData
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitting import Outcome, cell_data, fit_counts
-from scdae.core.prediction import OUTPUTS, read_out
+from scdae.core.prediction import OUTPUTS, law_of_genes, read_out
+from scdae.core.quantiles import cell_quantiles
 from scdae.counts import Counts, read_batches, read_counts
 from scdae.matching import match_genes
 
@@ -51,7 +53,7 @@ class DAE:
     learning_rate
         Peak learning rate of AdamW.
     weight_decay
-        Decoupled weight decay; None chooses 0.5 to 2, more where genes have fewer molecules.
+        Decoupled weight decay; None chooses: more where genes have fewer molecules, and where there are fewer steps.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
@@ -318,18 +320,44 @@ class DAE:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values of `output` in the order of the query's genes, and the latent representation."""
         data, columns, known = self._query(counts, codes)
-        values = np.zeros((data.n_obs, len(counts.var_names)), np.float32)
-        values[:, ~known] = np.nan
+        values = _Spread(data.n_obs, columns, known)
         latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
-        present = columns >= 0
-        in_place = bool(present.all()) and np.array_equal(columns, np.arange(values.shape[1]))
         for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth):
             latent[rows] = position
-            if in_place:
-                values[rows] = part
-            else:
-                values[rows, columns[present]] = part[:, present]
-        return values, latent
+            values.put(rows, part)
+        return values.array, latent
+
+    def _quantiles(self, counts: Counts, codes: np.ndarray | None, chances: Sequence[float]) -> list[np.ndarray]:
+        """Quantiles of the expected counts, in the order of the query's genes: float32 (n_obs, n_vars) each."""
+        data, columns, known = self._query(counts, codes)
+        fitted = self.fitted_outcome().fitted
+        theta, pi = law_of_genes(fitted)
+        values = [_Spread(data.n_obs, columns, known) for _ in chances]
+        for rows, prior, _ in read_out(fitted, data, "prior"):
+            observed = None if data.unobserved is None else ~data.unobserved[rows].toarray()
+            for q, one in zip(chances, values, strict=True):
+                one.put(rows, cell_quantiles(q, data.counts[rows], prior, theta, pi, observed))
+        return [one.array for one in values]
+
+
+class _Spread:
+    """An array in the order of a query's genes, filled from values in the order of the network's.
+
+    Genes that had no counts in the fit stay zero; those that the model does not know are NaN.
+    """
+
+    def __init__(self, n_obs: int, columns: np.ndarray, known: np.ndarray):
+        self.array = np.zeros((n_obs, len(known)), np.float32)
+        self.array[:, ~known] = np.nan
+        self._present, self._columns = columns >= 0, columns
+        self._in_place = bool(self._present.all()) and np.array_equal(columns, np.arange(len(known)))
+
+    def put(self, rows: slice, part: np.ndarray) -> None:
+        """Fill some cells with values of float32 (n_rows, n_kept)."""
+        if self._in_place:
+            self.array[rows] = part
+        else:
+            self.array[rows, self._columns[self._present]] = part[:, self._present]
 
 
 def check_output(output: str) -> None:
@@ -357,8 +385,22 @@ def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
     return np.broadcast_to(values, (n_obs,))
 
 
-def log_layer_size(shape: tuple[int, int]) -> None:
-    """Say what a dense layer will take."""
-    size = 4 * shape[0] * shape[1] / 2**20
+def check_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Probabilities, in the order given; a ValueError that says what is wrong with one."""
+    values = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    wrong = ~((values > 0) & (values < 1))
+    if wrong.any():
+        raise ValueError(
+            f"quantiles must lie between 0 and 1, but {int(wrong.sum())} of {values.size} do not (the first: "
+            f"{values[wrong][0]}). Give probabilities, such as (0.05, 0.95)."
+        )
+    return tuple(map(float, values))
+
+
+def log_layer_size(shape: tuple[int, int], n_layers: int = 1) -> None:
+    """Say what dense layers will take."""
+    size = 4 * n_layers * shape[0] * shape[1] / 2**20
     amount = f"{size:,.0f} MiB" if size >= 1 else "less than 1 MiB"
-    get_logger().info(f"scdae: the output layer of {shape[0]:,} x {shape[1]:,} float32 takes {amount}.")
+    what = "output layer" if n_layers == 1 else f"{n_layers} output layers"
+    verb = "takes" if n_layers == 1 else "take"
+    get_logger().info(f"scdae: the {what} of {shape[0]:,} x {shape[1]:,} float32 {verb} {amount}.")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from flax import nnx
 
 from scdae.core import posterior as law
-from scdae.core.prediction import read_out
+from scdae.core.prediction import law_of_genes, read_out
 from scdae.counts import Counts
 
 if TYPE_CHECKING:
@@ -190,12 +189,11 @@ def posterior_of(
     for rows, part, _ in read_out(fitted, data, "prior"):
         prior[rows, has] = part[:, network]
     x[:, has] = data.counts[:, network].toarray()
-    net = nnx.merge(fitted.graph, fitted.params)
+    of_network, pi = law_of_genes(fitted)
     theta = np.full(len(genes), np.inf, np.float32)
-    if fitted.likelihood != "poisson":
-        theta[has] = np.asarray(net.theta(fitted.inflated))[network]
-    if fitted.likelihood == "zinb":
-        lost[:, has] = np.asarray(net.pi(fitted.inflated))[network]
+    theta[has] = of_network[network]
+    if pi is not None:
+        lost[:, has] = pi[network]
     if data.unobserved is not None:
         hidden = np.zeros(shape, bool)
         hidden[:, has] = data.unobserved[:, network].toarray()

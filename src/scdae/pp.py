@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scdae._log import get_logger
 from scdae.counts import Counts, read_batches, read_counts
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from scdae.model import DAE
 
 __all__ = ["impute", "thin"]
+
+_WRITER = "scdae.pp.impute"
 
 
 def impute(
@@ -28,6 +31,7 @@ def impute(
     likelihood: str = "zinb",
     output: str = "mean",
     depth: float | np.ndarray | None = None,
+    quantiles: float | Sequence[float] = (),
     max_epochs: int | None = None,
     model: DAE | None = None,
     seed: int = 0,
@@ -66,6 +70,10 @@ def impute(
     depth
         Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as the
         cell has.
+    quantiles
+        Probabilities whose quantiles of the expected count become further layers: ``(0.05, 0.95)`` writes
+        ``layers[key_added + "_q05"]`` and ``layers[key_added + "_q95"]``, the ends of the interval that holds the
+        expected count with probability 0.9, given the model.
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
@@ -86,8 +94,8 @@ def impute(
     Returns
     -------
     anndata.AnnData or None
-        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars),
-        ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
+        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars) and
+        those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
         ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene has dropout), ``_gate`` (how much of the
         network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (share of the held-out Poisson deviance of
         the gene-mean model that is removed); ``obs[key_added + "_gain"]``; and ``uns[key_added]`` with settings,
@@ -111,9 +119,10 @@ def impute(
     >>> adata.layers["scdae"].shape
     (80, 50)
     """
-    from scdae.model import DAE, check_depth, check_output, log_layer_size
+    from scdae.model import DAE, check_depth, check_output, check_quantiles, log_layer_size
 
     check_output(output)
+    chances = check_quantiles(quantiles)
     new_depth = check_depth(depth, output, adata.n_obs)
     counts = read_counts(
         adata,
@@ -123,11 +132,12 @@ def impute(
         allow_nan=allow_nan,
         for_fit=model is None,
     )
-    _check_free(adata, key_added, layer, overwrite=overwrite)
+    _check_key(key_added, layer)
+    check_free(adata, _columns(key_added, chances), key_added, _WRITER, overwrite=overwrite)
     if model is None:
         codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
         model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
-        log_layer_size(adata.shape)
+        log_layer_size(adata.shape, 1 + len(chances))
         model._fit_counts(counts, codes, levels, batch_key)
         gains = None
     else:
@@ -139,15 +149,19 @@ def impute(
             raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
         model.fitted_outcome()
         codes = model._codes(adata)
-        log_layer_size(adata.shape)
+        log_layer_size(adata.shape, 1 + len(chances))
         from scdae.evidence import query_gain
 
         gains = query_gain(model, counts, codes, seed)
     values, latent = model._read_out(counts, codes, output, new_depth)
+    layers = {key_added: values}
+    if chances:
+        layers |= dict(zip(_quantile_layers(key_added, chances), model._quantiles(counts, codes, chances), strict=True))
 
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
-    _write(adata, key_added, model, counts, values, latent, gains, _record(output, layer, new_depth))
+    record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
+    _write(adata, key_added, model, counts, layers, latent, gains, record)
     return adata if copy else None
 
 
@@ -208,37 +222,49 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _record(output: str, layer: str | None, depth: np.ndarray | None) -> dict[str, Any]:
-    """What was asked for, for `uns`."""
-    record: dict[str, Any] = {"output": output, "layer": layer or "X"}
+def _record(
+    output: str,
+    layer: str | None,
+    depth: np.ndarray | None,
+    mask: Any,
+    allow_fractional: bool,
+    allow_nan: bool,
+    chances: tuple[float, ...],
+) -> dict[str, Any]:
+    """What was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
+    record: dict[str, Any] = {
+        "output": output,
+        "layer": layer or "X",
+        "allow_fractional": allow_fractional,
+        "allow_nan": allow_nan,
+    }
     if depth is not None:
         record["depth"] = float(depth[0]) if (depth == depth[0]).all() else np.array(depth)
+    if mask is not None:
+        record["mask"] = f"layer {mask}" if isinstance(mask, str) else "given"
+    if chances:
+        record["quantiles"] = np.array(chances)
     return record
 
 
-def _columns(key: str) -> dict[str, tuple[str, ...]]:
-    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
-    return {"layers": (key,), "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
-
-
-def _check_free(adata: AnnData, key: str, layer: str | None, *, overwrite: bool) -> None:
-    """Raise unless the names of the output are free or hold an earlier output."""
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added={key!r}: use a name without '/'; it becomes the name of a layer.")
+def _check_key(key: str, layer: str | None) -> None:
+    check_name(key, "key_added")
     if key == layer:
         raise ValueError(
             f"key_added={key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
         )
-    earlier = adata.uns.get(key)
-    if overwrite or (hasattr(earlier, "get") and earlier.get("written_by") == "scdae.pp.impute"):
-        return
-    for place, names in _columns(key).items():
-        taken = [name for name in names if name in getattr(adata, place)]
-        if taken:
-            raise ValueError(
-                f"adata.{place}[{taken[0]!r}] is there already and was not written by scdae. Pass another "
-                f"key_added= (now {key!r}), or overwrite=True to replace it."
-            )
+
+
+def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
+    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
+    layers = (key, *_quantile_layers(key, chances))
+    return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
+
+
+def _quantile_layers(key: str, chances: tuple[float, ...]) -> list[str]:
+    """Names such as ``scdae_q05`` and ``scdae_q97.5``."""
+    percents = (f"{100 * q:.10g}" for q in chances)
+    return [f"{key}_q{'0' if len(percent.split('.')[0]) < 2 else ''}{percent}" for percent in percents]
 
 
 def _write(
@@ -246,22 +272,20 @@ def _write(
     key: str,
     model: DAE,
     counts: Counts,
-    values: np.ndarray,
+    layers: dict[str, np.ndarray],
     latent: np.ndarray,
     gains: tuple[np.ndarray, np.ndarray, float] | None,
     record: dict[str, Any],
 ) -> None:
     """Put the results where they belong, all of them at the end."""
-    from anndata import ImplicitModificationWarning
-
     from scdae.evidence import cell_gain, gene_table, summary
 
     table = gene_table(model, counts, gains)
     of_cell = cell_gain(model, counts) if gains is None else gains[1]
     report = summary(model, table, record, gains)
-    with warnings.catch_warnings():  # a view becomes an object of its own; that is what writing to it asks for
-        warnings.simplefilter("ignore", ImplicitModificationWarning)
-        adata.layers[key] = values
+    with writing_to(adata):
+        for name, values in layers.items():
+            adata.layers[name] = values
         adata.obsm[f"X_{key}"] = latent
         for name, column in table.items():
             adata.var[f"{key}_{name}"] = column

@@ -71,6 +71,20 @@ def test_axes_are_the_principal_ones(counts):
     assert np.sqrt(np.mean((centred @ axes.weight) ** 2)) == pytest.approx(2.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_axes_are_shrunk_by_how_reliable_they_are(masked):
+    rng = np.random.default_rng(0)
+    side = np.where(np.arange(N_VARS) % 2, 0.3, -0.3)
+    counts = rng.poisson(30 * np.exp(rng.uniform(-1, 1, (2000, 1)) * side))  # one direction, and noise
+    hidden = rng.random(counts.shape) < 0.1 if masked else None
+    counts = counts if hidden is None else np.where(hidden, 0, counts)
+    axes = fit_axes(cells(counts, hidden), 0.5, 6, np.random.default_rng(1))
+    size = np.linalg.norm(axes.weight, axis=0)
+    assert (
+        size[0] > 0 and (np.sort(size)[:4] < 0.3 * size[0]).all()
+    )  # the level of all genes, a curve, is reliable, too
+
+
 def test_axes_of_masked_data_ignore_what_lies_under_the_mask(counts):
     hidden = np.random.default_rng(1).random(counts.shape) < 0.2
     seen = np.where(hidden, 0, counts)

@@ -109,11 +109,14 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
 
     Notes
     -----
-    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomised subspace iteration) on a centred sparse matrix.
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomised subspace iteration) on a centred sparse matrix. Each axis
+    is shrunk, as the best linear denoiser shrinks it, by the share of its variance that is signal: the correlation, over
+    cells, between its values in the thinned counts and in the molecules left out of them, which have noise of their own.
+    Where none are left out (`kept_share` 1, for corruptions other than thinning) they are not shrunk.
     """
     if data.n_obs > MAX_CELLS:
         data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
-    thinned, _ = thin(data.counts, kept_share, rng)
+    thinned, rest = thin(data.counts, kept_share, rng)
     values = normalise(CellData(thinned, data.unobserved, data.codes, data.share))
     n_seen = np.full(data.n_vars, float(data.n_obs))
     if data.unobserved is not None:
@@ -130,10 +133,29 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
         basis, _ = np.linalg.qr(centred.dot_transposed(left))
     _, strength, turn = np.linalg.svd(centred.dot(basis), full_matrices=False)
     axes = (basis @ turn.T)[:, :n_components]
-    spread = np.sqrt(np.mean(strength[:n_components] ** 2) / data.n_obs)
+    strength = strength[:n_components]
+    if kept_share < 1:
+        weight = _reliability(centred.dot(axes), rest, data, axes)
+        axes, strength = axes * weight, strength * weight
+    spread = np.sqrt(np.mean(strength**2) / data.n_obs)
     if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
         axes = axes * (_SPREAD / spread)
     return Axes(axes.astype(np.float32), gene_mean)
+
+
+def _reliability(values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray) -> np.ndarray:
+    """Correlation of each axis' values with those of the molecules that the axes were not fitted to: (n_components,)."""
+    logs = normalise(CellData(rest, data.unobserved, data.codes, data.share))
+    if data.unobserved is None:
+        other = logs @ axes
+    else:
+        n_seen = data.n_obs - np.asarray(data.unobserved.sum(axis=0)).ravel()
+        mean = (np.asarray(logs.sum(axis=0)).ravel() / np.maximum(n_seen, 1)).astype(np.float32)
+        other = logs @ axes + data.unobserved.astype(np.float32).multiply(mean).tocsr() @ axes
+    values, other = values - values.mean(axis=0), other - other.mean(axis=0)
+    scale = np.sqrt((values**2).sum(axis=0) * (other**2).sum(axis=0))
+    together = (values * other).sum(axis=0)
+    return np.clip(np.divide(together, scale, out=np.zeros_like(scale), where=scale > 1e-9), 0, 1)
 
 
 def project(

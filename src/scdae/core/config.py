@@ -43,8 +43,8 @@ class Config:
     learning_rate
         Peak of the schedule.
     weight_decay
-        Decoupled weight decay of encoder, loadings and batch effects; None chooses 0.5 to 2, more where genes have fewer
-        molecules.
+        Decoupled weight decay of encoder, loadings and batch effects; None chooses: more where genes have fewer
+        molecules, and where there are fewer steps.
     held_out
         Share of the molecules set aside for stopping, the gate and the report; None chooses by their number.
     seed

@@ -20,7 +20,7 @@ from scdae.core.heldout import restore
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_sd
 
-__all__ = ["OUTPUTS", "read_out"]
+__all__ = ["OUTPUTS", "law_of_genes", "read_out"]
 
 _POISSON = 1e8  # inverse dispersion that is as good as none
 
@@ -64,6 +64,15 @@ def read_out(
         )
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
+
+
+def law_of_genes(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
+    """Inverse dispersion, float32 (n_kept,), infinite for Poisson; and probability of dropout, None without."""
+    network = nnx.merge(fitted.graph, fitted.params)
+    if fitted.likelihood == "poisson":
+        return np.full(len(fitted.profile), np.inf, np.float32), None
+    theta = np.asarray(network.theta(fitted.inflated))
+    return theta, np.asarray(network.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))

@@ -32,6 +32,7 @@ _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
 _SCREEN_AT = 0.5  # share of the steps after which genes are screened for zero inflation
+_STEPS = (150, 400)  # fewest and most that are chosen
 _CHECKS = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which the held-out molecules are looked at
 _PATIENCE = 2  # checks without progress before training stops
 
@@ -56,12 +57,16 @@ def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
     return min(size, n_obs)
 
 
-def weight_decay_for(config: Config, data: CellData) -> float:
-    """Weight decay: as asked, or more where genes have fewer molecules to learn their loadings from."""
+def weight_decay_for(config: Config, data: CellData, n_steps: int) -> float:
+    """Weight decay: as asked, or more where genes have fewer molecules to learn their loadings from.
+
+    It is scaled so that a short training shrinks as much, in all, as one of full length.
+    """
     if config.weight_decay is not None:
         return config.weight_decay
     per_gene = float(data.counts.sum()) / data.n_vars
-    return float(np.clip(np.sqrt(_MOLECULES / per_gene), 0.5, 2))
+    shortness = np.clip(_STEPS[1] / n_steps, 1, _STEPS[1] / _STEPS[0])
+    return float(shortness * np.clip(np.sqrt(_MOLECULES / per_gene), 0.5, 2))
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
@@ -69,7 +74,7 @@ def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
     per_epoch = -(-n_obs // batch_size)
     if config.max_epochs is not None:
         return per_epoch * config.max_epochs
-    return max(int(np.clip(40 * n_obs / batch_size, 150, 400)), per_epoch)
+    return max(int(np.clip(40 * n_obs / batch_size, *_STEPS)), per_epoch)
 
 
 def train(
@@ -116,7 +121,7 @@ def train(
         seed=config.seed,
     )
     graph, params = nnx.split(model, nnx.Param)
-    config = replace(config, weight_decay=weight_decay_for(config, data))
+    config = replace(config, weight_decay=weight_decay_for(config, data, n_steps))
     optimiser = _optimiser(config, n_steps, params)
     params = jax.device_put(params)
     state = jax.eval_shape(optimiser.init, params)  # all zeros, which need no compilation

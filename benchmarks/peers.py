@@ -1,0 +1,62 @@
+"""Restore counts with a peer, through the referee's adapters, in the peer's own environment."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+VENVS = Path(os.environ.get("PEER_VENVS", Path.home() / ".cache/denoise-bench/venvs"))
+# shown name: name in the referee's registry, variant of its output
+PEERS = {
+    "MAGIC": ("magic", ""),
+    "ALRA (halra)": ("halra", ""),
+    "SVD, rank chosen": ("svd_mcv", ""),
+    "scVI": ("scvi", ".observed"),
+}
+NEEDS = {
+    "magic": ["magic-impute", "numpy<2", "scikit-learn<1.2", "pandas<2.1"],
+    "halra": ["halra"],
+    "base": ["scvi-tools"],
+}
+
+
+def restore(shared: Path, name: str, counts: sp.csr_matrix, genes: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Counts restored by one of :data:`PEERS`, float32 (n_obs, n_vars)."""
+    method, variant = PEERS[name]
+    how = _registry(shared)[method]
+    python = sys.executable if method == "svd_mcv" else _environment(how["venv"])
+    with tempfile.TemporaryDirectory(prefix="scdae-peer-") as folder:
+        sp.save_npz(f"{folder}/train.npz", counts)
+        np.save(f"{folder}/genes.npy", np.asarray(genes, dtype=str))
+        command = [python, shared / "bench/worker.py", "--dir", folder, "--report", f"{folder}/report.json"]
+        command += ["--module", shared / "bench/peers" / how["module"], "--func", how["func"]]
+        command += ["--kwargs", json.dumps(how["kwargs"]), "--seed", seed]
+        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+        done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return np.load(f"{folder}/pred{variant}.npy")
+
+
+def _registry(shared: Path) -> dict:
+    """Of the referee: how each method is called."""
+    spec = importlib.util.spec_from_file_location("registry", shared / "bench/peers/registry.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.METHODS
+
+
+def _environment(name: str) -> Path:
+    """Interpreter of a peer's environment, which is made when it is not there."""
+    python = VENVS / name / "bin/python"
+    if not python.exists():
+        print(f"Installing {', '.join(NEEDS[name])} into {VENVS / name}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", VENVS / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *NEEDS[name]], check=True)
+    return python

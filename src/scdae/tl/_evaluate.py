@@ -1,0 +1,258 @@
+"""What was gained: molecular cross-validation of the settings, against what they have to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scdae._log import get_logger
+from scdae.core.baselines import Baseline, LowRank, Raw
+from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
+from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
+from scdae.writing import check_free, writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scdae.model import DAE
+
+__all__ = ["evaluate"]
+
+RAW, LOW_RANK = "raw counts", "low rank"
+_CLEAR = 2.0  # standard errors over cells
+_ENOUGH = 10  # molecules set aside, below which a standard error says little
+VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not judged"]
+
+
+def evaluate(
+    adata: AnnData,
+    model: DAE | None = None,
+    *,
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    fraction: float = 0.9,
+    key: str = "scdae",
+    seed: int = 0,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+    **settings: Any,
+) -> AnnData | None:
+    """Measure, on the data themselves, what imputation gains: overall, for each gene and for each cell.
+
+    The molecules are split in two. A model with the same settings is fitted to the first part only, and predicts the
+    second, which it has never seen; so do the gene means, the counts themselves, and a truncated SVD whose rank is
+    chosen by the same principle. A method that copies noise is found out: the noise of the two parts is independent.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, as for :func:`scdae.pp.impute`; most often the object that it was called on.
+    model
+        A :class:`scdae.DAE` whose settings are to be judged; it is neither used nor changed itself, since it has seen
+        all molecules. None: those of the run stored in ``uns[key]``, with its `layer`, `mask` and `batch_key`; the
+        defaults where there is none.
+    layer, mask, batch_key, allow_fractional, allow_nan
+        As for :func:`scdae.pp.impute`.
+    fraction
+        Share of the molecules that is shown.
+    key
+        Name of the run, and start of the names that are written.
+    seed
+        Seed of the split.
+    overwrite
+        Replace columns or an entry of `uns` of these names that this function did not write.
+    copy
+        Work on a copy and return it.
+    **settings
+        Settings of the model to judge in place of the stored ones, such as ``likelihood="nb"``.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if `copy`, else None. Written are
+
+        ``var[key + "_skill"]``
+            float32: share of the held-out Poisson deviance of the gene mean that is removed; NaN where no molecule of
+            the gene was set aside. 0 is no better than the gene mean, 1 cannot be reached: counts are noisy.
+        ``var[key + "_skill_se"]``
+            float32: its standard error over cells.
+        ``var[key + "_verdict"]``
+            Categorical: ``"helped"`` (skill above 0 by 2 standard errors), ``"gene mean is better"``, ``"raw is better"``
+            (the counts themselves predict better, by 2 standard errors), ``"unclear"`` (none of these, or less than 10
+            molecules set aside), ``"not judged"``.
+        ``obs[key + "_skill"]``
+            float32: the same share for each cell.
+        ``uns[key + "_evaluation"]``
+            The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
+            probability integral transform, and the verdict in words.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The data are no counts or an argument does not fit. Nothing was trained or written.
+
+    See Also
+    --------
+    scdae.get.evaluation : the table.
+    scdae.pl.gain, scdae.pl.calibration : pictures of it.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> scdae.tl.evaluate(adata, max_epochs=2)
+    >>> scdae.get.evaluation(adata).index.tolist()
+    ['scdae', 'gene mean', 'raw counts', 'low rank']
+    """
+    check_fraction(fraction)
+    names = {
+        "var": tuple(f"{key}_{name}" for name in ("skill", "skill_se", "verdict")),
+        "obs": (f"{key}_skill",),
+        "uns": (f"{key}_evaluation",),
+    }
+    check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite)
+    job = read_job(
+        adata,
+        model,
+        settings,
+        key=key,
+        layer=layer,
+        mask=mask,
+        batch_key=batch_key,
+        allow_fractional=allow_fractional,
+        allow_nan=allow_nan,
+    )
+    split = fit_split(job, fraction, seed)
+    low_rank = LowRank(split.data, np.random.default_rng([seed, 8]))
+    baselines: dict[str, Baseline] = {RAW: Raw(split.data), LOW_RANK: low_rank}
+    fitted, rng = split.model.fitted_outcome().fitted, np.random.default_rng([seed, 9])
+    scores = score(fitted, split.data, split.held_out, split.ratio, baselines, rng)
+
+    of_gene = _spread(_gene_table(scores, split), split.genes, adata.n_vars)
+    of_cell = np.full(adata.n_obs, np.nan, np.float32)
+    of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance)
+    entry = _entry(job, split, scores, of_gene, low_rank.rank, fraction, seed)
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    with writing_to(adata):
+        for name, column in of_gene.items():
+            adata.var[f"{key}_{name}"] = column
+        adata.obs[f"{key}_skill"] = of_cell
+        adata.uns[f"{key}_evaluation"] = entry
+    get_logger().info(f"scdae: {entry['verdict']}")
+    return adata if copy else None
+
+
+def _skill(scores: Scores, part: Any) -> np.ndarray:
+    """Share of the gene mean's deviance that the model removes; NaN where there is none."""
+    ours, base = part(scores.methods[MODEL]), part(scores.methods[GENE_MEAN])
+    return np.divide(base - ours, base, out=np.full(len(base), np.nan), where=base > 1e-9)
+
+
+def _gene_table(scores: Scores, split: Split) -> dict[str, np.ndarray]:
+    methods = scores.methods
+    ours, base, raw = methods[MODEL], methods[GENE_MEAN], methods[RAW]
+    error = np.divide(
+        base.margin_error, base.deviance, out=np.full(len(base.deviance), np.nan), where=base.deviance > 1e-9
+    )
+    skill = _skill(scores, lambda one: one.deviance)
+    verdict = np.full(len(skill), VERDICTS.index("unclear"))
+    verdict[_better(ours, base, base.margin_error)] = VERDICTS.index("helped")
+    verdict[_better(base, ours, base.margin_error)] = VERDICTS.index("gene mean is better")
+    verdict[_better(raw, ours, raw.margin_error)] = VERDICTS.index("raw is better")
+    verdict[np.asarray(split.held_out.sum(axis=0)).ravel() < _ENOUGH] = VERDICTS.index("unclear")
+    verdict[np.isnan(skill)] = VERDICTS.index("not judged")
+    return {"skill": skill, "skill_se": error, "verdict": verdict}
+
+
+def _better(first: Score, second: Score, error: np.ndarray) -> np.ndarray:
+    """Genes in which the first leaves less deviance, beyond chance."""
+    return second.deviance - first.deviance > _CLEAR * error
+
+
+def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dict[str, Any]:
+    """The same for all genes of the data."""
+    spread: dict[str, Any] = {}
+    for name, values in table.items():
+        is_code = name == "verdict"
+        column = np.full(n_vars, VERDICTS.index("not judged") if is_code else np.nan)
+        column[genes] = values
+        spread[name] = (
+            pd.Categorical.from_codes(column.astype(np.int8), VERDICTS) if is_code else column.astype(np.float32)
+        )
+    return spread
+
+
+def _entry(
+    job: Job, split: Split, scores: Scores, of_gene: dict[str, Any], rank: int, fraction: float, seed: int
+) -> dict[str, Any]:
+    """What goes into `uns`: plain values."""
+    from scdae import __version__
+
+    base = scores.methods[GENE_MEAN].deviance.sum()
+    counted = pd.Series(of_gene["verdict"]).value_counts()
+    number = {name: int(counted.get(name, 0)) for name in VERDICTS}
+    methods = {
+        name: {
+            "skill": float(1 - one.deviance.sum() / base) if base > 0 else float("nan"),
+            "log_likelihood": float(one.log_likelihood.sum() / scores.molecules),
+        }
+        for name, one in scores.methods.items()
+    }
+    return {
+        "written_by": "scdae.tl.evaluate",
+        "version": __version__,
+        "layer": job.layer or "X",
+        "fraction": float(fraction),
+        "seed": int(seed),
+        "settings": {k: np.asarray(v) if isinstance(v, list) else v for k, v in job.config.to_dict().items()},
+        "molecules": scores.molecules,
+        "methods": np.array(list(methods), dtype=object),
+        "skill": np.array([values["skill"] for values in methods.values()]),
+        "log_likelihood": np.array([values["log_likelihood"] for values in methods.values()]),
+        "rank": int(rank),
+        "n_genes": {name.replace(" ", "_"): count for name, count in number.items()},
+        **_calibration(scores.calibration),
+        "verdict": _verdict(methods, number, rank),
+    }
+
+
+def _calibration(found: Calibration) -> dict[str, Any]:
+    entries = int(found.pit.sum())
+    return {
+        "calibration_entries": entries,
+        "coverage": found.covered / entries if entries else float("nan"),
+        "pit": found.pit / max(entries, 1),
+    }
+
+
+def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank: int) -> str:
+    """One paragraph for the user."""
+    skill, other = methods[MODEL]["skill"], methods[LOW_RANK]["skill"]
+    judged = sum(number.values()) - number["not judged"]
+    if not skill > 0:
+        return (
+            "Explains nothing of the held-out deviance that the gene means leave: there is nothing to be learnt from these "
+            "counts, or too little of it. Do not read structure into the imputed values."
+        )
+    words = [
+        f"Explains {skill:.1%} of the held-out deviance that the gene means leave (low-rank fit of rank {rank}: {other:.1%}).",
+        f"Helps {number['helped']:,} of {judged:,} genes beyond chance; for {number['unclear']:,} there are too few molecules "
+        "to tell.",
+    ]
+    if number["gene mean is better"]:
+        words.append(f"{_genes(number['gene mean is better'])} better described by the gene mean.")
+    if number["raw is better"]:
+        words.append(f"{_genes(number['raw is better'])} better left raw.")
+    if other > skill:
+        words.append("The low-rank fit predicts better: use it, or tune the settings (scdae.tl.tune).")
+    return " ".join(words)
+
+
+def _genes(number: int) -> str:
+    return "1 gene is" if number == 1 else f"{number:,} genes are"

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import small
+from scdae import metrics
+from scdae.core.baselines import Raw
+from scdae.core.heldout_law import log_prob, predictive_law
+from scdae.core.prediction import law_of_genes, read_out
+from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, score
+from scdae.core.thinning import thin
+from scdae.counts import read_counts
+
+RATIO = 1 / 3
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["all observed", "masked"])
+def case(request):
+    """A fitted model, molecules shown and set aside, and their scores."""
+    model, adata = small.fitted(likelihood="nb"), small.structured()
+    mask = None
+    if request.param:
+        mask = np.random.default_rng(3).random(adata.shape) < 0.9
+    counts = read_counts(adata, mask=mask)
+    shown, rest = thin(counts.matrix, 0.75, np.random.default_rng(0))
+    data, *_ = model._query(type(counts)(shown, counts.unobserved, *_names(counts), False), None)
+    fitted = model.outcome.fitted
+    found = score(fitted, data, rest, RATIO, {"raw": Raw(data)}, np.random.default_rng(1))
+    observed = np.ones(adata.shape, bool) if mask is None else mask
+    return fitted, data, rest.toarray().astype(float), observed, found
+
+
+def _names(counts):
+    return counts.obs_names, counts.var_names
+
+
+def blocks(fitted, data):
+    return np.concatenate([part for _, part, _ in read_out(fitted, data, "prior")])
+
+
+def test_deviance_is_that_of_the_formula(case):
+    fitted, data, y, observed, found = case
+    theta, _ = law_of_genes(fitted)
+    law = predictive_law(data.counts.toarray(), blocks(fitted, data), theta, None, RATIO)
+    base = RATIO * np.asarray(data.counts.sum(axis=1)).ravel()[:, None] / data.share[:, None]
+    base = base * _profile(data)
+    mean = (1 - BLEND) * law.mean + BLEND * base
+    expected = np.where(observed, metrics.poisson_deviance(y, mean), 0)
+    np.testing.assert_allclose(found.methods[MODEL].deviance, expected.sum(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found.methods[MODEL].cell_deviance, expected.sum(axis=1), rtol=1e-5)
+    of_base = np.where(observed, metrics.poisson_deviance(y, base), 0)
+    np.testing.assert_allclose(found.methods[GENE_MEAN].deviance, of_base.sum(axis=0), rtol=1e-5)
+    margin = of_base - expected
+    error = np.sqrt(((margin - margin.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(found.methods[GENE_MEAN].margin_error, error, rtol=1e-4)
+
+
+def _profile(data):
+    from scdae.core.axes import gene_profile
+
+    return gene_profile(data.counts, data.unobserved)
+
+
+def test_log_likelihood_is_that_of_the_predictive_law(case):
+    fitted, data, y, observed, found = case
+    theta, _ = law_of_genes(fitted)
+    law = predictive_law(data.counts.toarray(), blocks(fitted, data), theta, None, RATIO)
+    expected = np.where(observed, log_prob(y, law), 0).sum(axis=1)
+    np.testing.assert_allclose(found.methods[MODEL].log_likelihood, expected, rtol=1e-5)
+    total = {name: one.log_likelihood.sum() for name, one in found.methods.items()}
+    assert total[MODEL] > total[GENE_MEAN] and total[MODEL] > total["raw"]
+    assert found.molecules == y.sum()
+
+
+def test_intervals_hold_what_they_promise(case):
+    *_, found = case
+    entries = found.calibration.pit.sum()
+    assert entries > 2000
+    assert found.calibration.covered / entries == pytest.approx(0.9, abs=0.03)
+
+
+def test_dispersion_of_a_baseline_is_that_of_its_residuals(case):
+    """A negative binomial with moments' dispersion is likelier than Poisson where counts are overdispersed."""
+    _, data, y, observed, found = case
+    base = RATIO * np.asarray(data.counts.sum(axis=1)).ravel()[:, None] / data.share[:, None] * _profile(data)
+    poisson = np.where(observed, log_prob(y, predictive_law(0.0, base, np.inf, None, 1.0)), 0).sum()
+    assert found.methods[GENE_MEAN].log_likelihood.sum() > poisson
+
+
+def test_poisson_model():
+    model, counts = small.fitted(likelihood="poisson"), read_counts(small.structured())
+    data, *_ = model._query(counts, None)
+    found = score(model.outcome.fitted, data, counts.matrix, 1.0, {}, np.random.default_rng(0))
+    assert np.isfinite(found.methods[MODEL].log_likelihood).all()
+    assert sp.issparse(counts.matrix) and list(found.methods) == [MODEL, GENE_MEAN]

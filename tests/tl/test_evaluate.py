@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import scdae
+import small
+from scdae.tl._evaluate import VERDICTS
+
+SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    small.keep_compiled()
+    adata = small.with_gaps()
+    scdae.tl.evaluate(adata, **SETTINGS)
+    return adata
+
+
+def test_what_is_written(evaluated):
+    skill, entry = evaluated.var["scdae_skill"], evaluated.uns["scdae_evaluation"]
+    assert skill.dtype == np.float32 and evaluated.obs["scdae_skill"].dtype == np.float32
+    assert np.isnan(skill.iloc[5]) and np.isnan(evaluated.obs["scdae_skill"].iloc[3])  # no counts there
+    assert evaluated.var["scdae_verdict"].iloc[5] == "not judged"
+    assert list(evaluated.var["scdae_verdict"].cat.categories) == VERDICTS
+    assert sum(entry["n_genes"].values()) == evaluated.n_vars
+    assert entry["written_by"] == "scdae.tl.evaluate" and entry["settings"]["n_latent"] == 10
+    assert entry["pit"].sum() == pytest.approx(1) and 0.85 < entry["coverage"] < 0.95
+    helped = evaluated.var["scdae_verdict"] == "helped"
+    assert helped.sum() > 20 and (skill[helped] > 2 * evaluated.var["scdae_skill_se"][helped]).all()
+    assert not {"layers", "obsm"} & {name for name in ("layers", "obsm") if len(getattr(evaluated, name))}
+
+
+def test_table_and_verdict(evaluated):
+    table = scdae.get.evaluation(evaluated)
+    assert list(table.index) == ["scdae", "gene mean", "raw counts", "low rank"]
+    assert table.loc["gene mean", "skill"] == 0
+    assert table.loc["scdae", "skill"] > max(0.2, table.loc["raw counts", "skill"])
+    assert table["log_likelihood"].idxmax() == "scdae"
+    words = evaluated.uns["scdae_evaluation"]["verdict"]
+    assert words.startswith(f"Explains {table.loc['scdae', 'skill']:.1%} of the held-out deviance")
+    assert "low-rank fit of rank" in words
+
+
+def test_result_is_written_to_files(evaluated, tmp_path):
+    evaluated.write_h5ad(tmp_path / "a.h5ad")
+    import anndata as ad
+
+    back = ad.read_h5ad(tmp_path / "a.h5ad")
+    pd.testing.assert_frame_equal(scdae.get.evaluation(back), scdae.get.evaluation(evaluated))
+
+
+def test_same_seed_same_numbers_and_a_second_call_replaces(evaluated):
+    again = small.with_gaps()
+    scdae.tl.evaluate(again, **SETTINGS)
+    scdae.tl.evaluate(again, **SETTINGS)
+    np.testing.assert_array_equal(again.var["scdae_skill"], evaluated.var["scdae_skill"])
+
+
+def test_nothing_to_find():
+    small.keep_compiled()
+    adata = small.noise().copy()
+    scdae.tl.evaluate(adata, max_epochs=20, batch_size=64)
+    counted = adata.uns["scdae_evaluation"]["n_genes"]
+    assert counted["helped"] <= 3
+    assert scdae.get.evaluation(adata).loc["scdae", "skill"] < 0.02
+
+
+def test_settings_of_a_run_are_those_judged():
+    small.keep_compiled()
+    adata = small.structured()
+    adata.layers["umi"], adata.X = adata.X, None
+    adata.layers["seen"] = np.random.default_rng(0).random(adata.shape) < 0.95
+    scdae.pp.impute(adata, layer="umi", mask="seen", batch_key="batch", **SETTINGS)
+    copy = scdae.tl.evaluate(adata, copy=True)
+    assert "scdae_evaluation" not in adata.uns
+    entry = copy.uns["scdae_evaluation"]
+    assert entry["layer"] == "umi" and entry["settings"]["likelihood"] == "nb" and entry["settings"]["max_epochs"] == 40
+    other = scdae.tl.evaluate(adata, copy=True, likelihood="poisson").uns["scdae_evaluation"]
+    assert other["settings"]["likelihood"] == "poisson" and other["settings"]["max_epochs"] == 40
+
+
+def test_settings_of_a_model():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    scdae.tl.evaluate(adata, model, key="mine")
+    assert adata.uns["mine_evaluation"]["settings"]["batch_size"] == 64
+    assert model.outcome is small.fitted(likelihood="nb").outcome
+    with pytest.raises(ValueError, match=r"n_latent=... belongs to the fit"):
+        scdae.tl.evaluate(adata, model, n_latent=3)
+    with pytest.raises(TypeError, match="is no scdae.DAE"):
+        scdae.tl.evaluate(adata, "model")
+
+
+def test_errors_come_before_training():
+    adata = small.structured()
+    with pytest.raises(ValueError, match=r"fraction=1\.5"):
+        scdae.tl.evaluate(adata, fraction=1.5)
+    with pytest.raises(TypeError, match="no argument 'n_layers'"):
+        scdae.tl.evaluate(adata, n_layers=3)
+    adata.var["scdae_skill"] = 0.0
+    with pytest.raises(ValueError, match=r"adata\.var\['scdae_skill'\] is there already"):
+        scdae.tl.evaluate(adata)
+    with pytest.raises(KeyError, match=r"Call scdae\.tl\.evaluate"):
+        scdae.get.evaluation(adata)
+    del adata.var["scdae_skill"]
+    adata.uns["scdae"] = {"written_by": "scdae.pp.impute", "layer": "X", "mask": "given", "settings": {}}
+    with pytest.raises(ValueError, match=r"Pass the same mask="):
+        scdae.tl.evaluate(adata)
