@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 import scipy.sparse as sp
 from typer.testing import CliRunner
 
-from scdae.cli import _as_options, app
-from scdae.io import write_atomic
+from scdae.cli import app
+from scdae.cli._common import as_options
+from scdae.output import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
 
@@ -68,6 +70,7 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
             "likelihood": "zinb",
             "output": "mean",
             "depth": None,
+            "quantiles": (),
             "max_epochs": None,
             "seed": 0,
             "allow_fractional": False,
@@ -101,7 +104,7 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
 def test_every_option_reaches_the_call(counts, tmp_path, calls):
     words = (
         "--layer umi --batch-key donor --mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
-        "--depth 2000 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
+        "--depth 2000 --quantile 0.05 --quantile 0.95 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
     )
     result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
     assert result.exit_code == 0, result.stderr
@@ -115,6 +118,7 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
             "likelihood": "nb",
             "output": "log1p",
             "depth": 2000.0,
+            "quantiles": (0.05, 0.95),
             "max_epochs": 3,
             "seed": 7,
             "allow_fractional": True,
@@ -217,10 +221,10 @@ def test_paths_that_cannot_be(counts, tmp_path, calls, source, target, words):
 
 def test_messages_of_the_package_in_words_of_the_command():
     text = "pass layer='a b', mask='m', batch_key='x', allow_fractional=True, or another key_added=... ; genome='hg19'"
-    assert _as_options(text) == (
+    assert as_options(text) == (
         "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added ; --genome hg19"
     )
-    assert _as_options("the player='x' stays") == "the player='x' stays"
+    assert as_options("the player='x' stays") == "the player='x' stays"
 
 
 def test_demo_passes_its_options(tmp_path, monkeypatch):
@@ -285,3 +289,64 @@ scdae.cli.main()
         assert "Traceback" not in job.stderr.read()
     assert job.returncode == code
     assert os.listdir(tmp_path) == ["in.h5ad"]
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Puts a stand-in for the evaluation in its place, and keeps what it was called with."""
+    import scdae.tl
+
+    seen = []
+
+    def evaluate(adata, **options):
+        seen.append(options)
+        key = options["key"]
+        adata.var[f"{key}_skill"], adata.var[f"{key}_skill_se"] = 0.5, np.nan
+        adata.var[f"{key}_verdict"] = pd.Categorical(["helped"] * adata.n_vars)
+        adata.uns[f"{key}_evaluation"] = {
+            "written_by": "scdae.tl.evaluate",
+            "version": "0.0",
+            "methods": np.array(["scdae", "gene mean"], dtype=object),
+            "skill": np.array([0.1, 0.0]),
+            "log_likelihood": np.array([-2.0, np.nan]),
+            "molecules": 100.0,
+            "fraction": options["fraction"],
+            "rank": 3,
+            "coverage": 0.9,
+            "calibration_entries": 50,
+            "pit": np.full(4, 0.25),
+            "n_genes": {"helped": 5},
+            "settings": {"noise": np.array([0.1, 0.8])},
+            "verdict": "Explains 10.0% of it.",
+        }
+
+    monkeypatch.setattr(scdae.tl, "evaluate", evaluate)
+    return seen
+
+
+def test_evaluate_prints_a_page_and_writes_json_and_a_table(counts, tmp_path, evaluations):
+    report, table = tmp_path / "r.json", tmp_path / "g.csv"
+    result = _run("evaluate", counts, "--json", report, "--genes", table, "--likelihood", "nb", "--fraction", 0.8)
+    assert result.exit_code == 0, result.stderr
+    (options,) = evaluations
+    assert options["likelihood"] == "nb" and options["fraction"] == 0.8 and "max_epochs" not in options
+    found = json.loads(report.read_text())
+    assert found["methods"] == {
+        "scdae": {"skill": 0.1, "log_likelihood": -2.0},
+        "gene mean": {"skill": 0.0, "log_likelihood": None},
+    }
+    assert (
+        found["settings"] == {"noise": [0.1, 0.8]}
+        and found["n_obs"] == 6
+        and set(found["seconds"])
+        == {
+            "reading",
+            "evaluating",
+        }
+    )
+    assert list(pd.read_csv(table).columns) == ["gene", "scdae_skill", "scdae_skill_se", "scdae_verdict"]
+    for words in ("Explains 10.0% of it.", "gene mean", "90.0%", "20% of the molecules"):
+        assert words in result.stdout
+    assert _run("evaluate", counts, "--json", report).exit_code == 1
+    assert _run("evaluate", counts, "--json", report, "--overwrite", "--quiet").output == ""
+    assert _run("evaluate", counts, "--genes", tmp_path / "g.txt").exit_code == 1

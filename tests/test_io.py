@@ -12,9 +12,9 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-import scdae.io
 from cases import barcodes, write_10x_v2, write_10x_v3
-from scdae.io import check_target, read_any, write_atomic
+from scdae.io import read_any
+from scdae.output import write_atomic
 
 SHARED = Path(os.environ.get("SCDAE_SHARED", Path(__file__).parents[2] / "shared"))
 FORMATS = SHARED / "data" / "formats"
@@ -208,83 +208,6 @@ def test_zarr_without_an_anndata_and_genome_for_one(tmp_path):
     assert "holds no AnnData" in _error(tmp_path / "image.zarr")
     write_atomic(_adata(), tmp_path / "a.h5ad")
     assert "genome='hg19' is for 10x files" in _error(tmp_path / "a.h5ad", genome="hg19")
-
-
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_write_replaces_only_on_request_and_leaves_nothing_else(tmp_path, suffix):
-    path, adata = tmp_path / f"a{suffix}", _adata()
-    write_atomic(adata, path)
-    assert adata.obs["donor"].dtype == _adata().obs["donor"].dtype, "anndata makes such columns categories as it writes"
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        write_atomic(adata, path)
-    write_atomic(adata[:2].copy(), path, overwrite=True)
-    assert read_any(path).n_obs == 2
-    assert os.listdir(tmp_path) == [path.name]
-
-
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_failed_write_leaves_what_was_there(tmp_path, suffix, error, monkeypatch):
-    path = tmp_path / f"a{suffix}"
-    write_atomic(_adata(), path)
-
-    def fails(self, target, **options):
-        Path(target).write_text("half") if suffix == ".h5ad" else Path(target).mkdir()
-        raise error("disk full")
-
-    monkeypatch.setattr(ad.AnnData, "write_h5ad" if suffix == ".h5ad" else "write_zarr", fails)
-    with pytest.raises(error, match="disk full"):
-        write_atomic(_adata()[:2].copy(), path, overwrite=True)
-    assert os.listdir(tmp_path) == [path.name]
-    assert read_any(path).n_obs == 6
-
-
-def test_failed_swap_of_a_zarr_store_puts_the_former_back(tmp_path, monkeypatch):
-    path = tmp_path / "a.zarr"
-    write_atomic(_adata(), path)
-    real = os.replace
-
-    def fails(source, target):
-        if str(source).endswith(".tmp"):
-            raise OSError("no")
-        real(source, target)
-
-    monkeypatch.setattr(scdae.io.os, "replace", fails)
-    with pytest.raises(OSError, match="no"):
-        write_atomic(_adata()[:2].copy(), path, overwrite=True)
-    assert os.listdir(tmp_path) == ["a.zarr"]
-    assert read_any(path).n_obs == 6
-
-
-def test_a_link_is_followed(tmp_path):
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "a.h5ad").write_text("old")
-    (tmp_path / "a.h5ad").symlink_to(tmp_path / "far" / "a.h5ad")
-    write_atomic(_adata(), tmp_path / "a.h5ad", overwrite=True)
-    assert (tmp_path / "a.h5ad").is_symlink()
-    assert read_any(tmp_path / "far" / "a.h5ad").n_obs == 6
-
-
-def test_targets_that_cannot_be(tmp_path):
-    (tmp_path / "folder.h5ad").mkdir()
-    (tmp_path / "file.zarr").touch()
-    for path, error, words in (
-        (tmp_path / "a.csv", ValueError, "end in .h5ad or .zarr"),
-        (tmp_path / "no" / "a.h5ad", FileNotFoundError, "does not exist"),
-        (tmp_path / "folder.h5ad", FileExistsError, "is a folder"),
-        (tmp_path / "file.zarr", FileExistsError, "is a file"),
-    ):
-        with pytest.raises(error, match=words):
-            check_target(path, overwrite=True)
-
-
-def test_target_in_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
-    def denied(**options):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(scdae.io.tempfile, "TemporaryFile", denied)
-    with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\)"):
-        check_target(tmp_path / "a.h5ad")
 
 
 @needs_formats

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["describe_run"]
+__all__ = ["describe_evaluation", "describe_run"]
 
 _NOTE = (
     "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
@@ -49,6 +49,46 @@ def describe_run(adata: AnnData, key: str, *, source: str, target: str, seconds:
         lines += [_zero_inflation(int(report["zero_inflated_genes"]), adata.n_vars)]
     lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".", "", _NOTE]
     return "\n".join(lines)
+
+
+def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mapping[str, float]) -> str:
+    """Describe the result of `scdae.tl.evaluate` for someone who ran it from the command line.
+
+    Parameters
+    ----------
+    adata
+        The result.
+    key
+        The `key` of the run.
+    source
+        What was read.
+    seconds
+        Time that each step took, by its name.
+
+    Returns
+    -------
+    Text of about 15 lines.
+    """
+    from scdae.get import evaluation
+
+    entry = adata.uns[f"{key}_evaluation"]
+    rows = [("", f"{'deviance explained':>18}  {'log likelihood of a molecule':>28}")]
+    for name, values in evaluation(adata, key).iterrows():
+        rows.append((str(name), f"{values['skill']:>18.1%}  {values['log_likelihood']:>28.4f}"))
+    lines = [
+        f"scdae {entry['version']}: evaluated {adata.n_obs:,} cells x {adata.n_vars:,} genes of {source}",
+        "",
+        f"A model was shown the other molecules and predicted {1 - float(entry['fraction']):.0%} of the molecules:",
+        *_table(rows, indent=2),
+    ]
+    if entry["calibration_entries"]:
+        lines.append(
+            f"90% intervals held {entry['coverage']:.1%} of {entry['calibration_entries']:,} counts set aside."
+        )
+    lines += ["", str(entry["verdict"])]
+    return "\n".join(
+        [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
+    )
 
 
 def _contents(adata: AnnData, key: str, run: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,5 @@
+"""`python -m scdae.cli`."""
+
+from scdae.cli import main
+
+main()

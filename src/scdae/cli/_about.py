@@ -1,0 +1,52 @@
+"""`scdae demo` and `scdae info`: does it work here, and what is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scdae.cli._common import Debug, one_line_errors
+
+__all__ = ["demo", "info"]
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to write demo.h5ad and demo.png.")] = Path("demo_output"),
+    cells: Annotated[int, typer.Option(min=50, help="Cells to simulate.")] = 3000,
+    genes: Annotated[int, typer.Option(min=50, help="Genes to simulate.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation and of the training.")] = 0,
+    max_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most passes over the cells.", show_default="by size of the data")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Simulate cells whose truth is known, restore their counts, and say how much closer to the truth they came."""
+    with one_line_errors(debug):
+        from scdae import demo as job
+
+        typer.echo(job.run(folder, n_cells=cells, n_genes=genes, seed=seed, max_epochs=max_epochs)["text"])
+
+
+def info(debug: Debug = False) -> None:
+    """Print versions, the device that JAX uses, and the processor cores: what a report of a problem needs."""
+    with one_line_errors(debug):
+        import os
+        import platform
+        from importlib.metadata import PackageNotFoundError, version
+
+        rows = [("python", f"{platform.python_version()} on {platform.platform()}")]
+        for name in ("scdae", "jax", "jaxlib", "flax", "optax", "anndata", "scanpy", "numpy", "scipy"):
+            try:
+                rows.append((name, version(name)))
+            except PackageNotFoundError:
+                rows.append((name, "not installed"))
+        import jax
+
+        rows += [("device", f"{device.platform}:{device.id} ({device.device_kind})") for device in jax.devices()]
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        threads = os.environ.get("OMP_NUM_THREADS", "not set")
+        rows.append(("cores", f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS {threads}"))
+        for name, value in rows:
+            typer.echo(f"{name:<8} {value}")

@@ -1,0 +1,134 @@
+"""What the commands share: options of the same meaning, errors in one line, seconds of each step."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AllowFractional",
+    "AllowNan",
+    "BatchKey",
+    "Clock",
+    "Debug",
+    "Genome",
+    "Layer",
+    "Likelihood",
+    "MaskLayer",
+    "MaxEpochs",
+    "Quiet",
+    "Scale",
+    "Seed",
+    "Source",
+    "Verbose",
+    "as_options",
+    "one_line_errors",
+    "set_verbosity",
+]
+
+
+class Likelihood(StrEnum):
+    """Laws of the counts."""
+
+    zinb = "zinb"
+    nb = "nb"
+    poisson = "poisson"
+
+
+class Scale(StrEnum):
+    """What is written into the layer."""
+
+    mean = "mean"
+    prior = "prior"
+    rate = "rate"
+    sd = "sd"
+    log1p = "log1p"
+
+
+Source = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="Raw counts: .h5ad, .zarr, 10x .h5, or folder with matrix.mtx.")
+]
+Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts.", show_default="X")]
+BatchKey = Annotated[str | None, typer.Option(help="Column of obs with the batch.", show_default="none")]
+MaskLayer = Annotated[
+    str | None, typer.Option(help="Boolean layer, true where an entry was measured.", show_default="all measured")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, same result.")]
+MaxEpochs = Annotated[
+    int | None, typer.Option(min=1, help="Most passes over the cells.", show_default="by size of the data")
+]
+Genome = Annotated[
+    str | None, typer.Option(help="Genome to read from a 10x file of several.", show_default="the only one")
+]
+AllowFractional = Annotated[
+    bool, typer.Option("--allow-fractional", help="Admit estimated counts (Salmon, alevin, ambient-corrected).")
+]
+AllowNan = Annotated[bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each step.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Clock:
+    """Seconds that each step took."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        self.laps[step] = now - self._last
+        self._last = now
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Set how much the package says."""
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose exclude each other.")
+    import scdae
+
+    scdae.settings.verbosity = 0 if quiet else 3 if verbose else 2
+
+
+@contextmanager
+def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
+    """End with code 1 and one line for whatever goes wrong, with code 130 when interrupted."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        text = as_options(" ".join(str(error).split()))
+        if isinstance(error, MemoryError):
+            text = f"not enough memory. {text}"
+        elif not isinstance(error, (ValueError, TypeError, OSError)):
+            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+        typer.echo(f"error: {text}" if about in text else f"error: {about}: {text}", err=True)
+        raise typer.Exit(1) from error
+
+
+def as_options(text: str) -> str:
+    """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
+    text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
+    text = re.sub(r"\b(layer|batch_key|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text)
+    return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    name = "--" + found[1].replace("_", "-")
+    value = found[2] if found.re.groups > 1 else None
+    return f"{name} {value}" if value else name

@@ -1,0 +1,130 @@
+"""`scdae evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scdae.cli._common import (
+    AllowFractional,
+    AllowNan,
+    BatchKey,
+    Clock,
+    Debug,
+    Genome,
+    Layer,
+    Likelihood,
+    MaskLayer,
+    MaxEpochs,
+    Quiet,
+    Seed,
+    Source,
+    Verbose,
+    one_line_errors,
+    set_verbosity,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    source: Source,
+    layer: Layer = None,
+    batch_key: BatchKey = None,
+    mask_layer: MaskLayer = None,
+    likelihood: Annotated[
+        Likelihood | None, typer.Option(help="Law of the counts.", show_default="that of the run, or zinb")
+    ] = None,
+    max_epochs: MaxEpochs = None,
+    fraction: Annotated[float, typer.Option(help="Share of the molecules that the model is shown.")] = 0.9,
+    key: Annotated[str, typer.Option(help="Name of the run whose settings are judged, if INPUT holds one.")] = "scdae",
+    seed: Seed = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report as JSON.", show_default="not written")
+    ] = None,
+    genes: Annotated[
+        Path | None, typer.Option(help="Write a table of genes as CSV.", show_default="not written")
+    ] = None,
+    genome: Genome = None,
+    allow_fractional: AllowFractional = False,
+    allow_nan: AllowNan = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Measure on INPUT what imputation gains: a model is shown most molecules and predicts the rest. INPUT is not changed."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+    with one_line_errors(debug, about=str(source)):
+        from scdae.io import read_any
+        from scdae.output import check_target, write_text
+
+        for file, ending in ((json_file, ".json"), (genes, ".csv")):
+            if file is not None:
+                check_target(file, overwrite=overwrite, endings=(ending,))
+        clock = Clock()
+        adata = read_any(source, genome=genome)
+        clock.lap("reading")
+
+        from scdae import tl
+
+        given: dict[str, Any] = {
+            "likelihood": None if likelihood is None else likelihood.value,
+            "max_epochs": max_epochs,
+        }
+        tl.evaluate(
+            adata,
+            layer=layer,
+            mask=mask_layer,
+            batch_key=batch_key,
+            fraction=fraction,
+            key=key,
+            seed=seed,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            overwrite=True,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        clock.lap("evaluating")
+        if json_file is not None:
+            write_text(json_file, json.dumps(_report(adata, key, str(source), clock.laps), indent=2) + "\n")
+        if genes is not None:
+            columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
+            write_text(genes, adata.var[columns].to_csv(index_label="gene"))
+        if not quiet:
+            from scdae.summary import describe_evaluation
+
+            typer.echo(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
+
+
+def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """The evaluation as JSON can hold it; NaN becomes null."""
+    entry = adata.uns[f"{key}_evaluation"]
+    methods = [str(name) for name in entry["methods"]]
+    table = {name: dict(zip(methods, map(float, entry[name]), strict=True)) for name in ("skill", "log_likelihood")}
+    report = {name: value for name, value in entry.items() if name not in ("methods", "written_by")}
+    report |= {
+        "source": source,
+        "n_obs": adata.n_obs,
+        "n_vars": adata.n_vars,
+        "methods": {name: {part: table[part][name] for part in table} for name in methods},
+        "seconds": {step: round(spent, 2) for step, spent in seconds.items()},
+    }
+    for name in table:
+        del report[name]
+    return {name: _plain(value) for name, value in report.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and value != value else value

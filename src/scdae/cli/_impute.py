@@ -1,0 +1,107 @@
+"""`scdae impute`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scdae.cli._common import (
+    AllowFractional,
+    AllowNan,
+    BatchKey,
+    Clock,
+    Debug,
+    Genome,
+    Layer,
+    Likelihood,
+    MaskLayer,
+    MaxEpochs,
+    Quiet,
+    Scale,
+    Seed,
+    Source,
+    Verbose,
+    one_line_errors,
+    set_verbosity,
+)
+
+__all__ = ["impute"]
+
+
+def impute(
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
+    layer: Layer = None,
+    batch_key: BatchKey = None,
+    mask_layer: MaskLayer = None,
+    likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
+    output_scale: Annotated[
+        Scale,
+        typer.Option(
+            help="mean: expected counts at the cell's own depth; prior: the same without the cell's own counts, fully "
+            "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000."
+        ),
+    ] = Scale.mean,
+    depth: Annotated[
+        float | None,
+        typer.Option(help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own"),
+    ] = None,
+    quantile: Annotated[
+        list[float] | None,
+        typer.Option(help="Write this quantile of the expected counts as a further layer; may be repeated."),
+    ] = None,
+    key_added: Annotated[
+        str, typer.Option(help="Name of the layer, and start of the other names, to write.")
+    ] = "scdae",
+    seed: Seed = 0,
+    max_epochs: MaxEpochs = None,
+    genome: Genome = None,
+    allow_fractional: AllowFractional = False,
+    allow_nan: AllowNan = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Restore the counts of INPUT and write them, next to all that INPUT holds, to OUTPUT."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+    with one_line_errors(debug, about=str(source)):
+        from scdae.io import read_any
+        from scdae.output import check_target, write_atomic
+
+        check_target(target, overwrite=overwrite)
+        clock = Clock()
+        adata = read_any(source, genome=genome)
+        clock.lap("reading")
+
+        from scdae import pp
+
+        pp.impute(
+            adata,
+            layer=layer,
+            mask=mask_layer,
+            batch_key=batch_key,
+            key_added=key_added,
+            likelihood=likelihood.value,
+            output=output_scale.value,
+            depth=depth,
+            quantiles=tuple(quantile or ()),
+            max_epochs=max_epochs,
+            seed=seed,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            overwrite=overwrite,
+        )
+        clock.lap("restoring")
+        write_atomic(adata, target, overwrite=overwrite)
+        clock.lap("writing")
+        if not quiet:
+            from scdae.summary import describe_run
+            from scdae.validate import describe_source
+
+            read = f"{source}, {describe_source(layer)}"
+            typer.echo(describe_run(adata, key_added, source=read, target=str(target), seconds=clock.laps))
