@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["evaluation", "genes", "imputed", "report"]
+__all__ = ["evaluation", "genes", "imputed", "rank_genes", "report"]
 
 
 def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
@@ -134,6 +134,48 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     if not columns:
         raise KeyError(_nothing_under(adata, key, f"var[{prefix + 'gain'!r}]"))
     return pd.DataFrame({name: adata.var[prefix + name] for name in columns})
+
+
+def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_scdae") -> pd.DataFrame:
+    """What `scdae.tl.rank_genes` found, with the intervals that scanpy's table leaves out.
+
+    Parameters
+    ----------
+    adata
+        Object that `scdae.tl.rank_genes` has been called on.
+    group
+        One group; all of them, one below the other, when left out.
+    key
+        The `key_added` of that call.
+
+    Returns
+    -------
+    DataFrame, one row a gene, best first
+        ``scores``, ``logfoldchanges``, ``lfc_lower``, ``lfc_upper``, ``pvals`` (probability of no difference) and
+        ``pvals_adj`` (expected share of false discoveries). The index is the gene, or group and gene.
+
+    Raises
+    ------
+    KeyError
+        When there is no such result, or no such group in it.
+    """
+    found = adata.uns.get(key)
+    if not isinstance(found, Mapping) or "lfc_lower" not in found:
+        raise KeyError(
+            f"There is no result of scdae in adata.uns[{key!r}]. Call scdae.tl.rank_genes(adata, ...) first."
+        )
+    groups = list(found["names"].dtype.names)
+    if group is not None and group not in groups:
+        raise KeyError(f"group: {group!r} is no group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}.")
+    columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj")
+    tables = {
+        name: pd.DataFrame(
+            {column: found[column][name] for column in columns},
+            index=pd.Index(found["names"][name], name="gene", dtype=object),
+        )
+        for name in (groups if group is None else [group])
+    }
+    return pd.concat(tables, names=["group"]) if group is None else tables[group]
 
 
 def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:

@@ -1,0 +1,35 @@
+"""The model that a tool works with: the one given, or one that is fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scdae.model import DAE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["fitted_model"]
+
+
+def fitted_model(
+    adata: AnnData, model: DAE | None, settings: dict[str, Any], *, seed: int, batch_key: str | None, **options: Any
+) -> DAE:
+    """`model`, or a model of `adata` with these settings.
+
+    Raises
+    ------
+    TypeError
+        `model` is something else.
+    ValueError
+        It is not fitted, or settings of a fit are given beside it.
+    """
+    if model is None:
+        return DAE(seed=seed, **settings).fit(adata, batch_key=batch_key, **options)
+    if not isinstance(model, DAE):
+        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+    given = [*settings, *(["batch_key"] if batch_key is not None else [])]
+    if given:
+        raise ValueError(f"{given[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
+    model.fitted_outcome()
+    return model

@@ -1,0 +1,281 @@
+"""Differential expression from posterior draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scdae._log import get_logger
+from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
+from scdae.counts import read_batches, read_counts
+from scdae.model import DAE
+from scdae.tl._model import fitted_model
+from scdae.writing import check_free, writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["rank_genes"]
+
+REST = "rest"
+_AT_ONCE = 2_000_000  # draws held at a time
+_COLUMNS = {  # of the table in `uns`: what scanpy reads, then ours
+    "names": "O",
+    "scores": "float32",
+    "logfoldchanges": "float32",
+    "pvals": "float64",
+    "pvals_adj": "float64",
+    "lfc_lower": "float32",
+    "lfc_upper": "float32",
+}
+
+
+def rank_genes(
+    adata: AnnData,
+    groupby: str,
+    model: DAE | None = None,
+    *,
+    groups: Iterable[str] | str = "all",
+    reference: str = REST,
+    delta: float = 0.25,
+    level: float = 0.9,
+    n_samples: int = 500,
+    key_added: str = "rank_genes_scdae",
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    seed: int = 0,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+    **settings: Any,
+) -> AnnData | None:
+    """Rank the genes of groups of cells by posterior draws of their log fold changes.
+
+    A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them, and
+    a prior of fold changes that is learnt from all genes. Log fold changes are differences of draws from two such
+    posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small p-value.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, as for :func:`scdae.pp.impute`.
+    groupby
+        Column of `obs` with the groups. Cells without one are left out.
+    model
+        A fitted :class:`scdae.DAE`; None: one is fitted.
+    groups
+        Groups to rank genes for, or ``"all"``.
+    reference
+        Group to compare with, or ``"rest"``: all other cells.
+    delta
+        Fold changes below it, on the log2 scale, are no difference.
+    level
+        Probability that the interval of a log fold change holds.
+    n_samples
+        Draws.
+    key_added
+        Entry of `uns`.
+    layer, mask, batch_key, allow_fractional, allow_nan
+        As for :func:`scdae.pp.impute`.
+    seed
+        Seed of the draws, and of the fit where there is one.
+    overwrite
+        Replace an entry of that name that this function did not write.
+    copy
+        Work on a copy and return it.
+    **settings
+        Settings of the model to fit.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if `copy`, else None. ``uns[key_added]`` is laid out as by :func:`scanpy.tl.rank_genes_groups`, so that
+        ``sc.get.rank_genes_groups_df(adata, group, key=key_added)`` and scanpy's plots read it. Genes are sorted by score.
+
+        ``scores``
+            Posterior mean of the log2 fold change over its standard deviation.
+        ``logfoldchanges``
+            Posterior mean of the log2 fold change; NaN for genes without counts.
+        ``pvals``
+            Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is not
+            a p-value, but takes its place.
+        ``pvals_adj``
+            Share of false discoveries to be expected among this gene and all that are more certainly different.
+        ``lfc_lower``, ``lfc_upper``
+            Ends of the interval. :func:`scdae.get.rank_genes` puts all of these into one table.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The data are no counts, there is no such group, or an argument does not fit. Nothing was trained or written.
+
+    Notes
+    -----
+    Restored values are not averaged: the network has seen the counts already, and an average of its values over a group
+    repeats them with an error that looks far too small. Each molecule is counted once.
+
+    The posterior knows of sampling and of the spread over cells, not of donors. **With biological replicates, sum the raw counts by sample and test those** (pseudobulk): a difference
+    between two conditions that rests on one donor each is not known from any number of cells. Groups that were found by
+    clustering the same counts differ by construction; their probabilities are a ranking and no evidence.
+
+    Expected false discoveries: Newton, Noueiry, Sarkar and Ahlquist (2004).
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> scdae.tl.rank_genes(adata, "cell_type", max_epochs=2)
+    >>> table = sc.get.rank_genes_groups_df(adata, None, key="rank_genes_scdae")
+    >>> "logfoldchanges" in table
+    True
+    """
+    _check_numbers(delta, level, n_samples)
+    codes, levels = _read_groups(adata, groupby)
+    chosen = _chosen(groups, reference, levels, groupby)
+    check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite)
+    options: dict[str, Any] = {
+        "layer": layer,
+        "mask": mask,
+        "allow_fractional": allow_fractional,
+        "allow_nan": allow_nan,
+    }
+    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, **options)
+    counts = read_counts(adata, for_fit=False, **options)
+    data, columns, known = model._query(counts, model._codes(adata))
+    sums = sum_groups(model.fitted_outcome().fitted, data, codes, len(levels))
+    place = columns[columns >= 0]
+    compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
+
+    tables = {}
+    for name in chosen:
+        other = levels.index(reference) if reference != REST else None
+        found = compare(levels.index(name), other)
+        tables[name] = _ranked(found, place, adata.var_names)
+    entry = _entry(tables, groupby, reference, layer, delta, level)
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    with writing_to(adata):
+        adata.uns[key_added] = entry
+    n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}
+    log = get_logger()
+    log.info(
+        f"scdae: genes that differ by more than {delta:g} (log2), at 5 % expected false discoveries: "
+        + ", ".join(f"{number:,} in {name!r}" for name, number in n_found.items())
+    )
+    log.info("scdae: with biological replicates, test raw counts summed by sample instead.")
+    return adata if copy else None
+
+
+class _Comparison:
+    """Draws of log fold changes between two groups."""
+
+    def __init__(
+        self,
+        sums: GroupSums,
+        present: np.ndarray,
+        delta: float,
+        level: float,
+        n_samples: int,
+        rng: np.random.Generator,
+    ):
+        self.sums, self.present = sums, present
+        self.delta, self.level, self.n_samples, self.rng = delta, level, n_samples, rng
+
+    def __call__(self, group: int, other: int | None) -> dict[str, np.ndarray]:
+        """Summary of the draws, (n_genes,) each."""
+        first = self.sums.pick(slice(group, group + 1))
+        everyone = np.arange(len(self.sums.counted))
+        rest = self.sums.pick(everyone[everyone != group] if other is None else [other]).together()
+        pair = GroupSums(*(np.concatenate(parts) for parts in zip(first, rest, strict=True)))
+        changes = fit_fold_changes(pair.pick(slice(None), self.present))
+        block = max(1, _AT_ONCE // self.n_samples)
+        n_genes = int(self.present.sum())
+        parts = [self._block(changes, slice(i, i + block)) for i in range(0, n_genes, block)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _block(self, changes: FoldChanges, genes: slice) -> dict[str, np.ndarray]:
+        changes = changes.pick(genes)
+        first, second = (draw_log_change(changes, side, self.n_samples, self.rng) for side in (0, 1))
+        lfc = (first - second) / np.log(2)
+        lower, upper = np.quantile(lfc, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
+        mean, sd = lfc.mean(axis=0), lfc.std(axis=0)
+        return {
+            "scores": mean / np.maximum(sd, 1e-9),
+            "logfoldchanges": mean,
+            "pvals": 1 - (np.abs(lfc) > self.delta).mean(axis=0),
+            "lfc_lower": lower,
+            "lfc_upper": upper,
+        }
+
+
+def _ranked(found: dict[str, np.ndarray], place: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    """The genes of a group, best first; those without counts last."""
+    table = pd.DataFrame({name: np.full(len(names), np.nan) for name in found})
+    for name, values in found.items():
+        table.loc[place, name] = values
+    table["pvals"] = table["pvals"].fillna(1.0)
+    order = np.argsort(table["pvals"].to_numpy(), kind="stable")
+    expected = np.cumsum(table["pvals"].to_numpy()[order]) / np.arange(1, len(order) + 1)
+    table.loc[order, "pvals_adj"] = expected
+    table["names"] = np.asarray(names, dtype=object)
+    table["scores"] = table["scores"].fillna(0.0)
+    return table.sort_values("scores", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _entry(
+    tables: dict[str, pd.DataFrame], groupby: str, reference: str, layer: str | None, delta: float, level: float
+) -> dict[str, Any]:
+    params = {"groupby": groupby, "reference": reference, "method": "scdae", "use_raw": False, "layer": layer or "X"}
+    entry: dict[str, Any] = {
+        "written_by": "scdae.tl.rank_genes",
+        "params": {**params, "corr_method": "expected false discoveries", "delta": delta, "level": level},
+    }
+    for column, kind in _COLUMNS.items():
+        frame = pd.DataFrame({name: table[column] for name, table in tables.items()})
+        entry[column] = frame.to_records(index=False, column_dtypes=dict.fromkeys(tables, kind))
+    return entry
+
+
+def _check_numbers(delta: float, level: float, n_samples: int) -> None:
+    if not delta >= 0:
+        raise ValueError(f"delta={delta!r}: use a log2 fold change of 0 or more, such as 0.25.")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r}: use a probability between 0 and 1, such as 0.9.")
+    if n_samples < 50:
+        raise ValueError(f"n_samples={n_samples!r}: use 50 draws or more, to tell a probability by.")
+
+
+def _read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
+    """Group of each cell, -1 for none, and the names of the groups."""
+    if groupby in adata.obs and adata.obs[groupby].isna().any():
+        has = adata.obs[groupby].notna().to_numpy()
+        codes = np.full(adata.n_obs, -1)
+        part, levels = _read_groups(adata[has], groupby)
+        codes[has] = part
+        return codes, levels
+    try:
+        codes, levels = read_batches(adata, groupby)
+    except (ValueError, TypeError) as error:
+        raise type(error)(str(error).replace("batch_key", "groupby")) from None
+    if len(levels) < 2:
+        raise ValueError(f"groupby={groupby!r}: there is one group only, {levels[0]!r}. Comparing needs two.")
+    return codes, levels
+
+
+def _chosen(groups: Iterable[str] | str, reference: str, levels: list[str], groupby: str) -> list[str]:
+    shown = ", ".join(map(repr, levels))
+    if reference != REST and reference not in levels:
+        raise ValueError(f"reference={reference!r} is no group of obs[{groupby!r}]. Groups there: {shown}; or 'rest'.")
+    if isinstance(groups, str) and groups != "all":
+        groups = [groups]
+    wanted = levels if groups == "all" else [str(name) for name in groups]
+    for name in wanted:
+        if name not in levels:
+            raise ValueError(f"groups: {name!r} is no group of obs[{groupby!r}]. Groups there: {shown}.")
+    return [name for name in wanted if name != reference]

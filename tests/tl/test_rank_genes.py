@@ -1,0 +1,119 @@
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+import scdae
+import small
+from scdae.io import read_any
+from scdae.output import write_atomic
+from scdae.tl._rank_genes import _ranked
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    adata = small.structured()
+    scdae.tl.rank_genes(adata, "cell_type", small.fitted(likelihood="nb"))
+    return adata
+
+
+def test_scanpy_reads_the_result(ranked):
+    table = sc.get.rank_genes_groups_df(ranked, None, key="rank_genes_scdae")
+    assert set(table["group"]) == set(ranked.obs["cell_type"])
+    assert len(table) == 3 * ranked.n_vars
+    one = sc.get.rank_genes_groups_df(ranked, "type_2", key="rank_genes_scdae", pval_cutoff=0.05, log2fc_min=1)
+    assert 0 < len(one) < ranked.n_vars and (one["scores"].diff().dropna() <= 0).all()
+
+
+def test_table_has_intervals(ranked):
+    table = scdae.get.rank_genes(ranked, "type_1")
+    assert list(table.columns) == ["scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj"]
+    assert (table["lfc_lower"] <= table["logfoldchanges"]).all()
+    assert (table["logfoldchanges"] <= table["lfc_upper"]).all()
+    assert table["pvals"].between(0, 1).all()
+    everyone = scdae.get.rank_genes(ranked)
+    pd.testing.assert_frame_equal(everyone.loc["type_1"], table)
+    with pytest.raises(KeyError, match=r"'type_9' is no group"):
+        scdae.get.rank_genes(ranked, "type_9")
+    with pytest.raises(KeyError, match=r"Call scdae\.tl\.rank_genes"):
+        scdae.get.rank_genes(ranked, key="other")
+
+
+def test_changes_are_near_the_truth_and_called_ones_are_true(ranked):
+    truth = np.asarray(ranked.layers["truth"], float)
+    share = truth / truth.sum(axis=1, keepdims=True)
+    inside, false = [], []
+    for group in ranked.obs["cell_type"].cat.categories:
+        at = (ranked.obs["cell_type"] == group).to_numpy()
+        lfc = pd.Series(np.log2(share[at].mean(axis=0) / share[~at].mean(axis=0)), ranked.var_names)
+        table = scdae.get.rank_genes(ranked, group)
+        lfc = lfc[table.index]
+        inside.append(((lfc >= table["lfc_lower"]) & (lfc <= table["lfc_upper"])).mean())
+        called = table["pvals_adj"] <= 0.05
+        assert called.sum() > 5
+        false.append((lfc[called].abs() < 0.2).mean())
+        assert np.corrcoef(lfc, table["logfoldchanges"])[0, 1] > 0.9
+    assert np.mean(inside) > 0.75 and np.mean(false) < 0.1
+
+
+def test_random_groups_give_nothing():
+    adata = small.structured()
+    adata.obs["coin"] = np.random.default_rng(0).choice(["a", "b"], adata.n_obs)
+    scdae.tl.rank_genes(adata, "coin", small.fitted(likelihood="nb"), groups="a", reference="b")
+    assert not (scdae.get.rank_genes(adata, "a")["pvals_adj"] <= 0.05).any()
+
+
+def test_reference_group_and_choice_of_groups():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    scdae.tl.rank_genes(adata, "cell_type", model, groups=["type_1", "type_2"], reference="type_2", key_added="a")
+    assert adata.uns["a"]["names"].dtype.names == ("type_1",)
+    copy = scdae.tl.rank_genes(adata, "cell_type", model, groups="type_2", reference="type_1", key_added="b", copy=True)
+    assert "b" not in adata.uns
+    one, other = scdae.get.rank_genes(adata, "type_1", key="a"), scdae.get.rank_genes(copy, "type_2", key="b")
+    other = other.loc[one.index]
+    np.testing.assert_allclose(one["logfoldchanges"], -other["logfoldchanges"], atol=0.1)
+
+
+def test_cells_without_a_group_are_left_out_and_genes_without_counts_come_last():
+    adata, model = small.with_gaps(), small.fitted_to_gaps()
+    adata.obs.loc[adata.obs_names[:20], "cell_type"] = np.nan
+    scdae.tl.rank_genes(adata, "cell_type", model)
+    table = scdae.get.rank_genes(adata, "type_1")
+    empty = table.loc[adata.var_names[5]]
+    assert np.isnan(empty["logfoldchanges"]) and empty["pvals"] == 1 and empty["scores"] == 0
+
+
+def test_expected_false_discoveries_are_running_means():
+    found = {name: np.zeros(3) for name in ("scores", "logfoldchanges", "lfc_lower", "lfc_upper")}
+    table = _ranked(found | {"pvals": np.array([0.3, 0.0, 0.0])}, np.arange(3), pd.Index(list("abc")))
+    assert dict(zip(table["names"], table["pvals_adj"].round(3), strict=True)) == {"a": 0.1, "b": 0.0, "c": 0.0}
+
+
+def test_result_is_written_to_files(ranked, tmp_path):
+    for name in ("a.h5ad", "a.zarr"):
+        write_atomic(ranked, tmp_path / name)
+        back = read_any(tmp_path / name)
+        pd.testing.assert_frame_equal(scdae.get.rank_genes(back, "type_1"), scdae.get.rank_genes(ranked, "type_1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"groupby": "kind"}, "groupby='kind' is no column of obs"),
+        ({"groupby": "one"}, "there is one group only"),
+        ({"reference": "x"}, "reference='x' is no group"),
+        ({"groups": ["y"]}, "groups: 'y' is no group"),
+        ({"delta": -1}, "delta=-1"),
+        ({"level": 1}, "level=1"),
+        ({"n_samples": 3}, "n_samples=3"),
+        ({"n_latent": 3}, "n_latent=... belongs to the fit"),
+        ({"key_added": "simulation"}, r"adata\.uns\['simulation'\] is there already"),
+    ],
+)
+def test_arguments_that_do_not_fit(change, words):
+    adata = small.structured()
+    adata.obs["one"] = "a"
+    options = {"groupby": "cell_type", "model": small.fitted(likelihood="nb")} | change
+    with pytest.raises((ValueError, TypeError), match=words):
+        scdae.tl.rank_genes(adata, **options)
+    assert "rank_genes_scdae" not in adata.uns
