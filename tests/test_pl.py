@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from scdae import datasets, pl
@@ -135,3 +136,94 @@ def test_show_follows_scanpy(adata, monkeypatch, autoshow):
     autoshow.autoshow = True
     assert pl.history(adata) is None
     assert shown == [True]
+
+
+@pytest.fixture
+def evaluated(adata):
+    n = adata.n_vars
+    adata.var["scdae_skill"] = np.linspace(-0.5, 0.5, n).astype(np.float32)
+    adata.var.loc[adata.var_names[0], "scdae_skill"] = np.nan
+    names = ["not judged", "gene mean is better", "raw is better", *["unclear"] * 7, *["helped"] * (n - 10)]
+    adata.var["scdae_verdict"] = pd.Categorical(names)
+    pit = np.full(20, 0.05)
+    adata.uns["scdae_evaluation"] = {"layer": "X", "pit": pit, "coverage": 0.897, "calibration_entries": 1234}
+    return adata
+
+
+def test_gain_draws_a_dot_for_each_judged_gene(evaluated):
+    axis = pl.gain(evaluated, show=False)
+    dots = {one.get_label(): len(one.get_offsets()) for one in axis.collections}
+    assert dots == {"unclear (7)": 7, "gene mean is better (1)": 1, "raw is better (1)": 1, "helped (20)": 20}
+    assert axis.get_xscale() == "log"
+    line = next(one for one in axis.lines if one.get_label() == "median of a tenth")
+    assert len(line.get_xdata()) == 10 and (np.diff(line.get_xdata()) > 0).all()
+
+
+def test_calibration_draws_the_histogram(evaluated):
+    axis = pl.calibration(evaluated, show=False)
+    np.testing.assert_allclose([bar.get_height() for bar in axis.patches], 1.0)
+    assert "89.7% of 1,234" in axis.get_title()
+    evaluated.uns["scdae_evaluation"]["calibration_entries"] = 0
+    with pytest.raises(KeyError, match="no entry with enough"):
+        pl.calibration(evaluated)
+
+
+def test_noise_sweep_draws_levels_in_order(adata):
+    adata.uns["scdae_sweep"] = {
+        "level": np.array([0.5, 0.1]),
+        "skill": np.array([0.2, 0.1]),
+        "skill_se": np.array([0.01, 0.01]),
+        "range": np.array([0.1, 0.8]),
+        "range_skill": 0.19,
+        "corruption": "thinning",
+    }
+    axis = pl.noise_sweep(adata, show=False)
+    assert list(axis.lines[0].get_xdata()) == [0.1, 0.5] and list(axis.lines[0].get_ydata()) == [0.1, 0.2]
+    assert axis.get_xlabel() == "share of molecules set aside"
+
+
+@pytest.mark.parametrize("plot", ["gain", "calibration", "noise_sweep"])
+def test_what_was_not_measured_cannot_be_drawn(adata, plot):
+    with pytest.raises(KeyError, match="first"):
+        getattr(pl, plot)(adata)
+
+
+def test_embedding_draws_each_gene_before_and_after_on_one_scale(adata):
+    adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3))
+    axes = pl.embedding(adata, ["gene_2", "gene_5"], show=False)
+    assert [axis.get_title() for axis in axes] == [
+        "gene_2, before",
+        "gene_2, after",
+        "gene_5, before",
+        "gene_5, after",
+    ]
+    for before, after in (axes[:2], axes[2:]):
+        first, second = before.collections[0], after.collections[0]
+        assert first.get_clim() == second.get_clim()
+        assert len(first.get_offsets()) == adata.n_obs
+        assert (np.diff(second.get_array()) >= 0).all()  # the highest on top
+    expected = np.log1p(1e4 * adata.layers["scdae"][:, 2] / np.asarray(adata.X.sum(axis=1)).ravel())
+    np.testing.assert_allclose(np.sort(axes[1].collections[0].get_array()), np.sort(expected), rtol=1e-5)
+    with pytest.raises(KeyError, match="basis='tsne'"):
+        pl.embedding(adata, "gene_2", basis="tsne")
+    with pytest.raises(ValueError, match="two axes a gene: 2, got 1"):
+        pl.embedding(adata, "gene_2", ax=plt.subplots()[1])
+
+
+def test_gene_against_gene_with_intervals(adata):
+    adata.uns["scdae"]["quantiles"] = np.array([0.05, 0.5, 0.95])
+    adata.layers["scdae_q05"], adata.layers["scdae_q95"] = 0.5 * adata.layers["scdae"], 2 * adata.layers["scdae"]
+    axes = pl.gene_gene(adata, "gene_1", "gene_2", color="cell_type", max_cells=40, show=False)
+    assert [axis.get_title() for axis in axes] == ["before", "after"]
+    assert sum(len(c.get_offsets()) for c in axes[0].collections) == 40
+    bars = [bar for container in axes[1].containers for bar in container[2]]
+    assert len(bars) == 2 * 3 and len(axes[0].containers) == 0
+    ends = np.concatenate([np.array(bar.get_segments())[:, :, 0] for bar in bars[::2]])
+    assert (ends[:, 0] <= ends[:, 1]).all() and (ends[:, 0] < ends[:, 1]).any()
+    del adata.uns["scdae"]["quantiles"]
+    assert not pl.gene_gene(adata, "gene_1", "gene_2", show=False)[1].containers
+    with pytest.raises(KeyError, match="color: no column 'kind'"):
+        pl.gene_gene(adata, "gene_1", "gene_2", color="kind")
+    adata.uns["scdae"]["output"] = "rate"
+    with pytest.raises(ValueError, match="draws expected counts"):
+        pl.gene_gene(adata, "gene_1", "gene_2")

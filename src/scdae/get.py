@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["evaluation", "genes", "imputed", "rank_genes", "report"]
+__all__ = ["evaluation", "genes", "imputed", "rank_genes", "report", "tuning"]
 
 
 def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
@@ -176,6 +176,35 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
         for name in (groups if group is None else [group])
     }
     return pd.concat(tables, names=["group"]) if group is None else tables[group]
+
+
+def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
+    """The trials of `scdae.tl.tune`, best first.
+
+    Parameters
+    ----------
+    adata
+        Object that `scdae.tl.tune` has been called on.
+    key
+        The `key_added` of that call.
+
+    Returns
+    -------
+    DataFrame, one row a trial
+        The settings that were searched (empty: the default), ``log_likelihood`` of the held-out molecules in nats per
+        molecule, its ``gain`` over the defaults (trial 0), and the standard error of that, ``gain_se``.
+
+    Raises
+    ------
+    KeyError
+        When there is no such result.
+    """
+    found = adata.uns.get(key)
+    if not isinstance(found, Mapping) or "trials" not in found:
+        raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.tune(adata) first.")
+    numbers = {name: np.asarray(found[name]) for name in ("log_likelihood", "gain", "gain_se")}
+    table = pd.DataFrame({**{name: list(map(str, part)) for name, part in found["trials"].items()}, **numbers})
+    return table.rename_axis("trial").sort_values("gain", ascending=False, kind="stable")
 
 
 def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:

@@ -156,7 +156,7 @@ def impute(
     values, latent = model._read_out(counts, codes, output, new_depth)
     layers = {key_added: values}
     if chances:
-        layers |= dict(zip(_quantile_layers(key_added, chances), model._quantiles(counts, codes, chances), strict=True))
+        layers |= dict(zip(quantile_layers(key_added, chances), model._quantiles(counts, codes, chances), strict=True))
 
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
@@ -257,11 +257,11 @@ def _check_key(key: str, layer: str | None) -> None:
 
 def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
     var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
-    layers = (key, *_quantile_layers(key, chances))
+    layers = (key, *quantile_layers(key, chances))
     return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
 
 
-def _quantile_layers(key: str, chances: tuple[float, ...]) -> list[str]:
+def quantile_layers(key: str, chances: Sequence[float]) -> list[str]:
     """Names such as ``scdae_q05`` and ``scdae_q97.5``."""
     percents = (f"{100 * q:.10g}" for q in chances)
     return [f"{key}_q{'0' if len(percent.split('.')[0]) < 2 else ''}{percent}" for percent in percents]

@@ -19,7 +19,7 @@ from scdae.core.fitting import Fitted
 from scdae.core.heldout_law import HeldOutLaw, log_prob, log_prob_zero, predictive_law, predictive_pit
 from scdae.core.prediction import law_of_genes, read_out
 
-__all__ = ["GENE_MEAN", "MODEL", "PIT_BINS", "Calibration", "Score", "Scores", "score"]
+__all__ = ["GENE_MEAN", "MODEL", "PIT_BINS", "Calibration", "Score", "Scores", "own_log_likelihood", "score"]
 
 MODEL, GENE_MEAN = "scdae", "gene mean"
 BLEND = 0.01  # of the gene means in every prediction, so that a predicted zero is not infinitely wrong
@@ -176,6 +176,19 @@ def score(
             tallies[name].likelihood[rows] = block.log_likelihood(HeldOutLaw(mean, shapes[name], np.zeros(1)))
     methods = {name: tally.score() for name, tally in tallies.items()}
     return Scores(methods, Calibration(pit, covered), float(held_out.sum()))
+
+
+def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, ratio: float) -> np.ndarray:
+    """Log likelihood of the molecules set aside under the model's own law, by cell: float64 (n_obs,).
+
+    Arguments as for :func:`score`.
+    """
+    theta, pi = law_of_genes(fitted)
+    found = np.zeros(data.n_obs)
+    for rows, prior, _ in read_out(fitted, data, "prior"):
+        law = predictive_law(data.counts[rows].toarray(), prior, theta, pi, ratio)
+        found[rows] = _Block.of(rows, data, held_out).log_likelihood(law)
+    return found
 
 
 def _means(

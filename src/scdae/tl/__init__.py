@@ -3,5 +3,7 @@
 from scdae.tl._evaluate import evaluate
 from scdae.tl._rank_genes import rank_genes
 from scdae.tl._sample import sample
+from scdae.tl._sweep import noise_sweep
+from scdae.tl._tune import tune
 
-__all__ = ["evaluate", "rank_genes", "sample"]
+__all__ = ["evaluate", "noise_sweep", "rank_genes", "sample", "tune"]

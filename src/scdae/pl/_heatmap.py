@@ -1,22 +1,22 @@
-"""Plots of what was restored and how training went. Matplotlib is imported when one is drawn."""
+"""Heat maps of genes before and after."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from scdae import get
+from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-__all__ = ["before_after", "history"]
+__all__ = ["before_after"]
 
 
 def before_after(
@@ -114,51 +114,7 @@ def before_after(
         axes[0].set_ylabel(f"{len(genes)} genes")
         axes[0].set_yticks([])
     figure.colorbar(image, ax=axes, label="log(1 + counts per 10,000)", shrink=0.9)
-    return _finish(axes, figure, ax is not None, show, save)
-
-
-def history(
-    adata: AnnData,
-    *,
-    key: str = "scdae",
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: str | Path | None = None,
-) -> Axes | None:
-    """Loss, and how likely the held-out molecules are, over training.
-
-    Parameters
-    ----------
-    adata, key
-        Object that `scdae.pp.impute` has been called on, and the `key_added` of that call.
-    ax, show, save
-        As for `before_after`, with a single axes.
-
-    Returns
-    -------
-    Axes or None
-        The axes of the loss; None once shown.
-
-    Raises
-    ------
-    KeyError
-        When the run, or its history, is not in `adata`.
-    """
-    import matplotlib.pyplot as plt
-
-    report = get.stored_report(adata, key)
-    past = report.get("history", adata.uns[key].get("history"))
-    if past is None:
-        raise KeyError(f"adata.uns[{key!r}] holds no training history (a model that was fitted before has none here).")
-    axis = plt.subplots(figsize=(5, 3.2), layout="constrained")[1] if ax is None else ax
-    step = np.asarray(past["step"])
-    axis.plot(step, np.asarray(past["loss"]), color="tab:blue", marker=".")
-    axis.set_xlabel("training step")
-    axis.set_ylabel("training loss", color="tab:blue")
-    held_out = axis.twinx()
-    held_out.plot(step, np.asarray(past["heldout_loglik"]), color="tab:orange", marker=".")
-    held_out.set_ylabel("held-out log likelihood per molecule", color="tab:orange")
-    return _finish(axis, axis.figure, ax is not None, show, save)
+    return finish(axes, figure, ax is not None, show, save)
 
 
 def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarray:
@@ -186,26 +142,17 @@ def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order
             f"before_after draws expected counts, but adata.layers[{key!r}] holds output={output!r}. "
             "Call scdae.pp.impute with output='mean' (another key_added keeps both)."
         )
-    source = settings.get("layer")
-    counts = adata.layers[source] if isinstance(source, str) and source in adata.layers else adata.X
-    size = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    counts, size = before(adata, key, at)
     panels = {
-        "before (counts)": _log_per_10k(counts[:, at], size),
-        "after (restored)": np.log1p(1e4 * restored) if output == "rate" else _log_per_10k(restored, size),
+        "before (counts)": log_per_10k(counts, size),
+        "after (restored)": np.log1p(1e4 * restored) if output == "rate" else log_per_10k(restored, size),
     }
     if truth is not None:
         if truth not in adata.layers:
             raise KeyError(f"truth: no layer {truth!r} in adata.layers; there are {list(adata.layers)}.")
         expected = adata.layers[truth]
-        panels["truth"] = _log_per_10k(expected[:, at], np.asarray(expected.sum(axis=1), dtype=np.float64).ravel())
+        panels["truth"] = log_per_10k(expected[:, at], np.asarray(expected.sum(axis=1), dtype=np.float64).ravel())
     return {title: values[order] for title, values in panels.items()}
-
-
-def _log_per_10k(values: Any, size: np.ndarray) -> np.ndarray:
-    """Log of one plus values per 10,000 molecules of the cell."""
-    dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
-    scale = np.divide(1e4, size, out=np.zeros_like(size), where=size > 0)
-    return np.log1p(dense * scale[:, None])
 
 
 def _mark_groups(axis: Axes, adata: AnnData, columns: list[str], order: np.ndarray) -> None:
@@ -221,19 +168,3 @@ def _mark_groups(axis: Axes, adata: AnnData, columns: list[str], order: np.ndarr
     names = ["none" if code < 0 else adata.obs[columns[0]].cat.categories[code] for code in codes[bounds[:-1]]]
     axis.set_xticks((bounds[:-1] + bounds[1:] - 1) / 2, labels=names, fontsize="small", rotation=30, ha="right")
     axis.tick_params(axis="x", length=0)
-
-
-def _finish(drawn: Any, figure: Any, own_axes: bool, show: bool | None, save: str | Path | None) -> Any:
-    """Save and show as asked; hand the axes back unless they were shown."""
-    if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
-    if show is None:
-        import scanpy
-
-        show = scanpy.settings.autoshow and not own_axes and save is None
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-        return None
-    return drawn

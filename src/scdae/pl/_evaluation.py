@@ -1,0 +1,195 @@
+"""What `scdae.tl.evaluate` and `scdae.tl.noise_sweep` measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scdae.pl._common import evaluated, finish, new_axes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+__all__ = ["calibration", "gain", "noise_sweep"]
+
+_COLOURS = {
+    "helped": "tab:blue",
+    "unclear": "0.75",
+    "gene mean is better": "tab:orange",
+    "raw is better": "tab:red",
+}
+
+
+def gain(
+    adata: AnnData,
+    *,
+    key: str = "scdae",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Held-out skill of each gene against its expression: where imputation helps.
+
+    Parameters
+    ----------
+    adata, key
+        Object that `scdae.tl.evaluate` has been called on, and the `key` of that call.
+    ax
+        Axes to draw into. A new figure when left out.
+    show
+        Show the figure. By default as ``scanpy.settings.autoshow`` says, unless `ax` or `save` is given.
+    save
+        File to save the figure to.
+
+    Returns
+    -------
+    Axes or None
+        None once shown. Dots are genes, coloured by their verdict; the line is the median over each
+        tenth of the genes, by expression.
+
+    Raises
+    ------
+    KeyError
+        When there is no evaluation under that key.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> scdae.tl.evaluate(adata, max_epochs=2)
+    >>> axis = scdae.pl.gain(adata, show=False)
+    >>> axis.get_ylabel()
+    'share of held-out deviance explained'
+    """
+    found = evaluated(adata, key)
+    source = found.get("layer")
+    counts = adata.layers[source] if source in adata.layers else adata.X
+    mean = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
+    skill = adata.var[f"{key}_skill"].to_numpy(np.float64)
+    verdict = adata.var[f"{key}_verdict"].astype(str).to_numpy()
+    axis = new_axes(ax, (7, 3.8))
+    judged = np.isfinite(skill) & (mean > 0)
+    bottom = min(-0.05, float(np.quantile(skill[judged], 0.01))) if judged.any() else -0.05
+    for name in ("unclear", "gene mean is better", "raw is better", "helped"):
+        at = judged & (verdict == name)
+        label = f"{name} ({int(at.sum()):,})"
+        height = np.maximum(skill[at], bottom)
+        axis.scatter(mean[at], height, s=6, color=_COLOURS[name], label=label, rasterized=True, linewidths=0)
+    _running(axis, mean[judged], skill[judged])
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xscale("log")
+    axis.set_ylim(bottom=1.05 * bottom)
+    axis.set_xlabel("mean count of the gene in a cell")
+    axis.set_ylabel("share of held-out deviance explained")
+    axis.legend(fontsize="small", markerscale=2, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return finish(axis, axis.figure, ax is not None, show, save)
+
+
+def _running(axis: Axes, mean: np.ndarray, skill: np.ndarray, n_bins: int = 10) -> None:
+    """Median skill of the genes of similar expression."""
+    if len(mean) < 2 * n_bins:
+        return
+    edges = np.quantile(mean, np.linspace(0, 1, n_bins + 1))
+    place = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, n_bins - 1)
+    filled = [k for k in range(n_bins) if (place == k).any()]
+    centre = [np.exp(np.log(mean[place == k]).mean()) for k in filled]
+    axis.plot(
+        centre, [np.median(skill[place == k]) for k in filled], color="black", marker=".", label="median of a tenth"
+    )
+
+
+def calibration(
+    adata: AnnData,
+    *,
+    key: str = "scdae",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Are the intervals honest? Where held-out counts fell in the laws that predicted them.
+
+    A flat histogram says that the laws are right: a tenth of the counts fall into each tenth of their law. A hump in the
+    middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are off to one
+    side.
+
+    Parameters
+    ----------
+    adata, key, ax, show, save
+        As for :func:`scdae.pl.gain`.
+
+    Returns
+    -------
+    Axes or None
+        None once shown.
+
+    Raises
+    ------
+    KeyError
+        When there is no evaluation under that key, or no entry had enough expected molecules to be judged.
+    """
+    found = evaluated(adata, key)
+    if not found["calibration_entries"]:
+        raise KeyError(f"adata.uns[{f'{key}_evaluation'!r}] has no entry with enough expected molecules to be judged.")
+    axis = new_axes(ax, (5, 3.2))
+    height = np.asarray(found["pit"])
+    width = 1 / len(height)
+    axis.bar(np.arange(len(height)) * width, height / width, width, align="edge", color="tab:blue", edgecolor="white")
+    axis.axhline(1, color="black", linewidth=0.8, linestyle="--")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, max(1.5, 1.1 * float(height.max()) / width))
+    axis.set_xlabel("place of the held-out count in its predictive law")
+    axis.set_ylabel("density")
+    axis.set_title(
+        f"90 % intervals hold {found['coverage']:.1%} of {int(found['calibration_entries']):,} counts",
+        fontsize="medium",
+    )
+    return finish(axis, axis.figure, ax is not None, show, save)
+
+
+def noise_sweep(
+    adata: AnnData,
+    *,
+    key: str = "scdae_sweep",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Held-out skill against the noise level, with its sweet spot.
+
+    Parameters
+    ----------
+    adata, key
+        Object that `scdae.tl.noise_sweep` has been called on, and the `key_added` of that call.
+    ax, show, save
+        As for :func:`scdae.pl.gain`.
+
+    Returns
+    -------
+    Axes or None
+        None once shown. Bars are two standard errors; the line is the skill with the range of levels that the settings
+        have.
+
+    Raises
+    ------
+    KeyError
+        When there is no sweep under that key.
+    """
+    found = adata.uns.get(key)
+    if not isinstance(found, Mapping) or "range_skill" not in found:
+        raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.noise_sweep(adata) first.")
+    axis = new_axes(ax, (5, 3.2))
+    order = np.argsort(found["level"])
+    level, skill, error = (np.asarray(found[name])[order] for name in ("level", "skill", "skill_se"))
+    axis.errorbar(level, skill, 2 * error, color="tab:blue", marker="o", capsize=2, label="one level")
+    low, high = found["range"]
+    label = f"levels from {low:g} to {high:g}"
+    axis.plot([low, high], [found["range_skill"]] * 2, color="tab:orange", linewidth=2, label=label)
+    unit = {"thinning": "share of molecules set aside", "masking": "share of entries set aside"}
+    axis.set_xlabel(unit.get(str(found["corruption"]), "standard deviation of the noise"))
+    axis.set_ylabel("share of held-out deviance\nexplained")
+    axis.legend(frameon=False, fontsize="small")
+    return finish(axis, axis.figure, ax is not None, show, save)
