@@ -5,9 +5,9 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
-from scipy.stats import nbinom
 
 import scdae
+from scdae.core.heldout_law import predictive_law, predictive_pit
 from scdae.posterior import Posterior
 
 RATIO = 1 / 9  # molecules held out for each that is shown: the referee's split
@@ -28,14 +28,13 @@ UMI = {
 }
 
 
-def residuals(posterior: Posterior, held_out: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def residuals(
+    posterior: Posterior, held_out: np.ndarray, rng: np.random.Generator, ratio: float, least: float
+) -> np.ndarray:
     """Randomised probability integral transform of the entries with enough molecules: uniform where the law is right."""
-    mean = posterior.mean * RATIO
-    enough = (mean > LEAST) & (posterior.dropout == 0)
-    shape = (posterior.theta + posterior.counts)[enough].astype(float)
-    chance, y = shape / (shape + mean[enough]), held_out[enough]
-    upto, below = nbinom.cdf(y, shape, chance), nbinom.cdf(y - 1, shape, chance)
-    return below + (upto - below) * rng.random(len(y))
+    law = predictive_law(posterior.counts, posterior.prior, posterior.theta, posterior.dropout, ratio)
+    enough = law.expected > least
+    return predictive_pit(held_out[enough], law.at(enough), rng)
 
 
 def coverage(shared: Path, names: list[str]) -> None:
@@ -54,7 +53,10 @@ def coverage(shared: Path, names: list[str]) -> None:
         model, rng = scdae.DAE().fit(adata), np.random.default_rng(0)
         some = [slice(start, start + 256) for start in range(0, adata.n_obs, 256)]
         value = np.concatenate(
-            [residuals(model.posterior(adata, cells=part), held_out[part].toarray(), rng) for part in some]
+            [
+                residuals(model.posterior(adata, cells=part), held_out[part].toarray(), rng, RATIO, LEAST)
+                for part in some
+            ]
         )
         tenths = np.histogram(value, 10, (0, 1))[0] / len(value)
         inside = np.mean((value > 0.05) & (value < 0.95))

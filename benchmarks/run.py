@@ -4,6 +4,11 @@
     python benchmarks/run.py quality         # held-out skill, Poisson loss, slope, Open Problems score; simulated truth
     python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
     python benchmarks/run.py null            # correlation between genes where there is none
+    python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
+    python benchmarks/run.py reference       # deeply measured cells, thinned and restored, beside peers
+    python benchmarks/run.py proteins        # surface proteins and their mRNA
+    python benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response
+    python benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
@@ -30,7 +35,8 @@ QUALITY = [
     ("sc_mixology_3cl_celseq2", SHARED / "data/sc_mixology_3cl_celseq2.h5ad", "sc_mixology_3cl_celseq2", 3, 0.116),
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
-PARTS = ["quality", "coverage", "null", "speed"]
+TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
+PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "speed"]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -199,6 +205,15 @@ def main() -> None:
         coverage(SHARED, options.data)
     if "null" in parts:
         null(options.data)
+    for part in TRUTHS:
+        if part in parts:
+            import truths
+
+            getattr(truths, part)(SHARED, options.data)
+    if "missing" in parts:
+        from missing import missing
+
+        missing(SHARED, options.data)
     if "speed" in parts:
         speed(options.data, options.runs)
 

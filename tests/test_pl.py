@@ -202,7 +202,7 @@ def test_embedding_draws_each_gene_before_and_after_on_one_scale(adata):
         assert first.get_clim() == second.get_clim()
         assert len(first.get_offsets()) == adata.n_obs
         assert (np.diff(second.get_array()) >= 0).all()  # the highest on top
-    expected = np.log1p(1e4 * adata.layers["scdae"][:, 2] / np.asarray(adata.X.sum(axis=1)).ravel())
+    expected = np.log1p(1e4 * adata.layers["scdae"][:, 1] / np.asarray(adata.X.sum(axis=1)).ravel())
     np.testing.assert_allclose(np.sort(axes[1].collections[0].get_array()), np.sort(expected), rtol=1e-5)
     with pytest.raises(KeyError, match="basis='tsne'"):
         pl.embedding(adata, "gene_2", basis="tsne")

@@ -10,6 +10,7 @@ import numpy as np
 
 from scdae._log import get_logger, progress
 from scdae.core.cells import CellData
+from scdae.core.completion import Gaps
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitting import Outcome, cell_data, fit_counts
 from scdae.core.prediction import OUTPUTS, law_of_genes, read_out
@@ -54,6 +55,10 @@ class DAE:
         Peak learning rate of AdamW.
     weight_decay
         Decoupled weight decay; None chooses: more where genes have fewer molecules, and where there are fewer steps.
+    gap_tolerance, gap_max_iter, gap_damping
+        Entries that were not observed are filled by self-consistency: what the model makes of the completed profile is
+        put in, until no log count moves by more than the tolerance, or for that many iterations, each going that share
+        of the way. ``gap_max_iter=0`` is the answer of one pass.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
@@ -81,6 +86,9 @@ class DAE:
         batch_size: int | None = None,
         learning_rate: float = 0.02,
         weight_decay: float | None = None,
+        gap_tolerance: float = 1e-3,
+        gap_max_iter: int = 50,
+        gap_damping: float = 1.0,
         held_out: float | None = None,
         seed: int = 0,
     ):
@@ -95,6 +103,9 @@ class DAE:
             batch_size=batch_size,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            gap_tolerance=gap_tolerance,
+            gap_max_iter=gap_max_iter,
+            gap_damping=gap_damping,
             held_out=held_out,
             seed=seed,
         )
@@ -316,13 +327,18 @@ class DAE:
         return cell_data(matrix, unobserved, codes, outcome.fitted.profile), columns, known
 
     def _read_out(
-        self, counts: Counts, codes: np.ndarray | None, output: str, depth: np.ndarray | None = None
+        self,
+        counts: Counts,
+        codes: np.ndarray | None,
+        output: str,
+        depth: np.ndarray | None = None,
+        gaps: Gaps | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values of `output` in the order of the query's genes, and the latent representation."""
         data, columns, known = self._query(counts, codes)
         values = _Spread(data.n_obs, columns, known)
         latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
-        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth):
+        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth, gaps):
             latent[rows] = position
             values.put(rows, part)
         return values.array, latent

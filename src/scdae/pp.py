@@ -54,7 +54,9 @@ def impute(
         Layer with the counts; None for `X`.
     mask
         What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed. Other entries
-        are left out of training and filled with the network's expectation.
+        are left out of training and filled by self-consistency: with what the network makes of the completed profile.
+        ``uns[key_added]["missing"]`` says how many there were, how many still moved at the end, after how many
+        iterations, and by what factor the changes shrank from one to the next.
     batch_key
         Column of `obs`; the decoder gets its levels one-hot, and each cell's output is that of its own batch.
     key_added
@@ -119,6 +121,7 @@ def impute(
     >>> adata.layers["scdae"].shape
     (80, 50)
     """
+    from scdae.core.completion import Gaps
     from scdae.model import DAE, check_depth, check_output, check_quantiles, log_layer_size
 
     check_output(output)
@@ -153,7 +156,8 @@ def impute(
         from scdae.evidence import query_gain
 
         gains = query_gain(model, counts, codes, seed)
-    values, latent = model._read_out(counts, codes, output, new_depth)
+    gaps = Gaps()
+    values, latent = model._read_out(counts, codes, output, new_depth, gaps)
     layers = {key_added: values}
     if chances:
         layers |= dict(zip(quantile_layers(key_added, chances), model._quantiles(counts, codes, chances), strict=True))
@@ -161,6 +165,8 @@ def impute(
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
+    if gaps.n_unobserved:
+        record["missing"] = gaps.report()
     _write(adata, key_added, model, counts, layers, latent, gains, record)
     return adata if copy else None
 

@@ -124,6 +124,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         params=with_values(params, values),
         profile=arrays["profile"],
         inflated=arrays["inflated"],
+        gaps=model.config.gaps,
     )
     model.outcome = Outcome(
         fitted=fitted,

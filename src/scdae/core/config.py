@@ -7,13 +7,15 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Literal, get_args
 
+from scdae.core.completion import FixedPoint
+
 __all__ = ["Config", "Corruption", "Likelihood"]
 
 Likelihood = Literal["zinb", "nb", "poisson"]
 Corruption = Literal["thinning", "gaussian", "masking"]
 
-_WHOLE = ("n_latent", "n_hidden", "n_components", "batch_size", "max_epochs", "seed")
-_POSITIVE = ("n_latent", "n_hidden", "n_components", "batch_size", "learning_rate")
+_WHOLE = ("n_latent", "n_hidden", "n_components", "batch_size", "max_epochs", "gap_max_iter", "seed")
+_POSITIVE = ("n_latent", "n_hidden", "n_components", "batch_size", "learning_rate", "gap_tolerance", "gap_damping")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class Config:
     weight_decay
         Decoupled weight decay of encoder, loadings and batch effects; None chooses: more where genes have fewer
         molecules, and where there are fewer steps.
+    gap_tolerance
+        Entries that were not observed are filled by self-consistency, until no log count moves by more than this.
+    gap_max_iter
+        Most iterations of that; 0 for the answer of one pass.
+    gap_damping
+        Share of the way that each iteration goes, above 0 and up to 1.
     held_out
         Share of the molecules set aside for stopping, the gate and the report; None chooses by their number.
     seed
@@ -61,15 +69,23 @@ class Config:
     batch_size: int | None = None
     learning_rate: float = 0.02
     weight_decay: float | None = None
+    gap_tolerance: float = 1e-3
+    gap_max_iter: int = 50
+    gap_damping: float = 1.0
     held_out: float | None = None
     seed: int = 0
+
+    @property
+    def gaps(self) -> FixedPoint:
+        """How entries that were not observed are filled."""
+        return FixedPoint(self.gap_tolerance, self.gap_max_iter, self.gap_damping)
 
     def __post_init__(self) -> None:
         """Name the first setting that makes no sense."""
         for name, choices in (("likelihood", get_args(Likelihood)), ("corruption", get_args(Corruption))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
-        for name in (*_WHOLE, "learning_rate", "weight_decay", "held_out"):
+        for name in (*_WHOLE, "learning_rate", "weight_decay", "gap_tolerance", "gap_damping", "held_out"):
             self._check_number(name, whole=name in _WHOLE)
         for name in _POSITIVE:
             value = getattr(self, name)
@@ -83,6 +99,10 @@ class Config:
             raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
+        if not self.gap_max_iter >= 0:
+            raise ValueError(f"gap_max_iter={self.gap_max_iter!r}: use a number of iterations, or 0 for one pass.")
+        if not self.gap_damping <= 1:
+            raise ValueError(f"gap_damping={self.gap_damping!r}: use a share of the way, above 0 and up to 1.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed!r}: use a whole number from 0 to 2**32 - 1.")
         self._check_noise()

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from scdae.core.axes import Axes, gene_profile, observed_share
 from scdae.core.cells import CellData
+from scdae.core.completion import FixedPoint
 from scdae.core.config import Config
 from scdae.core.gate import apply_gate, fit_gate, match_totals, moment_theta
 from scdae.core.heldout import Report, measure_gain, read_out_law
@@ -33,6 +34,7 @@ class Fitted:
     params: Any
     profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
     inflated: np.ndarray  # bool (n_kept,): genes with dropout
+    gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def fit_counts(
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
     return Outcome(
-        fitted=Fitted(law, trained.axes, graph, params, profile, trained.inflated),
+        fitted=Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps),
         genes=genes,
         cells=cells,
         gate=gate,

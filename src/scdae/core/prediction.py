@@ -14,6 +14,7 @@ from flax import nnx
 from scdae.core.axes import TARGET
 from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.cells import CellData
+from scdae.core.completion import Gaps, complete
 from scdae.core.expected_log import expected_log1p
 from scdae.core.fitting import Fitted
 from scdae.core.heldout import restore
@@ -34,7 +35,7 @@ OUTPUTS = {
 
 
 def read_out(
-    fitted: Fitted, data: CellData, output: str, depth: np.ndarray | None = None
+    fitted: Fitted, data: CellData, output: str, depth: np.ndarray | None = None, gaps: Gaps | None = None
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Read the model out, row by row in order.
 
@@ -49,6 +50,9 @@ def read_out(
     depth
         Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
 
+    gaps
+        Gets to know how the entries that were not observed were filled.
+
     Yields
     ------
     tuple
@@ -57,7 +61,16 @@ def read_out(
     size = cells_at_once(data.n_obs, data.n_vars)
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
+    has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
+    if gaps is not None and data.unobserved is not None:
+        gaps.n_unobserved += int(data.unobserved.nnz)
     for rows, batch in slice_batches(data, fitted.axes, size):
+        if has_gaps and fitted.gaps.max_iter > 0:
+            axes, how = fitted.axes, fitted.gaps
+            found = complete(fitted.graph, fitted.params, batch, axes.weight, axes.centre, fitted.likelihood, how)
+            batch = batch._replace(inputs=found.inputs)
+            if gaps is not None:
+                gaps.add(found, batch, rows.stop - rows.start, how)
         anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
         values, latent = _read_out(
             fitted.graph, fitted.params, batch, fitted.inflated, anew, fitted.likelihood, output=output

@@ -1,0 +1,136 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import scdae
+import small
+from scdae.core.batches import slice_batches
+from scdae.core.completion import FixedPoint, Gaps, complete
+from scdae.counts import read_counts
+
+
+def hide(adata, seed=0):
+    """Ten genes hidden in half of the cells."""
+    rng = np.random.default_rng(seed)
+    observed = np.ones(adata.shape, bool)
+    cells, genes = rng.choice(adata.n_obs, adata.n_obs // 2, False), rng.choice(adata.n_vars, 10, False)
+    observed[np.ix_(cells, genes)] = False
+    return observed
+
+
+@pytest.fixture(scope="module")
+def case():
+    model, adata = small.fitted(likelihood="nb"), small.structured()
+    observed = hide(adata)
+    counts = read_counts(adata, mask=observed)
+    data, *_ = model._query(counts, None)
+    fitted = model.outcome.fitted
+    (_, batch), *_ = slice_batches(data, fitted.axes, small.N_OBS)
+    return fitted, batch, observed
+
+
+def run(case, **how):
+    fitted, batch, _ = case
+    axes = fitted.axes
+    return complete(fitted.graph, fitted.params, batch, axes.weight, axes.centre, "nb", FixedPoint(**how))
+
+
+def test_what_is_put_in_comes_out(case):
+    found = run(case, tolerance=1e-5)
+    assert np.abs(found.change).max() <= 1e-5 and 1 < found.n_iter < 50
+    assert 0 <= found.contraction < 1
+    fitted, batch, _ = case
+    again = run((fitted, batch._replace(inputs=found.inputs), None), tolerance=1e-5)
+    np.testing.assert_allclose(again.inputs, found.inputs, atol=1e-3)
+    assert not np.allclose(found.inputs, batch.inputs, atol=1e-2)
+
+
+@pytest.mark.parametrize("start", [-1.0, 1.0])
+def test_the_fixed_point_does_not_depend_on_the_start(case, start):
+    fitted, batch, _ = case
+    moved = batch._replace(inputs=batch.inputs + start)
+    np.testing.assert_allclose(
+        run((fitted, moved, None), tolerance=1e-5).inputs, run(case, tolerance=1e-5).inputs, atol=1e-3
+    )
+
+
+def test_damping_takes_longer_to_the_same_place(case):
+    quick, slow = run(case, tolerance=1e-4), run(case, tolerance=1e-4, damping=0.5)
+    assert slow.n_iter > quick.n_iter
+    np.testing.assert_allclose(slow.inputs, quick.inputs, atol=5e-3)
+
+
+def test_what_did_not_converge_is_counted(case):
+    _, batch, observed = case
+    how = FixedPoint(tolerance=1e-7, max_iter=1)
+    found, gaps = run(case, tolerance=1e-7, max_iter=1), Gaps()
+    gaps.add(found, batch, small.N_OBS, how)
+    assert found.n_iter == 1 and gaps.n_unconverged > 0.5 * (~observed).sum()
+    some = Gaps()
+    some.add(found, batch, 10, how)
+    assert some.n_unconverged <= (~observed[:10]).sum()
+    assert set(some.report()) == {"n_unobserved", "n_unconverged", "n_iter", "contraction"}
+
+
+def test_a_cell_in_which_nothing_was_observed_stays_as_it_was():
+    model, adata = small.fitted(likelihood="nb"), small.structured()
+    observed = np.ones(adata.shape, bool)
+    observed[3] = False
+    one_pass = scdae.DAE()
+    one_pass.__dict__ |= model.__dict__
+    fitted = dataclasses.replace(model.outcome.fitted, gaps=FixedPoint(max_iter=0))
+    one_pass.outcome = dataclasses.replace(model.outcome, fitted=fitted)
+    np.testing.assert_allclose(
+        model.latent(adata, mask=observed)[3], one_pass.latent(adata, mask=observed)[3], atol=1e-5
+    )
+    assert np.isfinite(model.impute(adata, mask=observed)).all()
+
+
+def test_gaps_filled_by_self_consistency_are_nearer_the_truth():
+    small.keep_compiled()
+    adata = small.structured()
+    observed = hide(adata, seed=2)
+    truth, gap = np.asarray(adata.layers["truth"]), ~observed
+    settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}
+    one, fixed = (
+        scdae.DAE(gap_max_iter=n, **settings).fit(adata, mask=observed).impute(adata, mask=observed) for n in (0, 50)
+    )
+    counts = np.where(observed, small.dense(adata), 0)
+    share = counts.sum(axis=0) / observed.sum(axis=0)
+    base = np.broadcast_to(share, adata.shape)
+    error = {
+        name: np.mean((np.log1p(x) - np.log1p(truth))[gap] ** 2)
+        for name, x in zip("1fb", (one, fixed, base), strict=True)
+    }
+    assert error["f"] < 0.8 * error["b"] and error["f"] < 1.1 * error["1"]
+
+
+def test_run_reports_its_gaps():
+    small.keep_compiled()
+    adata = small.structured()
+    adata.layers["seen"] = hide(adata)
+    scdae.pp.impute(adata, mask="seen", max_epochs=3, batch_size=64)
+    report = adata.uns["scdae"]["missing"]
+    assert report["n_unobserved"] == (~adata.layers["seen"]).sum()
+    assert report["n_unconverged"] == 0 and report["n_iter"] >= 1
+    scdae.pp.impute(adata, max_epochs=3, batch_size=64)
+    assert "missing" not in adata.uns["scdae"]
+
+
+def test_values_under_the_mask_do_not_matter():
+    """Zeros, garbage or NaN where nothing was measured: the same bits."""
+    small.keep_compiled()
+    adata = small.structured()
+    observed = hide(adata)
+    dense = small.dense(adata).astype(float)
+    found = []
+    for filling in (0.0, 7.0, -3.5, np.nan, np.inf):
+        copy = small.wrap(np.where(observed, dense, filling))
+        model = scdae.DAE(max_epochs=3, batch_size=64).fit(copy, mask=observed)
+        params = jax.tree.leaves(model.outcome.fitted.params)
+        found.append([np.asarray(part) for part in params] + [model.impute(copy, mask=observed)])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
