@@ -350,3 +350,27 @@ def test_evaluate_prints_a_page_and_writes_json_and_a_table(counts, tmp_path, ev
     assert _run("evaluate", counts, "--json", report).exit_code == 1
     assert _run("evaluate", counts, "--json", report, "--overwrite", "--quiet").output == ""
     assert _run("evaluate", counts, "--genes", tmp_path / "g.txt").exit_code == 1
+
+
+def test_fit_and_apply(tmp_path):
+    import scdae
+    import small
+
+    small.keep_compiled()
+    adata = small.structured()
+    write_atomic(adata[:100], tmp_path / "a.h5ad")
+    write_atomic(adata[100:, ::-1], tmp_path / "b.h5ad")
+    model = tmp_path / "m.scdae"
+    words = f"--likelihood nb --max-epochs 3 --seed 4 {tmp_path / 'a.h5ad'} {model}"
+    result = _run("fit", *words.split())
+    assert result.exit_code == 0, result.stderr
+    assert "100 cells x 60 genes" in result.stdout and f"scdae apply COUNTS {model}" in result.stdout
+    result = _run("apply", tmp_path / "b.h5ad", model, tmp_path / "out.h5ad", "--quantile", "0.9")
+    assert result.exit_code == 0, result.stderr
+    assert f"with {model}" in result.stdout
+    back, query = ad.read_h5ad(tmp_path / "out.h5ad"), adata[100:, ::-1].copy()
+    np.testing.assert_allclose(back.layers["scdae"], scdae.DAE.load(model).impute(query), rtol=1e-6)
+    assert "scdae_q90" in back.layers and list(back.var_names) == list(query.var_names)
+    assert _run("fit", *words.split()).exit_code == 1  # it exists
+    assert _run("apply", tmp_path / "b.h5ad", tmp_path / "a.h5ad", tmp_path / "o.h5ad").exit_code == 1
+    assert _run("fit", tmp_path / "a.h5ad", tmp_path / "m.txt").exit_code == 1

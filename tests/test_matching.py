@@ -55,6 +55,23 @@ def test_genes_the_model_saw_without_counts_are_known_and_not_missed(log):
     assert not log.records
 
 
+def test_versions_and_case_are_overlooked_where_that_leaves_no_doubt(log):
+    model = np.array(["ENSG00000000003.14", "ENSG00000000005", "Actb", "GAPDH", "Xist"])
+    names = ["ENSG00000000005.2", "gapdh", "ACTB", "XIST", "Xist", "ENSG00000000003.15"]
+    known, _, _, columns = match_genes(query(names), model, np.arange(5))
+    np.testing.assert_array_equal(columns, [5, 0, 2, 1, 4])  # the same spelling first
+    np.testing.assert_array_equal(known, [True, True, True, False, True, True])
+    assert "4 gene(s) were matched though they are spelt otherwise" in log.text
+
+
+def test_doubtful_names_are_not_matched():
+    model = np.array(["GENE1", "b", "c"])
+    _, _, _, columns = match_genes(query(["gene1", "Gene1", "b", "c"]), model, np.arange(3))
+    np.testing.assert_array_equal(columns, [-1, 2, 3])
+    _, _, _, columns = match_genes(query(["b.1", "ENSG00000000003.1", "c"]), np.array(["b", "c"]), np.arange(2))
+    np.testing.assert_array_equal(columns, [-1, 2])  # a point in a symbol is part of it
+
+
 def test_too_few_genes():
     with pytest.raises(
         ValueError, match=r"1 of the 4 genes of the model are in var_names.*'a', the query such as 'ENSG1'"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -10,6 +13,7 @@ from scdae.counts import Counts
 
 __all__ = ["match_genes"]
 
+_ENSEMBL = re.compile(r"(ENS[A-Z]*[GT]\d{6,})\.\d+", re.IGNORECASE)
 _LEAST_SHARE = 0.5  # of the model's genes that a query has to have
 
 
@@ -72,15 +76,24 @@ def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet:
                 f"{where} repeat {int((number > 1).sum())} name(s), the first being {str(unique[number > 1][0])!r}: genes "
                 "cannot be matched by name. Make them unique (adata.var_names_make_unique()) before fit and here."
             )
-    position = {str(name): i for i, name in enumerate(query)}
-    columns = np.array([position.get(str(name), -1) for name in var_names[genes]], np.int64)
+    columns = _find(query, var_names[genes])
+    others = np.setdiff1d(np.arange(len(var_names)), genes)
+    known = np.zeros(len(query), bool)
+    for found in (columns, _find(query, var_names[others])):
+        known[found[found >= 0]] = True
+    spelt = [(str(var_names[g]), str(query[c])) for g, c in zip(genes, columns, strict=True) if c >= 0]
+    spelt = [pair for pair in spelt if pair[0] != pair[1]]
     n_found = int((columns >= 0).sum())
     if n_found < _LEAST_SHARE * len(columns):
         raise ValueError(
             f"{n_found:,} of the {len(columns):,} genes of the model are in var_names, less than half. The model has "
             f"names such as {str(var_names[genes][0])!r}, the query such as {str(query[0])!r}."
         )
-    known = np.isin(query, var_names)
+    if spelt and not quiet:
+        get_logger().warning(
+            f"scdae: {len(spelt):,} gene(s) were matched though they are spelt otherwise, the first being {spelt[0][1]!r} for "
+            f"{spelt[0][0]!r} of the model (versions of Ensembl ids and case are overlooked where that leaves no doubt)."
+        )
     if n_found < len(columns) and not quiet:
         get_logger().warning(
             f"scdae: {len(columns) - n_found:,} of the {len(columns):,} genes of the model are missing; they are taken as "
@@ -92,6 +105,40 @@ def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet:
             f"{str(query[~known][0])!r}, come back as NaN."
         )
     return known, columns
+
+
+def _find(query: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Place in `query` of each wanted name, int64, -1 for none: the same name, or the only one like it."""
+    names, targets = [str(name) for name in query], [str(name) for name in wanted]
+    places = np.full(len(targets), -1, np.int64)
+    for alike in (str, _without_version, lambda name: _without_version(name).casefold()):
+        left = np.flatnonzero(places < 0)
+        if not len(left):
+            break
+        free = set(range(len(names))) - set(places[places >= 0].tolist())
+        here = _only(alike, [(names[i], i) for i in sorted(free)])
+        there = _only(alike, [(targets[j], int(j)) for j in left])
+        for name, j in there.items():
+            places[j] = here.get(name, -1)
+    return places
+
+
+def _only(alike: Callable[[str], str], named: list[tuple[str, int]]) -> dict[str, int]:
+    """Places by simplified name, without the names that more than one has."""
+    found: dict[str, int] = {}
+    repeated = set()
+    for name, place in named:
+        simple = alike(name)
+        if simple in found:
+            repeated.add(simple)
+        found[simple] = place
+    return {name: place for name, place in found.items() if name not in repeated}
+
+
+def _without_version(name: str) -> str:
+    """An Ensembl id without the version behind its point."""
+    found = _ENSEMBL.fullmatch(name)
+    return found[1] if found else name
 
 
 def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:

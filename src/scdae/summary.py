@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["describe_evaluation", "describe_run"]
+    from scdae.model import DAE
+
+__all__ = ["describe_evaluation", "describe_model", "describe_run"]
 
 _NOTE = (
     "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
@@ -86,6 +88,47 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
             f"90% intervals held {entry['coverage']:.1%} of {entry['calibration_entries']:,} counts set aside."
         )
     lines += ["", str(entry["verdict"])]
+    return "\n".join(
+        [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
+    )
+
+
+def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str, float]) -> str:
+    """Describe a fitted model for someone who trained it from the command line.
+
+    Parameters
+    ----------
+    model
+        The model.
+    source, target
+        What was read and written.
+    seconds
+        Time that each step took, by its name.
+
+    Returns
+    -------
+    Text of about 10 lines.
+    """
+    from scdae import __version__
+
+    outcome = model.fitted_outcome()
+    report = outcome.report
+    lines = [
+        f"scdae {__version__}: fitted a model to {len(outcome.cells):,} cells x {len(outcome.genes):,} genes with counts",
+        "",
+        f"  read     {source}",
+        f"  wrote    {target}",
+        "",
+        *_held_out(
+            {
+                "skill": report.skill,
+                "n_genes_helped": (report.gene_gain > 0).sum(),
+                "n_genes": len(outcome.genes),
+            }
+        ),
+        "",
+        f"Restore data with it: scdae apply COUNTS {target} RESTORED",
+    ]
     return "\n".join(
         [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
     )

@@ -11,6 +11,7 @@ import typer
 from scdae.cli._about import demo, info
 from scdae.cli._evaluate import evaluate
 from scdae.cli._impute import impute
+from scdae.cli._model import apply, fit
 
 __all__ = ["app", "main"]
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (impute, evaluate, demo, info):
+for command in (impute, evaluate, fit, apply, demo, info):
     app.command()(command)
 
 

@@ -19,10 +19,12 @@ __all__ = [
     "Clock",
     "Debug",
     "Genome",
+    "KeyAdded",
     "Layer",
     "Likelihood",
     "MaskLayer",
     "MaxEpochs",
+    "Quantile",
     "Quiet",
     "Scale",
     "Seed",
@@ -71,6 +73,11 @@ AllowFractional = Annotated[
     bool, typer.Option("--allow-fractional", help="Admit estimated counts (Salmon, alevin, ambient-corrected).")
 ]
 AllowNan = Annotated[bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.")]
+KeyAdded = Annotated[str, typer.Option(help="Name of the layer, and start of the other names, to write.")]
+Quantile = Annotated[
+    list[float] | None,
+    typer.Option(help="Write this quantile of the expected counts as a further layer; may be repeated."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each step.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

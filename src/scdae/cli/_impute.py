@@ -14,10 +14,12 @@ from scdae.cli._common import (
     Clock,
     Debug,
     Genome,
+    KeyAdded,
     Layer,
     Likelihood,
     MaskLayer,
     MaxEpochs,
+    Quantile,
     Quiet,
     Scale,
     Seed,
@@ -48,13 +50,8 @@ def impute(
         float | None,
         typer.Option(help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own"),
     ] = None,
-    quantile: Annotated[
-        list[float] | None,
-        typer.Option(help="Write this quantile of the expected counts as a further layer; may be repeated."),
-    ] = None,
-    key_added: Annotated[
-        str, typer.Option(help="Name of the layer, and start of the other names, to write.")
-    ] = "scdae",
+    quantile: Quantile = None,
+    key_added: KeyAdded = "scdae",
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     genome: Genome = None,

@@ -1,0 +1,139 @@
+"""`scdae fit` and `scdae apply`: train once, then restore other data with the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scdae.cli._common import (
+    AllowFractional,
+    AllowNan,
+    BatchKey,
+    Clock,
+    Debug,
+    Genome,
+    KeyAdded,
+    Layer,
+    Likelihood,
+    MaskLayer,
+    MaxEpochs,
+    Quantile,
+    Quiet,
+    Scale,
+    Seed,
+    Source,
+    Verbose,
+    one_line_errors,
+    set_verbosity,
+)
+
+__all__ = ["apply", "fit"]
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="File of the model, .scdae.")]
+
+
+def fit(
+    source: Source,
+    model_file: Model,
+    layer: Layer = None,
+    batch_key: BatchKey = None,
+    mask_layer: MaskLayer = None,
+    likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
+    max_epochs: MaxEpochs = None,
+    seed: Seed = 0,
+    genome: Genome = None,
+    allow_fractional: AllowFractional = False,
+    allow_nan: AllowNan = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace MODEL if it exists.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on INPUT and write it to MODEL: one file of arrays and JSON."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+    with one_line_errors(debug, about=str(source)):
+        from scdae.io import read_any
+        from scdae.output import check_target
+
+        check_target(model_file, overwrite=overwrite, endings=(".scdae",))
+        clock = Clock()
+        adata = read_any(source, genome=genome)
+        clock.lap("reading")
+
+        from scdae.model import DAE
+
+        model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(
+            adata,
+            layer=layer,
+            mask=mask_layer,
+            batch_key=batch_key,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+        )
+        clock.lap("training")
+        model.save(model_file)
+        clock.lap("writing")
+        if not quiet:
+            from scdae.summary import describe_model
+
+            typer.echo(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
+
+
+def apply(
+    source: Source,
+    model_file: Model,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
+    layer: Layer = None,
+    mask_layer: MaskLayer = None,
+    output_scale: Annotated[Scale, typer.Option(help="What the layer holds, as for scdae impute.")] = Scale.mean,
+    quantile: Quantile = None,
+    key_added: KeyAdded = "scdae",
+    genome: Genome = None,
+    allow_fractional: AllowFractional = False,
+    allow_nan: AllowNan = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+    with one_line_errors(debug, about=str(source)):
+        from scdae.io import read_any
+        from scdae.output import check_target, write_atomic
+
+        check_target(target, overwrite=overwrite)
+        from scdae.model import DAE
+
+        model = DAE.load(model_file)
+        clock = Clock()
+        adata = read_any(source, genome=genome)
+        clock.lap("reading")
+
+        from scdae import pp
+
+        pp.impute(
+            adata,
+            model=model,
+            layer=layer,
+            mask=mask_layer,
+            key_added=key_added,
+            output=output_scale.value,
+            quantiles=tuple(quantile or ()),
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            overwrite=overwrite,
+        )
+        clock.lap("restoring")
+        write_atomic(adata, target, overwrite=overwrite)
+        clock.lap("writing")
+        if not quiet:
+            from scdae.summary import describe_run
+            from scdae.validate import describe_source
+
+            read = f"{source}, {describe_source(layer)}, with {model_file}"
+            typer.echo(describe_run(adata, key_added, source=read, target=str(target), seconds=clock.laps))
