@@ -1,4 +1,4 @@
-"""Preprocessing: restore counts, and split them into two independent halves."""
+"""Preprocessing: restore counts, split them into two independent halves, and join data sets of different genes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger
+from scdae.align import align
 from scdae.counts import Counts, read_batches, read_counts
 from scdae.writing import check_free, check_name, writing_to
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["impute", "thin"]
+__all__ = ["align", "impute", "thin"]
 
 _WRITER = "scdae.pp.impute"
 
