@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,3 +147,13 @@ def test_missing_part(path, part):
     edit(path, lambda header, arrays: arrays.pop(part))
     with pytest.raises(ValueError, match=r"model\.npz.*damaged"):
         scdae.DAE.load(path)
+
+
+def test_files_of_version_0_1_stay_loadable():
+    folder = Path(__file__).parent / "data"
+    model = scdae.DAE.load(folder / "model_0.1.scdae")
+    expected = np.load(folder / "model_0.1_restored.npz")
+    adata = scdae.datasets.simulate(120, 40, n_types=2, trajectory=False, seed=5, depth=600)[:10].copy()
+    np.testing.assert_allclose(model.impute(adata), expected["restored"], rtol=1e-3)
+    np.testing.assert_allclose(model.latent(adata), expected["latent"], rtol=1e-3, atol=1e-4)
+    assert model.batch_key == "batch" and model.config.gap_max_iter == 50  # a setting that it did not have
