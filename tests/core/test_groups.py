@@ -85,7 +85,7 @@ def test_change_common_to_all_genes_is_the_centre():
     changes = fit_fold_changes(_poisson(fold))
     np.testing.assert_allclose(np.exp(changes.log_centre[:, 0]), [0.8, 1.1], rtol=0.04)
     draws = draw_log_change(changes, 0, 100, np.random.default_rng(0))
-    np.testing.assert_allclose(np.exp(draws.mean(axis=0)), 0.8, rtol=0.1)
+    assert np.abs(np.exp(draws.mean(axis=0)) / 0.8 - 1).mean() < 0.03
 
 
 def test_gene_without_counts_is_uncertain_and_finite():
