@@ -28,7 +28,7 @@ def test_what_is_written(evaluated):
     assert entry["pit"].sum() == pytest.approx(1) and 0.85 < entry["coverage"] < 0.95
     helped = evaluated.var["scdae_verdict"] == "helped"
     assert helped.sum() > 20 and (skill[helped] > 2 * evaluated.var["scdae_skill_se"][helped]).all()
-    assert not {"layers", "obsm"} & {name for name in ("layers", "obsm") if len(getattr(evaluated, name))}
+    assert not {key for key in evaluated.layers if key is not None} and not len(evaluated.obsm)
 
 
 def test_table_and_verdict(evaluated):
