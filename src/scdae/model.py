@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae._log import get_logger, progress
+from scdae._log import progress
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitting import Outcome, cell_data, fit_counts
-from scdae.core.prediction import OUTPUTS, law_of_genes, read_out
+from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.quantiles import cell_quantiles
 from scdae.counts import Counts, read_batches, read_counts
+from scdae.layers import InPlace, check_depth, check_output
 from scdae.matching import match_genes
 
 if TYPE_CHECKING:
@@ -336,7 +337,7 @@ class DAE:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values of `output` in the order of the query's genes, and the latent representation."""
         data, columns, known = self._query(counts, codes)
-        values = _Spread(data.n_obs, columns, known)
+        values = InPlace(data.n_obs, columns, known)
         latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
         for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth, gaps):
             latent[rows] = position
@@ -348,75 +349,9 @@ class DAE:
         data, columns, known = self._query(counts, codes)
         fitted = self.fitted_outcome().fitted
         theta, pi = law_of_genes(fitted)
-        values = [_Spread(data.n_obs, columns, known) for _ in chances]
+        values = [InPlace(data.n_obs, columns, known) for _ in chances]
         for rows, prior, _ in read_out(fitted, data, "prior"):
             observed = None if data.unobserved is None else ~data.unobserved[rows].toarray()
             for q, one in zip(chances, values, strict=True):
                 one.put(rows, cell_quantiles(q, data.counts[rows], prior, theta, pi, observed))
         return [one.array for one in values]
-
-
-class _Spread:
-    """An array in the order of a query's genes, filled from values in the order of the network's.
-
-    Genes that had no counts in the fit stay zero; those that the model does not know are NaN.
-    """
-
-    def __init__(self, n_obs: int, columns: np.ndarray, known: np.ndarray):
-        self.array = np.zeros((n_obs, len(known)), np.float32)
-        self.array[:, ~known] = np.nan
-        self._present, self._columns = columns >= 0, columns
-        self._in_place = bool(self._present.all()) and np.array_equal(columns, np.arange(len(known)))
-
-    def put(self, rows: slice, part: np.ndarray) -> None:
-        """Fill some cells with values of float32 (n_rows, n_kept)."""
-        if self._in_place:
-            self.array[rows] = part
-        else:
-            self.array[rows, self._columns[self._present]] = part[:, self._present]
-
-
-def check_output(output: str) -> None:
-    """Raise a ValueError that names the outputs there are."""
-    if output not in OUTPUTS:
-        raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
-
-
-def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
-    """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it."""
-    if depth is None:
-        return None
-    if output != "log1p":
-        raise ValueError(f"depth={depth!r} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
-    values = np.asarray(depth, dtype=np.float32)
-    if values.shape not in ((), (n_obs,)):
-        raise ValueError(f"depth has shape {values.shape}: give one number, or one for each of the {n_obs:,} cells.")
-    wrong = ~(np.isfinite(values) & (values > 0))
-    if wrong.any():
-        first = values[wrong].flat[0]
-        raise ValueError(
-            f"depth must be a positive number of molecules, but {int(wrong.sum())} of {values.size} are not (the first: "
-            f"{first}). For a cell's own depth leave depth= out."
-        )
-    return np.broadcast_to(values, (n_obs,))
-
-
-def check_quantiles(quantiles: Any) -> tuple[float, ...]:
-    """Probabilities, in the order given; a ValueError that says what is wrong with one."""
-    values = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
-    wrong = ~((values > 0) & (values < 1))
-    if wrong.any():
-        raise ValueError(
-            f"quantiles must lie between 0 and 1, but {int(wrong.sum())} of {values.size} do not (the first: "
-            f"{values[wrong][0]}). Give probabilities, such as (0.05, 0.95)."
-        )
-    return tuple(map(float, values))
-
-
-def log_layer_size(shape: tuple[int, int], n_layers: int = 1) -> None:
-    """Say what dense layers will take."""
-    size = 4 * n_layers * shape[0] * shape[1] / 2**20
-    amount = f"{size:,.0f} MiB" if size >= 1 else "less than 1 MiB"
-    what = "output layer" if n_layers == 1 else f"{n_layers} output layers"
-    verb = "takes" if n_layers == 1 else "take"
-    get_logger().info(f"scdae: the {what} of {shape[0]:,} x {shape[1]:,} float32 {verb} {amount}.")

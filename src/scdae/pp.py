@@ -123,7 +123,8 @@ def impute(
     (80, 50)
     """
     from scdae.core.completion import Gaps
-    from scdae.model import DAE, check_depth, check_output, check_quantiles, log_layer_size
+    from scdae.layers import check_depth, check_output, check_quantiles, log_layer_size
+    from scdae.model import DAE
 
     check_output(output)
     chances = check_quantiles(quantiles)

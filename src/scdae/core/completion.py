@@ -19,11 +19,9 @@ from flax import nnx
 
 from scdae.core.axes import TARGET
 from scdae.core.batches import Batch, observed_mask, scatter
-from scdae.core.expected_log import expected_log1p
+from scdae.core.expected_log import POISSON, expected_log1p
 
 __all__ = ["Completion", "FixedPoint", "Gaps", "complete"]
-
-_CERTAIN = 1e8  # inverse dispersion that is as good as none
 
 
 class FixedPoint(NamedTuple):
@@ -67,7 +65,7 @@ def complete(
     seen = observed_mask(batch, n_cells, n_vars)
     observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
     total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
-    theta = jnp.full(n_vars, _CERTAIN) if likelihood == "poisson" else model.theta()
+    theta = jnp.full(n_vars, POISSON) if likelihood == "poisson" else model.theta()
     real = batch.hidden_cols < n_vars
     gaps = batch.hidden_rows, jnp.minimum(batch.hidden_cols, n_vars - 1)
 

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["expected_log1p"]
+__all__ = ["POISSON", "expected_log1p"]
+
+POISSON = 1e8  # inverse dispersion that is as good as none
 
 _LOW, _HIGH, _STEP = np.log(1e-8), np.log(36.0), 0.5  # nodes of the integral, on the log scale
 

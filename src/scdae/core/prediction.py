@@ -15,15 +15,13 @@ from scdae.core.axes import TARGET
 from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
-from scdae.core.expected_log import expected_log1p
+from scdae.core.expected_log import POISSON, expected_log1p
 from scdae.core.fitting import Fitted
 from scdae.core.heldout import restore
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_sd
 
 __all__ = ["OUTPUTS", "law_of_genes", "read_out"]
-
-_POISSON = 1e8  # inverse dispersion that is as good as none
 
 OUTPUTS = {
     "mean": "expected counts at the cell's own depth",
@@ -124,7 +122,7 @@ def _output(
         return spread if observed is None else jnp.where(observed, spread, mean / jnp.sqrt(theta))
     if output == "log1p":
         pi = model.pi(inflated) if likelihood == "zinb" else None
-        theta = jnp.full(mean.shape[1], _POISSON) if likelihood == "poisson" else model.theta(inflated)
+        theta = jnp.full(mean.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
         return _expected_log(x, mean, depth / jnp.maximum(total, 1e-12), depth, theta, pi, observed)
     restored, _ = restore(model, x, mean, inflated, likelihood)
     restored = restored if observed is None else jnp.where(observed, restored, mean)

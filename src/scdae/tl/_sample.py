@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.model import DAE, log_layer_size
+from scdae.layers import log_layer_size
+from scdae.model import DAE
 from scdae.posterior import Posterior
 from scdae.tl._model import fitted_model
 from scdae.writing import check_free, check_name, writing_to

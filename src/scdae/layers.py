@@ -1,0 +1,78 @@
+"""What goes into a layer: which scale, at which depth, how large it gets, and genes in the order of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scdae._log import get_logger
+from scdae.core.prediction import OUTPUTS
+
+__all__ = ["InPlace", "check_depth", "check_output", "check_quantiles", "log_layer_size"]
+
+
+class InPlace:
+    """An array in the order of a query's genes, filled from values in the order of the network's.
+
+    Genes that had no counts in the fit stay zero; those that the model does not know are NaN.
+    """
+
+    def __init__(self, n_obs: int, columns: np.ndarray, known: np.ndarray):
+        self.array = np.zeros((n_obs, len(known)), np.float32)
+        self.array[:, ~known] = np.nan
+        self._present, self._columns = columns >= 0, columns
+        self._in_place = bool(self._present.all()) and np.array_equal(columns, np.arange(len(known)))
+
+    def put(self, rows: slice, part: np.ndarray) -> None:
+        """Fill some cells with values of float32 (n_rows, n_kept)."""
+        if self._in_place:
+            self.array[rows] = part
+        else:
+            self.array[rows, self._columns[self._present]] = part[:, self._present]
+
+
+def check_output(output: str) -> None:
+    """Raise a ValueError that names the outputs there are."""
+    if output not in OUTPUTS:
+        raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
+
+
+def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
+    """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it."""
+    if depth is None:
+        return None
+    if output != "log1p":
+        raise ValueError(f"depth={depth!r} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
+    values = np.asarray(depth, dtype=np.float32)
+    if values.shape not in ((), (n_obs,)):
+        raise ValueError(f"depth has shape {values.shape}: give one number, or one for each of the {n_obs:,} cells.")
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        first = values[wrong].flat[0]
+        raise ValueError(
+            f"depth must be a positive number of molecules, but {int(wrong.sum())} of {values.size} are not (the first: "
+            f"{first}). For a cell's own depth leave depth= out."
+        )
+    return np.broadcast_to(values, (n_obs,))
+
+
+def check_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Probabilities, in the order given; a ValueError that says what is wrong with one."""
+    values = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    wrong = ~((values > 0) & (values < 1))
+    if wrong.any():
+        raise ValueError(
+            f"quantiles must lie between 0 and 1, but {int(wrong.sum())} of {values.size} do not (the first: "
+            f"{values[wrong][0]}). Give probabilities, such as (0.05, 0.95)."
+        )
+    return tuple(map(float, values))
+
+
+def log_layer_size(shape: tuple[int, int], n_layers: int = 1) -> None:
+    """Say what dense layers will take."""
+    size = 4 * n_layers * shape[0] * shape[1] / 2**20
+    amount = f"{size:,.0f} MiB" if size >= 1 else "less than 1 MiB"
+    what = "output layer" if n_layers == 1 else f"{n_layers} output layers"
+    verb = "takes" if n_layers == 1 else "take"
+    get_logger().info(f"scdae: the {what} of {shape[0]:,} x {shape[1]:,} float32 {verb} {amount}.")
