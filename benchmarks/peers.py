@@ -22,6 +22,7 @@ PEERS = {
     "scVI": ("scvi", ".observed"),
 }
 NEEDS = {
+    "scib": ["scib-metrics", "harmonypy"],
     "magic": ["magic-impute", "numpy<2", "scikit-learn<1.2", "pandas<2.1"],
     "halra": ["halra"],
     "base": ["scvi-tools"],
@@ -38,7 +39,7 @@ def restore(shared: Path, name: str, counts: sp.csr_matrix, genes: np.ndarray, s
     kept = CACHE / f"{method}-{digest.hexdigest()[:16]}.npy"
     if kept.exists():
         return np.load(kept)
-    python = sys.executable if method == "svd_mcv" else _environment(how["venv"])
+    python = sys.executable if method == "svd_mcv" else environment_of(how["venv"])
     with tempfile.TemporaryDirectory(prefix="scdae-peer-") as folder:
         sp.save_npz(f"{folder}/train.npz", counts)
         np.save(f"{folder}/genes.npy", np.asarray(genes, dtype=str))
@@ -63,7 +64,7 @@ def _registry(shared: Path) -> dict:
     return module.METHODS
 
 
-def _environment(name: str) -> Path:
+def environment_of(name: str) -> Path:
     """Interpreter of a peer's environment, which is made when it is not there."""
     python = VENVS / name / "bin/python"
     if not python.exists():

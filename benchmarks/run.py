@@ -9,6 +9,8 @@
     python benchmarks/run.py proteins        # surface proteins and their mRNA
     python benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response
     python benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC
+    python benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key
+    python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
@@ -36,7 +38,7 @@ QUALITY = [
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
 TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
-PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "speed"]
+PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "speed"]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
+    parser.add_argument("--quick", action="store_true", help="batches without scVI, which takes ten minutes a pair")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:
@@ -214,6 +217,14 @@ def main() -> None:
         from missing import missing
 
         missing(SHARED, options.data)
+    if "batches" in parts:
+        from batches import batches
+
+        batches(SHARED, options.data, quick=options.quick)
+    if "reuse" in parts:
+        from reuse import reuse
+
+        reuse(SHARED, options.data)
     if "speed" in parts:
         speed(options.data, options.runs)
 

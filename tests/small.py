@@ -6,9 +6,11 @@ import tempfile
 import anndata as ad
 import jax
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 import scdae
+from scdae.core.conditions import Conditions
 
 N_OBS, N_VARS = 150, 60
 
@@ -68,18 +70,48 @@ def wrap(matrix, like=None, **parts):
     return ad.AnnData(matrix, obs=like.obs.copy(), var=like.var.copy(), **parts)
 
 
+def of_levels(*columns, values=()):
+    """Conditions with these categorical columns, their levels numbered on, and these continuous ones."""
+    n_obs = len((*columns, *values)[0])
+    levels, values = np.reshape(columns, (len(columns), n_obs)), np.reshape(values, (len(values), n_obs))
+    return Conditions(levels.T.astype(np.int32), values.T.astype(np.float32))
+
+
 def dense(adata):
     return np.asarray(adata.X.toarray() if sp.issparse(adata.X) else adata.X)
 
 
-def fit(adata=None, *, layer=None, mask=None, batch_key=None, allow_nan=False, **settings):
+def fit(adata=None, *, layer=None, mask=None, batch_key=None, covariates=None, allow_nan=False, **settings):
     keep_compiled()
     adata = structured() if adata is None else adata
     model = scdae.DAE(**{"max_epochs": 40, "batch_size": 64, "n_latent": 10, **settings})
-    return model.fit(adata, layer=layer, mask=mask, batch_key=batch_key, allow_nan=allow_nan)
+    return model.fit(adata, layer=layer, mask=mask, batch_key=batch_key, covariates=covariates, allow_nan=allow_nan)
 
 
 @functools.cache
 def fitted(batch_key=None, **settings):
     """Model of the structured data; not to be changed."""
     return fit(batch_key=batch_key, **settings)
+
+
+@functools.cache
+def _covaried():
+    """The structured data with four donors, of which the second has one cell and the third is no one's, and an age."""
+    adata = structured()
+    rng = np.random.default_rng(7)
+    donor = np.where(rng.random(N_OBS) < 0.5, "ann", "dan")
+    donor[11] = "bob"
+    adata.obs["donor"] = pd.Categorical(donor, categories=["dan", "bob", "cyd", "ann"])
+    adata.obs["age"] = rng.integers(20, 80, N_OBS)
+    adata.obs["smokes"] = rng.random(N_OBS) < 0.4
+    return adata
+
+
+def covaried():
+    return _covaried().copy()
+
+
+@functools.cache
+def fitted_to_covariates():
+    """Model of these, with batches, a categorical and a continuous covariate; not to be changed."""
+    return fit(covaried(), batch_key="batch", covariates=["donor", "age"], likelihood="nb", max_epochs=7)

@@ -66,6 +66,8 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
             "layer": None,
             "mask": None,
             "batch_key": None,
+            "covariates": None,
+            "transform_batch": None,
             "key_added": "scdae",
             "likelihood": "zinb",
             "output": "mean",
@@ -103,7 +105,8 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
 
 def test_every_option_reaches_the_call(counts, tmp_path, calls):
     words = (
-        "--layer umi --batch-key donor --mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
+        "--layer umi --batch-key donor --covariate sex --covariate age --transform-batch average "
+        "--mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
         "--depth 2000 --quantile 0.05 --quantile 0.95 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
     )
     result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
@@ -114,6 +117,8 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
             "layer": "umi",
             "mask": "seen",
             "batch_key": "donor",
+            "covariates": ["sex", "age"],
+            "transform_batch": "average",
             "key_added": "dae",
             "likelihood": "nb",
             "output": "log1p",
@@ -225,6 +230,7 @@ def test_messages_of_the_package_in_words_of_the_command():
         "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added ; --genome hg19"
     )
     assert as_options("the player='x' stays") == "the player='x' stays"
+    assert as_options("transform_batch='b 2' needs batch_key=...") == "--transform-batch b 2 needs --batch-key"
 
 
 def test_demo_passes_its_options(tmp_path, monkeypatch):
@@ -374,3 +380,37 @@ def test_fit_and_apply(tmp_path):
     assert _run("fit", *words.split()).exit_code == 1  # it exists
     assert _run("apply", tmp_path / "b.h5ad", tmp_path / "a.h5ad", tmp_path / "o.h5ad").exit_code == 1
     assert _run("fit", tmp_path / "a.h5ad", tmp_path / "m.txt").exit_code == 1
+
+
+def test_batches_and_covariates_from_the_command_line(tmp_path):
+    """A fit and a run in one, and the same with the model kept: corrected for batches, and named so."""
+    import scdae
+    import small
+
+    small.keep_compiled()
+    adata = small.covaried()
+    write_atomic(adata, tmp_path / "a.h5ad")
+    columns = "--batch-key batch --covariate donor --covariate age --likelihood nb --max-epochs 2"
+    corrected = "--transform-batch average --quantile 0.9"
+    result = _run("impute", tmp_path / "a.h5ad", tmp_path / "b.h5ad", *columns.split(), *corrected.split())
+    assert result.exit_code == 0, result.stderr
+    assert "layers['scdae_as_average']" in result.stdout and "as if measured in batch 'average'" in result.stdout
+    result = _run("fit", tmp_path / "a.h5ad", tmp_path / "m.scdae", *columns.split())
+    assert result.exit_code == 0, result.stderr
+    result = _run("apply", tmp_path / "a.h5ad", tmp_path / "m.scdae", tmp_path / "c.h5ad", *corrected.split())
+    assert result.exit_code == 0, result.stderr
+    assert "layers['scdae_as_average']" in result.stdout
+    model = scdae.DAE.load(tmp_path / "m.scdae")
+    assert (model.batch_key, model.covariates.others) == ("batch", ["donor", "age"])
+    expected = model.impute(adata, transform_batch="average")
+    for name in ("b.h5ad", "c.h5ad"):
+        back = ad.read_h5ad(tmp_path / name)
+        np.testing.assert_allclose(back.layers["scdae_as_average"], expected, rtol=1e-5)
+        assert "scdae_as_average_q90" in back.layers and "scdae" not in back.layers
+        assert list(back.uns["scdae_as_average"]["covariates"]) == ["donor", "age"]
+    result = _run("apply", tmp_path / "a.h5ad", tmp_path / "m.scdae", tmp_path / "d.h5ad", "--transform-batch", "x")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "--transform-batch x is no batch of obs['batch']" in result.stderr
+    result = _run("impute", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--transform-batch", "average")
+    assert result.exit_code == 1 and "--transform-batch average needs --batch-key" in result.stderr
+    assert not (tmp_path / "d.h5ad").exists()

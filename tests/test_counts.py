@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import scdae.containers
-from scdae.counts import read_batches, read_counts
+from scdae.counts import read_counts
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int32", "int64", "uint64", "float16", "float32", "float64", ">f4", ">i2"]
 
@@ -186,38 +186,3 @@ def test_one_query_cell_without_counts_goes_through():
     counts = read_counts(_wrap(np.zeros((1, 3))), for_fit=False)
     assert counts.matrix.shape == (1, 3)
     assert counts.matrix.nnz == 0
-
-
-@pytest.mark.parametrize(
-    ("labels", "codes", "levels"),
-    [
-        (pd.Categorical(["b", "a", "b"], categories=["z", "b", "a"]), [0, 1, 0], ["b", "a"]),
-        (pd.Categorical([20240117, 7, 7]), [1, 0, 0], ["7", "20240117"]),
-        ([10, 9, 10], [1, 0, 1], ["9", "10"]),
-        ([1.0, 2.5, 1.0], [0, 1, 0], ["1", "2.5"]),
-        ([True, False, True], [1, 0, 1], ["False", "True"]),
-        (["b", 1, "b"], [1, 0, 1], ["1", "b"]),
-        (pd.to_datetime(["2024-02-01", "2024-01-17", "2024-02-01"]), [1, 0, 1], ["2024-01-17", "2024-02-01"]),
-        (pd.array(["y", "x", "y"], dtype="string"), [1, 0, 1], ["x", "y"]),
-    ],
-)
-def test_batches(labels, codes, levels):
-    adata = _wrap(np.ones((3, 2)))
-    adata.obs["batch"] = labels
-    kept = adata.obs["batch"].copy()
-    got, names = read_batches(adata, "batch")
-    assert got.dtype == np.int32
-    assert got.tolist() == codes
-    assert names == levels
-    pd.testing.assert_series_equal(adata.obs["batch"], kept)
-
-
-def test_batch_errors():
-    adata = _wrap(np.ones((3, 2)))
-    adata.obs["donor"] = ["a", None, "b"]
-    with pytest.raises(ValueError, match=r"no value in 1 of 3 cells, the first being 'cell1' \(row 1\)"):
-        read_batches(adata, "donor")
-    with pytest.raises(ValueError, match="batch_key='lane' is no column of obs. Columns there: 'donor'"):
-        read_batches(adata, "lane")
-    with pytest.raises(TypeError, match="name of one obs column"):
-        read_batches(adata, ["donor", "lane"])

@@ -98,3 +98,20 @@ def test_summary_names_the_batches(counts):
     model = small.fitted(batch_key="batch", likelihood="nb")
     entry = summary(model, gene_table(model, counts, None), RECORD, None)
     assert entry["batch_key"] == "batch" and list(entry["batch_levels"]) == model.batch_levels
+
+
+def test_summary_names_the_covariates_and_the_batch_that_all_are_in():
+    model, record = small.fitted_to_covariates(), {**RECORD, "transform_batch": "average"}
+    entry = summary(model, gene_table(model, read_counts(small.covaried()), None), record, None)
+    assert list(entry["covariates"]) == ["donor", "age"]
+    assert entry["transform_batch"] == "average" and entry["unit"].endswith("as if measured in batch 'average'")
+    plain = summary(model, gene_table(model, read_counts(small.covaried()), None), RECORD, None)
+    assert "transform_batch" not in plain and entry["unit"].startswith(plain["unit"])
+
+
+def test_gain_on_other_cells_with_batches_is_like_that_of_the_fit():
+    model, adata = small.fitted(batch_key="batch", likelihood="nb"), small.structured()
+    gain = query_gain(model, read_counts(adata), model._conditions(adata), seed=5)
+    assert gain[2] == pytest.approx(model.outcome.report.skill, abs=0.05)
+    adata.obs["batch"] = np.where(adata.obs["batch"] == "batch_1", "batch_2", "batch_1")
+    assert query_gain(model, read_counts(adata), model._conditions(adata), seed=5)[2] < gain[2] - 0.02

@@ -228,7 +228,16 @@ def test_unknown_settings_are_listed(adata):
 
 
 @pytest.mark.parametrize(
-    "given", [{"n_latent": 5}, {"likelihood": "nb"}, {"max_epochs": 3}, {"batch_key": "batch"}, {"noise": 0.2}]
+    "given",
+    [
+        {"n_latent": 5},
+        {"likelihood": "nb"},
+        {"max_epochs": 3},
+        {"batch_key": "batch"},
+        {"covariates": ["age"]},
+        {"covariates": "age"},
+        {"noise": 0.2},
+    ],
 )
 def test_settings_of_the_fit_do_not_go_with_a_model(adata, given):
     with pytest.raises(ValueError, match=f"{next(iter(given))}=.*model="):
@@ -336,3 +345,169 @@ def test_quantiles_of_genes_in_another_order_and_without_counts():
     assert not other.layers["scdae_q90"][:, small.N_VARS - 6].any()
     expected = model.posterior(adata, genes=[7]).quantile(0.9)
     np.testing.assert_allclose(other.layers["scdae_q90"][:, [small.N_VARS - 8]], expected, rtol=1e-4)
+
+
+# Corrected for batches ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_batches():
+    return small.fitted(batch_key="batch", likelihood="nb")
+
+
+def test_what_is_corrected_has_a_name_of_its_own(adata, in_batches):
+    scdae.pp.impute(adata, model=in_batches)
+    before = adata.copy()
+    scdae.pp.impute(adata, model=in_batches, transform_batch="average", quantiles=(0.05, 0.95))
+    key = "scdae_as_average"
+    expected = in_batches.impute(adata, transform_batch="average")
+    np.testing.assert_array_equal(adata.layers[key], expected)
+    assert {key, f"{key}_q05", f"{key}_q95"} == set(adata.layers) - set(before.layers)
+    assert {f"X_{key}"} == set(adata.obsm) - set(before.obsm) and {key} == set(adata.uns) - set(before.uns)
+    assert {f"{key}_gain"} == set(adata.obs) - set(before.obs)
+    assert {f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain")} == (
+        set(adata.var) - set(before.var)
+    )
+    # what was there is untouched
+    for name in before.layers:
+        assert fingerprint(adata.layers[name]) == fingerprint(before.layers[name])
+    assert fingerprint(adata.X) == fingerprint(before.X)
+    np.testing.assert_array_equal(adata.obsm["X_scdae"], before.obsm["X_scdae"])
+    np.testing.assert_array_equal(adata.obsm[f"X_{key}"], before.obsm["X_scdae"])  # it is common to the batches anyway
+    assert adata.obs[before.obs.columns].equals(before.obs) and adata.var[before.var.columns].equals(before.var)
+    entry, plain = adata.uns[key], adata.uns["scdae"]
+    assert entry["transform_batch"] == "average" and "as if measured in batch 'average'" in entry["unit"]
+    assert entry["unit"].startswith(plain["unit"]) and "transform_batch" not in plain
+    assert entry["written_by"] == "scdae.pp.impute" and entry["batch_key"] == "batch"
+    scdae.pp.impute(adata, model=in_batches, transform_batch="average")  # its own output is replaced
+    scdae.pp.impute(adata, model=in_batches, transform_batch="batch_2", key_added="mine")
+    assert "mine_as_batch_2" in adata.layers and "mine" not in adata.layers
+
+
+def test_corrected_layer_differs_less_between_batches(adata, in_batches):
+    scdae.pp.impute(adata, model=in_batches)
+    scdae.pp.impute(adata, model=in_batches, transform_batch="average")
+    first = (adata.obs["batch"] == "batch_1").to_numpy()
+    gaps = {}
+    for name in ("scdae", "scdae_as_average"):
+        share = adata.layers[name] / adata.layers[name].sum(axis=1, keepdims=True)
+        gaps[name] = np.abs(np.log(share[first].mean(axis=0) / share[~first].mean(axis=0)))
+    assert gaps["scdae_as_average"].mean() < 0.4 * gaps["scdae"].mean()
+    assert (gaps["scdae_as_average"] < gaps["scdae"] + 0.1).mean() > 0.8
+
+
+@pytest.mark.parametrize("batch", ["batch_1", "average"])
+def test_quantiles_and_spread_of_what_is_corrected(adata, in_batches, batch):
+    key = f"scdae_as_{batch}"
+    scdae.pp.impute(adata, model=in_batches, transform_batch=batch, quantiles=(0.05, 0.5, 0.95))
+    lower, middle, upper = (adata.layers[f"{key}_q{q}"] for q in ("05", "50", "95"))
+    mean = adata.layers[key]
+    for values in (lower, middle, upper, mean):
+        assert np.isfinite(values).all() and (values >= 0).all()
+    assert (lower < middle).all() and (middle < upper).all()
+    assert (lower < mean).all() and (mean < upper).mean() > 0.99
+    scdae.pp.impute(adata, model=in_batches, transform_batch=batch, output="sd")
+    sd = adata.layers[key]
+    assert np.isfinite(sd).all() and (sd > 0).all()
+    np.testing.assert_allclose(sd, (upper - lower) / 3.29, rtol=0.6)  # about normal
+    assert np.median(sd * 3.29 / (upper - lower)) == pytest.approx(1, abs=0.1)
+    # the intervals are those of the cell, moved
+    own = small.structured()
+    scdae.pp.impute(own, model=in_batches, quantiles=(0.05, 0.95))
+    ratio = in_batches.impute(adata, output="prior", transform_batch=batch) / in_batches.impute(adata, output="prior")
+    for q, values in (("05", lower), ("95", upper)):
+        np.testing.assert_allclose(values, own.layers[f"scdae_q{q}"] * ratio, rtol=1e-3, atol=1e-6)
+
+
+def test_batches_whose_names_are_no_names(adata):
+    """Slashes would be folders in a file, and a number is a name."""
+    adata.obs["lane"] = np.where(adata.obs["batch"] == "batch_1", "a/1", "b/2")
+    adata.obs["run"] = np.where(adata.obs["batch"] == "batch_1", 1, 2)
+    for batch_key, batch, name in (
+        ("lane", "b/2", "scdae_as_b_2"),
+        ("run", 2, "scdae_as_2"),
+        ("run", "1", "scdae_as_1"),
+    ):
+        scdae.pp.impute(adata, batch_key=batch_key, transform_batch=batch, **{**QUICK, "max_epochs": 2})
+        assert name in adata.layers and adata.uns[name]["transform_batch"] == str(batch)
+
+
+@pytest.mark.parametrize("key", ["", "a/b", None, 3])
+def test_keys_that_are_no_names_are_none_with_a_batch_behind(adata, in_batches, key):
+    before = list(adata.layers)
+    with pytest.raises(ValueError, match="key_added="):
+        scdae.pp.impute(adata, model=in_batches, transform_batch="average", key_added=key)
+    assert list(adata.layers) == before
+
+
+def test_batches_that_are_not_there(adata, in_batches):
+    with pytest.raises(ValueError, match=r"transform_batch='x' is no batch of obs\['batch'\]. Choose 'average' or"):
+        scdae.pp.impute(adata, model=in_batches, transform_batch="x")
+    with pytest.raises(ValueError, match=r"transform_batch='x' is no batch"):  # before any training
+        scdae.pp.impute(adata, batch_key="batch", transform_batch="x", max_epochs=10**6)
+    with pytest.raises(ValueError, match="transform_batch='average' needs batch_key="):
+        scdae.pp.impute(adata, transform_batch="average", max_epochs=10**6)
+    with pytest.raises(ValueError, match="transform_batch='average' needs batch_key="):
+        scdae.pp.impute(adata, model=small.fitted(likelihood="nb"), transform_batch="average")
+    assert not [name for name in adata.layers if str(name).startswith("scdae")]
+
+
+def test_what_the_user_has_under_the_corrected_name_is_kept(adata, in_batches):
+    adata.layers["scdae_as_average"] = np.zeros(adata.shape)
+    with pytest.raises(ValueError, match=r"adata\.layers\['scdae_as_average'\] is there already"):
+        scdae.pp.impute(adata, model=in_batches, transform_batch="average")
+    assert not adata.layers["scdae_as_average"].any()
+
+
+# Covariates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2", "ignore:.*zarr")
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_corrected_result_with_covariates_can_be_written(tmp_path, kind):
+    adata = small.covaried()
+    columns = {"batch_key": "batch", "covariates": ["donor", "age", "smokes"]}
+    settings = {**QUICK, "max_epochs": 2, **columns}
+    scdae.pp.impute(adata, transform_batch="batch_2", quantiles=0.9, **settings)
+    key, path = "scdae_as_batch_2", tmp_path / f"out.{kind}"
+    if kind == "h5ad":
+        adata.write_h5ad(path)
+        again = ad.read_h5ad(path)
+    else:
+        adata.write_zarr(path)
+        again = ad.read_zarr(path)
+    for name in (key, f"{key}_q90"):
+        np.testing.assert_array_equal(again.layers[name], adata.layers[name])
+    entry, written = adata.uns[key], again.uns[key]
+    assert sorted(entry["covariates"]) == ["age", "donor", "smokes"]
+    assert list(written["covariates"]) == list(entry["covariates"]) and written["transform_batch"] == "batch_2"
+    assert list(written["batch_levels"]) == ["batch_1", "batch_2"] and written["unit"] == entry["unit"]
+    scdae.pp.impute(again, transform_batch="batch_2", quantiles=0.9, **settings)  # what came back is known as ours
+    np.testing.assert_array_equal(again.layers[key], adata.layers[key])
+
+
+def test_covariates_come_before_training(adata):
+    adata.obs["age"], adata.obs["flat"] = np.arange(small.N_OBS) + 20.0, 1.0
+    adata.obs.loc[adata.obs_names[[5, 9]], "age"] = np.nan
+    for covariates, words in (
+        ("age", rf"obs\['age'\].*no value in 2 of 150 cells.*{adata.obs_names[5]}.*row 5"),
+        (["flat"], r"obs\['flat'\] is 1 in all 150 cells and says nothing"),
+        (["cell_type", "cell_type"], "'cell_type' is given twice"),
+        ("height", "covariates='height' is no column of obs"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            scdae.pp.impute(adata, batch_key="batch", covariates=covariates, max_epochs=10**6)
+    assert "scdae" not in adata.layers and "scdae" not in adata.uns
+
+
+def test_a_model_with_covariates_on_other_cells():
+    adata, model = small.covaried(), small.fitted_to_covariates()
+    part = adata[20:90].copy()
+    scdae.pp.impute(part, model=model, transform_batch="average")
+    expected = model.impute(adata, transform_batch="average")[20:90]
+    np.testing.assert_allclose(part.layers["scdae_as_average"], expected, rtol=1e-4, atol=1e-5)
+    assert list(part.uns["scdae_as_average"]["covariates"]) == ["donor", "age"]
+    part.obs["donor"] = "eve"
+    with pytest.raises(ValueError, match=r"obs\['donor'\] has 1 level\(s\) that the model was not fitted to.*'eve'"):
+        scdae.pp.impute(part, model=model)
+    assert "scdae" not in part.layers

@@ -9,8 +9,10 @@ import small
 from scdae import storage
 
 
-@pytest.fixture(scope="module", params=["nb", "zinb", "batches"])
+@pytest.fixture(scope="module", params=["nb", "zinb", "batches", "covariates"])
 def model(request):
+    if request.param == "covariates":
+        return small.fitted_to_covariates()
     if request.param == "batches":
         return small.fitted(batch_key="batch", likelihood="nb")
     return small.fitted(likelihood=request.param)
@@ -33,15 +35,20 @@ def edit(path, change):
 
 
 def test_round_trip(model, tmp_path):
-    adata, path = small.structured(), tmp_path / "any name"
+    adata, path = small.covaried(), tmp_path / "any name"
     model.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["any name"]
     loaded = scdae.DAE.load(str(path))
     assert loaded.config == model.config
     assert (loaded.batch_key, loaded.batch_levels) == (model.batch_key, model.batch_levels)
+    assert loaded.covariates == model.covariates
     for output in ("mean", "prior", "rate", "sd"):
         np.testing.assert_array_equal(loaded.impute(adata, output=output), model.impute(adata, output=output))
     np.testing.assert_array_equal(loaded.latent(adata), model.latent(adata))
+    if model.batch_key is not None:
+        for batch in ("average", *model.batch_levels):
+            there = model.impute(adata, transform_batch=batch)
+            np.testing.assert_array_equal(loaded.impute(adata, transform_batch=batch), there)
     for name in ("gate", "genes", "cells", "history", "n_epochs", "stopped_early", "held_out"):
         np.testing.assert_array_equal(getattr(loaded.outcome, name), getattr(model.outcome, name))
     np.testing.assert_array_equal(loaded.outcome.report.gene_gain, model.outcome.report.gene_gain)
@@ -59,7 +66,7 @@ def test_nothing_is_pickled(path):
         for name in file.files:
             assert file[name].dtype != object
         header = json.loads(str(file["header"]))
-    assert header["format"] == 1 and header["version"] == scdae.__version__
+    assert header["format"] == 2 and header["version"] == scdae.__version__
 
 
 def test_saving_replaces_and_a_failure_leaves_what_was_there(path, monkeypatch):
@@ -137,13 +144,34 @@ def test_other_files(tmp_path):
 
 
 def test_future_format(path):
-    edit(path, lambda header, arrays: header.update(format=2, version="9.0.0"))
-    with pytest.raises(ValueError, match=r"written by scdae 9\.0\.0 in format 2.*Update scdae"):
+    edit(path, lambda header, arrays: header.update(format=3, version="9.0.0"))
+    with pytest.raises(ValueError, match=r"written by scdae 9\.0\.0 in format 3.*Update scdae"):
         scdae.DAE.load(path)
 
 
 @pytest.mark.parametrize("part", ["gate", "axes_weight", "param_loading", "report_cell_deviance"])
 def test_missing_part(path, part):
+    edit(path, lambda header, arrays: arrays.pop(part))
+    with pytest.raises(ValueError, match=r"model\.npz.*damaged"):
+        scdae.DAE.load(path)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "param_batch_start",
+        "param_batch_effect",
+        "param_batch_turn",
+        "param_turn_kernel",
+        "param_centroids",
+        "param_batch_centroids",
+        "param_centroid_scale",
+        "axes_effects",
+    ],
+)
+def test_missing_part_of_the_batches(tmp_path, part):
+    path = tmp_path / "model.npz"
+    small.fitted(batch_key="batch", likelihood="nb").save(path)
     edit(path, lambda header, arrays: arrays.pop(part))
     with pytest.raises(ValueError, match=r"model\.npz.*damaged"):
         scdae.DAE.load(path)
@@ -157,3 +185,18 @@ def test_files_of_version_0_1_stay_loadable():
     np.testing.assert_allclose(model.impute(adata), expected["restored"], rtol=1e-3)
     np.testing.assert_allclose(model.latent(adata), expected["latent"], rtol=1e-3, atol=1e-4)
     assert model.batch_key == "batch" and model.config.gap_max_iter == 50  # a setting that it did not have
+    assert model.covariates.others == [] and model.covariates.levels == {"batch": model.batch_levels}
+
+
+def test_files_of_version_0_1_are_corrected_for_batches_and_saved_in_the_new_format(tmp_path):
+    model = scdae.DAE.load(Path(__file__).parent / "data" / "model_0.1.scdae")
+    adata = scdae.datasets.simulate(120, 40, n_types=2, trajectory=False, seed=5, depth=600)[:10].copy()
+    for batch in model.batch_levels:
+        there = model.impute(adata, output="prior", transform_batch=batch)
+        swapped = adata.copy()
+        swapped.obs["batch"] = batch
+        np.testing.assert_allclose(there, model.impute(swapped, output="prior"), rtol=1e-4, atol=1e-6)
+    model.save(tmp_path / "new.scdae")
+    again = scdae.DAE.load(tmp_path / "new.scdae")
+    np.testing.assert_array_equal(again.impute(adata), model.impute(adata))
+    np.testing.assert_array_equal(again.latent(adata), model.latent(adata))

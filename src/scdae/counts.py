@@ -15,7 +15,7 @@ from scdae.validate import Tally, check_orientation, describe_source, not_counts
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Counts", "read_batches", "read_counts"]
+__all__ = ["Counts", "read_counts"]
 
 _FEW = 5  # names shown before "..."
 
@@ -134,77 +134,6 @@ def read_counts(
     )
 
 
-def read_batches(adata: AnnData, batch_key: str) -> tuple[np.ndarray, list[str]]:
-    """Read the batch of each cell.
-
-    Labels are names, whatever their type: numbers and dates become levels as text. Levels that no cell has are left
-    out.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    batch_key
-        Column of `obs`.
-
-    Returns
-    -------
-    codes
-        int32, (n_obs,): place of each cell's batch in `levels`.
-    levels
-        Names of the batches: categories in their order, other labels sorted.
-
-    Raises
-    ------
-    TypeError
-        `batch_key` is not one name.
-    ValueError
-        There is no such column, or a cell has no batch.
-
-    Examples
-    --------
-    >>> import anndata, numpy as np
-    >>> adata = anndata.AnnData(np.ones((3, 2)))
-    >>> adata.obs["day"] = [7, 10, 7]
-    >>> read_batches(adata, "day")
-    (array([0, 1, 0], dtype=int32), ['7', '10'])
-    """
-    import pandas as pd
-
-    if isinstance(batch_key, (list, tuple, set, np.ndarray)):
-        raise TypeError(
-            f"batch_key={batch_key!r}: pass the name of one obs column. To combine several, make a column of their "
-            "joined labels."
-        )
-    if batch_key not in adata.obs.columns:
-        shown = ", ".join(repr(c) for c in adata.obs.columns) or "none"
-        raise ValueError(f"batch_key={batch_key!r} is no column of obs. Columns there: {shown}.")
-    labels = adata.obs[batch_key]
-    if labels.ndim != 1:
-        raise ValueError(
-            f"batch_key={batch_key!r}: obs has {labels.shape[1]} columns of this name. Rename all but one."
-        )
-    absent = np.flatnonzero(labels.isna().to_numpy())
-    if absent.size:
-        raise ValueError(
-            f"obs[{batch_key!r}] (batch_key) has no value in {absent.size:,} of {adata.n_obs:,} cells, the first being "
-            f"{str(adata.obs_names[absent[0]])!r} (row {absent[0]}). Give these cells a batch or remove them."
-        )
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        distinct = labels.cat.remove_unused_categories().cat.categories
-    else:
-        distinct = pd.Index(labels.unique())
-        try:
-            distinct = distinct.sort_values()
-        except TypeError:  # numbers next to text
-            distinct = sorted(distinct, key=str)
-    levels = list(dict.fromkeys(_level(value) for value in distinct))
-    codes = pd.Categorical([_level(value) for value in labels], categories=levels).codes.astype(np.int32)
-    if len(levels) > max(20, adata.n_obs // 4):
-        _warn(f"batch_key={batch_key!r} has {len(levels):,} levels for {adata.n_obs:,} cells. Is it a batch?")
-    return codes, levels
-
-
 def _check_type(adata: object) -> None:
     from anndata import AnnData
 
@@ -279,14 +208,6 @@ def _join(
     )
     matrix.has_canonical_format = True
     return matrix
-
-
-def _level(label: Any) -> str:
-    """Name of a batch: 7 and 7.0 are the same one, and midnight is left out of dates."""
-    if isinstance(label, (float, np.floating)) and float(label).is_integer():
-        return str(int(label))
-    text = str(label)
-    return text.removesuffix(" 00:00:00")
 
 
 def _warn(message: str) -> None:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
-from scdae.core.fitting import cell_data, held_out_share
+from scdae.core.cells import CellData
+from scdae.core.conditions import Conditions
+from scdae.core.effects import posterior_effect
+from scdae.core.fitted import Fitted, cell_data
+from scdae.core.fitting import held_out_share
 from scdae.core.heldout import HeldOut, measure_gain
 from scdae.core.prediction import OUTPUTS
 from scdae.core.thinning import thin
@@ -47,23 +51,41 @@ def cell_gain(model: DAE, counts: Counts) -> np.ndarray:
     return _spread(outcome.report.cell_gain, outcome.cells, counts.matrix.shape[0])
 
 
-def query_gain(model: DAE, counts: Counts, codes: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+def query_gain(
+    model: DAE, counts: Counts, conditions: Conditions | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Held-out gain of a fitted model on other cells: by gene of the network, by cell, and overall.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
-    gene means that the model was fitted to.
+    gene means of these cells, as far as they can be told from those of the model's own.
     """
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     _, matrix, unobserved, _ = match_genes(counts, model.var_names, outcome.genes, quiet=True)
     rng = np.random.default_rng([seed, 1])
     kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
-    data = cell_data(kept, unobserved, codes, fitted.profile)
+    data = cell_data(kept, unobserved, conditions, fitted.profile)
     if held.nnz == 0:
         return np.zeros(len(outcome.genes), np.float32), np.zeros(matrix.shape[0], np.float32), 0.0
     held_out = HeldOut(data, held, fitted.axes, rng)
-    report = measure_gain(fitted.graph, fitted.params, fitted.inflated, fitted.profile, held_out, fitted.likelihood)
+    profile = _own_profile(fitted, data)
+    report = measure_gain(fitted.graph, fitted.params, fitted.inflated, profile, held_out, fitted.likelihood)
     return report.gene_gain, report.cell_gain, report.skill
+
+
+def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:
+    """Share of each gene in the average of some cells: the model's, moved as far as these cells say, float64 (n_kept,)."""
+    exposure = np.asarray(data.counts.sum(axis=1), np.float64).ravel() / data.share
+    counted = np.asarray(data.counts.sum(axis=0), np.float64).ravel()
+    seen, square = (np.full(data.n_vars, (exposure**power).sum()) for power in (1, 2))
+    if data.unobserved is not None:
+        gaps = data.unobserved.T.astype(np.float64)
+        seen, square = seen - gaps @ exposure, square - gaps @ exposure**2
+    expected = fitted.profile * seen
+    theta = np.exp(np.asarray(nnx.to_pure_dict(fitted.params)["log_theta"], np.float64))
+    weight = expected / np.maximum(expected + fitted.profile**2 * square / theta, 1e-12)
+    profile = fitted.profile * np.exp(posterior_effect(counted * weight, expected * weight))
+    return profile / profile.sum()
 
 
 def summary(
@@ -83,7 +105,7 @@ def summary(
         "written_by": "scdae.pp.impute",
         "version": __version__,
         "output": record["output"],
-        "unit": OUTPUTS[record["output"]],
+        "unit": OUTPUTS[record["output"]] + _as_if(record),
         "layer": record["layer"],
         "likelihood": config.likelihood,
         "seed": config.seed,
@@ -109,7 +131,14 @@ def summary(
     if model.batch_key is not None:
         entry["batch_key"] = model.batch_key
         entry["batch_levels"] = np.asarray(model.batch_levels, dtype=object)
+    if model.covariates.others:
+        entry["covariates"] = np.asarray(model.covariates.others, dtype=object)
     return entry
+
+
+def _as_if(record: dict[str, Any]) -> str:
+    name = record.get("transform_batch")
+    return "" if name is None else f", corrected for batches: as if measured in batch {name!r}"
 
 
 def _spread(column: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scdae._log import get_logger
 from scdae.counts import Counts
 
-__all__ = ["match_genes"]
+__all__ = ["match_genes", "place_genes"]
 
 _ENSEMBL = re.compile(r"(ENS[A-Z]*[GT]\d{6,})\.\d+", re.IGNORECASE)
 _LEAST_SHARE = 0.5  # of the model's genes that a query has to have
@@ -68,7 +68,18 @@ def match_genes(
     return known, matrix, absent.tocsr(), columns
 
 
-def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet: bool) -> tuple[np.ndarray, np.ndarray]:
+def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Gene of the network for each gene of a query: int (n_vars,), -1 for none. Arguments and errors as above."""
+    _, columns = _by_name(query, var_names, genes, quiet=False, adapting=True)
+    place = np.full(len(query), -1, np.int64)
+    found = columns >= 0
+    place[columns[found]] = np.flatnonzero(found)
+    return place
+
+
+def _by_name(
+    query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet: bool, adapting: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     for names, where in ((query, "var_names of the query"), (var_names, "the genes of the model")):
         unique, number = np.unique(names, return_counts=True)
         if len(unique) < len(names):
@@ -94,12 +105,12 @@ def _by_name(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet:
             f"scdae: {len(spelt):,} gene(s) were matched though they are spelt otherwise, the first being {spelt[0][1]!r} for "
             f"{spelt[0][0]!r} of the model (versions of Ensembl ids and case are overlooked where that leaves no doubt)."
         )
-    if n_found < len(columns) and not quiet:
+    if n_found < len(columns) and not quiet and not adapting:
         get_logger().warning(
             f"scdae: {len(columns) - n_found:,} of the {len(columns):,} genes of the model are missing; they are taken as "
             "not observed."
         )
-    if not known.all() and not quiet:
+    if not known.all() and not quiet and not adapting:
         get_logger().warning(
             f"scdae: {int((~known).sum()):,} gene(s) unknown to the model, the first being "
             f"{str(query[~known][0])!r}, come back as NaN."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +13,16 @@ import numpy as np
 from scdae._log import progress
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps
+from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
-from scdae.core.fitting import Outcome, cell_data, fit_counts
+from scdae.core.fitted import Fitted, cell_data
+from scdae.core.fitting import Outcome, fit_counts
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.quantiles import cell_quantiles
-from scdae.counts import Counts, read_batches, read_counts
+from scdae.counts import Counts, read_counts
+from scdae.covariates import Covariates, read_covariates
 from scdae.layers import InPlace, check_depth, check_output
-from scdae.matching import match_genes
+from scdae.matching import match_genes, place_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,8 +117,7 @@ class DAE:
         )
         self.outcome: Outcome | None = None
         self.var_names: np.ndarray = np.zeros(0, np.str_)
-        self.batch_key: str | None = None
-        self.batch_levels: list[str] = []
+        self.covariates = Covariates()
 
     def __repr__(self) -> str:
         state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
@@ -126,6 +130,7 @@ class DAE:
         layer: str | None = None,
         mask: Any = None,
         batch_key: str | None = None,
+        covariates: str | Sequence[str] | None = None,
         allow_fractional: bool = False,
         allow_nan: bool = False,
     ) -> DAE:
@@ -140,7 +145,11 @@ class DAE:
         mask
             What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed.
         batch_key
-            Column of `obs`; the decoder gets its levels one-hot.
+            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learnt, and the latent space
+            is common to all batches.
+        covariates
+            Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
+            continuous.
         allow_fractional
             Admit expected counts that are not whole numbers.
         allow_nan
@@ -159,19 +168,105 @@ class DAE:
         counts = read_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
         )
-        codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
-        return self._fit_counts(counts, codes, levels, batch_key)
+        return self._fit_counts(counts, *read_covariates(adata, batch_key, covariates))
 
-    def _fit_counts(self, counts: Counts, codes: np.ndarray | None, levels: list[str], batch_key: str | None) -> DAE:
+    def adapt(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        batch_key: str | None = None,
+        covariates: str | Sequence[str] | None = None,
+        max_epochs: int | None = None,
+        seed: int = 0,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> DAE:
+        """Go on from this model to other data: a new model, while this one stays as it is.
+
+        The new model starts with this one's weights and decays to them. What the other data do to each gene is worked
+        out first, for each of their batches, and taken off what the encoder sees, so that the latent space goes on from this
+        model's. The idea is that of scArches (Lotfollahi et al., 2022).
+
+        Parameters
+        ----------
+        adata
+            The other data; not changed. Genes are matched by name. Those that this model does not know are learnt as well.
+        batch_key
+            Column of `obs` with their batches. None: this model's, if the data have it; else they are taken for one batch.
+        max_epochs
+            Passes over the cells; None chooses as for a fit.
+        seed
+            Seed of everything random.
+        layer, mask, covariates, allow_fractional, allow_nan
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        DAE
+            A model of these data. Apply this one to cells of the reference, and that one to cells like those in `adata`.
+
+        Raises
+        ------
+        ValueError
+            This model is not fitted, fewer than half of its genes are there, or the data are no counts.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> model = scdae.DAE(max_epochs=2).fit(adata[:40])
+        >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
+        (40, 50)
+        """
+        outcome = self.fitted_outcome()
+        counts = read_counts(
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
+        )
+        if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
+            batch_key = self.batch_key
+        columns, conditions = read_covariates(adata, batch_key, covariates)
+        if not columns.batches:
+            columns = replace(columns, moved=True)
+            conditions = columns.conditions(adata)
+        place = place_genes(counts.var_names, self.var_names, outcome.genes)
+        new = DAE()
+        new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
+        return new._fit_counts(counts, columns, conditions, (outcome.fitted, place))
+
+    def _fit_counts(
+        self,
+        counts: Counts,
+        covariates: Covariates,
+        conditions: Conditions | None,
+        reference: tuple[Fitted, np.ndarray] | None = None,
+    ) -> DAE:
         def watch(steps: Any, total: int) -> Any:
             return progress(steps, total=total, description="scdae: training")
 
         self.outcome = fit_counts(
-            counts.matrix, counts.unobserved, codes, max(1, len(levels)), self.config, watch=watch
+            counts.matrix,
+            counts.unobserved,
+            conditions,
+            covariates.n_levels,
+            len(covariates.batch_levels) if covariates.batches else 0,
+            self.config,
+            reference=reference,
+            watch=watch,
         )
-        self.var_names = counts.var_names
-        self.batch_key, self.batch_levels = batch_key, levels
+        self.var_names, self.covariates = counts.var_names, covariates
         return self
+
+    @property
+    def batch_key(self) -> str | None:
+        """Column of `obs` with the batch, or None."""
+        return self.covariates.batch_key
+
+    @property
+    def batch_levels(self) -> list[str]:
+        """Names of the batches that the model knows."""
+        return self.covariates.batch_levels
 
     def impute(
         self,
@@ -179,6 +274,7 @@ class DAE:
         *,
         output: str = "mean",
         depth: float | np.ndarray | None = None,
+        transform_batch: str | None = None,
         layer: str | None = None,
         mask: Any = None,
         allow_fractional: bool = False,
@@ -197,6 +293,9 @@ class DAE:
         depth
             Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as
             the cell has.
+        transform_batch
+            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
+            stays its own.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
 
@@ -210,7 +309,9 @@ class DAE:
         counts = read_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        return self._read_out(counts, self._codes(adata), output, new_depth)[0]
+        return self._read_out(
+            counts, self._conditions(adata), output, new_depth, batch=self._batch_weights(transform_batch)
+        )[0]
 
     def latent(
         self,
@@ -225,7 +326,7 @@ class DAE:
         counts = read_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        return self._read_out(counts, self._codes(adata), "prior")[1]
+        return self._read_out(counts, self._conditions(adata), "prior")[1]
 
     def posterior(
         self,
@@ -285,7 +386,7 @@ class DAE:
             allow_nan=allow_nan,
             for_fit=False,
         )
-        return posterior_of(self, counts, self._codes(part), (part.obs_names, part.var_names), chosen)
+        return posterior_of(self, counts, self._conditions(part), (part.obs_names, part.var_names), chosen)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted model to one file: arrays, and JSON with a format version; no pickle."""
@@ -308,50 +409,53 @@ class DAE:
             )
         return self.outcome
 
-    def _codes(self, adata: AnnData) -> np.ndarray | None:
-        """Batch of each cell among the levels that the model knows."""
-        if self.batch_key is None:
-            return None
-        codes, levels = read_batches(adata, self.batch_key)
-        unknown = [level for level in levels if level not in self.batch_levels]
-        if unknown:
-            raise ValueError(
-                f"obs[{self.batch_key!r}] has {len(unknown)} batch(es) that the model was not fitted to, the first being "
-                f"{unknown[0]!r}. It knows {', '.join(map(repr, self.batch_levels))}: fit a model to all data together."
-            )
-        return np.array([self.batch_levels.index(level) for level in levels], np.int32)[codes]
+    def _conditions(self, adata: AnnData) -> Conditions | None:
+        """Batch and covariates of each cell, in terms of the levels that the model knows."""
+        return self.covariates.conditions(adata)
 
-    def _query(self, counts: Counts, codes: np.ndarray | None) -> tuple[CellData, np.ndarray, np.ndarray]:
+    def _batch_weights(self, transform_batch: str | None) -> np.ndarray | None:
+        return None if transform_batch is None else self.covariates.batch_weights(transform_batch)
+
+    def _query(self, counts: Counts, conditions: Conditions | None) -> tuple[CellData, np.ndarray, np.ndarray]:
         """Counts over the model's genes, and which columns of the query and of the model they are."""
         outcome = self.fitted_outcome()
         known, matrix, unobserved, columns = match_genes(counts, self.var_names, outcome.genes)
-        return cell_data(matrix, unobserved, codes, outcome.fitted.profile), columns, known
+        return cell_data(matrix, unobserved, conditions, outcome.fitted.profile), columns, known
 
     def _read_out(
         self,
         counts: Counts,
-        codes: np.ndarray | None,
+        conditions: Conditions | None,
         output: str,
         depth: np.ndarray | None = None,
         gaps: Gaps | None = None,
+        batch: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values of `output` in the order of the query's genes, and the latent representation."""
-        data, columns, known = self._query(counts, codes)
+        data, columns, known = self._query(counts, conditions)
         values = InPlace(data.n_obs, columns, known)
         latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
-        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth, gaps):
+        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth, gaps, batch):
             latent[rows] = position
             values.put(rows, part)
         return values.array, latent
 
-    def _quantiles(self, counts: Counts, codes: np.ndarray | None, chances: Sequence[float]) -> list[np.ndarray]:
+    def _quantiles(
+        self,
+        counts: Counts,
+        conditions: Conditions | None,
+        chances: Sequence[float],
+        batch: np.ndarray | None = None,
+    ) -> list[np.ndarray]:
         """Quantiles of the expected counts, in the order of the query's genes: float32 (n_obs, n_vars) each."""
-        data, columns, known = self._query(counts, codes)
+        data, columns, known = self._query(counts, conditions)
         fitted = self.fitted_outcome().fitted
         theta, pi = law_of_genes(fitted)
         values = [InPlace(data.n_obs, columns, known) for _ in chances]
-        for rows, prior, _ in read_out(fitted, data, "prior"):
+        there = itertools.repeat(None) if batch is None else read_out(fitted, data, "prior", batch=batch)
+        for (rows, prior, _), moved in zip(read_out(fitted, data, "prior"), there, strict=False):
             observed = None if data.unobserved is None else ~data.unobserved[rows].toarray()
+            factor = 1 if moved is None else moved[1] / np.maximum(prior, 1e-30)
             for q, one in zip(chances, values, strict=True):
-                one.put(rows, cell_quantiles(q, data.counts[rows], prior, theta, pi, observed))
+                one.put(rows, factor * cell_quantiles(q, data.counts[rows], prior, theta, pi, observed))
         return [one.array for one in values]

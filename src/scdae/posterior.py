@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scdae.core import posterior as law
+from scdae.core.conditions import Conditions
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.counts import Counts
 
@@ -169,11 +170,11 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
 
 
 def posterior_of(
-    model: DAE, counts: Counts, codes: np.ndarray | None, names: tuple[pd.Index, pd.Index], genes: np.ndarray
+    model: DAE, counts: Counts, conditions: Conditions | None, names: tuple[pd.Index, pd.Index], genes: np.ndarray
 ) -> Posterior:
     """Posterior of some genes (positions in the query) of all cells in `counts`."""
     fitted = model.fitted_outcome().fitted
-    data, columns, known = model._query(counts, codes)
+    data, columns, known = model._query(counts, conditions)
     if not known[genes].all():
         unknown = genes[~known[genes]]
         raise ValueError(

@@ -9,7 +9,8 @@ import numpy as np
 
 from scdae._log import get_logger
 from scdae.align import align
-from scdae.counts import Counts, read_batches, read_counts
+from scdae.counts import Counts, read_counts
+from scdae.covariates import read_covariates
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["align", "impute", "thin"]
 
 _WRITER = "scdae.pp.impute"
+_ADAPTABLE, _POOR = 100, 0.8  # cells, and share of a model's own gain, below which it is said that adapting would help
 
 
 def impute(
@@ -28,6 +30,8 @@ def impute(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    transform_batch: str | None = None,
     key_added: str = "scdae",
     likelihood: str = "zinb",
     output: str = "mean",
@@ -59,7 +63,15 @@ def impute(
         ``uns[key_added]["missing"]`` says how many there were, how many still moved at the end, after how many
         iterations, and by what factor the changes shrank from one to the next.
     batch_key
-        Column of `obs`; the decoder gets its levels one-hot, and each cell's output is that of its own batch.
+        Column of `obs` with the batch. What a batch does to the genes is learnt, the latent space is common to all
+        batches, and each cell's output is that of its own batch.
+    covariates
+        Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
+        continuous.
+    transform_batch
+        A batch, or ``"average"``: all cells come back as if they had been measured in that batch, at their own depth, so
+        that the layer is corrected for batches. Everything written then has ``"_as_"`` and this name behind `key_added`:
+        ``layers["scdae_as_average"]``. Leave it out where the batch is biology that has to stay.
     key_added
         Name of the output. A second call with the same name replaces the output of the first.
     likelihood
@@ -128,6 +140,9 @@ def impute(
 
     check_output(output)
     chances = check_quantiles(quantiles)
+    if transform_batch is not None:
+        check_name(key_added, "key_added")
+        key_added = corrected_key(key_added, transform_batch)
     new_depth = check_depth(depth, output, adata.n_obs)
     counts = read_counts(
         adata,
@@ -140,33 +155,43 @@ def impute(
     _check_key(key_added, layer)
     check_free(adata, _columns(key_added, chances), key_added, _WRITER, overwrite=overwrite)
     if model is None:
-        codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
+        columns, conditions = read_covariates(adata, batch_key, covariates)
+        batch = None if transform_batch is None else columns.batch_weights(transform_batch)
         model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
         log_layer_size(adata.shape, 1 + len(chances))
-        model._fit_counts(counts, codes, levels, batch_key)
+        model._fit_counts(counts, columns, conditions)
         gains = None
     else:
         if not isinstance(model, DAE):
             raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
-        given = {"batch_key": (batch_key, None), "likelihood": (likelihood, "zinb"), "max_epochs": (max_epochs, None)}
+        given = {
+            "batch_key": (batch_key, None),
+            "covariates": (covariates, None),
+            "likelihood": (likelihood, "zinb"),
+            "max_epochs": (max_epochs, None),
+        }
         clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
         if clash:
             raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
         model.fitted_outcome()
-        codes = model._codes(adata)
+        conditions, batch = model._conditions(adata), model._batch_weights(transform_batch)
         log_layer_size(adata.shape, 1 + len(chances))
         from scdae.evidence import query_gain
 
-        gains = query_gain(model, counts, codes, seed)
+        gains = query_gain(model, counts, conditions, seed)
+        _hint_at_adapting(gains[2], model.fitted_outcome().report.skill, adata.n_obs)
     gaps = Gaps()
-    values, latent = model._read_out(counts, codes, output, new_depth, gaps)
+    values, latent = model._read_out(counts, conditions, output, new_depth, gaps, batch)
     layers = {key_added: values}
     if chances:
-        layers |= dict(zip(quantile_layers(key_added, chances), model._quantiles(counts, codes, chances), strict=True))
+        found = model._quantiles(counts, conditions, chances, batch)
+        layers |= dict(zip(quantile_layers(key_added, chances), found, strict=True))
 
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
+    if transform_batch is not None:
+        record["transform_batch"] = str(transform_batch)
     if gaps.n_unobserved:
         record["missing"] = gaps.report()
     _write(adata, key_added, model, counts, layers, latent, gains, record)
@@ -230,6 +255,15 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _hint_at_adapting(skill: float, own: float, n_obs: int) -> None:
+    """Say so when a model explains much less of other data than of its own."""
+    if n_obs >= _ADAPTABLE and skill < _POOR * own:
+        get_logger().warning(
+            f"scdae: the model explains {skill:.1%} of the held-out deviance of these cells, and {own:.1%} of that of its own: "
+            "they were measured in another way, or are other cells. model.adapt(adata) learns how they differ."
+        )
+
+
 def _record(
     output: str,
     layer: str | None,
@@ -267,6 +301,11 @@ def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]
     var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
     layers = (key, *quantile_layers(key, chances))
     return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
+
+
+def corrected_key(key: str, transform_batch: str) -> str:
+    """Name of what was corrected for batches, such as ``scdae_as_average``; slashes would be folders in a file."""
+    return f"{key}_as_{transform_batch}".replace("/", "_")
 
 
 def quantile_layers(key: str, chances: Sequence[float]) -> list[str]:

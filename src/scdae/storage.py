@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
+from scdae.core.alignment import Alignment
 from scdae.core.axes import Axes
-from scdae.core.fitting import Fitted, Outcome
+from scdae.core.fitted import Fitted
+from scdae.core.fitting import Outcome
 from scdae.core.heldout import Report
 from scdae.core.network import Autoencoder, with_values
+from scdae.covariates import Covariates
 
 if TYPE_CHECKING:
     from scdae.model import DAE
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT = 1
+FORMAT = 2  # 2: covariates, and batches whose effects start from their means
 _KIND = "scdae model"
 _REPORT = ("gene_deviance", "gene_baseline", "cell_deviance", "cell_baseline", "expected")
 
@@ -41,7 +44,9 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "settings": model.config.to_dict(),
         "law": fitted.likelihood,
         "batch_key": model.batch_key,
-        "batch_levels": model.batch_levels,
+        "levels": model.covariates.levels,
+        "scales": model.covariates.scales,
+        "moved": model.covariates.moved,
         "n_epochs": outcome.n_epochs,
         "stopped_early": outcome.stopped_early,
         "held_out": outcome.held_out,
@@ -49,7 +54,6 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "history": outcome.history,
     }
     arrays: dict[str, np.ndarray] = {
-        "header": np.array(json.dumps(header)),
         "var_names": model.var_names,
         "genes": outcome.genes,
         "cells": outcome.cells,
@@ -59,8 +63,12 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "axes_weight": np.asarray(fitted.axes.weight),
         "axes_gene_mean": np.asarray(fitted.axes.gene_mean),
     }
+    if fitted.axes.effects is not None:
+        arrays["axes_effects"] = np.asarray(fitted.axes.effects)
     arrays |= {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
     arrays |= {f"param_{name}": np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
+    header["arrays"] = sorted(arrays)
+    arrays["header"] = np.array(json.dumps(header))
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(target.parent)!r} does not exist. Make it first.")
@@ -101,19 +109,26 @@ def load_model(path: str | PathLike[str]) -> DAE:
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     from scdae.model import DAE
 
+    for name in header.get("arrays", ()):  # files of format 1 have no list
+        if name not in arrays:
+            raise KeyError(name)
     settings = dict(header["settings"])
     settings["noise"] = tuple(settings["noise"])
     model = DAE(**settings)
-    axes = Axes(arrays["axes_weight"], arrays["axes_gene_mean"])
+    axes = Axes(arrays["axes_weight"], arrays["axes_gene_mean"], arrays.get("axes_effects"))
+    values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
+    if "batch_effect" in values and header["format"] == 1:
+        values["batch_start"] = np.zeros_like(values["batch_effect"])
     network = Autoencoder(
         arrays["profile"],
         n_inputs=axes.weight.shape[1],
         n_hidden=model.config.n_hidden,
         n_latent=model.config.n_latent,
-        n_batches=max(1, len(header["batch_levels"])),
+        effects=values.get("batch_start"),
+        alignment=Alignment.of_arrays(values),
+        with_turns="batch_turn" in values,
     )
     graph, params = nnx.split(network, nnx.Param)
-    values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
     for name in nnx.to_pure_dict(params):
         if name not in values:
             raise KeyError(f"param_{name}")
@@ -138,5 +153,13 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         held_out=header["held_out"],
     )
     model.var_names = arrays["var_names"]
-    model.batch_key, model.batch_levels = header["batch_key"], header["batch_levels"]
+    model.covariates = _covariates(header)
     return model
+
+
+def _covariates(header: dict[str, Any]) -> Covariates:
+    key = header["batch_key"]
+    if header["format"] == 1:
+        return Covariates(key, {} if key is None else {key: header["batch_levels"]})
+    scales = {name: (mean, sd) for name, (mean, sd) in header["scales"].items()}
+    return Covariates(key, header["levels"], scales, header["moved"])

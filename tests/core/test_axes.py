@@ -3,18 +3,21 @@ import pytest
 import scipy.sparse as sp
 from scipy.linalg import subspace_angles
 
+import small
 from scdae.core import axes as axes_module
-from scdae.core.axes import fit_axes, gene_profile, normalise, observed_share, project
+from scdae.core.axes import LARGEST, correct, fit_axes, gene_profile, normalise, observed_share, project
 from scdae.core.cells import CellData
+from scdae.core.conditions import effect_of, no_conditions
 
 N_OBS, N_VARS = 60, 12
 
 
-def cells(counts, hidden=None, share=None):
+def cells(counts, hidden=None, share=None, conditions=None):
     counts = np.asarray(counts, np.float32)
     share = np.ones(len(counts)) if share is None else share
     hidden = None if hidden is None else sp.csr_matrix(hidden)
-    return CellData(sp.csr_matrix(counts), hidden, np.zeros(len(counts), np.int32), share.astype(np.float32))
+    conditions = no_conditions(len(counts)) if conditions is None else conditions
+    return CellData(sp.csr_matrix(counts), hidden, conditions, share.astype(np.float32))
 
 
 @pytest.fixture
@@ -124,11 +127,78 @@ def test_large_data_are_subsampled(counts, monkeypatch):
 def test_project_centres_and_projects_the_observed_entries(counts, masked):
     hidden = np.random.default_rng(1).random(counts.shape) < 0.3 if masked else None
     seen = counts if hidden is None else np.where(hidden, 0, counts)
-    data = cells(seen, hidden)
+    share = np.linspace(0.5, 1, N_OBS)
+    data = cells(seen, hidden, share)
     axes = fit_axes(data, 1.0, 4, np.random.default_rng(0))
-    exposure = np.linspace(50, 100, N_OBS)
+    exposure = seen.sum(axis=1) / share
     values = np.log1p(1e4 * seen / exposure[:, None]) - axes.gene_mean
     expected = (values if hidden is None else np.where(hidden, 0, values)) @ axes.weight
-    inputs = project(axes, data.counts, exposure, data.unobserved)
+    inputs = project(axes, data)
     assert inputs.dtype == np.float32
     np.testing.assert_allclose(inputs, expected, rtol=1e-3, atol=1e-3)
+
+
+# Effects that are taken off -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conditions():
+    rng = np.random.default_rng(5)
+    return small.of_levels(rng.integers(0, 2, N_OBS), rng.integers(2, 5, N_OBS), values=rng.normal(size=(1, N_OBS)))
+
+
+@pytest.fixture
+def effects():
+    return np.random.default_rng(6).normal(0, 0.5, (6, N_VARS)).astype(np.float32)
+
+
+def test_counts_are_divided_by_the_factors_of_the_cell(counts, conditions, effects):
+    data = sp.csr_matrix(counts)
+    found = correct(data, effects, conditions)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.toarray(), counts * np.exp(-effect_of(effects, conditions)), rtol=1e-4)
+    np.testing.assert_array_equal(data.toarray(), counts)
+    assert correct(data, None, conditions) is data
+    values_alone = small.of_levels(values=conditions.values.T)
+    np.testing.assert_allclose(
+        correct(data, effects[5:], values_alone).toarray(),
+        counts * np.exp(-values_alone.values * effects[5]),
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_factors_are_limited(counts, sign):
+    level = small.of_levels(np.zeros(N_OBS))
+    found = correct(sp.csr_matrix(counts), np.full((1, N_VARS), sign * 50.0, np.float32), level)
+    np.testing.assert_allclose(found.toarray(), counts * np.exp(-sign * LARGEST), rtol=1e-4)
+
+
+def test_normalised_counts_are_those_before_the_effects(conditions, effects):
+    """Also the exposure of the cell is that without them."""
+    rng = np.random.default_rng(0)
+    plain = rng.gamma(2, 10, (N_OBS, N_VARS))
+    moved = plain * np.exp(effect_of(effects, conditions))
+    share = np.linspace(0.5, 1, N_OBS)
+    found = normalise(cells(moved, share=share, conditions=conditions), effects).toarray()
+    np.testing.assert_allclose(found, normalise(cells(plain, share=share)).toarray(), rtol=1e-4)
+    assert not np.allclose(normalise(cells(moved, share=share)).toarray(), found, rtol=0.01)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_axes_and_inputs_are_those_before_the_effects(conditions, effects, masked):
+    rng = np.random.default_rng(0)
+    plain = rng.gamma(2, 10, (3, N_VARS))[rng.integers(0, 3, N_OBS)] * rng.gamma(20, 1 / 20, (N_OBS, N_VARS))
+    hidden = rng.random(plain.shape) < 0.2 if masked else None
+    plain = plain if hidden is None else np.where(hidden, 0, plain)
+    before = cells(plain, hidden)
+    after = cells(plain * np.exp(effect_of(effects, conditions)), hidden, conditions=conditions)
+    axes = fit_axes(before, 1.0, 4, np.random.default_rng(0))
+    found = fit_axes(after, 1.0, 4, np.random.default_rng(0), effects)
+    assert axes.effects is None and found.effects is effects
+    np.testing.assert_allclose(found.gene_mean, axes.gene_mean, rtol=1e-4)
+    inputs = project(found, after)
+    np.testing.assert_allclose(inputs @ inputs.T, project(axes, before) @ project(axes, before).T, rtol=1e-2, atol=1e-2)
+    assert inputs.dtype == np.float32
+    unknown = fit_axes(after, 1.0, 4, np.random.default_rng(0))
+    assert np.abs(unknown.gene_mean - axes.gene_mean).max() > 0.05

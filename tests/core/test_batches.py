@@ -1,7 +1,9 @@
+import jax
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import small
 from scdae.core.axes import fit_axes, project
 from scdae.core.batches import (
     Size,
@@ -31,7 +33,7 @@ def data():
     return CellData(
         counts=sp.csr_matrix(counts),
         unobserved=sp.csr_matrix(hidden),
-        codes=rng.integers(0, 3, N_OBS).astype(np.int32),
+        conditions=small.of_levels(*rng.integers(0, 3, (2, N_OBS)), values=rng.normal(size=(1, N_OBS))),
         share=rng.uniform(0.5, 1, N_OBS).astype(np.float32),
     )
 
@@ -44,6 +46,12 @@ def axes(data):
 def batch_of(data, cells, axes, genes=None):
     part = data.take(cells)
     return make_batch(part, whole(axes, part), Size.of(data, cells[None], genes))
+
+
+def assert_same(conditions, of_all, cells):
+    """Conditions of some cells are those that they have among all."""
+    np.testing.assert_array_equal(conditions.levels, of_all.levels[cells])
+    np.testing.assert_array_equal(conditions.values, of_all.values[cells])
 
 
 def as_dense(batch, values, n_cells):
@@ -73,20 +81,20 @@ def test_batch_holds_the_cells_asked_for(data, axes):
     batch = batch_of(data, cells, axes)
     np.testing.assert_array_equal(as_dense(batch, batch.x_in, 4), data.counts[cells].toarray())
     assert not batch.x_out.any()
-    np.testing.assert_array_equal(batch.codes, data.codes[cells])
+    assert_same(batch.conditions, data.conditions, cells)
     np.testing.assert_array_equal(batch.share, data.share[cells])
     np.testing.assert_array_equal(observed_mask(batch, 4, N_VARS), ~data.unobserved[cells].toarray())
     part = data.take(cells)
     np.testing.assert_array_equal(part.counts.toarray(), data.counts[cells].toarray())
     np.testing.assert_array_equal(part.unobserved.toarray(), data.unobserved[cells].toarray())
-    np.testing.assert_array_equal(part.codes, batch.codes)
+    assert_same(part.conditions, data.conditions, cells)
 
 
 def test_shapes_are_those_of_the_size_whatever_the_cells(data, axes):
     order = epoch_order(N_OBS, 3, 9, np.random.default_rng(0))
     size = Size.of(data, order, np.array([True, False] * 3 + [True]))
     batches = [make_batch(data.take(cells), whole(axes, data.take(cells)), size) for cells in order]
-    assert len({tuple(np.shape(part) for part in batch if part is not None) for batch in batches}) == 1
+    assert len({tuple(np.shape(part) for part in jax.tree.leaves(batch)) for batch in batches}) == 1
 
 
 def test_chosen_lists_the_entries_of_the_genes(data, axes):
@@ -100,7 +108,7 @@ def test_chosen_lists_the_entries_of_the_genes(data, axes):
 
 
 def test_everything_observed_needs_no_mask(data, axes):
-    plain = CellData(data.counts, None, data.codes, data.share)
+    plain = CellData(data.counts, None, data.conditions, data.share)
     assert observed_mask(batch_of(plain, np.arange(4), axes), 4, N_VARS) is None
     assert plain.take(np.arange(2)).unobserved is None
 
@@ -133,10 +141,8 @@ def test_split_batches_hold_both_halves_and_filling_counts_for_nothing(data, axe
         np.testing.assert_array_equal(shown[: len(cells)], data.counts[cells].toarray())
         np.testing.assert_array_equal(rest[: len(cells)], held[cells])
         assert not shown[len(cells) :].any() and not rest[len(cells) :].any()
-        np.testing.assert_array_equal(batch.codes[: len(cells)], data.codes[cells])
-        part = data.take(cells)
-        exposure = np.asarray(part.counts.sum(axis=1)).ravel() / part.share
-        inputs = project(axes, part.counts, exposure, part.unobserved)
+        assert_same(batch.conditions.take(slice(0, len(cells))), data.conditions, cells)
+        inputs = project(axes, data.take(cells))
         np.testing.assert_allclose(batch.inputs[: len(cells)], inputs, rtol=1e-5, atol=1e-5)
         visited.extend(cells)
     np.testing.assert_array_equal(visited, order)

@@ -10,6 +10,8 @@ from scdae.core.batches import slice_batches
 from scdae.core.completion import FixedPoint, Gaps, complete
 from scdae.counts import read_counts
 
+BATCH_KEY = {"plain": None, "batches": "batch"}
+
 
 def hide(adata, seed=0):
     """Ten genes hidden in half of the cells."""
@@ -20,12 +22,13 @@ def hide(adata, seed=0):
     return observed
 
 
-@pytest.fixture(scope="module")
-def case():
-    model, adata = small.fitted(likelihood="nb"), small.structured()
+@pytest.fixture(scope="module", params=["plain", "batches"])
+def case(request):
+    """Genes hidden in half of the cells, for a network that knows of no batches, and for one that takes them off."""
+    model, adata = small.fitted(BATCH_KEY[request.param], likelihood="nb"), small.structured()
     observed = hide(adata)
     counts = read_counts(adata, mask=observed)
-    data, *_ = model._query(counts, None)
+    data, *_ = model._query(counts, model._conditions(adata))
     fitted = model.outcome.fitted
     (_, batch), *_ = slice_batches(data, fitted.axes, small.N_OBS)
     return fitted, batch, observed
@@ -34,7 +37,8 @@ def case():
 def run(case, **how):
     fitted, batch, _ = case
     axes = fitted.axes
-    return complete(fitted.graph, fitted.params, batch, axes.weight, axes.centre, "nb", FixedPoint(**how))
+    known = axes.weight, axes.centre, axes.effects
+    return complete(fitted.graph, fitted.params, batch, *known, "nb", FixedPoint(**how))
 
 
 def test_what_is_put_in_comes_out(case):

@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from flax import nnx
+from scipy.special import log_softmax
 from scipy.stats import false_discovery_control, norm
 
+import small
 from scdae.core.axes import fit_axes, gene_profile
+from scdae.core.conditions import effect_of
 from scdae.core.dropout import Screen, _beyond_chance, candidates, find_dropout
 from scdae.core.dropout_law import Evidence
-from scdae.core.fitting import cell_data
+from scdae.core.fitted import cell_data
 from scdae.core.heldout import HeldOut
-from scdae.core.network import Autoencoder
+from scdae.core.network import Autoencoder, with_values
 from scdae.core.thinning import thin
 
 N_OBS, N_VARS = 300, 9
@@ -19,19 +22,20 @@ LOSSY = np.arange(N_VARS) % 3 == 0
 class Setting:
     """A network that knows the gene means, and counts of which a third of the genes have dropout."""
 
-    def __init__(self, masked=False, n_batches=1):
+    def __init__(self, masked=False, n_batches=0):
         rng = np.random.default_rng(0)
         mean = rng.gamma(9, 1, N_VARS) * np.exp(rng.normal(0, 0.2, (N_OBS, 1)))
         counts = rng.poisson(mean * rng.gamma(8, 1 / 8, mean.shape)) * ~((rng.random(mean.shape) < 0.4) & LOSSY)
         hidden = rng.random(mean.shape) < 0.1 if masked else np.zeros(mean.shape, bool)
         counts = sp.csr_matrix((counts * ~hidden).astype(np.float32))
         unobserved = sp.csr_matrix(hidden) if masked else None
-        codes = rng.integers(0, n_batches, N_OBS).astype(np.int32)
+        conditions = small.of_levels(rng.integers(0, n_batches, N_OBS)) if n_batches else None
         kept, held = thin(counts, 0.9, rng)
         profile = gene_profile(counts, unobserved)
-        data = cell_data(kept, unobserved, codes, profile)
+        data = cell_data(kept, unobserved, conditions, profile)
         self.held_out = HeldOut(data, held, fit_axes(data, 1.0, 3, rng), rng)
-        model = Autoencoder(profile, n_inputs=3, n_hidden=4, n_latent=2, n_batches=n_batches)
+        effects = np.zeros((n_batches, N_VARS)) if n_batches else None
+        model = Autoencoder(profile, n_inputs=3, n_hidden=4, n_latent=2, effects=effects)
         self.graph, self.params = nnx.split(model, nnx.Param)
 
     def screen(self, maybe=None):
@@ -43,7 +47,7 @@ class Setting:
         return find_dropout(self.graph, self.params, self.held_out, maybe, 0)
 
 
-@pytest.fixture(params=[(False, 1), (True, 1), (False, 2)], ids=["plain", "masked", "batches"])
+@pytest.fixture(params=[(False, 0), (True, 0), (False, 2)], ids=["plain", "masked", "batches"])
 def setting(request):
     return Setting(*request.param)
 
@@ -82,6 +86,23 @@ def test_blocks_of_genes_give_what_one_block_gives(setting, monkeypatch):
     parts = setting.screen().fit(np.arange(N_VARS))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [False, True],
+)
+def test_means_are_those_of_the_network_in_each_batch(turned):
+    setting, rng = Setting(n_batches=2), np.random.default_rng(1)
+    values = nnx.to_pure_dict(setting.params) | {"batch_effect": rng.normal(0, 0.5, (2, N_VARS))}
+    values["turn_loading"] = rng.normal(0, 0.3 * turned, values["turn_loading"].shape)
+    setting.params = with_values(setting.params, values)
+    screen = setting.screen()
+    cells, genes = screen._cells, screen._block(np.arange(N_VARS))
+    found = cells.latent @ genes.loading + genes.base + effect_of(genes.effects, cells.conditions) - cells.norm
+    latent = cells.latent[:, : setting.params["loading"][...].shape[0]]  # beside it are the turns
+    logits = np.asarray(nnx.merge(setting.graph, setting.params).decode(latent, cells.conditions))
+    np.testing.assert_allclose(found, log_softmax(logits, axis=1), atol=1e-3)
 
 
 @pytest.mark.parametrize(

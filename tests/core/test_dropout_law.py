@@ -4,6 +4,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, gammaln
 from scipy.stats import nbinom
 
+import small
 from scdae.core.batches import padded
 from scdae.core.dropout_law import DROPOUT_COST, CellMeans, GeneBlock, first_look, fit_laws, losses
 from scdae.core.predictive import zinb_predictive_log_prob
@@ -20,10 +21,11 @@ class Scene:
         rng = np.random.default_rng(0)
         latent = rng.normal(size=(N_OBS, N_LATENT))
         loading = rng.normal(0, 0.4, (N_LATENT, N_GENES))
-        codes = rng.integers(0, 2, N_OBS)
-        base = np.log(0.01) + np.array([[0.0], [0.3]]) * np.ones(N_GENES)
+        conditions = small.of_levels(rng.integers(0, 2, N_OBS))
+        base = np.full(N_GENES, np.log(0.01))
+        effects = np.array([[0.0], [0.3]]) * np.ones(N_GENES)
         norm = rng.normal(0, 0.1, (N_OBS, 1))
-        self.rho = np.exp(latent @ loading + base[codes] - norm)
+        self.rho = np.exp(latent @ loading + base + effects[conditions.levels[:, 0]] - norm)
         self.total_in = rng.uniform(200, 600, N_OBS)
         self.total_out = rng.uniform(200, 600, N_OBS)
         rate = self.rho / (1 - PI) * rng.gamma(THETA, 1 / THETA, self.rho.shape)
@@ -34,13 +36,14 @@ class Scene:
         cols, rows = np.nonzero((self.x_in + self.x_out).T)
         self.cells = CellMeans(
             *(part.astype(np.float32) for part in (latent, norm)),
-            codes.astype(np.int32),
+            conditions,
             *(part.astype(np.float32) for part in (self.total_in, self.total_out)),
         )
         k = len(rows) + 7
         self.genes = GeneBlock(
             loading=loading.astype(np.float32),
             base=base.astype(np.float32),
+            effects=effects.astype(np.float32),
             log_theta=np.zeros(N_GENES, np.float32),
             rows=padded(rows, k),
             cols=padded(cols, k),
@@ -88,6 +91,28 @@ def test_losses_are_the_predictive_law(scene):
     found = (weight * ((scene.x_in + scene.x_out == 0) - chance)).sum(axis=0)
     np.testing.assert_allclose(zeros, found, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(predicted, (weight * pi * (1 - chance)).sum(axis=0), rtol=1e-3)
+
+
+def test_effects_of_conditions_act_as_further_loadings(scene):
+    """Two categorical columns and a continuous one give what they give as known parts of the latent space."""
+    rng = np.random.default_rng(3)
+    first, second, values = rng.integers(0, 2, N_OBS), rng.integers(2, 5, N_OBS), rng.normal(size=N_OBS)
+    effects = rng.normal(0, 0.3, (6, N_GENES)).astype(np.float32)
+    column = np.stack([*(first == np.arange(2)[:, None]), *(second == np.arange(2, 5)[:, None]), values], axis=1)
+    law = np.stack([rng.normal(1, 1, N_GENES), rng.normal(-1, 1, N_GENES)]).astype(np.float32)
+    found = losses(
+        scene.cells._replace(conditions=small.of_levels(first, second, values=[values])),
+        scene.genes._replace(effects=effects),
+        law,
+    )
+    expected = losses(
+        scene.cells._replace(latent=np.concatenate([scene.cells.latent, column.astype(np.float32)], axis=1)),
+        scene.genes._replace(effects=None, loading=np.concatenate([scene.genes.loading, effects])),
+        law,
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(found[1], losses(scene.cells, scene.genes, law)[1], rtol=0.01)
 
 
 def test_fit_is_near_the_best_that_there_is(scene):

@@ -10,15 +10,15 @@ from flax import nnx
 import scdae
 import small
 from scdae.core.config import Config
-from scdae.core.fitting import cell_data, fit_counts, held_out_share
+from scdae.core.fitted import cell_data
+from scdae.core.fitting import fit_counts, held_out_share
 
 
 def fit(counts, **settings):
     small.keep_compiled()
     counts = sp.csr_matrix(np.asarray(counts, np.float32))
-    return fit_counts(
-        counts, None, None, 1, Config(**{"max_epochs": 40, "batch_size": 64, "likelihood": "nb", **settings})
-    )
+    config = Config(**{"max_epochs": 40, "batch_size": 64, "likelihood": "nb", **settings})
+    return fit_counts(counts, None, None, 0, 0, config)
 
 
 def values_of(outcome):
@@ -161,7 +161,8 @@ def test_exposure_is_that_of_the_whole_panel():
     counts = sp.csr_matrix(np.array([[7, 0, 0], [5, 3, 2]], np.float32))
     data = cell_data(counts, hidden, None, profile)
     np.testing.assert_allclose(data.share, [0.7, 1.0])
-    assert data.codes.dtype == np.int32 and data.share.dtype == np.float32
+    assert not data.conditions.any and len(data.conditions.levels) == len(data.conditions.values) == 2
+    assert data.conditions.levels.dtype == np.int32 and data.share.dtype == np.float32
 
 
 def test_held_out_share_can_be_chosen():
@@ -175,3 +176,38 @@ def test_counts_are_not_changed():
     before = [part.tobytes() for part in (counts.data, counts.indices, counts.indptr)]
     small.fit(ad.AnnData(counts), likelihood="nb", max_epochs=7)
     assert before == [part.tobytes() for part in (counts.data, counts.indices, counts.indptr)]
+
+
+CONDITIONS = {
+    "two batches": (small.of_levels([0, 1, 0]), 2, 2),
+    "a batch for each cell": (small.of_levels([2, 1, 0]), 3, 3),
+    "a level that no cell has": (small.of_levels([0, 2, 0]), 4, 4),
+    "numbers": (small.of_levels(values=[[0.0, 1.0, -1.0]]), 0, 0),
+    "all of it": (small.of_levels([0, 1, 0], [2, 2, 3], values=[[0.0, 1.0, -1.0]]), 4, 2),
+}
+
+
+@pytest.mark.parametrize("name", list(CONDITIONS))
+def test_tiny_data_with_conditions(name):
+    small.keep_compiled()
+    conditions, n_levels, n_batches = CONDITIONS[name]
+    counts = sp.csr_matrix((np.random.default_rng(0).poisson(2, (3, 2)) + 1).astype(np.float32))
+    config = Config(max_epochs=1, batch_size=64, likelihood="nb")
+    outcome = fit_counts(counts, None, conditions, n_levels, n_batches, config)
+    assert all(np.isfinite(value).all() for value in values_of(outcome).values())
+    assert np.isfinite(outcome.report.gene_gain).all() and np.isfinite(outcome.report.skill)
+    assert values_of(outcome)["batch_effect"].shape == (n_levels + conditions.values.shape[1], 2)
+
+
+def test_conditions_are_those_of_the_cells_that_were_counted():
+    """A cell without counts is left out, and takes its batch with it."""
+    small.keep_compiled()
+    counts = small.dense(small.structured())
+    level = small.structured().obs["batch"].cat.codes.to_numpy()
+    config = Config(max_epochs=2, batch_size=64, likelihood="nb")
+    with_empty = np.concatenate([np.zeros((1, small.N_VARS), np.float32), counts])
+    longer = small.of_levels(np.concatenate([[1 - level[0]], level]))
+    one = fit_counts(sp.csr_matrix(counts), None, small.of_levels(level), 2, 2, config)
+    other = fit_counts(sp.csr_matrix(with_empty), None, longer, 2, 2, config)
+    np.testing.assert_array_equal(other.cells, np.arange(1, small.N_OBS + 1))
+    jax.tree.map(np.testing.assert_array_equal, values_of(one), values_of(other))

@@ -3,8 +3,14 @@ import pytest
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.gate import GRID, apply_gate, gate_from_evidence, match_totals, moment_theta, reliability
-from scdae.core.network import Autoencoder
+import small
+from scdae.core.conditions import effect_of
+from scdae.core.fitted import cell_data
+from scdae.core.gate import GRID, apply_gate, flat_theta, gate_from_evidence, match_totals, moment_theta, reliability
+from scdae.core.network import Autoencoder, with_values
+
+CHANGED = ("loading", "batch_effect", "batch_turn", "turn_loading")
+EFFECTS = np.array([[0.3, -0.2, 0.1], [-0.4, 0.5, 0.2], [0.2, 0.1, -0.6]], np.float32)  # two batches and a number
 
 
 def evidence(best, strength, n_genes, seed=0):
@@ -68,24 +74,27 @@ def test_gains_beyond_chance_leave_everything(molecules, errors):
     assert 0 < less < more < 1
 
 
-def params_and_graph(n_batches=2):
+def params_and_graph():
     profile = np.array([0.5, 0.3, 0.2])
-    model = Autoencoder(profile, n_inputs=2, n_hidden=4, n_latent=2, n_batches=n_batches)
+    model = Autoencoder(profile, n_inputs=2, n_hidden=4, n_latent=2, effects=EFFECTS)
     graph, params = nnx.split(model, nnx.Param)
     return graph, params
 
 
 def test_closed_gate_leaves_the_gene_means_and_their_dispersion():
     graph, params = params_and_graph()
-    latent, codes = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1])
+    values = nnx.to_pure_dict(params)
+    changed = {name: np.random.default_rng(1).normal(size=values[name].shape) for name in CHANGED}
+    params = with_values(params, values | changed)
+    latent, conditions = np.ones((4, 2), np.float32), small.of_levels([0, 1, 0, 1], values=[[0.5, 0, -1, 1]])
     gated = nnx.merge(graph, apply_gate(params, np.array([0.0, 1.0, 0.5]), np.array([0.7, 0.7, 0.7])))
     before = nnx.merge(graph, params)
-    base = np.asarray(before.log_profile[...])
-    np.testing.assert_allclose(gated.decode(latent, codes)[:, 0], base[0], rtol=1e-6)
-    np.testing.assert_allclose(gated.decode(latent, codes)[:, 1], before.decode(latent, codes)[:, 1], rtol=1e-6)
-    np.testing.assert_allclose(
-        gated.decode(latent, codes)[:, 2] - base[2], (before.decode(latent, codes)[:, 2] - base[2]) / 2, rtol=1e-4
-    )
+    base = np.asarray(before.log_profile[...]) + effect_of(EFFECTS, conditions)  # the gene's mean in these batches
+    logits, open_logits = np.asarray(gated.decode(latent, conditions)), np.asarray(before.decode(latent, conditions))
+    assert (np.abs(open_logits - base) > 0.01).all()
+    np.testing.assert_allclose(logits[:, 0], base[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(logits[:, 1], open_logits[:, 1], rtol=1e-6)
+    np.testing.assert_allclose((logits - base)[:, 2], (open_logits - base)[:, 2] / 2, rtol=1e-4)
     np.testing.assert_allclose(gated.theta(), [0.7, 5.0, np.sqrt(0.7 * 5)], rtol=1e-5)
 
 
@@ -114,3 +123,38 @@ def test_moment_theta_of_poisson_counts_is_large_and_of_empty_genes_finite():
     theta = moment_theta(sp.csr_matrix(counts), counts.sum(axis=0) / counts.sum(), np.ones(3000))
     assert np.isfinite(theta).all()
     assert (theta[:2] > 20).all()
+
+
+def overdispersed(theta, profile, n_obs=4000):
+    """Counts around the profile of each cell, and a last gene without dispersion that fixes the library size."""
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(500, 1500, (n_obs, 1))
+    counts = rng.poisson(depth * profile * rng.gamma(theta, 1 / theta, profile.shape))
+    return np.concatenate([counts, rng.poisson(depth)], axis=1).astype(np.float32)
+
+
+def test_moment_theta_around_the_mean_of_each_row():
+    """Two groups whose genes differ: around the mean of all, that difference would be dispersion."""
+    row = np.arange(4000) % 2
+    whole = overdispersed(10.0, np.array([[0.01, 0.02, 0.03], [0.04, 0.005, 0.03]])[row])
+    profiles = np.stack([whole[row == k].sum(axis=0) / whole[row == k].sum() for k in (0, 1)])
+    found = moment_theta(sp.csr_matrix(whole), profiles, np.ones(4000), row)
+    np.testing.assert_allclose(found[:3], 10, rtol=0.15)
+    around_all = moment_theta(sp.csr_matrix(whole), whole.sum(axis=0) / whole.sum(), np.ones(4000))
+    assert (around_all[:2] < 5).all()
+    same = moment_theta(sp.csr_matrix(whole), profiles[[0, 0]], np.ones(4000), row)
+    np.testing.assert_allclose(same, moment_theta(sp.csr_matrix(whole), profiles[0], np.ones(4000)), rtol=1e-6)
+
+
+def test_flat_theta_is_that_around_the_means_of_the_batches():
+    level = np.arange(4000) % 2
+    whole = overdispersed(10.0, np.array([[0.01, 0.02, 0.03], [0.04, 0.005, 0.03]])[level])
+    profile = whole.sum(axis=0) / whole.sum()
+    start = np.log([whole[level == k].sum(axis=0) / whole[level == k].sum() for k in (0, 1)]) - np.log(profile)
+    data = cell_data(sp.csr_matrix(whole), None, small.of_levels(level), profile)
+    found = {}
+    for name, effects in (("known", start), ("unknown", None)):
+        model = Autoencoder(profile, n_inputs=2, n_hidden=4, n_latent=2, effects=effects)
+        found[name] = flat_theta(profile, nnx.split(model, nnx.Param)[1], data)
+    np.testing.assert_allclose(found["known"][:3], 10, rtol=0.15)
+    assert (found["unknown"][:2] < 5).all()

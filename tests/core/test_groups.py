@@ -11,7 +11,7 @@ from scdae.counts import read_counts
 
 def sums_of(model, adata, group, mask=None):
     counts = read_counts(adata, mask=mask)
-    data, *_ = model._query(counts, model._codes(adata))
+    data, *_ = model._query(counts, model._conditions(adata))
     return sum_groups(model.outcome.fitted, data, group, 2)
 
 

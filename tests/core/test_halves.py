@@ -2,23 +2,32 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import small
 from scdae.core.axes import fit_axes
 from scdae.core.cells import CellData
+from scdae.core.conditions import effect_of, no_conditions
 from scdae.core.halves import corrupt, split, whole
 
 N_OBS, N_VARS = 40, 12
 
 
 class Scene:
-    def __init__(self, masked):
+    def __init__(self, masked, batches):
         rng = np.random.default_rng(0)
         self.x = rng.poisson(rng.gamma(2, 2, (N_OBS, N_VARS))).astype(np.float32)
         self.hidden = rng.random(self.x.shape) < 0.2 if masked else np.zeros(self.x.shape, bool)
         self.x[self.hidden] = 0
         share = np.linspace(0.5, 1, N_OBS).astype(np.float32)
         unobserved = sp.csr_matrix(self.hidden) if masked else None
-        self.cells = CellData(sp.csr_matrix(self.x), unobserved, np.zeros(N_OBS, np.int32), share)
-        self.axes = fit_axes(self.cells, 1.0, 3, rng)
+        conditions, effects = no_conditions(N_OBS), None
+        self.factor = np.ones(self.x.shape)
+        if batches:
+            drawn = np.random.default_rng(1)
+            conditions = small.of_levels(drawn.integers(0, 2, N_OBS), values=drawn.normal(size=(1, N_OBS)))
+            effects = drawn.normal(0, 0.3, (3, N_VARS)).astype(np.float32)
+            self.factor = np.exp(effect_of(effects, conditions))
+        self.cells = CellData(sp.csr_matrix(self.x), unobserved, conditions, share)
+        self.axes = fit_axes(self.cells, 1.0, 3, rng, effects)
 
     def dense(self, values):
         counts = self.cells.counts
@@ -26,14 +35,15 @@ class Scene:
 
     def project(self, shown, share, unseen):
         """Inputs of the encoder, from dense arrays."""
+        shown = shown / self.factor
         exposure = np.maximum(shown.sum(axis=1) / share, 1e-12)[:, None]
         values = np.where(unseen, 0, np.log1p(1e4 * shown / exposure) - self.axes.gene_mean)
         return values @ self.axes.weight
 
 
-@pytest.fixture(params=[False, True], ids=["all", "masked"])
+@pytest.fixture(params=[(False, False), (True, False), (True, True)], ids=["all", "masked", "batches"])
 def scene(request):
-    return Scene(request.param)
+    return Scene(*request.param)
 
 
 def test_whole_shows_everything(scene):
@@ -94,7 +104,7 @@ def test_gaussian_noise_is_that_of_independent_genes_seen_on_the_axes(scene):
 def test_empty_cells_give_finite_inputs(scene):
     dense = scene.x.copy()
     dense[3] = 0
-    cells = CellData(sp.csr_matrix(dense), scene.cells.unobserved, scene.cells.codes, scene.cells.share)
+    cells = CellData(sp.csr_matrix(dense), scene.cells.unobserved, scene.cells.conditions, scene.cells.share)
     for corruption in ("thinning", "masking", "gaussian"):
         halves = corrupt(scene.axes, cells, np.full(N_OBS, 0.5, np.float32), corruption, np.random.default_rng(0))
         assert np.isfinite(halves.inputs).all()

@@ -5,9 +5,12 @@ import scipy.sparse as sp
 from flax import nnx
 from scipy.special import gammaln
 
+import small
 from scdae.core import heldout
+from scdae.core.alignment import Alignment
 from scdae.core.axes import fit_axes, gene_profile
-from scdae.core.fitting import cell_data
+from scdae.core.conditions import effect_of, no_conditions
+from scdae.core.fitted import cell_data
 from scdae.core.heldout import HeldOut, Report, measure_gain, read_out_law, restore
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.posterior import posterior_mean
@@ -21,7 +24,7 @@ N_OBS, N_VARS = 50, 8
 class Scene:
     """A network with random weights, data, and the densities worked out entry by entry."""
 
-    def __init__(self, masked):
+    def __init__(self, masked, batches):
         rng = np.random.default_rng(0)
         counts = rng.poisson(rng.gamma(2, 4, (N_OBS, N_VARS))).astype(np.float32)
         hidden = rng.random(counts.shape) < 0.2 if masked else np.zeros(counts.shape, bool)
@@ -29,11 +32,19 @@ class Scene:
         unobserved = sp.csr_matrix(hidden) if masked else None
         kept, held = thin(sp.csr_matrix(counts), 0.8, rng)
         self.profile = gene_profile(sp.csr_matrix(counts), unobserved)
-        self.data = cell_data(kept, unobserved, None, self.profile)
-        self.axes = fit_axes(self.data, 1.0, 4, rng)
+        self.conditions, self.effects, alignment = no_conditions(N_OBS), np.zeros((0, N_VARS), np.float32), None
+        if batches:
+            drawn = np.random.default_rng(1)
+            self.conditions = small.of_levels(drawn.integers(0, 2, N_OBS), values=drawn.normal(size=(1, N_OBS)))
+            self.effects = drawn.normal(0, 0.3, (3, N_VARS)).astype(np.float32)
+            centroids = drawn.normal(size=(3, 2, 4)).astype(np.float32)
+            alignment = Alignment(centroids[0], centroids[1:], np.float32(1.0))
+        self.data = cell_data(kept, unobserved, self.conditions, self.profile)
+        effects = self.effects if batches else None
+        self.axes = fit_axes(self.data, 1.0, 4, rng, effects)
         self.inflated = np.arange(N_VARS) % 2 == 0
         self.held_out = HeldOut(self.data, held, self.axes, rng)
-        model = Autoencoder(self.profile, n_inputs=4, n_hidden=6, n_latent=3, n_batches=1)
+        model = Autoencoder(self.profile, n_inputs=4, n_hidden=6, n_latent=3, effects=effects, alignment=alignment)
         self.graph, params = nnx.split(model, nnx.Param)
         values = nnx.to_pure_dict(params)
         values |= {
@@ -42,16 +53,24 @@ class Scene:
             "log_theta_zi": rng.normal(2, 0.5, N_VARS),
             "logit_pi": rng.normal(-1, 0.5, N_VARS),
         }
+        if batches:
+            values |= {
+                "batch_effect": drawn.normal(0, 0.3, (3, N_VARS)),
+                "batch_turn": drawn.normal(0, 1, values["batch_turn"].shape),
+                "turn_loading": drawn.normal(0, 0.3, values["turn_loading"].shape),
+            }
         self.params = with_values(params, values)
         self.model = nnx.merge(self.graph, self.params)
         self.x_in, self.x_out = kept.toarray(), held.toarray()
         self.total_in, self.total_out = (x.sum(axis=1, keepdims=True) for x in (self.x_in, self.x_out))
 
     def rho(self, gate=1.0):
-        exposure = self.total_in / self.data.share[:, None]
-        values = np.where(self.seen, np.log1p(1e4 * self.x_in / exposure) - self.axes.gene_mean, 0)
-        logits = np.asarray(self.model.decode(self.model.encode(values @ self.axes.weight), np.zeros(N_OBS, int)))
-        base = np.asarray(self.model.log_profile[...])
+        counts = self.x_in / np.exp(effect_of(self.effects, self.conditions))
+        exposure = counts.sum(axis=1, keepdims=True) / self.data.share[:, None]
+        values = np.where(self.seen, np.log1p(1e4 * counts / exposure) - self.axes.gene_mean, 0)
+        latent = self.model.encode(values @ self.axes.weight, self.conditions)
+        logits = np.asarray(self.model.decode(latent, self.conditions))
+        base = np.asarray(self.model.log_profile[...]) + effect_of(self.effects, self.conditions)
         share = np.exp(base + gate * (logits - base))
         return share / np.where(self.seen, share, 0).sum(axis=1, keepdims=True)
 
@@ -73,9 +92,9 @@ class Scene:
         return self.graph, self.params
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["all", "masked"])
+@pytest.fixture(scope="module", params=[(False, False), (True, False), (True, True)], ids=["all", "masked", "batches"])
 def scene(request):
-    return Scene(request.param)
+    return Scene(*request.param)
 
 
 @pytest.mark.parametrize(("law", "gate"), [("poisson", 1.0), ("nb", 1.0), ("nb", 0.25), ("zinb", 1.0)])
@@ -100,7 +119,7 @@ def test_halved_hides_half_of_all_molecules(scene):
 def test_latent_with_the_sum_that_makes_shares(scene):
     cells, latent, norm = scene.held_out.latent(*scene.network)
     assert sorted(cells) == list(range(N_OBS))
-    logits = np.asarray(scene.model.decode(latent, np.zeros(N_OBS, int)))
+    logits = np.asarray(scene.model.decode(latent, scene.conditions.take(cells)))
     np.testing.assert_allclose(np.exp(logits - norm), scene.rho()[cells], rtol=1e-3)
 
 

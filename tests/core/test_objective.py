@@ -8,6 +8,7 @@ from scipy.special import gammaln
 
 from scdae.core import predictive
 from scdae.core.batches import Batch, observed_mask
+from scdae.core.conditions import no_conditions
 from scdae.core.objective import (
     Dropout,
     entries_of,
@@ -53,7 +54,7 @@ def to_batch(x_in, x_out, padding=5, observed=None, dtype=float):
         cols=padded(cols, np.int32),
         x_in=padded(x_in[rows, cols], dtype),
         x_out=padded(x_out[rows, cols], dtype),
-        codes=np.zeros(len(x_in), np.int32),
+        conditions=no_conditions(len(x_in)),
         share=np.ones(len(x_in), dtype),
         hidden_rows=np.concatenate([unseen[0], np.zeros(padding if observed is not None else 0)]).astype(np.int32),
         hidden_cols=np.concatenate([unseen[1], np.full(padding if observed is not None else 0, x_in.shape[1])]).astype(

@@ -4,20 +4,22 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from flax import nnx
+from scipy.special import softmax
 from scipy.stats import nbinom
 
 import small
 from scdae.core import prediction
 from scdae.core.expected_log import expected_log1p
-from scdae.core.fitting import Fitted, cell_data
-from scdae.core.network import with_values
+from scdae.core.fitted import Fitted, cell_data
+from scdae.core.network import all_in_batch, with_values
 from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 from scdae.core.prediction import OUTPUTS, read_out
 
 
-def read(fitted, counts, output, unobserved=None, depth=None):
-    data = cell_data(sp.csr_matrix(counts), unobserved, None, fitted.profile)
-    parts = list(read_out(fitted, data, output, depth))
+def read(fitted, counts, output, unobserved=None, depth=None, level=None, batch=None):
+    conditions = None if level is None else small.of_levels(level)
+    data = cell_data(sp.csr_matrix(counts), unobserved, conditions, fitted.profile)
+    parts = list(read_out(fitted, data, output, depth, batch=batch))
     assert [rows.start for rows, *_ in parts][0] == 0 and parts[-1][0].stop == data.n_obs
     return np.concatenate([values for _, values, _ in parts]), np.concatenate([latent for *_, latent in parts])
 
@@ -173,3 +175,116 @@ def test_batches_of_any_size_and_single_cells_give_the_same(plain, counts, monke
     np.testing.assert_allclose(latent_parts, latent, rtol=1e-3, atol=1e-4)
     alone, _ = read(plain, counts[5:6], "mean")
     np.testing.assert_allclose(alone, whole[5:6], rtol=1e-4, atol=1e-5)
+
+
+# In another batch ---------------------------------------------------------------------------------------------------
+
+WEIGHTS = {"first": np.array([1.0, 0.0]), "second": np.array([0.0, 1.0]), "average": np.array([0.5, 0.5])}
+
+
+@pytest.fixture(scope="module")
+def level():
+    return small.structured().obs["batch"].cat.codes.to_numpy()
+
+
+@pytest.fixture(scope="module")
+def in_batches():
+    """A network of two batches, in which what a batch does depends on the cell."""
+    fitted = small.fitted(batch_key="batch", likelihood="nb").outcome.fitted
+    values, rng = nnx.to_pure_dict(fitted.params), np.random.default_rng(0)
+    values |= {"batch_turn": rng.normal(size=values["batch_turn"].shape)}
+    values |= {"turn_loading": rng.normal(0, 0.2, values["turn_loading"].shape)}
+    return replace(fitted, params=with_values(fitted.params, values))
+
+
+@pytest.fixture(scope="module")
+def dropout_in_batches(in_batches):
+    values = nnx.to_pure_dict(in_batches.params) | {"logit_pi": np.full(small.N_VARS, -1.0, np.float32)}
+    inflated = np.arange(small.N_VARS) % 2 == 0
+    return replace(in_batches, likelihood="zinb", params=with_values(in_batches.params, values), inflated=inflated)
+
+
+@pytest.fixture(params=["all", "masked"])
+def measured(request, counts):
+    """Counts, and the entries that were not observed."""
+    if request.param == "all":
+        return counts, None
+    hidden = np.random.default_rng(0).random(counts.shape) < 0.2
+    hidden[7] = True
+    return np.where(hidden, 0, counts), sp.csr_matrix(hidden)
+
+
+@pytest.mark.parametrize("output", list(OUTPUTS))
+@pytest.mark.parametrize("law", ["in_batches", "dropout_in_batches"])
+def test_cells_of_a_batch_are_what_they_are_in_it(law, output, measured, level, request):
+    fitted = request.getfixturevalue(law)
+    own, latent = read(fitted, measured[0], output, measured[1], level=level)
+    for k, name in enumerate(("first", "second")):
+        there, same_latent = read(fitted, measured[0], output, measured[1], level=level, batch=WEIGHTS[name])
+        np.testing.assert_array_equal(same_latent, latent)
+        np.testing.assert_allclose(there[level == k], own[level == k], rtol=1e-4, atol=1e-6)
+        others = (level != k) & (measured[0].sum(axis=1) > 0)
+        assert np.median(np.abs(there - own)[others] / np.maximum(own[others], 1e-6)) > 0.02
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_what_is_expected_in_another_batch_is_the_decoder_there(name, in_batches, measured, level):
+    seen, hidden = measured
+    prior, latent = read(in_batches, seen, "prior", hidden, level=level)
+    there, _ = read(in_batches, seen, "prior", hidden, level=level, batch=WEIGHTS[name])
+    model = nnx.merge(in_batches.graph, all_in_batch(in_batches.params, WEIGHTS[name]))
+    share = softmax(np.asarray(model.decode(latent, small.of_levels(level))), axis=1)
+    exposure = prior.sum(axis=1, keepdims=True)  # of the whole panel; the cell's own, whatever the batch
+    np.testing.assert_allclose(there, exposure * share, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(there.sum(axis=1), exposure[:, 0], rtol=1e-4)
+    if name == "average":  # nothing of the batch is left but by way of the latent space
+        again = np.asarray(model.decode(latent, small.of_levels(1 - level)))
+        np.testing.assert_allclose(softmax(again, axis=1), share, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize("law", ["in_batches", "dropout_in_batches"])
+def test_outputs_move_as_what_is_expected_moves(law, name, measured, level, request):
+    """The posterior is that of the cell in its own batch; the ratio of the two expectations takes it to the other."""
+    fitted, (seen, hidden) = request.getfixturevalue(law), measured
+    own, there = (
+        {
+            output: read(fitted, seen, output, hidden, level=level, batch=batch)[0].astype(float)
+            for output in ("prior", "mean", "sd", "rate")
+        }
+        for batch in (None, WEIGHTS[name])
+    )
+    counted = seen.sum(axis=1) > 0
+    ratio = there["prior"][counted] / own["prior"][counted]
+    for output in ("mean", "sd", "rate"):
+        np.testing.assert_allclose(there[output][counted], own[output][counted] * ratio, rtol=1e-3, atol=1e-7)
+        assert not there[output][~counted].any()
+    assert np.abs(np.log(ratio)).max() > 0.1
+
+
+@pytest.mark.parametrize("depth", [None, 150.0])
+def test_log1p_in_another_batch_is_that_of_the_moved_rate(in_batches, dropout_in_batches, counts, level, depth):
+    total = counts.sum(axis=1)
+    new = total if depth is None else np.full(small.N_OBS, depth, np.float32)
+    for fitted in (in_batches, dropout_in_batches):
+        options = {"level": level, "batch": WEIGHTS["second"]}
+        values, _ = read(fitted, counts, "log1p", None, None if depth is None else new, **options)
+        prior, moved = read(fitted, counts, "prior", level=level)[0], read(fitted, counts, "prior", **options)[0]
+        model = nnx.merge(fitted.graph, fitted.params)
+        theta, pi = np.asarray(model.theta(fitted.inflated)), np.asarray(model.pi(fitted.inflated))
+        zeros = zip(*(part[:4] for part in np.nonzero(counts == 0)), strict=True)
+        for i, j in [(0, 0), (4, 3), (9, 20), (17, 33), *zeros]:
+            x, mean, r = counts[i, j], prior[i, j], theta[j]
+            ratio = new[i] / total[i] * moved[i, j] / mean
+            known = expected_log(ratio * mean * (r + x) / (r + mean), r + x, new[i])
+            lost = float(dropout_probability(x, mean, r, pi[j])) if fitted.likelihood == "zinb" else 0.0
+            expected = lost * expected_log(ratio * mean, r, new[i]) + (1 - lost) * known
+            assert values[i, j] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("output", list(OUTPUTS))
+def test_empty_cells_in_another_batch_are_zeros(in_batches, counts, level, output):
+    some = counts.copy()
+    some[4] = 0
+    values, latent = read(in_batches, some, output, level=level, batch=WEIGHTS["average"])
+    assert not values[4].any() and np.isfinite(values).all() and np.isfinite(latent).all() and (values >= 0).all()

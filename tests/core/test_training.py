@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 import small
-from scdae.core import training
+from scdae.core import starting, training
 from scdae.core.config import Config
 from scdae.core.fitting import fit_counts
 from scdae.core.training import batch_size_for, n_steps_for
@@ -103,7 +103,7 @@ def test_progress_sees_every_step():
             yield step
 
     small.keep_compiled()
-    fit_counts(counts, None, None, 1, Config(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb"), watch=watch)
+    fit_counts(counts, None, None, 0, 0, Config(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb"), watch=watch)
     assert seen == [(step, 21) for step in range(1, 22)]
 
 
@@ -112,7 +112,7 @@ def test_masking_in_which_no_entry_is_hidden_stays_finite():
     rng = np.random.default_rng(0)
     counts = sp.csr_matrix(rng.poisson(5, (80, 3)).astype(np.float32))
     small.keep_compiled()
-    outcome = fit_counts(counts, None, None, 1, Config(max_epochs=3, likelihood="nb", corruption="masking"))
+    outcome = fit_counts(counts, None, None, 0, 0, Config(max_epochs=3, likelihood="nb", corruption="masking"))
     assert np.isfinite(outcome.history["loss"]).all()
     assert all(np.isfinite(np.asarray(value)).all() for value in outcome.history.values())
     assert np.isfinite(outcome.report.skill)
@@ -149,3 +149,30 @@ def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypa
 def test_more_epochs_are_more_steps():
     few = small.fit(likelihood="nb", max_epochs=7).outcome
     assert few.n_epochs < small.fitted(likelihood="nb").outcome.n_epochs
+
+
+def test_where_batches_start_is_not_trained(monkeypatch):
+    """The effects that the encoder takes off, and the centroids by which it moves cells, stay as they were found."""
+    found = []
+
+    def fit_alignment(*args):
+        found.append(plain(*args))
+        return found[-1]
+
+    plain = starting.fit_alignment
+    monkeypatch.setattr(starting, "fit_alignment", fit_alignment)
+    fitted = small.fit(batch_key="batch", likelihood="nb", max_epochs=7).outcome.fitted
+    (alignment,) = found
+    np.testing.assert_array_equal(fitted.params["batch_start"][...], fitted.axes.effects)
+    np.testing.assert_array_equal(fitted.params["centroids"][...], alignment.common)
+    np.testing.assert_array_equal(fitted.params["batch_centroids"][...], alignment.of_level)
+    np.testing.assert_array_equal(fitted.params["centroid_scale"][...], alignment.scale)
+    for name in ("batch_effect", "turn_bias"):
+        assert np.abs(fitted.params[name][...]).max() > 1e-3
+
+
+def test_covariates_alone_leave_the_latent_space_to_the_cells():
+    """Without batches nothing is made common, but effects are there."""
+    adata = small.covaried()
+    fitted = small.fit(adata, covariates="donor", likelihood="nb", max_epochs=2).outcome.fitted
+    assert "centroids" not in fitted.params and fitted.params["batch_effect"].shape == (3, small.N_VARS)

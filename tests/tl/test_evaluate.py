@@ -80,6 +80,33 @@ def test_settings_of_a_run_are_those_judged():
     assert other["settings"]["likelihood"] == "poisson" and other["settings"]["max_epochs"] == 40
 
 
+def test_columns_of_a_run_are_those_judged(tmp_path, monkeypatch):
+    """Also from a file, and of a run that was corrected for batches."""
+    import anndata as ad
+
+    from scdae.tl import _evaluate
+
+    small.keep_compiled()
+    adata, jobs, plain = small.covaried(), [], _evaluate.read_job
+    monkeypatch.setattr(
+        _evaluate, "read_job", lambda *args, **options: jobs.append(plain(*args, **options)) or jobs[-1]
+    )
+    settings = {**SETTINGS, "max_epochs": 2}
+    scdae.pp.impute(adata, batch_key="batch", covariates=["age", "donor"], transform_batch="average", **settings)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    for data in (adata, ad.read_h5ad(tmp_path / "a.h5ad")):
+        scdae.tl.evaluate(data, key="scdae_as_average")
+    scdae.tl.evaluate(small.covaried(), small.fitted_to_covariates())
+    scdae.tl.evaluate(small.covaried(), covariates="smokes", **settings)
+    first, second, of_model, given = jobs
+    assert first.covariates == second.covariates and first.covariates.batch_key == "batch"
+    assert sorted(first.covariates.others) == ["age", "donor"] and first.config.max_epochs == 2
+    assert of_model.covariates == small.fitted_to_covariates().covariates
+    assert given.covariates.levels == {"smokes": ["False", "True"]} and given.covariates.batch_key is None
+    np.testing.assert_array_equal(first.conditions.levels, second.conditions.levels)
+    assert np.isfinite(scdae.get.evaluation(adata, "scdae_as_average").loc["scdae", "skill"])
+
+
 def test_settings_of_a_model():
     adata, model = small.structured(), small.fitted(likelihood="nb")
     scdae.tl.evaluate(adata, model, key="mine")

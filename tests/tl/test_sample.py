@@ -30,6 +30,10 @@ def test_a_model_is_fitted_where_none_is_given():
     small.keep_compiled()
     draws = scdae.tl.sample(small.structured(), genes=[0], max_epochs=2, batch_size=64)
     assert next(draws).shape == (small.N_OBS, 1)
+    columns = {"batch_key": "batch", "covariates": ["donor", "age"]}
+    draws = scdae.tl.sample(small.covaried(), max_epochs=7, batch_size=64, n_latent=10, likelihood="nb", **columns)
+    expected = small.fitted_to_covariates().posterior(small.covaried()).sample()
+    np.testing.assert_array_equal(next(draws), next(expected))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,7 @@ def test_a_model_is_fitted_where_none_is_given():
         ({"key_added": "a/b"}, "key_added='a/b'"),
         ({"key_added": "a", "genes": [0]}, "genes= and cells= are for draws that are returned"),
         ({"batch_key": "batch"}, "batch_key=... belongs to the fit"),
+        ({"covariates": ["cell_type"]}, "covariates=... belongs to the fit"),
     ],
 )
 def test_arguments_that_do_not_fit(options, words):

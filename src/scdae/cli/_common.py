@@ -16,6 +16,7 @@ __all__ = [
     "AllowFractional",
     "AllowNan",
     "BatchKey",
+    "Covariate",
     "Clock",
     "Debug",
     "Genome",
@@ -29,6 +30,7 @@ __all__ = [
     "Scale",
     "Seed",
     "Source",
+    "TransformBatch",
     "Verbose",
     "as_options",
     "one_line_errors",
@@ -59,6 +61,17 @@ Source = Annotated[
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts.", show_default="X")]
 BatchKey = Annotated[str | None, typer.Option(help="Column of obs with the batch.", show_default="none")]
+Covariate = Annotated[
+    list[str] | None,
+    typer.Option(help="Further column of obs that acts on expression; may be repeated.", show_default="none"),
+]
+TransformBatch = Annotated[
+    str | None,
+    typer.Option(
+        help="Give all cells as if measured in this batch, or in the 'average' one; the layer is named so.",
+        show_default="each cell in its own",
+    ),
+]
 MaskLayer = Annotated[
     str | None, typer.Option(help="Boolean layer, true where an entry was measured.", show_default="all measured")
 ]
@@ -131,7 +144,7 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
 def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
-    text = re.sub(r"\b(layer|batch_key|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text)
+    text = re.sub(r"\b(layer|batch_key|transform_batch|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text)
     return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
 
 

@@ -13,6 +13,7 @@ from scdae.cli._common import (
     AllowNan,
     BatchKey,
     Clock,
+    Covariate,
     Debug,
     Genome,
     Layer,
@@ -37,6 +38,7 @@ def evaluate(
     source: Source,
     layer: Layer = None,
     batch_key: BatchKey = None,
+    covariate: Covariate = None,
     mask_layer: MaskLayer = None,
     likelihood: Annotated[
         Likelihood | None, typer.Option(help="Law of the counts.", show_default="that of the run, or zinb")
@@ -83,6 +85,7 @@ def evaluate(
             layer=layer,
             mask=mask_layer,
             batch_key=batch_key,
+            covariates=covariate,
             fraction=fraction,
             key=key,
             seed=seed,

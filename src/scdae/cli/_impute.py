@@ -12,6 +12,7 @@ from scdae.cli._common import (
     AllowNan,
     BatchKey,
     Clock,
+    Covariate,
     Debug,
     Genome,
     KeyAdded,
@@ -24,6 +25,7 @@ from scdae.cli._common import (
     Scale,
     Seed,
     Source,
+    TransformBatch,
     Verbose,
     one_line_errors,
     set_verbosity,
@@ -37,6 +39,8 @@ def impute(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
     layer: Layer = None,
     batch_key: BatchKey = None,
+    covariate: Covariate = None,
+    transform_batch: TransformBatch = None,
     mask_layer: MaskLayer = None,
     likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
     output_scale: Annotated[
@@ -82,6 +86,8 @@ def impute(
             layer=layer,
             mask=mask_layer,
             batch_key=batch_key,
+            covariates=covariate,
+            transform_batch=transform_batch,
             key_added=key_added,
             likelihood=likelihood.value,
             output=output_scale.value,
@@ -101,4 +107,5 @@ def impute(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}"
-            typer.echo(describe_run(adata, key_added, source=read, target=str(target), seconds=clock.laps))
+            key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from scdae.cli._common import (
     AllowNan,
     BatchKey,
     Clock,
+    Covariate,
     Debug,
     Genome,
     KeyAdded,
@@ -24,6 +25,7 @@ from scdae.cli._common import (
     Scale,
     Seed,
     Source,
+    TransformBatch,
     Verbose,
     one_line_errors,
     set_verbosity,
@@ -39,6 +41,14 @@ def fit(
     model_file: Model,
     layer: Layer = None,
     batch_key: BatchKey = None,
+    covariate: Covariate = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model to go on from: INPUT is taken for new batches of its data, and --likelihood is its own.",
+            show_default="start anew",
+        ),
+    ] = None,
     mask_layer: MaskLayer = None,
     likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
     max_epochs: MaxEpochs = None,
@@ -58,20 +68,24 @@ def fit(
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
+        from scdae.model import DAE
+
+        known = None if reference is None else DAE.load(reference)
         clock = Clock()
         adata = read_any(source, genome=genome)
         clock.lap("reading")
-
-        from scdae.model import DAE
-
-        model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(
-            adata,
-            layer=layer,
-            mask=mask_layer,
-            batch_key=batch_key,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-        )
+        options: dict[str, Any] = {
+            "layer": layer,
+            "mask": mask_layer,
+            "batch_key": batch_key,
+            "covariates": covariate,
+            "allow_fractional": allow_fractional,
+            "allow_nan": allow_nan,
+        }
+        if known is None:
+            model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(adata, **options)
+        else:
+            model = known.adapt(adata, max_epochs=max_epochs, seed=seed, **options)
         clock.lap("training")
         model.save(model_file)
         clock.lap("writing")
@@ -87,6 +101,7 @@ def apply(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
     layer: Layer = None,
     mask_layer: MaskLayer = None,
+    transform_batch: TransformBatch = None,
     output_scale: Annotated[Scale, typer.Option(help="What the layer holds, as for scdae impute.")] = Scale.mean,
     quantile: Quantile = None,
     key_added: KeyAdded = "scdae",
@@ -124,6 +139,7 @@ def apply(
             key_added=key_added,
             output=output_scale.value,
             quantiles=tuple(quantile or ()),
+            transform_batch=transform_batch,
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             overwrite=overwrite,
@@ -136,4 +152,5 @@ def apply(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}, with {model_file}"
-            typer.echo(describe_run(adata, key_added, source=read, target=str(target), seconds=clock.laps))
+            key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps))

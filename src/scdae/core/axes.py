@@ -13,13 +13,15 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.cells import CellData
+from scdae.core.cells import CellData, entry_rows
+from scdae.core.conditions import Conditions
 from scdae.core.thinning import thin
 
 __all__ = ["Axes", "fit_axes", "gene_profile", "normalise", "observed_share", "project"]
 
 TARGET = 1e4  # library size to which counts are scaled before the logarithm
 MAX_CELLS = 4096  # cells from which the axes are learnt
+LARGEST = 3.0  # change of a log count that is taken off
 _SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
 
 
@@ -29,6 +31,7 @@ class Axes:
 
     weight: np.ndarray  # float32 (n_vars, n_components)
     gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
+    effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): what is taken off the log counts
 
     @cached_property
     def centre(self) -> np.ndarray:
@@ -84,16 +87,37 @@ def observed_share(profile: np.ndarray, unobserved: sp.csr_matrix | None, n_obs:
     return np.maximum(1 - unobserved.astype(np.float64) @ profile, 0)
 
 
-def normalise(data: CellData) -> sp.csr_matrix:
+def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Conditions) -> sp.csr_matrix:
+    """Counts with the factors of batches and covariates taken off, on the stored entries; a copy if there are any."""
+    if effects is None or not counts.nnz:
+        return counts
+    rows, columns = entry_rows(counts), counts.indices
+    log_factor = np.zeros(counts.nnz, np.float32)
+    for levels in conditions.levels.T:
+        log_factor += effects[levels[rows], columns]
+    first = len(effects) - conditions.values.shape[1]
+    for i, values in enumerate(conditions.values.T):
+        log_factor += effects[first + i, columns] * values[rows]
+    data = counts.data * np.exp(-np.clip(log_factor, -LARGEST, LARGEST))
+    return sp.csr_matrix((data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
+
+
+def normalise(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
     """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR."""
-    values = data.counts.copy()
+    values = correct(data.counts, effects, data.conditions).copy()
     exposure = np.asarray(values.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
     scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
     values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
     return values
 
 
-def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.random.Generator) -> Axes:
+def fit_axes(
+    data: CellData,
+    kept_share: float,
+    n_components: int,
+    rng: np.random.Generator,
+    effects: np.ndarray | None = None,
+) -> Axes:
     """Principal axes of the normalised counts, at the depth at which the encoder is trained.
 
     Parameters
@@ -106,6 +130,8 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
         Number of axes; less when there are fewer cells or genes.
     rng
         Source of random numbers, for the thinning and for the start of the subspace iteration.
+    effects
+        Effects of batches and covariates, to be taken off; None for none.
 
     Notes
     -----
@@ -117,7 +143,7 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
     if data.n_obs > MAX_CELLS:
         data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
     thinned, rest = thin(data.counts, kept_share, rng)
-    values = normalise(CellData(thinned, data.unobserved, data.codes, data.share))
+    values = normalise(CellData(thinned, data.unobserved, data.conditions, data.share), effects)
     n_seen = np.full(data.n_vars, float(data.n_obs))
     if data.unobserved is not None:
         n_seen -= np.asarray(data.unobserved.sum(axis=0)).ravel()
@@ -135,17 +161,19 @@ def fit_axes(data: CellData, kept_share: float, n_components: int, rng: np.rando
     axes = (basis @ turn.T)[:, :n_components]
     strength = strength[:n_components]
     if kept_share < 1:
-        weight = _reliability(centred.dot(axes), rest, data, axes)
+        weight = _reliability(centred.dot(axes), rest, data, axes, effects)
         axes, strength = axes * weight, strength * weight
     spread = np.sqrt(np.mean(strength**2) / data.n_obs)
     if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
         axes = axes * (_SPREAD / spread)
-    return Axes(axes.astype(np.float32), gene_mean)
+    return Axes(axes.astype(np.float32), gene_mean, effects)
 
 
-def _reliability(values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray) -> np.ndarray:
+def _reliability(
+    values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray, effects: np.ndarray | None
+) -> np.ndarray:
     """Correlation of each axis' values with those of the molecules that the axes were not fitted to: (n_components,)."""
-    logs = normalise(CellData(rest, data.unobserved, data.codes, data.share))
+    logs = normalise(CellData(rest, data.unobserved, data.conditions, data.share), effects)
     if data.unobserved is None:
         other = logs @ axes
     else:
@@ -158,32 +186,15 @@ def _reliability(values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: 
     return np.clip(np.divide(together, scale, out=np.zeros_like(scale), where=scale > 1e-9), 0, 1)
 
 
-def project(
-    axes: Axes, counts: sp.csr_matrix, exposure: np.ndarray, unobserved: sp.csr_matrix | None = None
-) -> np.ndarray:
-    """Inputs of the hidden layer.
+def project(axes: Axes, cells: CellData) -> np.ndarray:
+    """Inputs of the hidden layer: float32 (n_obs, n_components).
 
-    Parameters
-    ----------
-    axes
-        From :func:`fit_axes`.
-    counts
-        CSR (n_obs, n_vars).
-    exposure
-        (n_obs,): total of each cell divided by the share of its observed genes.
-    unobserved
-        Boolean CSR (n_obs, n_vars) of the entries that count as the gene's mean, or None.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (n_obs, n_components)
+    The counts of `cells` go on the axes, at the exposure that their share says, with the effects of batches and covariates
+    taken off. Entries that were not observed count as the gene's mean.
     """
-    scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
-    values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
-    inputs = sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape) @ axes.weight - axes.centre
-    if unobserved is not None:
+    inputs = normalise(cells, axes.effects) @ axes.weight - axes.centre
+    if cells.unobserved is not None:
+        unobserved = cells.unobserved
         means = axes.gene_mean[unobserved.indices]
-        hidden = sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape)
-        inputs += hidden @ axes.weight
+        inputs += sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape) @ axes.weight
     return inputs

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from scdae.core.axes import Axes
 from scdae.core.cells import CellData, entry_rows
+from scdae.core.conditions import Conditions
 from scdae.core.halves import Halves, split, whole
 
 __all__ = [
@@ -61,7 +62,7 @@ class Batch(NamedTuple):
     cols: Array  # int32 (k,): gene
     x_in: Array  # float32 (k,): molecules that the encoder sees
     x_out: Array  # float32 (k,): molecules that it has to predict
-    codes: Array  # int32 (b,)
+    conditions: Conditions
     share: Array  # float32 (b,)
     hidden_rows: Array  # int32 (u,): entries that were not observed; u is 0 where all were
     hidden_cols: Array  # int32 (u,); padding points one past the last gene
@@ -104,7 +105,7 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
         cols=padded(counts.indices, k),
         x_in=padded(halves.x_in, k),
         x_out=padded(halves.x_out, k),
-        codes=cells.codes,
+        conditions=cells.conditions,
         share=cells.share,
         hidden_rows=padded(hidden_rows, u),
         hidden_cols=padded(hidden_cols, u, fill=cells.n_vars),
@@ -161,7 +162,7 @@ def split_batches(
     """
     total = (data.counts + held_out).tocsr()
     total.sort_indices()
-    both = CellData(total, data.unobserved, data.codes, data.share)
+    both = CellData(total, data.unobserved, data.conditions, data.share)
     groups = order[_slices(data.n_obs, batch_size)]
     size = Size.of(both, groups)
     for i, group in enumerate(groups):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.core.conditions import Conditions
+
 __all__ = ["CellData", "entry_rows"]
 
 
@@ -20,15 +22,15 @@ class CellData:
         float32 CSR (n_obs, n_vars), canonical.
     unobserved
         Boolean CSR of the entries that were not measured, or None.
-    codes
-        int32 (n_obs,): batch of each cell; all zero without batches.
+    conditions
+        Batch and covariates of each cell.
     share
         float32 (n_obs,): share of expression that the observed genes of the cell carry; 1 where all were observed.
     """
 
     counts: sp.csr_matrix
     unobserved: sp.csr_matrix | None
-    codes: np.ndarray
+    conditions: Conditions
     share: np.ndarray
 
     @property
@@ -44,7 +46,7 @@ class CellData:
     def take(self, cells: np.ndarray) -> CellData:
         """The same for some of the cells, in the order given."""
         hidden = None if self.unobserved is None else self.unobserved[cells]
-        return CellData(self.counts[cells], hidden, self.codes[cells], self.share[cells])
+        return CellData(self.counts[cells], hidden, self.conditions.take(cells), self.share[cells])
 
 
 def entry_rows(matrix: sp.csr_matrix) -> np.ndarray:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scdae.core.axes import TARGET
+from scdae.core.axes import LARGEST, TARGET
 from scdae.core.batches import Batch, observed_mask, scatter
+from scdae.core.conditions import effect_of
 from scdae.core.expected_log import POISSON, expected_log1p
 
 __all__ = ["Completion", "FixedPoint", "Gaps", "complete"]
@@ -43,7 +44,7 @@ class Completion(NamedTuple):
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "how"))
 def complete(
-    graph: Any, params: Any, batch: Batch, weight: Any, centre: Any, likelihood: str, how: FixedPoint
+    graph: Any, params: Any, batch: Batch, weight: Any, centre: Any, effects: Any, likelihood: str, how: FixedPoint
 ) -> Completion:
     """Fill the gaps of a batch of cells.
 
@@ -53,7 +54,7 @@ def complete(
         The network.
     batch
         The cells; there have to be entries that were not observed.
-    weight, centre
+    weight, centre, effects
         Of the axes.
     likelihood
         Law of the counts.
@@ -61,23 +62,28 @@ def complete(
         Tolerance, limit of iterations, damping.
     """
     model = nnx.merge(graph, params)
-    n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
+    n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     seen = observed_mask(batch, n_cells, n_vars)
     observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
-    total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
+    factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, batch.conditions), -LARGEST, LARGEST))
+    counts = batch.x_in if factor is None else batch.x_in / factor[batch.rows, batch.cols]
+    total = jnp.zeros(n_cells).at[batch.rows].add(counts)
     theta = jnp.full(n_vars, POISSON) if likelihood == "poisson" else model.theta()
     real = batch.hidden_cols < n_vars
     gaps = batch.hidden_rows, jnp.minimum(batch.hidden_cols, n_vars - 1)
 
     def inputs_of(fill: jax.Array, exposure: jax.Array) -> jax.Array:
         scale = TARGET / jnp.maximum(exposure, 1e-12)
-        values = scatter(jnp.log1p(batch.x_in * scale[batch.rows]), batch, n_cells, n_vars)
+        values = scatter(jnp.log1p(counts * scale[batch.rows]), batch, n_cells, n_vars)
         values = values.at[batch.hidden_rows, batch.hidden_cols].set(fill, mode="drop")
         return values @ weight - centre
 
     def put_in(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Fill and exposure by the reconstruction."""
-        share = jax.nn.softmax(model.decode(model.encode(inputs), batch.codes), axis=1)
+        share = jax.nn.softmax(model.decode(model.encode(inputs, batch.conditions), batch.conditions), axis=1)
+        if factor is not None:  # the profile that the encoder is to see has the effects taken off
+            share = share / factor
+            share = share / share.sum(axis=1, keepdims=True)
         exposure = total / jnp.maximum(jnp.where(observed, share, 0).sum(axis=1), 1e-6)
         mean = exposure[gaps[0]] * share[gaps]
         scale = TARGET / jnp.maximum(exposure, 1e-12)[gaps[0]]

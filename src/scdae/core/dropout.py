@@ -17,7 +17,7 @@ from scdae.core.batches import padded, values_at
 from scdae.core.cells import entry_rows
 from scdae.core.dropout_law import CellMeans, Evidence, GeneBlock, first_look, fit_laws, losses
 from scdae.core.heldout import HeldOut
-from scdae.core.network import with_values
+from scdae.core.network import total_effects, with_values
 
 __all__ = ["Screen", "candidates", "find_dropout"]
 
@@ -106,7 +106,12 @@ class Screen:
         totals = (np.asarray(x.sum(axis=1), np.float32).ravel() for x in (data.counts, hidden))
         self.genes = np.flatnonzero(maybe)
         self._values = nnx.to_pure_dict(params)
-        self._cells = CellMeans(latent, norm, data.codes, *totals)
+        if "turn_loading" in self._values:  # all that multiplies loadings, side by side
+            model = nnx.merge(graph, params)
+            latent = np.concatenate([latent, model.turned(latent, data.conditions)], axis=1)
+            loadings = [np.asarray(self._values[name]) for name in ("loading", "turn_loading")]
+            self._values = self._values | {"loading": np.concatenate(loadings)}
+        self._cells = CellMeans(latent, norm, data.conditions, *totals)
         self._shown, self._both = data.counts.tocsc(), (data.counts + hidden).tocsc()
         self._gaps = None if data.unobserved is None else data.unobserved.tocsc()
         self._width = min(_WIDTH, len(self.genes))
@@ -134,11 +139,6 @@ class Screen:
     def _blocks(self, genes: np.ndarray) -> list[np.ndarray]:
         return [genes[start : start + self._width] for start in range(0, len(genes), self._width)]
 
-    def _base(self, genes: np.ndarray) -> np.ndarray:
-        """Logits without the latent part, (n_batches, n_genes)."""
-        base = np.asarray(self._values["log_profile"])[None, genes]
-        return base + np.asarray(self._values["batch_effect"])[:, genes] if "batch_effect" in self._values else base
-
     def _block(self, genes: np.ndarray) -> GeneBlock:
         shown, both = self._shown[:, genes].T.tocsr(), self._both[:, genes].T.tocsr()
         both.sort_indices()
@@ -149,7 +149,8 @@ class Screen:
             observed = ~self._gaps[:, at].toarray()
         return GeneBlock(
             loading=np.asarray(self._values["loading"])[:, at],
-            base=self._base(at),
+            base=np.asarray(self._values["log_profile"])[at],
+            effects=total_effects(self._values, at),
             log_theta=np.asarray(self._values["log_theta"])[at],
             rows=padded(both.indices, self._capacity),
             cols=padded(entry_rows(both), self._capacity),

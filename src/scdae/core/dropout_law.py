@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scdae.core.conditions import Conditions, effect_of
 from scdae.core.objective import Dropout, Entries, zinb_loss
 
 __all__ = ["DROPOUT_COST", "CellMeans", "Evidence", "GeneBlock", "first_look", "fit_laws", "losses"]
@@ -45,7 +46,7 @@ class CellMeans(NamedTuple):
 
     latent: Array  # (n, n_latent)
     norm: Array  # (n, 1): log of the sum over genes
-    codes: Array  # (n,)
+    conditions: Conditions
     total_in: Array  # (n,)
     total_out: Array  # (n,)
 
@@ -54,7 +55,8 @@ class GeneBlock(NamedTuple):
     """A block of genes: how the decoder gets to them, and their molecules."""
 
     loading: Array  # (n_latent, w)
-    base: Array  # (n_batches or 1, w)
+    base: Array  # (w,)
+    effects: Array | None  # (n_levels + n_continuous, w)
     log_theta: Array  # (w,)
     rows: Array  # (k,): cells of the stored entries
     cols: Array  # (k,)
@@ -120,8 +122,9 @@ class _Best:
 def losses(cells: CellMeans, genes: GeneBlock, law: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Loss under a `law` (2, w), by entry, (n, w), and by gene, and its zeros beyond chance as in :class:`Evidence`."""
     head = Dropout(jnp.exp(law[0]), jax.nn.log_sigmoid(law[1]), jax.nn.log_sigmoid(-law[1]))
-    log_rho = cells.latent @ genes.loading + genes.base[cells.codes] - cells.norm
-    log_rho -= head.log_keep
+    log_rho = cells.latent @ genes.loading + genes.base - cells.norm - head.log_keep
+    if genes.effects is not None:
+        log_rho += effect_of(genes.effects, cells.conditions)
     total_in, total_out = cells.total_in, cells.total_out
     at, rho = (genes.rows, genes.cols), jnp.exp(log_rho)
 

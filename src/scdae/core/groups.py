@@ -23,7 +23,9 @@ from flax import nnx
 from scipy import special
 
 from scdae.core.cells import CellData
-from scdae.core.fitting import Fitted
+from scdae.core.conditions import effect_of
+from scdae.core.fitted import Fitted
+from scdae.core.network import total_effects
 from scdae.core.prediction import law_of_genes, read_out
 
 __all__ = ["FoldChanges", "GroupSums", "draw_log_change", "fit_fold_changes", "sum_groups"]
@@ -85,8 +87,7 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
     theta, pi = law_of_genes(fitted)
     kept = np.ones(len(theta)) if pi is None else 1 - pi.astype(np.float64)
     values = nnx.to_pure_dict(fitted.params)
-    logits = np.asarray(values["log_profile"], np.float64) + np.asarray(values.get("batch_effect", np.zeros((1, 1))))
-    shares = np.exp(logits - special.logsumexp(logits, axis=1, keepdims=True))  # of each batch
+    profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
     sums = np.zeros((len(GroupSums._fields), n_groups, data.n_vars))
     total = np.asarray(data.counts.sum(axis=1), np.float64).ravel()
     for rows, prior, _ in read_out(fitted, data, "prior"):
@@ -95,9 +96,10 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
         if data.unobserved is not None:
             observed = ~data.unobserved[rows].toarray()
             mean, exposure = np.where(observed, mean, 0), np.where(observed, exposure, 0)
+        logits = profile if effects is None else profile + effect_of(effects, data.conditions.take(rows))
         parts = GroupSums(
             counted=data.counts[rows].toarray(),
-            base=exposure * kept * shares[data.codes[rows]],
+            base=exposure * kept * special.softmax(logits, axis=1),
             expected=mean,
             dispersed=mean**2 * (1 / theta + 1 - kept) / kept,
             square=mean**2,

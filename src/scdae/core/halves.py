@@ -77,7 +77,5 @@ def corrupt(axes: Axes, cells: CellData, noise: np.ndarray, corruption: str, rng
 def _inputs(
     axes: Axes, cells: CellData, shown: np.ndarray, share: np.ndarray, unseen: sp.csr_matrix | None
 ) -> np.ndarray:
-    counts = cells.counts
-    total = np.bincount(entry_rows(counts), weights=shown, minlength=counts.shape[0])
-    part = sp.csr_matrix((shown, counts.indices, counts.indptr), shape=counts.shape)
-    return project(axes, part, total / share, unseen)
+    part = sp.csr_matrix((shown, cells.counts.indices, cells.counts.indptr), shape=cells.counts.shape)
+    return project(axes, CellData(part, unseen, cells.conditions, share))

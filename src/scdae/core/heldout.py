@@ -17,6 +17,7 @@ from flax import nnx
 from scdae.core.axes import Axes
 from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, split_batches
 from scdae.core.cells import CellData
+from scdae.core.conditions import Conditions
 from scdae.core.objective import entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
 from scdae.core.thinning import thin
@@ -153,10 +154,10 @@ class Report:
         return _gain(self.cell_deviance, self.cell_baseline)
 
 
-def gated_logits(model: Any, latent: jax.Array, codes: jax.Array, gate: Any) -> jax.Array:
+def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:
     """Logits with the network's departure from the gene means scaled by `gate` (a scalar or one for each gene)."""
-    base = model.log_profile[...]
-    return base + gate * (model.decode(latent, codes) - base)
+    base = model.base(conditions)
+    return base + gate * (model.decode(latent, conditions) - base)
 
 
 def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
@@ -195,11 +196,11 @@ def _forward(
     model: Any, batch: Batch, gate: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Latent representation, logits, their log proportions, molecules shown and the mask of a batch."""
-    n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
+    n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total_in = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(batch.inputs)
-    logits = gated_logits(model, latent, batch.codes, gate)
+    latent = model.encode(batch.inputs, batch.conditions)
+    logits = gated_logits(model, latent, batch.conditions, gate)
     return latent, logits, log_proportions(logits, observed), total_in, observed
 
 

@@ -9,9 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from scdae.core.alignment import Alignment
+from scdae.core.conditions import Conditions, effect_of
 from scdae.core.objective import Dropout
 
-__all__ = ["Autoencoder", "with_values"]
+__all__ = ["FIXED", "Autoencoder", "all_in_batch", "total_effects", "with_values"]
+
+FIXED = ("batch_start", "centroids", "batch_centroids", "centroid_scale")  # parameters that are not trained
+_TURNS = 8
 
 
 class Autoencoder(nnx.Module):
@@ -27,20 +32,38 @@ class Autoencoder(nnx.Module):
         Width of the encoder's hidden layer.
     n_latent
         Width of the bottleneck.
-    n_batches
-        Batches that the decoder tells apart.
+    effects
+        Effect of each level and each continuous column on the log share of each gene, float32 (n_levels + n_continuous,
+        n_vars), from which training starts; None where no conditions are known.
+    alignment
+        How far each batch lies from the common centroids of alike cells; None where there are no batches.
+    with_turns
+        Whether a condition may act on a gene more in some cells than in others.
     seed
         Seed of the initial weights, which are drawn with NumPy: nothing is compiled to make them.
 
     Notes
     -----
     ``rho`` is the softmax of the logits over the observed genes, ``theta = exp(log_theta)`` and ``pi =
-    sigmoid(logit_pi)`` belong to the gene; with dropout the dispersion is ``exp(log_theta_zi)``. There is no batch normalisation: a cell's result never depends on the cells
-    next to it.
+    sigmoid(logit_pi)`` belong to the gene; with dropout the dispersion is ``exp(log_theta_zi)``. There is no batch
+    normalisation: a cell's result never depends on the cells next to it.
+
+    Conditions act on the logits in two ways: by an effect on each gene, the same in all cells, and by a small hidden layer
+    over the latent space whose biases they turn, so that the effect can differ between cell types. The encoder takes off
+    what a batch adds, so that the latent space is common to all batches.
     """
 
     def __init__(
-        self, profile: np.ndarray, *, n_inputs: int, n_hidden: int, n_latent: int, n_batches: int, seed: int = 0
+        self,
+        profile: np.ndarray,
+        *,
+        n_inputs: int,
+        n_hidden: int,
+        n_latent: int,
+        effects: np.ndarray | None = None,
+        alignment: Alignment | None = None,
+        with_turns: bool = True,
+        seed: int = 0,
     ):
         n_vars = len(profile)
         floor = 0.1 * profile[profile > 0].min()
@@ -58,15 +81,34 @@ class Autoencoder(nnx.Module):
         self.latent_bias = constant(0, n_latent)
         self.loading = normal(0.01, n_latent, n_vars)
         self.log_profile = nnx.Param(np.log(np.maximum(profile, floor)).astype(np.float32))
-        self.batch_effect = constant(0, n_batches, n_vars) if n_batches > 1 else None
         self.log_theta = constant(np.log(5.0), n_vars)
         self.log_theta_zi = constant(np.log(5.0), n_vars)
         self.logit_pi = constant(-2.5, n_vars)
 
-    def encode(self, inputs: jax.Array) -> jax.Array:
-        """Latent representation: (b, n_inputs) to (b, n_latent)."""
+        turns = effects is not None and with_turns
+        self.batch_start: Any = None if effects is None else nnx.Param(np.asarray(effects, np.float32))
+        self.batch_effect: Any = None if effects is None else constant(0, *effects.shape)
+        self.batch_turn: Any = None if effects is None or not with_turns else normal(0.3, len(effects), _TURNS)
+        self.turn_kernel: Any = normal(n_latent**-0.5, n_latent, _TURNS) if turns else None
+        self.turn_bias: Any = constant(0, _TURNS) if turns else None
+        self.turn_loading: Any = normal(0.01, _TURNS, n_vars) if turns else None
+        self.centroids: Any = None if alignment is None else nnx.Param(np.asarray(alignment.common))
+        self.batch_centroids: Any = None if alignment is None else nnx.Param(np.asarray(alignment.of_level))
+        self.centroid_scale: Any = None if alignment is None else nnx.Param(np.asarray(alignment.scale))
+
+    def encode(self, inputs: jax.Array, conditions: Conditions) -> jax.Array:
+        """Latent representation: (b, n_inputs) and the conditions of `b` cells to (b, n_latent)."""
+        if self.centroids is not None:
+            inputs = inputs - self._moved_by(inputs, conditions.levels[:, 0])
         hidden = jax.nn.gelu(inputs @ self.hidden_kernel[...] + self.hidden_bias[...])
         return hidden @ self.latent_kernel[...] + self.latent_bias[...]
+
+    def _moved_by(self, inputs: jax.Array, level: jax.Array) -> jax.Array:
+        """How far its batch has moved each cell: as far as the groups whose centroids in the batch are near."""
+        near = self.batch_centroids[...][level]  # (b, n_groups, n_inputs)
+        square = ((inputs[:, None] - near) ** 2).sum(axis=2)
+        weight = jax.nn.softmax(-square / (2 * self.centroid_scale[...]), axis=1)
+        return jnp.einsum("bk,bkc->bc", weight, near - self.centroids[...])
 
     def dropout(self) -> Dropout:
         """Law with dropout of every gene, whether it has any or not."""
@@ -82,12 +124,26 @@ class Autoencoder(nnx.Module):
         """Probability of dropout (n_vars,): 0 for genes not marked in `inflated`."""
         return jnp.where(inflated, jax.nn.sigmoid(self.logit_pi[...]), 0)
 
-    def decode(self, latent: jax.Array, codes: jax.Array) -> jax.Array:
-        """Unnormalised log proportions: (b, n_latent) and batch codes (b,) to (b, n_vars)."""
-        logits = latent @ self.loading[...] + self.log_profile[...]
+    def turned(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
+        """What the conditions change in the hidden layer over the latent space: (b, n_turns)."""
+        before = latent @ self.turn_kernel[...] + self.turn_bias[...]
+        after = before + effect_of(self.batch_turn[...], conditions)
+        return jax.nn.gelu(after) - jax.nn.gelu(before)
+
+    def base(self, conditions: Conditions) -> jax.Array:
+        """Logits of the mean profile under the conditions of `b` cells, before any latent part: (b or 1, n_vars)."""
+        profile = self.log_profile[...][None]
+        return profile if self.batch_start is None else profile + effect_of(self.batch_start[...], conditions)
+
+    def decode(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
+        """Unnormalised log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
+        logits = latent @ self.loading[...] + self.base(conditions)
         if self.batch_effect is None:
             return logits
-        return logits + self.batch_effect[...][codes]
+        logits += effect_of(self.batch_effect[...], conditions)
+        if self.batch_turn is None:
+            return logits
+        return logits + self.turned(latent, conditions) @ self.turn_loading[...]
 
 
 def with_values(params: Any, values: dict[str, Any]) -> Any:
@@ -95,3 +151,28 @@ def with_values(params: Any, values: dict[str, Any]) -> Any:
     changed = jax.tree.map(lambda leaf: leaf, params)
     nnx.replace_by_pure_dict(changed, {name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
     return changed
+
+
+def total_effects(values: dict[str, Any], genes: Any = slice(None)) -> np.ndarray | None:
+    """Effects of the conditions on some genes, where they started and what was learnt, from a dict of parameters."""
+    if "batch_effect" not in values:
+        return None
+    return np.asarray(values["batch_start"])[:, genes] + np.asarray(values["batch_effect"])[:, genes]
+
+
+def all_in_batch(params: Any, batch: np.ndarray) -> Any:
+    """Parameters whose decoder takes every cell for one of the same batch.
+
+    Parameters
+    ----------
+    params
+        Of the network.
+    batch
+        Share of each batch in the one that is meant, (n_batches,): one of them is 1, or all are equal for the average batch,
+        in which effects are those of the batches averaged on the log scale.
+    """
+    values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
+    for name in ("batch_start", "batch_effect", "batch_turn"):
+        if name in values:
+            values[name][: len(batch)] = batch @ values[name][: len(batch)]
+    return with_values(params, values)

@@ -16,8 +16,9 @@ from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, sli
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
 from scdae.core.expected_log import POISSON, expected_log1p
-from scdae.core.fitting import Fitted
+from scdae.core.fitted import Fitted
 from scdae.core.heldout import restore
+from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_sd
 
@@ -33,7 +34,12 @@ OUTPUTS = {
 
 
 def read_out(
-    fitted: Fitted, data: CellData, output: str, depth: np.ndarray | None = None, gaps: Gaps | None = None
+    fitted: Fitted,
+    data: CellData,
+    output: str,
+    depth: np.ndarray | None = None,
+    gaps: Gaps | None = None,
+    batch: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Read the model out, row by row in order.
 
@@ -47,9 +53,11 @@ def read_out(
         One of :data:`OUTPUTS`.
     depth
         Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
-
     gaps
         Gets to know how the entries that were not observed were filled.
+    batch
+        Batch in which all cells are to have been measured, as for :func:`scdae.core.network.all_in_batch`; None: each in
+        its own.
 
     Yields
     ------
@@ -59,19 +67,21 @@ def read_out(
     size = cells_at_once(data.n_obs, data.n_vars)
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
+    there = None if batch is None else all_in_batch(fitted.params, batch)
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
-    for rows, batch in slice_batches(data, fitted.axes, size):
+    for rows, cells in slice_batches(data, fitted.axes, size):
         if has_gaps and fitted.gaps.max_iter > 0:
             axes, how = fitted.axes, fitted.gaps
-            found = complete(fitted.graph, fitted.params, batch, axes.weight, axes.centre, fitted.likelihood, how)
-            batch = batch._replace(inputs=found.inputs)
+            known = axes.weight, axes.centre, axes.effects
+            found = complete(fitted.graph, fitted.params, cells, *known, fitted.likelihood, how)
+            cells = cells._replace(inputs=found.inputs)
             if gaps is not None:
-                gaps.add(found, batch, rows.stop - rows.start, how)
+                gaps.add(found, cells, rows.stop - rows.start, how)
         anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
         values, latent = _read_out(
-            fitted.graph, fitted.params, batch, fitted.inflated, anew, fitted.likelihood, output=output
+            fitted.graph, fitted.params, there, cells, fitted.inflated, anew, fitted.likelihood, output=output
         )
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
@@ -88,15 +98,19 @@ def law_of_genes(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
 def _read_out(
-    graph: Any, params: Any, batch: Batch, inflated: Any, depth: Any, likelihood: str, *, output: str
+    graph: Any, params: Any, there: Any, batch: Batch, inflated: Any, depth: Any, likelihood: str, *, output: str
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
-    n_cells, n_vars = batch.codes.shape[0], model.log_profile.shape[0]
+    n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(batch.inputs)
-    share = jnp.exp(log_proportions(model.decode(latent, batch.codes), observed))
-    return _output(model, batch, share, total, observed, inflated, depth, likelihood, output), latent
+    latent = model.encode(batch.inputs, batch.conditions)
+    share = jnp.exp(log_proportions(model.decode(latent, batch.conditions), observed))
+    factor = None
+    if there is not None:  # the same exposure under the shares of the other batch
+        other = jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1)
+        factor = other * share.sum(axis=1, keepdims=True) / jnp.maximum(share, 1e-30)
+    return _output(model, batch, share, total, observed, inflated, depth, likelihood, output, factor), latent
 
 
 def _output(
@@ -109,8 +123,33 @@ def _output(
     depth: Any,
     likelihood: str,
     output: str,
+    factor: jax.Array | None,
 ) -> jax.Array:
     mean = total[:, None] * share
+    if output == "log1p":
+        x = scatter(batch.x_in, batch, *mean.shape)
+        pi = model.pi(inflated) if likelihood == "zinb" else None
+        theta = jnp.full(mean.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
+        ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
+        return _expected_log(x, mean, ratio, depth, theta, pi, observed)
+    values = _counts(model, batch, mean, observed, inflated, likelihood, output)
+    values = values if factor is None else factor * values
+    if output != "rate":
+        return values
+    exposure = total * share.sum(axis=1)
+    return values / jnp.maximum(exposure, 1e-12)[:, None]
+
+
+def _counts(
+    model: Any,
+    batch: Batch,
+    mean: jax.Array,
+    observed: jax.Array | None,
+    inflated: Any,
+    likelihood: str,
+    output: str,
+) -> jax.Array:
+    """Expected counts, before or after each entry's own count is known, or their standard deviation."""
     if output == "prior":
         return mean
     x = scatter(batch.x_in, batch, *mean.shape)
@@ -120,16 +159,8 @@ def _output(
         theta = model.theta(inflated)
         spread = posterior_sd(x, mean, theta, model.pi(inflated) if likelihood == "zinb" else None)
         return spread if observed is None else jnp.where(observed, spread, mean / jnp.sqrt(theta))
-    if output == "log1p":
-        pi = model.pi(inflated) if likelihood == "zinb" else None
-        theta = jnp.full(mean.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
-        return _expected_log(x, mean, depth / jnp.maximum(total, 1e-12), depth, theta, pi, observed)
     restored, _ = restore(model, x, mean, inflated, likelihood)
-    restored = restored if observed is None else jnp.where(observed, restored, mean)
-    if output == "mean":
-        return restored
-    exposure = total * share.sum(axis=1)
-    return restored / jnp.maximum(exposure, 1e-12)[:, None]
+    return restored if observed is None else jnp.where(observed, restored, mean)
 
 
 def _expected_log(
@@ -141,16 +172,16 @@ def _expected_log(
     pi: jax.Array | None,
     observed: jax.Array | None,
 ) -> jax.Array:
-    """Expected log1p of counts per 10,000 of a new measurement `ratio` times as deep, given the counts `x`.
+    """Expected log1p of counts per 10,000 of a new measurement `ratio` (b, n_vars) times as deep, given the counts `x`.
 
     The new count is negative binomial: its rate has the posterior Gamma law, with shape ``theta + x``. A zero that was
     dropout, or not observed, says nothing of the rate, which then has the law that it had before.
     """
     scale = (TARGET / jnp.maximum(depth, 1e-12))[:, None]
-    known = expected_log1p(ratio[:, None] * mean * (theta + x) / (theta + mean), theta + x, scale)
+    known = expected_log1p(ratio * mean * (theta + x) / (theta + mean), theta + x, scale)
     if pi is None and observed is None:
         return known
-    unknown = expected_log1p(ratio[:, None] * mean, theta, scale)
+    unknown = expected_log1p(ratio * mean, theta, scale)
     lost = 0.0 if pi is None else dropout_probability(x, mean, theta, pi)
     lost = lost if observed is None else jnp.where(observed, lost, 1.0)
     return known + lost * (unknown - known)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from scdae.core.baselines import Baseline, GeneMean
 from scdae.core.cells import CellData, entry_rows
-from scdae.core.fitting import Fitted
+from scdae.core.fitted import Fitted
 from scdae.core.heldout_law import HeldOutLaw, log_prob, log_prob_zero, predictive_law, predictive_pit
 from scdae.core.prediction import law_of_genes, read_out
 

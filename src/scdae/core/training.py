@@ -15,7 +15,7 @@ import optax
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.axes import Axes, fit_axes
+from scdae.core.axes import Axes
 from scdae.core.batches import Batch, Size, epoch_order, make_batch, observed_mask
 from scdae.core.cells import CellData
 from scdae.core.config import Config
@@ -23,11 +23,12 @@ from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
-from scdae.core.network import Autoencoder
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
+from scdae.core.starting import Start
 
 __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
 
+_DECAYED = ("hidden_kernel", "latent_kernel", "loading", "batch_effect", "batch_turn", "turn_kernel", "turn_loading")
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
@@ -81,8 +82,8 @@ def train(
     data: CellData,
     held_out: sp.csr_matrix,
     profile: np.ndarray,
-    n_batches: int,
     config: Config,
+    begin: Callable[[np.random.Generator], Start],
     *,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
 ) -> Trained:
@@ -96,10 +97,10 @@ def train(
         float32 CSR (n_obs, n_vars): molecules of the same cells that are not trained on.
     profile
         Share of each gene in the average cell, float64 (n_vars,).
-    n_batches
-        Levels of the batch codes.
     config
         Settings.
+    begin
+        Makes what training starts from, such as :func:`scdae.core.starting.new_network`.
     watch
         Wraps the steps in a progress bar: ``watch(steps, total)``.
     """
@@ -110,19 +111,10 @@ def train(
     size = Size.of(data, order)
 
     low, high = config.noise
-    seen = 1 - (low + high) / 2 if config.corruption == "thinning" else 1.0
-    axes = fit_axes(data, seen, config.n_components, rng)
-    model = Autoencoder(
-        profile,
-        n_inputs=axes.weight.shape[1],
-        n_hidden=config.n_hidden,
-        n_latent=config.n_latent,
-        n_batches=n_batches,
-        seed=config.seed,
-    )
-    graph, params = nnx.split(model, nnx.Param)
+    start = begin(rng)
+    axes, graph, params = start.axes, start.graph, start.params
     config = replace(config, weight_decay=weight_decay_for(config, data, n_steps))
-    optimiser = _optimiser(config, n_steps, params)
+    optimiser = _optimiser(config, n_steps, start)
     params = jax.device_put(params)
     state = jax.eval_shape(optimiser.init, params)  # all zeros, which need no compilation
     state = jax.device_put(jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), state))
@@ -193,28 +185,44 @@ def _in_background(task: Callable[..., None], *args: Any) -> Thread:
     return thread
 
 
-def _optimiser(config: Config, n_steps: int, params: Any) -> optax.GradientTransformation:
+def _optimiser(config: Config, n_steps: int, start: Start) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
 
     def label(path: Any, leaf: Any) -> str:
         names = [str(getattr(part, "key", part)) for part in path]
+        if any(name in start.fixed for name in names):
+            return "fixed"
         if any(name.startswith(("log_theta", "logit_pi")) for name in names):
             return "gene"
-        decayed = any(name in ("hidden_kernel", "latent_kernel", "loading", "batch_effect") for name in names)
-        return "decayed" if decayed else "plain"
+        return "decayed" if any(name in _DECAYED for name in names) else "plain"
 
-    labels = jax.tree_util.tree_map_with_path(label, params)
-    decayed = jax.tree.map(lambda name: name == "decayed", labels)
-    gene = jax.tree.map(lambda name: name == "gene", labels)
+    labels = jax.tree_util.tree_map_with_path(label, start.params)
+    decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
     )
     return optax.chain(
         optax.flatten(optax.scale_by_adam(b2=0.99)),  # one array is compiled faster than many
-        optax.add_decayed_weights(config.weight_decay, mask=decayed),
+        optax.masked(_decay_towards(start.towards, config.weight_decay), decayed),
         optax.masked(optax.scale(_GENE_RATE), gene),
         optax.scale_by_learning_rate(schedule),
+        optax.masked(optax.set_to_zero(), fixed),
     )
+
+
+def _decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformation:
+    """Decoupled weight decay, to zero or to the parameters in `centre`."""
+    if centre is None:
+        return optax.add_decayed_weights(rate)
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        def pull(step: Any, value: Any, goal: Any) -> Any:
+            return step if isinstance(step, optax.MaskedNode) else step + rate * (value - goal)
+
+        masked = lambda node: isinstance(node, optax.MaskedNode)
+        return jax.tree.map(pull, updates, params, centre, is_leaf=masked), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _make_update(
@@ -235,13 +243,14 @@ def _make_update(
 
         def objective(params: Any) -> jax.Array:
             model = nnx.merge(graph, params)
-            n_cells = batch.codes.shape[0]
+            n_cells = batch.inputs.shape[0]
             per_cell = jnp.zeros(n_cells)
             observed = observed_mask(batch, n_cells, data.n_vars)
             scored = observed if batch.scored is None else batch.scored
             total_in = per_cell.at[batch.rows].add(batch.x_in)
             total_out = per_cell.at[batch.rows].add(batch.x_out)
-            log_rho = log_proportions(model.decode(model.encode(batch.inputs), batch.codes), scored)
+            latent = model.encode(batch.inputs, batch.conditions)
+            log_rho = log_proportions(model.decode(latent, batch.conditions), scored)
 
             entries = entries_of(log_rho, batch, total_in, total_out)
             rho = jnp.exp(log_rho)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.cells import CellData
+from scdae.core.conditions import Conditions
 from scdae.core.config import Config
 from scdae.core.thinning import thin
-from scdae.counts import Counts, read_batches, read_counts
+from scdae.counts import Counts, read_counts
+from scdae.covariates import Covariates, read_covariates
 from scdae.model import DAE
 
 if TYPE_CHECKING:
@@ -28,9 +30,8 @@ class Job:
     counts: Counts
     config: Config
     layer: str | None
-    batch_key: str | None
-    codes: np.ndarray | None
-    levels: list[str]
+    covariates: Covariates
+    conditions: Conditions | None
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def read_job(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     allow_fractional: bool = False,
     allow_nan: bool = False,
 ) -> Job:
@@ -67,8 +69,10 @@ def read_job(
                 f"{next(iter(settings))}=... belongs to the fit and cannot be set together with model=. Leave it out."
             )
         config, batch_key = model.config, batch_key or model.batch_key
+        covariates = model.covariates.others if covariates is None else covariates
     elif isinstance(run, Mapping) and run.get("written_by") == "scdae.pp.impute":
         layer, mask, batch_key = _of_run(run, layer, mask, batch_key)
+        covariates = [str(name) for name in run.get("covariates", ())] if covariates is None else covariates
         allow_fractional = allow_fractional or bool(run.get("allow_fractional", False))
         allow_nan = allow_nan or bool(run.get("allow_nan", False))
         stored = {name: _plain(value) for name, value in run["settings"].items()}
@@ -76,8 +80,7 @@ def read_job(
     else:
         config = DAE(**_known(settings)).config
     counts = read_counts(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
-    codes, levels = (None, []) if batch_key is None else read_batches(adata, batch_key)
-    return Job(counts, config, layer, batch_key, codes, levels)
+    return Job(counts, config, layer, *read_covariates(adata, batch_key, covariates))
 
 
 def fit_split(job: Job, fraction: float, seed: int) -> Split:
@@ -91,8 +94,8 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
     model = DAE()
     model.config = job.config
     train = replace(job.counts, matrix=shown)
-    model._fit_counts(train, job.codes, job.levels, job.batch_key)
-    data, genes, _ = model._query(train, job.codes)
+    model._fit_counts(train, job.covariates, job.conditions)
+    data, genes, _ = model._query(train, job.conditions)
     cells = np.flatnonzero(np.diff(data.counts.indptr))
     held_out = rest[cells][:, genes].tocsr()
     held_out.sort_indices()

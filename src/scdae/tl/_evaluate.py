@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def evaluate(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     fraction: float = 0.9,
     key: str = "scdae",
     seed: int = 0,
@@ -56,7 +58,7 @@ def evaluate(
         A :class:`scdae.DAE` whose settings are to be judged; it is neither used nor changed itself, since it has seen
         all molecules. None: those of the run stored in ``uns[key]``, with its `layer`, `mask` and `batch_key`; the
         defaults where there is none.
-    layer, mask, batch_key, allow_fractional, allow_nan
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     fraction
         Share of the molecules that is shown.
@@ -124,6 +126,7 @@ def evaluate(
         layer=layer,
         mask=mask,
         batch_key=batch_key,
+        covariates=covariates,
         allow_fractional=allow_fractional,
         allow_nan=allow_nan,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scdae.model import DAE
@@ -13,7 +14,14 @@ __all__ = ["fitted_model"]
 
 
 def fitted_model(
-    adata: AnnData, model: DAE | None, settings: dict[str, Any], *, seed: int, batch_key: str | None, **options: Any
+    adata: AnnData,
+    model: DAE | None,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    batch_key: str | None,
+    covariates: str | Sequence[str] | None,
+    **options: Any,
 ) -> DAE:
     """`model`, or a model of `adata` with these settings.
 
@@ -25,10 +33,11 @@ def fitted_model(
         It is not fitted, or settings of a fit are given beside it.
     """
     if model is None:
-        return DAE(seed=seed, **settings).fit(adata, batch_key=batch_key, **options)
+        return DAE(seed=seed, **settings).fit(adata, batch_key=batch_key, covariates=covariates, **options)
     if not isinstance(model, DAE):
         raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
-    given = [*settings, *(["batch_key"] if batch_key is not None else [])]
+    columns = {"batch_key": batch_key, "covariates": covariates}
+    given = [*settings, *(name for name, value in columns.items() if value is not None)]
     if given:
         raise ValueError(f"{given[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
     model.fitted_outcome()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 
 from scdae._log import get_logger
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
-from scdae.counts import read_batches, read_counts
+from scdae.counts import read_counts
+from scdae.covariates import read_batches
 from scdae.model import DAE
 from scdae.tl._model import fitted_model
 from scdae.writing import check_free, writing_to
@@ -47,6 +48,7 @@ def rank_genes(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     seed: int = 0,
     allow_fractional: bool = False,
     allow_nan: bool = False,
@@ -80,7 +82,7 @@ def rank_genes(
         Draws.
     key_added
         Entry of `uns`.
-    layer, mask, batch_key, allow_fractional, allow_nan
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     seed
         Seed of the draws, and of the fit where there is one.
@@ -145,9 +147,9 @@ def rank_genes(
         "allow_fractional": allow_fractional,
         "allow_nan": allow_nan,
     }
-    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, **options)
+    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
     counts = read_counts(adata, for_fit=False, **options)
-    data, columns, known = model._query(counts, model._codes(adata))
+    data, columns, known = model._query(counts, model._conditions(adata))
     sums = sum_groups(model.fitted_outcome().fitted, data, codes, len(levels))
     place = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
@@ -259,10 +261,7 @@ def _read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
         part, levels = _read_groups(adata[has], groupby)
         codes[has] = part
         return codes, levels
-    try:
-        codes, levels = read_batches(adata, groupby)
-    except (ValueError, TypeError) as error:
-        raise type(error)(str(error).replace("batch_key", "groupby")) from None
+    codes, levels = read_batches(adata, groupby, "groupby")
     if len(levels) < 2:
         raise ValueError(f"groupby={groupby!r}: there is one group only, {levels[0]!r}. Comparing needs two.")
     return codes, levels

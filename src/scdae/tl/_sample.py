@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def sample(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     seed: int = 0,
     allow_fractional: bool = False,
     allow_nan: bool = False,
@@ -54,7 +55,7 @@ def sample(
         time.
     genes, cells
         What to draw for: names, positions, a slice or a boolean array; all when left out. Layers are of all.
-    layer, mask, batch_key, allow_fractional, allow_nan
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     seed
         Seed of the draws, and of the fit where there is one. The first draws are the same whatever `n`.
@@ -97,7 +98,7 @@ def sample(
         "allow_fractional": allow_fractional,
         "allow_nan": allow_nan,
     }
-    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, **options)
+    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
     if key_added is None:
         posterior = model.posterior(adata, genes=genes, cells=cells, **options)
         return posterior.sample(n, seed=seed)

@@ -28,6 +28,7 @@ def noise_sweep(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     fraction: float = 0.9,
     key_added: str = "scdae_sweep",
     seed: int = 0,
@@ -45,7 +46,7 @@ def noise_sweep(
     levels
         Noise levels: shares of the molecules (or entries) set aside in training, or standard deviations with
         ``corruption="gaussian"``.
-    layer, mask, batch_key, allow_fractional, allow_nan
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     fraction
         Share of the molecules that the models are shown.
@@ -81,7 +82,16 @@ def noise_sweep(
     check_fraction(fraction)
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
     options: dict[str, Any] = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
-    job = read_job(adata, None, {"seed": seed, **settings}, layer=layer, mask=mask, batch_key=batch_key, **options)
+    job = read_job(
+        adata,
+        None,
+        {"seed": seed, **settings},
+        layer=layer,
+        mask=mask,
+        batch_key=batch_key,
+        covariates=covariates,
+        **options,
+    )
     given = [float(level) for level in np.atleast_1d(np.asarray(levels, dtype=np.float64))]
     configs = [replace(job.config, noise=(level, level)) for level in given]  # an impossible level is an error here
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -37,6 +37,7 @@ def tune(
     layer: str | None = None,
     mask: Any = None,
     batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     fraction: float = 0.9,
     key_added: str = "scdae_tuning",
     seed: int = 0,
@@ -64,7 +65,7 @@ def tune(
     path
         File that keeps the trials. A call that was stopped goes on from it; trials of other data, splits or fixed settings
         in the same file are left alone. None: they are kept in memory.
-    layer, mask, batch_key, allow_fractional, allow_nan
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     fraction
         Share of the molecules that the models are shown.
@@ -105,7 +106,16 @@ def tune(
         raise FileNotFoundError(f"path={str(path)!r}: its folder does not exist. Make it first.")
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
     options: dict[str, Any] = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
-    job = read_job(adata, None, {"seed": seed, **settings}, layer=layer, mask=mask, batch_key=batch_key, **options)
+    job = read_job(
+        adata,
+        None,
+        {"seed": seed, **settings},
+        layer=layer,
+        mask=mask,
+        batch_key=batch_key,
+        covariates=covariates,
+        **options,
+    )
 
     space = _space(optuna, settings)
     with _quiet(optuna):
@@ -222,7 +232,9 @@ def _name(job: Job, settings: dict[str, Any], fraction: float, seed: int) -> str
         digest.update(np.ascontiguousarray(part).tobytes())
     hidden = job.counts.unobserved
     digest.update(
-        repr((None if hidden is None else hidden.nnz, job.levels, sorted(settings.items()), fraction, seed)).encode()
+        repr(
+            (None if hidden is None else hidden.nnz, job.covariates, sorted(settings.items()), fraction, seed)
+        ).encode()
     )
     return f"scdae-{digest.hexdigest()[:16]}"
 

@@ -1,0 +1,151 @@
+"""What training starts from when a fitted model goes on to other data: its own weights, and how the data are moved.
+
+The network keeps the weights of the reference and decays to them, not to zero. What a batch of the new data does to the
+genes is worked out beforehand: the network says what it expects of the cells, and the factor between what was counted
+and what was expected is estimated as in :mod:`scdae.core.effects`. Taking the effects off changes what the encoder sees,
+so the two are found by turns. Genes that the reference does not know start at their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from scdae.core.alignment import Alignment, align_to
+from scdae.core.axes import Axes, project
+from scdae.core.cells import CellData
+from scdae.core.config import Config
+from scdae.core.effects import posterior_effect
+from scdae.core.fitted import Fitted
+from scdae.core.network import Autoencoder, with_values
+from scdae.core.prediction import read_out
+from scdae.core.starting import Start
+
+__all__ = ["adapted_network"]
+
+_TURNS = 3  # of effects and latent representation
+_OF_GENES = {"loading": 0.0, "log_theta": np.log(5.0), "log_theta_zi": np.log(5.0), "logit_pi": -2.5}
+_KEPT = ("hidden_kernel", "hidden_bias", "latent_kernel", "latent_bias")
+
+
+def adapted_network(
+    reference: Fitted,
+    place: np.ndarray,
+    data: CellData,
+    profile: np.ndarray,
+    n_levels: int,
+    n_batches: int,
+    config: Config,
+    rng: np.random.Generator,
+) -> Start:
+    """The network of a reference, over the genes of other data.
+
+    Parameters
+    ----------
+    reference
+        A fitted model.
+    place
+        Gene of the reference for each gene of the data, -1 for none: int (n_vars,).
+    data
+        Training molecules, with their conditions.
+    profile
+        Share of each gene in their average cell, float64 (n_vars,).
+    n_levels
+        Levels of all categorical conditions.
+    n_batches
+        Those of the first column, if they are batches; else 0.
+    config
+        Settings.
+    rng
+        Not needed; as for :func:`scdae.core.starting.new_network`.
+    """
+    known = place >= 0
+    old = {name: np.asarray(value) for name, value in nnx.to_pure_dict(reference.params).items()}
+
+    def over_genes(values: np.ndarray, default: float) -> np.ndarray:
+        out = np.full((*values.shape[:-1], len(place)), default, np.float32)
+        out[..., known] = values[..., place[known]]
+        return out
+
+    weight = over_genes(np.asarray(reference.axes.weight).T, 0).T
+    axes = Axes(np.ascontiguousarray(weight), over_genes(np.asarray(reference.axes.gene_mean), 0))
+    n_effects = n_levels + data.conditions.values.shape[1]
+    model = Autoencoder(
+        profile,
+        n_inputs=weight.shape[1],
+        n_hidden=config.n_hidden,
+        n_latent=config.n_latent,
+        effects=np.zeros((n_effects, data.n_vars), np.float32) if n_effects else None,
+        with_turns=n_levels > 1,
+        seed=config.seed,
+    )
+    graph, params = nnx.split(model, nnx.Param)
+    values: dict[str, Any] = {name: old[name] for name in _KEPT}
+    values |= {name: over_genes(old[name], default) for name, default in _OF_GENES.items()}
+    values["log_profile"] = _log_profile(old["log_profile"], place, profile)
+    inflated = np.zeros(data.n_vars, bool)
+    inflated[known] = reference.inflated[place[known]]
+    law = "nb" if reference.likelihood == "zinb" and not inflated.any() else reference.likelihood
+    fitted = Fitted(law, axes, graph, with_values(params, nnx.to_pure_dict(params) | values), profile, inflated)
+    fitted = _with_effects(fitted, data)
+    if n_batches and "centroids" in old:
+        fitted = _aligned(fitted, data, old, config, n_batches)
+    return Start(fitted.axes, fitted.graph, fitted.params, towards=fitted.params, inflated=inflated)
+
+
+def _log_profile(logs: np.ndarray, place: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    """The reference's shares of the genes that both have, as large in all as these are here; the others' as they are."""
+    known = place >= 0
+    out = np.log(profile)
+    if known.any():
+        share = np.exp(logs[place[known]] - logs[place[known]].max())
+        out[known] = np.log(share / share.sum() * profile[known].sum())
+    return out.astype(np.float32)
+
+
+def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
+    """The network with the effects of the levels, or of all the data where there are none."""
+    levels, values = data.conditions
+    columns = levels.T if levels.shape[1] else np.zeros((min(values.shape[1], 1), data.n_obs), np.int64)
+    if not len(columns):
+        return fitted
+    start = nnx.to_pure_dict(fitted.params)
+    effects = np.zeros_like(np.asarray(start["batch_start"]))
+    theta = np.exp(np.asarray(start["log_theta"], np.float64))
+    for _ in range(_TURNS):
+        for column in columns:
+            present = np.unique(column)
+            member = (column == present[:, None]).astype(np.float32)
+            found, expected, square = np.asarray(member @ data.counts), *np.zeros((2, len(present), data.n_vars))
+            for rows, prior, _ in read_out(fitted, data, "prior"):
+                expected += member[:, rows] @ prior
+                square += member[:, rows] @ prior**2
+            weight = expected / np.maximum(expected + square / theta, 1e-12)
+            base = expected * np.exp(-effects[present].astype(np.float64))
+            for i, level in enumerate(present):
+                effects[level] = posterior_effect(found[i] * weight[i], base[i] * weight[i])
+            params = with_values(fitted.params, start | {"batch_start": effects})
+            fitted = replace(fitted, params=params, axes=replace(fitted.axes, effects=effects.copy()))
+    return fitted
+
+
+def _aligned(fitted: Fitted, data: CellData, old: dict[str, Any], config: Config, n_batches: int) -> Fitted:
+    """The network with the centroids of the data's batches beside those that are common in the reference."""
+    common = Alignment(old["centroids"], old["batch_centroids"], old["centroid_scale"])
+    found = align_to(common, project(fitted.axes, data), data.conditions.levels[:, 0], n_batches)
+    now = nnx.to_pure_dict(fitted.params)
+    model = Autoencoder(
+        fitted.profile,
+        n_inputs=fitted.axes.weight.shape[1],
+        n_hidden=config.n_hidden,
+        n_latent=config.n_latent,
+        effects=np.asarray(now["batch_start"]),
+        alignment=found,
+        with_turns="batch_turn" in now,
+        seed=config.seed,
+    )
+    graph, params = nnx.split(model, nnx.Param)
+    return replace(fitted, graph=graph, params=with_values(params, nnx.to_pure_dict(params) | now))

@@ -1,0 +1,38 @@
+"""A fitted model as prediction needs it, and cells as it sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.axes import Axes, observed_share
+from scdae.core.cells import CellData
+from scdae.core.completion import FixedPoint
+from scdae.core.conditions import Conditions, no_conditions
+
+__all__ = ["Fitted", "cell_data"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: what prediction needs, for the genes that were counted at least once."""
+
+    likelihood: str
+    axes: Axes
+    graph: Any
+    params: Any
+    profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
+    inflated: np.ndarray  # bool (n_kept,): genes with dropout
+    gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
+
+
+def cell_data(
+    counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, conditions: Conditions | None, profile: np.ndarray
+) -> CellData:
+    """Counts with the exposure share of every cell under `profile`."""
+    conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
+    share = np.maximum(observed_share(profile, unobserved, counts.shape[0]), 1e-6).astype(np.float32)
+    return CellData(counts, unobserved, conditions, share)
