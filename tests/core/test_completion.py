@@ -3,11 +3,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import nnx
+from scipy.special import softmax
 
 import scdae
 import small
 from scdae.core.batches import slice_batches
 from scdae.core.completion import FixedPoint, Gaps, complete
+from scdae.core.conditions import effect_of
+from scdae.core.expected_log import expected_log1p
 from scdae.counts import read_counts
 
 BATCH_KEY = {"plain": None, "batches": "batch"}
@@ -49,6 +53,25 @@ def test_what_is_put_in_comes_out(case):
     again = run((fitted, batch._replace(inputs=found.inputs), None), tolerance=1e-5)
     np.testing.assert_allclose(again.inputs, found.inputs, atol=1e-3)
     assert not np.allclose(found.inputs, batch.inputs, atol=1e-2)
+
+
+def test_the_fixed_point_is_that_of_the_profile_with_the_effects_taken_off(case):
+    """One more round, cell by cell: what the network expects, at the exposure of the profile that it was shown."""
+    fitted, batch, observed = case
+    inputs = np.asarray(run(case, tolerance=1e-5).inputs)
+    model, axes, conditions = nnx.merge(fitted.graph, fitted.params), fitted.axes, batch.conditions
+    factor = np.ones(observed.shape)
+    if axes.effects is not None:
+        factor = np.exp(effect_of(axes.effects, conditions).astype(float))
+        assert np.abs(np.log(factor)).max() > 0.3
+    counts = np.where(observed, small.dense(small.structured()), 0) / factor
+    logits = np.asarray(model.decode(model.encode(inputs, conditions), conditions), np.float64)
+    share = softmax(logits - np.log(factor), axis=1)
+    exposure = (counts.sum(axis=1) / np.where(observed, share, 0).sum(axis=1))[:, None]
+    theta = np.broadcast_to(np.asarray(model.theta()), share.shape)
+    filled = np.asarray(expected_log1p((exposure * share).astype(np.float32), theta, (1e4 / exposure).astype("f4")))
+    values = np.where(observed, np.log1p(1e4 * counts / exposure), filled)
+    np.testing.assert_allclose((values - axes.gene_mean) @ axes.weight, inputs, atol=2e-3)
 
 
 @pytest.mark.parametrize("start", [-1.0, 1.0])

@@ -135,19 +135,19 @@ def overdispersed(theta, profile, n_obs=4000):
 
 def test_moment_theta_around_the_mean_of_each_row():
     """Two groups whose genes differ: around the mean of all, that difference would be dispersion."""
-    row = np.arange(4000) % 2
+    row = (np.arange(4000) % 4 == 0).astype(int)
     whole = overdispersed(10.0, np.array([[0.01, 0.02, 0.03], [0.04, 0.005, 0.03]])[row])
     profiles = np.stack([whole[row == k].sum(axis=0) / whole[row == k].sum() for k in (0, 1)])
     found = moment_theta(sp.csr_matrix(whole), profiles, np.ones(4000), row)
     np.testing.assert_allclose(found[:3], 10, rtol=0.15)
     around_all = moment_theta(sp.csr_matrix(whole), whole.sum(axis=0) / whole.sum(), np.ones(4000))
-    assert (around_all[:2] < 5).all()
+    assert (around_all[:2] < 6).all()
     same = moment_theta(sp.csr_matrix(whole), profiles[[0, 0]], np.ones(4000), row)
     np.testing.assert_allclose(same, moment_theta(sp.csr_matrix(whole), profiles[0], np.ones(4000)), rtol=1e-6)
 
 
 def test_flat_theta_is_that_around_the_means_of_the_batches():
-    level = np.arange(4000) % 2
+    level = (np.arange(4000) % 4 == 0).astype(int)
     whole = overdispersed(10.0, np.array([[0.01, 0.02, 0.03], [0.04, 0.005, 0.03]])[level])
     profile = whole.sum(axis=0) / whole.sum()
     start = np.log([whole[level == k].sum(axis=0) / whole[level == k].sum() for k in (0, 1)]) - np.log(profile)
@@ -157,4 +157,4 @@ def test_flat_theta_is_that_around_the_means_of_the_batches():
         model = Autoencoder(profile, n_inputs=2, n_hidden=4, n_latent=2, effects=effects)
         found[name] = flat_theta(profile, nnx.split(model, nnx.Param)[1], data)
     np.testing.assert_allclose(found["known"][:3], 10, rtol=0.15)
-    assert (found["unknown"][:2] < 5).all()
+    assert (found["unknown"][:2] < 6).all()

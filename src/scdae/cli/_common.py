@@ -144,11 +144,13 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
 def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
-    text = re.sub(r"\b(layer|batch_key|transform_batch|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text)
+    text = re.sub(
+        r"\b(layer|batch_key|covariates|transform_batch|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text
+    )
     return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
 
 
 def _option(found: re.Match[str]) -> str:
-    name = "--" + found[1].replace("_", "-")
+    name = "--" + found[1].replace("covariates", "covariate").replace("_", "-")
     value = found[2] if found.re.groups > 1 else None
     return f"{name} {value}" if value else name

@@ -8,7 +8,8 @@ than Poisson counts are given less weight.
 
 Groups are found as in :mod:`scdae.core.alignment`, on principal axes of the counts with the effects taken off, which
 start as the ratios of the levels' means. A group of one batch alone says nothing of its effect, which then shrinks: that
-is what mends a start that took the cells of a batch for its effect.
+mends a start that took the cells of a batch for its effect, where the batches have some kinds of cells in common and none
+holds one kind alone.
 """
 
 from __future__ import annotations
