@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["AVERAGE", "Covariates", "read_batches", "read_covariates"]
+__all__ = ["AVERAGE", "Covariates", "level_name", "read_batches", "read_covariates"]
 
 AVERAGE = "average"  # value of transform_batch
 
@@ -100,7 +100,7 @@ class Covariates:
                 f"transform_batch={transform_batch!r} needs batch_key=..., the column of obs with the batch."
             )
         names = self.batch_levels
-        name = _level(transform_batch)
+        name = level_name(transform_batch)
         if not self.batches and name in (*names, AVERAGE):
             return None
         if name in names:
@@ -207,8 +207,8 @@ def read_batches(adata: AnnData, batch_key: str, argument: str = "batch_key") ->
             distinct = distinct.sort_values()
         except TypeError:  # numbers next to text
             distinct = sorted(distinct, key=str)
-    levels = list(dict.fromkeys(_level(value) for value in distinct))
-    codes = pd.Categorical([_level(value) for value in labels], categories=levels).codes.astype(np.int32)
+    levels = list(dict.fromkeys(level_name(value) for value in distinct))
+    codes = pd.Categorical([level_name(value) for value in labels], categories=levels).codes.astype(np.int32)
     if len(levels) > max(20, adata.n_obs // 4):
         get_logger().warning(
             f"{argument}={batch_key!r} has {len(levels):,} levels for {adata.n_obs:,} cells. Is it a batch?"
@@ -263,7 +263,7 @@ def _columns(parts: list[np.ndarray], n_obs: int, dtype: type) -> np.ndarray:
     return np.stack(parts, axis=1).astype(dtype) if parts else np.zeros((n_obs, 0), dtype)
 
 
-def _level(label: Any) -> str:
+def level_name(label: Any) -> str:
     """Name of a batch: 7 and 7.0 are the same one, and midnight is left out of dates."""
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         return str(int(label))

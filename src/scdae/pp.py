@@ -10,7 +10,7 @@ import numpy as np
 from scdae._log import get_logger
 from scdae.align import align
 from scdae.counts import Counts, read_counts
-from scdae.covariates import read_covariates
+from scdae.covariates import level_name, read_covariates
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def impute(
         adata = adata.to_memory() if adata.isbacked else adata.copy()
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
     if transform_batch is not None:
-        record["transform_batch"] = str(transform_batch)
+        record["transform_batch"] = level_name(transform_batch)
     if gaps.n_unobserved:
         record["missing"] = gaps.report()
     _write(adata, key_added, model, counts, layers, latent, gains, record)
@@ -305,7 +305,7 @@ def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]
 
 def corrected_key(key: str, transform_batch: str) -> str:
     """Name of what was corrected for batches, such as ``scdae_as_average``; slashes would be folders in a file."""
-    return f"{key}_as_{transform_batch}".replace("/", "_")
+    return f"{key}_as_{level_name(transform_batch)}".replace("/", "_")
 
 
 def quantile_layers(key: str, chances: Sequence[float]) -> list[str]:

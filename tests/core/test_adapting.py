@@ -25,8 +25,7 @@ def start(place=None, n_levels=0, factor=None):
     profile = np.asarray(counts.sum(axis=0)).ravel() / counts.sum()
     place = np.arange(small.N_VARS) if place is None else place
     data = cell_data(counts, None, conditions, profile)
-    rng = np.random.default_rng(0)
-    return fitted, adapted_network(fitted, place, data, profile, n_levels, n_levels > 1, model.config, rng)
+    return fitted, adapted_network(fitted, place, data, profile, n_levels, n_levels > 1, model.config)
 
 
 def test_its_own_data_have_hardly_moved():

@@ -39,7 +39,6 @@ def adapted_network(
     n_levels: int,
     n_batches: int,
     config: Config,
-    rng: np.random.Generator,
 ) -> Start:
     """The network of a reference, over the genes of other data.
 
@@ -59,8 +58,6 @@ def adapted_network(
         Those of the first column, if they are batches; else 0.
     config
         Settings.
-    rng
-        Not needed; as for :func:`scdae.core.starting.new_network`.
     """
     known = place >= 0
     old = {name: np.asarray(value) for name, value in nnx.to_pure_dict(reference.params).items()}
@@ -73,27 +70,27 @@ def adapted_network(
     weight = over_genes(np.asarray(reference.axes.weight).T, 0).T
     axes = Axes(np.ascontiguousarray(weight), over_genes(np.asarray(reference.axes.gene_mean), 0))
     n_effects = n_levels + data.conditions.values.shape[1]
-    model = Autoencoder(
-        profile,
-        n_inputs=weight.shape[1],
-        n_hidden=config.n_hidden,
-        n_latent=config.n_latent,
-        effects=np.zeros((n_effects, data.n_vars), np.float32) if n_effects else None,
-        with_turns=n_levels > 1,
-        seed=config.seed,
-    )
-    graph, params = nnx.split(model, nnx.Param)
+    effects = np.zeros((n_effects, data.n_vars), np.float32) if n_effects else None
     values: dict[str, Any] = {name: old[name] for name in _KEPT}
     values |= {name: over_genes(old[name], default) for name, default in _OF_GENES.items()}
     values["log_profile"] = _log_profile(old["log_profile"], place, profile)
-    inflated = np.zeros(data.n_vars, bool)
-    inflated[known] = reference.inflated[place[known]]
-    law = "nb" if reference.likelihood == "zinb" and not inflated.any() else reference.likelihood
-    fitted = Fitted(law, axes, graph, with_values(params, nnx.to_pure_dict(params) | values), profile, inflated)
+
+    def network(alignment: Alignment | None, values: dict[str, Any]) -> tuple[Any, Any]:
+        shape = {"n_inputs": weight.shape[1], "n_hidden": config.n_hidden, "n_latent": config.n_latent}
+        turns, seed = n_levels > 1, config.seed
+        model = Autoencoder(profile, **shape, effects=effects, alignment=alignment, with_turns=turns, seed=seed)
+        graph, params = nnx.split(model, nnx.Param)
+        return graph, with_values(params, nnx.to_pure_dict(params) | values)
+
+    law = "poisson" if reference.likelihood == "poisson" else "nb"  # whether a gene has dropout is asked anew
+    fitted = Fitted(law, axes, *network(None, values), profile, np.zeros(data.n_vars, bool))
     fitted = _with_effects(fitted, data)
-    if n_batches and "centroids" in old:
-        fitted = _aligned(fitted, data, old, config, n_batches)
-    return Start(fitted.axes, fitted.graph, fitted.params, towards=fitted.params, inflated=inflated)
+    common = Alignment.of_arrays(old)
+    if n_batches and common is not None:
+        found = align_to(common, project(fitted.axes, data), data.conditions.levels[:, 0], n_batches)
+        graph, params = network(found, nnx.to_pure_dict(fitted.params))
+        fitted = replace(fitted, graph=graph, params=params)
+    return Start(fitted.axes, fitted.graph, fitted.params, towards=fitted.params)
 
 
 def _log_profile(logs: np.ndarray, place: np.ndarray, profile: np.ndarray) -> np.ndarray:
@@ -130,22 +127,3 @@ def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
             params = with_values(fitted.params, start | {"batch_start": effects})
             fitted = replace(fitted, params=params, axes=replace(fitted.axes, effects=effects.copy()))
     return fitted
-
-
-def _aligned(fitted: Fitted, data: CellData, old: dict[str, Any], config: Config, n_batches: int) -> Fitted:
-    """The network with the centroids of the data's batches beside those that are common in the reference."""
-    common = Alignment(old["centroids"], old["batch_centroids"], old["centroid_scale"])
-    found = align_to(common, project(fitted.axes, data), data.conditions.levels[:, 0], n_batches)
-    now = nnx.to_pure_dict(fitted.params)
-    model = Autoencoder(
-        fitted.profile,
-        n_inputs=fitted.axes.weight.shape[1],
-        n_hidden=config.n_hidden,
-        n_latent=config.n_latent,
-        effects=np.asarray(now["batch_start"]),
-        alignment=found,
-        with_turns="batch_turn" in now,
-        seed=config.seed,
-    )
-    graph, params = nnx.split(model, nnx.Param)
-    return replace(fitted, graph=graph, params=with_values(params, nnx.to_pure_dict(params) | now))

@@ -103,12 +103,12 @@ def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Condi
 
 
 def normalise(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
-    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR."""
-    values = correct(data.counts, effects, data.conditions).copy()
-    exposure = np.asarray(values.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
+    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR that shares its indices."""
+    counts = correct(data.counts, effects, data.conditions)
+    exposure = np.asarray(counts.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
     scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
-    values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
-    return values
+    values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def fit_axes(

@@ -99,12 +99,11 @@ def level_effects(
     member = sp.csr_matrix((np.ones(data.n_obs), (row, np.arange(data.n_obs))), shape=(rows.shape[1], data.n_obs))
     exposure = np.asarray(data.counts.sum(axis=1), np.float64).ravel() / data.share
     counted = (member @ data.counts).toarray()
-    exposed = np.repeat((member @ exposure)[:, None], data.n_vars, axis=1)
-    square = np.repeat((member @ exposure**2)[:, None], data.n_vars, axis=1)
+    exposed, square = (member @ exposure)[:, None], (member @ exposure**2)[:, None]
     if data.unobserved is not None:
         gaps = data.unobserved.astype(np.float64)
-        exposed -= (member.multiply(exposure) @ gaps).toarray()
-        square -= (member.multiply(exposure**2) @ gaps).toarray()
+        exposed = exposed - (member.multiply(exposure) @ gaps).toarray()
+        square = square - (member.multiply(exposure**2) @ gaps).toarray()
     of_group = sp.csr_matrix((np.ones(rows.shape[1]), (rows[0], np.arange(rows.shape[1]))))
     effects = np.zeros((n_levels, data.n_vars))
     factors = combinations[rows[1]].T  # (n_categorical, n_rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,7 +15,7 @@ from scdae.core.config import Config
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import Report, measure_gain, read_out_law
-from scdae.core.starting import new_network
+from scdae.core.starting import Start, new_network
 from scdae.core.thinning import thin
 from scdae.core.training import train
 
@@ -92,10 +91,12 @@ def fit_counts(
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
     profile = gene_profile(counts, unobserved)
     data = cell_data(kept, unobserved, conditions, profile)
-    begin = partial(new_network, data, profile, n_levels, n_batches, config)
-    if reference is not None:
-        fitted, place = reference
-        begin = partial(adapted_network, fitted, place[genes], data, profile, n_levels, n_batches, config)
+
+    def begin(rng: np.random.Generator) -> Start:
+        if reference is None:
+            return new_network(data, profile, n_levels, n_batches, config, rng)
+        return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
+
     trained = train(data, held, profile, config, begin, watch=watch)
 
     graph = trained.graph

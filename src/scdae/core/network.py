@@ -85,10 +85,11 @@ class Autoencoder(nnx.Module):
         self.log_theta_zi = constant(np.log(5.0), n_vars)
         self.logit_pi = constant(-2.5, n_vars)
 
-        turns = effects is not None and with_turns
+        n_effects = 0 if effects is None else len(effects)
+        turns = with_turns and n_effects > 0
         self.batch_start: Any = None if effects is None else nnx.Param(np.asarray(effects, np.float32))
         self.batch_effect: Any = None if effects is None else constant(0, *effects.shape)
-        self.batch_turn: Any = None if effects is None or not with_turns else normal(0.3, len(effects), _TURNS)
+        self.batch_turn: Any = normal(0.3, n_effects, _TURNS) if turns else None
         self.turn_kernel: Any = normal(n_latent**-0.5, n_latent, _TURNS) if turns else None
         self.turn_bias: Any = constant(0, _TURNS) if turns else None
         self.turn_loading: Any = normal(0.01, _TURNS, n_vars) if turns else None

@@ -25,7 +25,6 @@ class Start(NamedTuple):
     params: Any
     fixed: tuple[str, ...] = FIXED  # names of parameters that are not trained
     towards: Any = None  # parameters to which the weights decay; None for zero
-    inflated: np.ndarray | None = None  # bool (n_vars,): genes with dropout, if that is known already
 
 
 def new_network(

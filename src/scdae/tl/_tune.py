@@ -228,7 +228,7 @@ def _name(job: Job, settings: dict[str, Any], fraction: float, seed: int) -> str
     """What makes trials comparable: the same counts, split and fixed settings."""
     matrix = job.counts.matrix
     digest = hashlib.sha256()
-    for part in (matrix.data, matrix.indices, matrix.indptr):
+    for part in (matrix.data, matrix.indices, matrix.indptr, *(job.conditions or ())):
         digest.update(np.ascontiguousarray(part).tobytes())
     hidden = job.counts.unobserved
     digest.update(
