@@ -273,7 +273,8 @@ def test_help_needs_nothing_heavy():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_job_leaves_nothing_behind(counts, tmp_path, number, code):
     script = f"""
-import sys, time, anndata
+import signal, sys, time, anndata
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 from pathlib import Path
 import scdae.pp, scdae.cli
 scdae.pp.impute = lambda adata, **options: None
