@@ -3,10 +3,16 @@ import pytest
 import scipy.sparse as sp
 
 from scdae.counts import Counts
-from scdae.matching import match_genes
+from scdae.matching import map_genes
 
 GENES = np.array(["a", "b", "c", "d", "e"])
 KEPT = np.array([0, 1, 3, 4])  # "c" was never counted
+
+
+def match_genes(counts, var_names, genes):
+    """Known genes, counts, gaps and columns."""
+    found = map_genes(counts.var_names, var_names, genes)
+    return found.known, *found.take(counts.matrix, counts.unobserved), found.columns
 
 
 def query(names, hidden=None):

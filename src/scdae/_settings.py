@@ -1,7 +1,7 @@
-"""How much scdae says: follows scanpy's verbosity unless set here.
+"""How much scdae says, and how many counts it holds.
 
 ``scdae.settings.verbosity`` is 0 (errors), 1 (warnings), 2 (info) or 3 (hints). It starts as scanpy's own setting where
-scanpy is loaded, and as 1 elsewhere.
+scanpy is loaded, and as 1 elsewhere. ``scdae.settings.max_entries`` says from what size on counts are read by blocks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Settings:
 
     def __init__(self) -> None:
         self._verbosity: int | None = None
+        self._max_entries = 50_000_000
 
     @property
     def verbosity(self) -> int:
@@ -41,6 +42,20 @@ class Settings:
                 "scanpy."
             )
         self._verbosity = None if value is None else int(value)
+
+    @property
+    def max_entries(self) -> int:
+        """Stored entries (counts above zero) up to which a data set is copied into memory, 8 bytes each, to work on it.
+
+        More than that are read by blocks, from memory or file, and the network is trained on them as they come.
+        """
+        return self._max_entries
+
+    @max_entries.setter
+    def max_entries(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+            raise ValueError(f"settings.max_entries = {value!r}: use a whole number of entries, 0 or more.")
+        self._max_entries = int(value)
 
 
 settings = Settings()

@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from scdae._settings import settings
+from scdae.scratch import RowMajorCopy
+
 BLOCK_VALUES = 2**22
-"""Values (rows times columns) that one block of rows may have: 16 MiB of float32 where it is dense."""
+"""Values (rows times columns) that one block of rows may have: 16 MiB of float32 where it is dense. Stored values, where the
+matrix is sparse; then up to 16 times as many rows times columns."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,11 @@ def open_rows(matrix: Any, name: str) -> Rows:
     if home in ("h5py", "zarr"):
         return _sliced_rows(matrix, name)
     if home == "anndata" and hasattr(matrix, "to_memory"):
+        stored = int(matrix.group["data"].shape[0])
         if getattr(matrix, "format", None) == "csr":
-            return _sliced_rows(matrix, name)
+            return _sliced_rows(matrix, name, stored)
+        if stored > settings.max_entries:
+            return _sliced_rows(RowMajorCopy(matrix), name, stored)
         return _sparse_rows(matrix.to_memory(), name)
     raise TypeError(
         f"{name} is held in a {type(matrix).__module__}.{type(matrix).__qualname__}, which scdae cannot read. "
@@ -124,12 +131,15 @@ def _sparse_rows(matrix: Any, name: str) -> Rows:
         csr = _as_csr(matrix)
     except ValueError as error:
         raise ValueError(f"{name} is a damaged sparse matrix ({error}). Read or build it again.") from error
-    return _sliced_rows(csr, name)
+    return _sliced_rows(csr, name, csr.nnz)
 
 
-def _sliced_rows(matrix: Any, name: str) -> Rows:
+def _sliced_rows(matrix: Any, name: str, stored: int | None = None) -> Rows:
     shape = _checked_shape(matrix, name)
-    step = max(1, BLOCK_VALUES // max(1, shape[1]))
+    step = BLOCK_VALUES // max(1, shape[1])
+    if stored is not None:
+        step = min(BLOCK_VALUES * shape[0] // max(1, stored), 16 * step)
+    step = max(1, step)
     bounds = np.append(np.arange(0, shape[0], step), shape[0])
     return Rows(shape, np.dtype(matrix.dtype), bounds, lambda start, stop: matrix[start:stop])
 

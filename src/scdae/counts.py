@@ -1,21 +1,30 @@
-"""From whatever the user has to validated counts: the one place where an AnnData becomes arrays."""
+"""From whatever the user has to validated counts: the one place where an AnnData becomes arrays.
+
+Every value is looked at once, block by block. Counts that fit are then in memory; of more than that, the pass keeps what a
+fit has to know beforehand, and the blocks are read again when they are needed.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.containers import canonical_csr, open_rows
+from scdae._settings import settings
+from scdae.containers import Rows, canonical_csr, open_rows
+from scdae.core.blocks import Blocks
 from scdae.masks import drop_unobserved, open_mask
+from scdae.survey import Survey
 from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Counts", "read_counts"]
+__all__ = ["CountBlocks", "Counts", "open_counts", "read_counts"]
 
 _FEW = 5  # names shown before "..."
 
@@ -42,6 +51,56 @@ class Counts:
     obs_names: np.ndarray
     var_names: np.ndarray
     fractional: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells, genes."""
+        return self.matrix.shape
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last (excluded) row of each block in which they are to be read out: all at once."""
+        return [(0, self.shape[0])]
+
+    def read(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        """Counts of some rows, and what was not observed in them."""
+        if (start, stop) == (0, self.shape[0]):
+            return self.matrix, self.unobserved
+        return self.matrix[start:stop], None if self.unobserved is None else self.unobserved[start:stop]
+
+
+@dataclass(frozen=True)
+class CountBlocks:
+    """Counts that were checked and are too many to be held; the parameters are those of :class:`Counts`, but for these.
+
+    Parameters
+    ----------
+    blocks
+        How to read them, and how many there are in each cell and gene.
+    sample
+        The counts of the cells in ``blocks.rows``, drawn at random.
+    """
+
+    blocks: Blocks
+    sample: Counts
+    obs_names: np.ndarray
+    var_names: np.ndarray
+    fractional: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells, genes."""
+        return len(self.obs_names), len(self.var_names)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last (excluded) row of each block."""
+        bounds = self.blocks.bounds.tolist()
+        return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+    def read(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        """Counts of some rows, and what was not observed in them."""
+        return self.blocks.read(start, stop)
 
 
 def read_counts(
@@ -93,6 +152,40 @@ def read_counts(
     >>> counts.matrix.nnz, counts.matrix.dtype
     (2, dtype('float32'))
     """
+    found = open_counts(
+        adata,
+        layer=layer,
+        mask=mask,
+        allow_fractional=allow_fractional,
+        allow_nan=allow_nan,
+        for_fit=for_fit,
+        most=sys.maxsize,
+    )
+    return cast(Counts, found)
+
+
+def open_counts(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    mask: Any = None,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+    for_fit: bool = True,
+    most: int | None = None,
+    seed: int = 0,
+) -> Counts | CountBlocks:
+    """Check each count of an AnnData, and read them into memory if they are not too many.
+
+    Parameters and errors are those of :func:`read_counts`, but for these.
+
+    Parameters
+    ----------
+    most
+        Stored entries that are held in memory; None for ``scdae.settings.max_entries``.
+    seed
+        Seed of the cells that are drawn where there are more.
+    """
     _check_type(adata)
     name = describe_source(layer)
     rows = open_rows(_pick(adata, layer), name)
@@ -103,35 +196,55 @@ def read_counts(
         _warn_repeated(var_names)
     observed = None if mask is None else open_mask(mask, adata)
 
-    tally = Tally(rows.shape[1])
-    values: list[np.ndarray] = []
-    columns: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
-    unobserved: list[sp.csr_matrix] = []
+    read = _reader(rows, observed, allow_nan)
+    most = settings.max_entries if most is None else most
+    tally, survey = Tally(rows.shape[1]), Survey(rows.shape, seed)
+    held: list[tuple[sp.csr_matrix, sp.csr_matrix | None]] = []
     for start, stop in rows.spans():
-        block = canonical_csr(rows.read(start, stop))
-        missing = None if observed is None else ~observed(start, stop)
-        block, missing = drop_unobserved(block, missing, allow_nan=allow_nan)
+        block, missing = read(start, stop)
         tally.add(block, start)
-        unobserved.append(sp.csr_matrix(block.shape if missing is None else missing, dtype=bool))
-        with np.errstate(over="ignore"):
-            values.append(block.data.astype(np.float32))
-        columns.append(block.indices)
-        lengths.append(np.diff(block.indptr))
+        part = _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
+        survey.add(*part, start)
+        if tally.n_stored <= most:
+            held.append(part)
+        else:
+            held.clear()
 
     problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
     if problem is not None:
         raise ValueError(problem)
-    hidden = sp.vstack(unobserved, format="csr") if any(part.nnz for part in unobserved) else None
     if for_fit and tally.n_stored == 0:
-        raise ValueError(_nothing_counted(adata, layer, masked=hidden is not None))
-    return Counts(
-        matrix=_join(values, columns, lengths, rows.shape),
-        unobserved=hidden,
-        obs_names=obs_names,
-        var_names=var_names,
-        fractional="fractional" in tally,
-    )
+        raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
+    fractional = "fractional" in tally
+    if tally.n_stored <= most:
+        return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
+    chosen, parts = survey.sample()
+    sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
+
+    def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        block, missing = read(start, stop)
+        return _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
+
+    blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
+    return CountBlocks(blocks, sample, obs_names, var_names, fractional)
+
+
+def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
+    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is."""
+
+    def read(start: int, stop: int) -> tuple[sp.csr_matrix, np.ndarray | None]:
+        missing = None if observed is None else ~observed(start, stop)
+        return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
+
+    return read
+
+
+def _as_float32(block: sp.csr_matrix) -> sp.csr_matrix:
+    with np.errstate(over="ignore"):
+        values = block.data.astype(np.float32, copy=False)
+    matrix = sp.csr_matrix((values, block.indices, block.indptr), shape=block.shape)
+    matrix.has_canonical_format = True
+    return matrix
 
 
 def _check_type(adata: object) -> None:
@@ -198,16 +311,20 @@ def _nothing_counted(adata: AnnData, layer: str | None, *, masked: bool) -> str:
 
 
 def _join(
-    values: list[np.ndarray], columns: list[np.ndarray], lengths: list[np.ndarray], shape: tuple[int, int]
-) -> sp.csr_matrix:
-    """One CSR from the parts of its blocks; joining copies, so nothing is shared with the input."""
-    ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
+    parts: list[tuple[sp.csr_matrix, sp.csr_matrix | None]], shape: tuple[int, int]
+) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+    """One CSR from its blocks; joining copies, so nothing is shared with the input. None where all was observed."""
+    matrices = [matrix for matrix, _ in parts]
+    ends = np.cumsum(np.concatenate([[0], *(np.diff(matrix.indptr) for matrix in matrices)]), dtype=np.int64)
     index = np.int32 if max(ends[-1], shape[1]) <= np.iinfo(np.int32).max else np.int64
-    matrix = sp.csr_matrix(
-        (np.concatenate(values), np.concatenate(columns).astype(index, copy=False), ends.astype(index)), shape=shape
-    )
-    matrix.has_canonical_format = True
-    return matrix
+    values = np.concatenate([np.zeros(0, np.float32), *(matrix.data for matrix in matrices)])
+    columns = np.concatenate([np.zeros(0, index), *(matrix.indices for matrix in matrices)]).astype(index, copy=False)
+    joint = sp.csr_matrix((values, columns, ends.astype(index)), shape=shape)
+    joint.has_canonical_format = True
+    if not any(gaps is not None and gaps.nnz for _, gaps in parts):
+        return joint, None
+    hidden = [sp.csr_matrix(matrix.shape, dtype=bool) if gaps is None else gaps for matrix, gaps in parts]
+    return joint, sp.vstack(hidden, format="csr")
 
 
 def _warn(message: str) -> None:

@@ -15,8 +15,8 @@ from scdae.core.fitting import held_out_share
 from scdae.core.heldout import HeldOut, measure_gain
 from scdae.core.prediction import OUTPUTS
 from scdae.core.thinning import thin
-from scdae.counts import Counts
-from scdae.matching import match_genes
+from scdae.counts import CountBlocks, Counts
+from scdae.matching import map_genes
 
 if TYPE_CHECKING:
     from scdae.model import DAE
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["cell_gain", "gene_table", "query_gain", "summary"]
 
 
-def gene_table(model: DAE, counts: Counts, gains: tuple[np.ndarray, np.ndarray, float] | None) -> dict[str, np.ndarray]:
+def gene_table(
+    model: DAE, counts: Counts | CountBlocks, gains: tuple[np.ndarray, np.ndarray, float] | None
+) -> dict[str, np.ndarray]:
     """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0."""
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    _, _, _, columns = match_genes(counts, model.var_names, outcome.genes, quiet=True)
+    columns = map_genes(counts.var_names, model.var_names, outcome.genes, quiet=True).columns
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     theta = np.exp(np.where(fitted.inflated, values["log_theta_zi"], values["log_theta"]))
     if fitted.likelihood == "poisson":
@@ -45,23 +47,42 @@ def gene_table(model: DAE, counts: Counts, gains: tuple[np.ndarray, np.ndarray, 
     return {name: _spread(column, columns, len(counts.var_names)) for name, column in table.items()}
 
 
-def cell_gain(model: DAE, counts: Counts) -> np.ndarray:
-    """Held-out gain of the cells that the model was fitted to: float32 (n_obs,), 0 for empty cells."""
+def cell_gain(model: DAE, counts: Counts | CountBlocks) -> np.ndarray:
+    """Held-out gain of the cells that the model was fitted to: float32 (n_obs,), 0 for empty cells.
+
+    NaN for cells that were not judged by, where only some are.
+    """
     outcome = model.fitted_outcome()
-    return _spread(outcome.report.cell_gain, outcome.cells, counts.matrix.shape[0])
+    return _of_cells(outcome.report.cell_gain, outcome.cells, counts)
+
+
+def _of_cells(gain: np.ndarray, cells: np.ndarray, counts: Counts | CountBlocks) -> np.ndarray:
+    """Values of some cells in the place of all."""
+    result = _spread(gain, cells, counts.shape[0])
+    if isinstance(counts, CountBlocks):
+        judged = np.zeros(len(result), bool)
+        judged[cells] = True
+        result[~judged & (counts.blocks.lengths > 0)] = np.nan
+    return result
 
 
 def query_gain(
-    model: DAE, counts: Counts, conditions: Conditions | None, seed: int
+    model: DAE, counts: Counts | CountBlocks, conditions: Conditions | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Held-out gain of a fitted model on other cells: by gene of the network, by cell, and overall.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
     gene means of these cells, as far as they can be told from those of the model's own.
     """
+    if isinstance(counts, CountBlocks):  # some thousand of them say enough
+        rows = counts.blocks.rows
+        some = None if conditions is None else conditions.take(rows)
+        genes, cells, skill = query_gain(model, counts.sample, some, seed)
+        return genes, _of_cells(cells, rows, counts), skill
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    _, matrix, unobserved, _ = match_genes(counts, model.var_names, outcome.genes, quiet=True)
+    found = map_genes(counts.var_names, model.var_names, outcome.genes, quiet=True)
+    matrix, unobserved = found.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
     kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
     data = cell_data(kept, unobserved, conditions, fitted.profile)

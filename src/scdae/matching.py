@@ -4,28 +4,73 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
 from scdae._log import get_logger
-from scdae.counts import Counts
 
-__all__ = ["match_genes", "place_genes"]
+__all__ = ["GeneMap", "map_genes", "place_genes"]
 
 _ENSEMBL = re.compile(r"(ENS[A-Z]*[GT]\d{6,})\.\d+", re.IGNORECASE)
 _LEAST_SHARE = 0.5  # of the model's genes that a query has to have
 
 
-def match_genes(
-    counts: Counts, var_names: np.ndarray, genes: np.ndarray, *, quiet: bool = False
-) -> tuple[np.ndarray, sp.csr_matrix, sp.csr_matrix | None, np.ndarray]:
-    """Counts of a query over the genes of a model.
+@dataclass(frozen=True)
+class GeneMap:
+    """Where the genes of a model are in a query.
 
     Parameters
     ----------
-    counts
-        The query.
+    known
+        Bool (n_vars,): genes of the query that the model knows.
+    columns
+        int (n_kept,): column of the query for each gene of the network, -1 where it has none.
+    """
+
+    known: np.ndarray
+    columns: np.ndarray
+
+    def take(
+        self, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
+    ) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        """Counts of the query, and what was not observed, over the genes of the network.
+
+        Parameters
+        ----------
+        matrix
+            float32 CSR (n_obs, n_vars).
+        unobserved
+            Boolean CSR of the same shape, or None.
+
+        Returns
+        -------
+        tuple
+            float32 CSR (n_obs, n_kept), and boolean CSR of this shape, or None: genes that the query lacks were not
+            observed in it.
+        """
+        columns, present = self.columns, self.columns >= 0
+        if present.all():
+            return _sorted(matrix[:, columns]), None if unobserved is None else unobserved[:, columns].tocsr()
+        place = np.flatnonzero(present)
+        widen = sp.csr_matrix(
+            (np.ones(len(place), np.float32), (np.arange(len(place)), place)), shape=(len(place), len(columns))
+        )
+        wide = _sorted(matrix[:, columns[place]] @ widen)
+        absent = sp.csr_matrix(np.broadcast_to(~present, wide.shape))
+        if unobserved is not None:
+            absent = absent + (unobserved[:, columns[place]].astype(np.float32) @ widen).astype(bool)
+        return wide, absent.tocsr()
+
+
+def map_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, *, quiet: bool = False) -> GeneMap:
+    """Find the genes of a model in a query, by name.
+
+    Parameters
+    ----------
+    query
+        Names of the query's genes, str (n_vars,).
     var_names
         Names of all genes the model was fitted to, str (n_model,).
     genes
@@ -33,39 +78,14 @@ def match_genes(
     quiet
         Whether to leave out the warnings about genes that are missing or unknown: said before.
 
-    Returns
-    -------
-    known
-        Bool (n_vars,): genes of the query that the model knows.
-    matrix
-        float32 CSR (n_obs, n_kept).
-    unobserved
-        Boolean CSR of the same shape, or None: genes that the query lacks were not observed in it.
-    columns
-        int (n_kept,): column of the query for each gene of the network, -1 where it has none.
-
     Raises
     ------
     ValueError
         Gene names are repeated and not those of the model in its order, or too few genes match.
     """
-    if np.array_equal(counts.var_names, var_names):
-        known, columns = np.ones(len(var_names), bool), np.asarray(genes)
-    else:
-        known, columns = _by_name(counts.var_names, var_names, genes, quiet)
-    present = columns >= 0
-    if present.all():
-        hidden = None if counts.unobserved is None else counts.unobserved[:, columns].tocsr()
-        return known, _sorted(counts.matrix[:, columns]), hidden, columns
-    place = np.flatnonzero(present)
-    widen = sp.csr_matrix(
-        (np.ones(len(place), np.float32), (np.arange(len(place)), place)), shape=(len(place), len(columns))
-    )
-    matrix = _sorted(counts.matrix[:, columns[place]] @ widen)
-    absent = sp.csr_matrix(np.broadcast_to(~present, matrix.shape))
-    if counts.unobserved is not None:
-        absent = absent + (counts.unobserved[:, columns[place]].astype(np.float32) @ widen).astype(bool)
-    return known, matrix, absent.tocsr(), columns
+    if np.array_equal(query, var_names):
+        return GeneMap(np.ones(len(var_names), bool), np.asarray(genes))
+    return GeneMap(*_by_name(query, var_names, genes, quiet))
 
 
 def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -11,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import progress
-from scdae.core.cells import CellData
-from scdae.core.completion import Gaps
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
-from scdae.core.fitted import Fitted, cell_data
+from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
-from scdae.core.prediction import law_of_genes, read_out
-from scdae.core.quantiles import cell_quantiles
-from scdae.counts import Counts, read_counts
+from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import Covariates, read_covariates
-from scdae.layers import InPlace, check_depth, check_output
-from scdae.matching import match_genes, place_genes
+from scdae.layers import check_depth, check_output
+from scdae.matching import map_genes, place_genes
+from scdae.reading import read_blocks, read_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -165,7 +161,7 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
-        counts = read_counts(
+        counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
         )
         return self._fit_counts(counts, *read_covariates(adata, batch_key, covariates))
@@ -221,7 +217,7 @@ class DAE:
         (40, 50)
         """
         outcome = self.fitted_outcome()
-        counts = read_counts(
+        counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
         )
         if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
@@ -237,7 +233,7 @@ class DAE:
 
     def _fit_counts(
         self,
-        counts: Counts,
+        counts: Counts | CountBlocks,
         covariates: Covariates,
         conditions: Conditions | None,
         reference: tuple[Fitted, np.ndarray] | None = None,
@@ -245,14 +241,16 @@ class DAE:
         def watch(steps: Any, total: int) -> Any:
             return progress(steps, total=total, description="scdae: training")
 
+        known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)
         self.outcome = fit_counts(
-            counts.matrix,
-            counts.unobserved,
+            known.matrix,
+            known.unobserved,
             conditions,
             covariates.n_levels,
             len(covariates.batch_levels) if covariates.batches else 0,
             self.config,
             reference=reference,
+            blocks=blocks,
             watch=watch,
         )
         self.var_names, self.covariates = counts.var_names, covariates
@@ -306,12 +304,11 @@ class DAE:
         """
         check_output(output)
         new_depth = check_depth(depth, output, adata.n_obs)
-        counts = read_counts(
+        counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        return self._read_out(
-            counts, self._conditions(adata), output, new_depth, batch=self._batch_weights(transform_batch)
-        )[0]
+        batch = self._batch_weights(transform_batch)
+        return read_query(self, counts, self._conditions(adata), output, new_depth, batch=batch)[0]
 
     def latent(
         self,
@@ -323,10 +320,12 @@ class DAE:
         allow_nan: bool = False,
     ) -> np.ndarray:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
-        counts = read_counts(
+        counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        return self._read_out(counts, self._conditions(adata), "prior")[1]
+        found = map_genes(counts.var_names, self.var_names, self.fitted_outcome().genes)
+        parts = read_blocks(self, counts, self._conditions(adata), found, "prior")
+        return np.concatenate([latent for _, _, latent in parts])
 
     def posterior(
         self,
@@ -415,47 +414,3 @@ class DAE:
 
     def _batch_weights(self, transform_batch: str | None) -> np.ndarray | None:
         return None if transform_batch is None else self.covariates.batch_weights(transform_batch)
-
-    def _query(self, counts: Counts, conditions: Conditions | None) -> tuple[CellData, np.ndarray, np.ndarray]:
-        """Counts over the model's genes, and which columns of the query and of the model they are."""
-        outcome = self.fitted_outcome()
-        known, matrix, unobserved, columns = match_genes(counts, self.var_names, outcome.genes)
-        return cell_data(matrix, unobserved, conditions, outcome.fitted.profile), columns, known
-
-    def _read_out(
-        self,
-        counts: Counts,
-        conditions: Conditions | None,
-        output: str,
-        depth: np.ndarray | None = None,
-        gaps: Gaps | None = None,
-        batch: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Values of `output` in the order of the query's genes, and the latent representation."""
-        data, columns, known = self._query(counts, conditions)
-        values = InPlace(data.n_obs, columns, known)
-        latent = np.zeros((data.n_obs, self.config.n_latent), np.float32)
-        for rows, part, position in read_out(self.fitted_outcome().fitted, data, output, depth, gaps, batch):
-            latent[rows] = position
-            values.put(rows, part)
-        return values.array, latent
-
-    def _quantiles(
-        self,
-        counts: Counts,
-        conditions: Conditions | None,
-        chances: Sequence[float],
-        batch: np.ndarray | None = None,
-    ) -> list[np.ndarray]:
-        """Quantiles of the expected counts, in the order of the query's genes: float32 (n_obs, n_vars) each."""
-        data, columns, known = self._query(counts, conditions)
-        fitted = self.fitted_outcome().fitted
-        theta, pi = law_of_genes(fitted)
-        values = [InPlace(data.n_obs, columns, known) for _ in chances]
-        there = itertools.repeat(None) if batch is None else read_out(fitted, data, "prior", batch=batch)
-        for (rows, prior, _), moved in zip(read_out(fitted, data, "prior"), there, strict=False):
-            observed = None if data.unobserved is None else ~data.unobserved[rows].toarray()
-            factor = 1 if moved is None else moved[1] / np.maximum(prior, 1e-30)
-            for q, one in zip(chances, values, strict=True):
-                one.put(rows, factor * cell_quantiles(q, data.counts[rows], prior, theta, pi, observed))
-        return [one.array for one in values]

@@ -13,6 +13,7 @@ from scdae.core import posterior as law
 from scdae.core.conditions import Conditions
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.counts import Counts
+from scdae.reading import query_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,8 @@ def posterior_of(
 ) -> Posterior:
     """Posterior of some genes (positions in the query) of all cells in `counts`."""
     fitted = model.fitted_outcome().fitted
-    data, columns, known = model._query(counts, conditions)
+    data, found = query_cells(model, counts, conditions)
+    columns, known = found.columns, found.known
     if not known[genes].all():
         unknown = genes[~known[genes]]
         raise ValueError(

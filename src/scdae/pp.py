@@ -9,7 +9,7 @@ import numpy as np
 
 from scdae._log import get_logger
 from scdae.align import align
-from scdae.counts import Counts, read_counts
+from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
 from scdae.writing import check_free, check_name, writing_to
 
@@ -137,6 +137,7 @@ def impute(
     from scdae.core.completion import Gaps
     from scdae.layers import check_depth, check_output, check_quantiles, log_layer_size
     from scdae.model import DAE
+    from scdae.reading import query_quantiles, read_query
 
     check_output(output)
     chances = check_quantiles(quantiles)
@@ -144,13 +145,14 @@ def impute(
         check_name(key_added, "key_added")
         key_added = corrected_key(key_added, transform_batch)
     new_depth = check_depth(depth, output, adata.n_obs)
-    counts = read_counts(
+    counts = open_counts(
         adata,
         layer=layer,
         mask=mask,
         allow_fractional=allow_fractional,
         allow_nan=allow_nan,
         for_fit=model is None,
+        seed=seed,
     )
     _check_key(key_added, layer)
     check_free(adata, _columns(key_added, chances), key_added, _WRITER, overwrite=overwrite)
@@ -181,10 +183,10 @@ def impute(
         gains = query_gain(model, counts, conditions, seed)
         _hint_at_adapting(gains[2], model.fitted_outcome().report.skill, adata.n_obs)
     gaps = Gaps()
-    values, latent = model._read_out(counts, conditions, output, new_depth, gaps, batch)
+    values, latent = read_query(model, counts, conditions, output, new_depth, gaps, batch)
     layers = {key_added: values}
     if chances:
-        found = model._quantiles(counts, conditions, chances, batch)
+        found = query_quantiles(model, counts, conditions, chances, batch)
         layers |= dict(zip(quantile_layers(key_added, chances), found, strict=True))
 
     if copy:
@@ -318,7 +320,7 @@ def _write(
     adata: AnnData,
     key: str,
     model: DAE,
-    counts: Counts,
+    counts: Counts | CountBlocks,
     layers: dict[str, np.ndarray],
     latent: np.ndarray,
     gains: tuple[np.ndarray, np.ndarray, float] | None,

@@ -69,10 +69,12 @@ def test_epochs_visit_every_cell_equally_often():
 
 def test_capacity_leaves_room_for_one_padded_entry(data):
     groups = np.arange(10).reshape(2, 5)
-    assert capacity(data.counts, groups) == 256
-    full = sp.csr_matrix(np.ones((2, 256), np.float32))
-    assert capacity(full, np.array([[0], [1]])) == 512  # exactly full is not enough
-    assert capacity(sp.csr_matrix(np.ones((1, 20000), np.float32)), np.array([[0]])) == 20480
+    assert capacity(np.diff(data.counts.indptr), groups) == 256
+    assert capacity(np.array([256, 256]), np.array([[0], [1]])) == 512  # exactly full is not enough
+    assert capacity(np.array([20000]), np.array([[0]])) == 20480
+    assert (
+        capacity(np.full(2, 2**31 - 1, np.int32), np.array([[0, 1]])) > 2**32 - 2
+    )  # more than the numbers' own dtype holds
     assert capacity(None, groups) == 0
 
 

@@ -13,6 +13,7 @@ from scdae.core.completion import FixedPoint, Gaps, complete
 from scdae.core.conditions import effect_of
 from scdae.core.expected_log import expected_log1p
 from scdae.counts import read_counts
+from scdae.reading import query_cells
 
 BATCH_KEY = {"plain": None, "batches": "batch"}
 
@@ -32,7 +33,7 @@ def case(request):
     model, adata = small.fitted(BATCH_KEY[request.param], likelihood="nb"), small.structured()
     observed = hide(adata)
     counts = read_counts(adata, mask=observed)
-    data, *_ = model._query(counts, model._conditions(adata))
+    data, _ = query_cells(model, counts, model._conditions(adata))
     fitted = model.outcome.fitted
     (_, batch), *_ = slice_batches(data, fitted.axes, small.N_OBS)
     return fitted, batch, observed

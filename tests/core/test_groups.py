@@ -10,11 +10,12 @@ import small
 from scdae.core.groups import GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.network import total_effects
 from scdae.counts import read_counts
+from scdae.reading import query_cells
 
 
 def sums_of(model, adata, group, mask=None):
     counts = read_counts(adata, mask=mask)
-    data, *_ = model._query(counts, model._conditions(adata))
+    data, _ = query_cells(model, counts, model._conditions(adata))
     return sum_groups(model.outcome.fitted, data, group, 2)
 
 

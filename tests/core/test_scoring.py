@@ -10,6 +10,7 @@ from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, score
 from scdae.core.thinning import thin
 from scdae.counts import read_counts
+from scdae.reading import query_cells
 
 RATIO = 1 / 3
 
@@ -23,7 +24,7 @@ def case(request):
         mask = np.random.default_rng(3).random(adata.shape) < 0.9
     counts = read_counts(adata, mask=mask)
     shown, rest = thin(counts.matrix, 0.75, np.random.default_rng(0))
-    data, *_ = model._query(type(counts)(shown, counts.unobserved, *_names(counts), False), None)
+    data, _ = query_cells(model, type(counts)(shown, counts.unobserved, *_names(counts), False), None)
     fitted = model.outcome.fitted
     found = score(fitted, data, rest, RATIO, {"raw": Raw(data)}, np.random.default_rng(1))
     observed = np.ones(adata.shape, bool) if mask is None else mask
@@ -89,7 +90,7 @@ def test_dispersion_of_a_baseline_is_that_of_its_residuals(case):
 
 def test_poisson_model():
     model, counts = small.fitted(likelihood="poisson"), read_counts(small.structured())
-    data, *_ = model._query(counts, None)
+    data, _ = query_cells(model, counts, None)
     found = score(model.outcome.fitted, data, counts.matrix, 1.0, {}, np.random.default_rng(0))
     assert np.isfinite(found.methods[MODEL].log_likelihood).all()
     assert sp.issparse(counts.matrix) and list(found.methods) == [MODEL, GENE_MEAN]

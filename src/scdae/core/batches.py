@@ -30,6 +30,7 @@ __all__ = [
     "padded",
     "scatter",
     "slice_batches",
+    "slices",
     "split_batches",
     "values_at",
 ]
@@ -51,7 +52,8 @@ class Size(NamedTuple):
     def of(cls, data: CellData, groups: np.ndarray, genes: np.ndarray | None = None) -> Size:
         """Capacities that suffice for each row of `groups` (cell numbers)."""
         chosen = None if genes is None else data.counts[:, np.flatnonzero(genes)]
-        return cls(capacity(data.counts, groups), capacity(data.unobserved, groups), capacity(chosen, groups), genes)
+        stored, hidden, some = (capacity(_entries(x), groups) for x in (data.counts, data.unobserved, chosen))
+        return cls(stored, hidden, some, genes)
 
 
 class Batch(NamedTuple):
@@ -83,13 +85,21 @@ def epoch_order(n_obs: int, batch_size: int, n_steps: int, rng: np.random.Genera
     return order[:needed].reshape(n_steps, batch_size)
 
 
-def capacity(matrix: sp.csr_matrix | None, groups: np.ndarray) -> int:
-    """Number of stored entries in the fullest of `groups` (rows of cell numbers), rounded up to one more at least."""
-    if matrix is None:
+def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
+    """Entries in the fullest of `groups` (rows of cell numbers), rounded up to one more at least.
+
+    `numbers` are those of each cell, int (n_obs,); None where there are no such entries at all.
+    """
+    if numbers is None:
         return 0
-    fullest = int(np.diff(matrix.indptr)[groups].sum(axis=1).max())
+    fullest = int(numbers[groups].sum(axis=1, dtype=np.int64).max())
     step = 256 if fullest < 16384 else 4096
     return (fullest // step + 1) * step
+
+
+def _entries(matrix: sp.csr_matrix | None) -> np.ndarray | None:
+    """Stored entries of each cell, int (n_obs,)."""
+    return None if matrix is None else np.diff(matrix.indptr)
 
 
 def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
@@ -134,16 +144,20 @@ def cells_at_once(n_obs: int, n_vars: int) -> int:
     return min(int(np.clip(_VALUES / n_vars, 16, 256)), n_obs)
 
 
-def slice_batches(data: CellData, axes: Axes, batch_size: int) -> Iterator[tuple[slice, Batch]]:
+def slice_batches(
+    data: CellData, axes: Axes, batch_size: int, size: Size | None = None
+) -> Iterator[tuple[slice, Batch]]:
     """All cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
+
+    Capacities are what the cells need, unless `size` says that they are those of more cells than these.
 
     Yields
     ------
     tuple
         The cells that the batch stands for, and the batch; rows beyond the slice are filling.
     """
-    groups = _slices(data.n_obs, batch_size)
-    size = Size.of(data, groups)
+    groups = slices(data.n_obs, batch_size)
+    size = Size.of(data, groups) if size is None else size
     for i, group in enumerate(groups):
         start = i * batch_size
         cells = data.take(group)
@@ -163,7 +177,7 @@ def split_batches(
     total = (data.counts + held_out).tocsr()
     total.sort_indices()
     both = CellData(total, data.unobserved, data.conditions, data.share)
-    groups = order[_slices(data.n_obs, batch_size)]
+    groups = order[slices(data.n_obs, batch_size)]
     size = Size.of(both, groups)
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
@@ -174,7 +188,7 @@ def split_batches(
         yield group[:real], make_batch(cells, split(axes, cells, x_in), size)
 
 
-def _slices(n_obs: int, batch_size: int) -> np.ndarray:
+def slices(n_obs: int, batch_size: int) -> np.ndarray:
     """Cells in order, in rows of `batch_size`; the last row ends in repeats of the last cell."""
     n_groups = -(-n_obs // batch_size)
     return np.minimum(np.arange(n_groups * batch_size), n_obs - 1).reshape(n_groups, batch_size)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.adapting import adapted_network
 from scdae.core.axes import gene_profile
-from scdae.core.conditions import Conditions
+from scdae.core.blocks import Blocks
+from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import Report, measure_gain, read_out_law
+from scdae.core.source import InMemory, Source, Stream
 from scdae.core.starting import Start, new_network
 from scdae.core.thinning import thin
 from scdae.core.training import train
@@ -31,7 +33,9 @@ class Outcome:
 
     fitted: Fitted
     genes: np.ndarray  # int64 (n_kept,): columns of the genes that were counted
-    cells: np.ndarray  # int64 (n_kept,): rows of the cells that were counted
+    cells: (
+        np.ndarray
+    )  # int64 (n_judged,): rows of the cells that were judged by, which are all that were counted, or some
     gate: np.ndarray  # float32 (n_kept,)
     report: Report
     history: dict[str, list[float]]
@@ -54,6 +58,7 @@ def fit_counts(
     config: Config,
     *,
     reference: tuple[Fitted, np.ndarray] | None = None,
+    blocks: Blocks | None = None,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
 ) -> Outcome:
     """Fit the model to a count matrix.
@@ -65,7 +70,7 @@ def fit_counts(
     unobserved
         Boolean CSR of these, or None.
     conditions
-        Batch and covariates of each cell, or None.
+        Batch and covariates of each cell, or None; where there are `blocks`, of all cells in these.
     n_levels
         Levels of all categorical conditions.
     n_batches
@@ -74,6 +79,9 @@ def fit_counts(
         Settings.
     reference
         Fitted model to go on from, and its gene for each of those in `counts`, int (n_vars,), -1 for none.
+    blocks
+        All cells, where there are more than those in `counts`, which are their `rows`. Those are judged by, and what a fit
+        looks at as a whole is worked out on them; the network is trained on all.
     watch
         Wraps the training steps in a progress bar.
 
@@ -81,23 +89,30 @@ def fit_counts(
     -----
     Genes and cells without counts say nothing and are left out. The same seed gives the same bits on the same machine.
     """
-    genes = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]))
+    genes = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]) if blocks is None else blocks.totals)
     cells = np.flatnonzero(np.diff(counts.indptr))
+    rows = cells if blocks is None else blocks.rows[cells]
     counts = counts[cells][:, genes]
     unobserved = None if unobserved is None else unobserved[cells][:, genes]
-    conditions = None if conditions is None else conditions.take(cells)
+    of_cells = None if conditions is None else conditions.take(rows)
 
     share = held_out_share(float(counts.sum())) if config.held_out is None else config.held_out
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
     profile = gene_profile(counts, unobserved)
-    data = cell_data(kept, unobserved, conditions, profile)
+    if blocks is not None:
+        profile = _profile_of_all(profile, counts, blocks, genes)
+    data = cell_data(kept, unobserved, of_cells, profile)
+    source: Source = InMemory(data)
+    if blocks is not None:
+        everything = no_conditions(blocks.n_obs) if conditions is None else conditions
+        source = Stream(replace(blocks, rows=rows), genes, data, everything, profile)
 
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
             return new_network(data, profile, n_levels, n_batches, config, rng)
         return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
 
-    trained = train(data, held, profile, config, begin, watch=watch)
+    trained = train(source, data, held, profile, config, begin, watch=watch)
 
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
@@ -111,7 +126,7 @@ def fit_counts(
     return Outcome(
         fitted=Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps),
         genes=genes,
-        cells=cells,
+        cells=rows,
         gate=gate,
         report=report,
         history=trained.history,
@@ -119,3 +134,13 @@ def fit_counts(
         stopped_early=trained.stopped_early,
         held_out=share,
     )
+
+
+def _profile_of_all(profile: np.ndarray, counts: sp.csr_matrix, blocks: Blocks, genes: np.ndarray) -> np.ndarray:
+    """Share of each gene in the average of all cells: that of some of them, moved by the molecules of all."""
+    total = blocks.totals[genes]
+    if blocks.hidden is None:
+        return total / total.sum()
+    here = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
+    moved = np.maximum(profile, 1 / here.sum()) * (total + 1) / (here + 1)
+    return moved / moved.sum()

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from scdae.core.axes import TARGET
-from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slice_batches
+from scdae.core.batches import Batch, Size, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
 from scdae.core.expected_log import POISSON, expected_log1p
@@ -40,6 +40,7 @@ def read_out(
     depth: np.ndarray | None = None,
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
+    shape: tuple[int, Size] | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Read the model out, row by row in order.
 
@@ -58,20 +59,23 @@ def read_out(
     batch
         Batch in which all cells are to have been measured, as for :func:`scdae.core.network.all_in_batch`; None: each in
         its own.
+    shape
+        Cells read out together, and capacities of their lists, where the cells are some of many, so that what is compiled
+        for these serves all; None: what these need.
 
     Yields
     ------
     tuple
         Slice of cells, float32 (cells, n_kept) values of `output`, and float32 (cells, n_latent) latent representation.
     """
-    size = cells_at_once(data.n_obs, data.n_vars)
+    size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
     there = None if batch is None else all_in_batch(fitted.params, batch)
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
-    for rows, cells in slice_batches(data, fitted.axes, size):
+    for rows, cells in slice_batches(data, fitted.axes, size, capacities):
         if has_gaps and fitted.gaps.max_iter > 0:
             axes, how = fitted.axes, fitted.gaps
             known = axes.weight, axes.centre, axes.effects

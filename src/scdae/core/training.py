@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes
-from scdae.core.batches import Batch, Size, epoch_order, make_batch, observed_mask
+from scdae.core.batches import Batch, make_batch, observed_mask
 from scdae.core.cells import CellData
 from scdae.core.config import Config
 from scdae.core.dropout import Screen, candidates, find_dropout
@@ -24,6 +24,7 @@ from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
+from scdae.core.source import Source
 from scdae.core.starting import Start
 
 __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
@@ -58,14 +59,14 @@ def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
     return min(size, n_obs)
 
 
-def weight_decay_for(config: Config, data: CellData, n_steps: int) -> float:
+def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
     """Weight decay: as asked, or more where genes have fewer molecules to learn their loadings from.
 
     It is scaled so that a short training shrinks as much, in all, as one of full length.
     """
     if config.weight_decay is not None:
         return config.weight_decay
-    per_gene = float(data.counts.sum()) / data.n_vars
+    per_gene = source.molecules / source.n_vars
     shortness = np.clip(_STEPS[1] / n_steps, 1, _STEPS[1] / _STEPS[0])
     return float(shortness * np.clip(np.sqrt(_MOLECULES / per_gene), 0.5, 2))
 
@@ -79,6 +80,7 @@ def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
 
 
 def train(
+    source: Source,
     data: CellData,
     held_out: sp.csr_matrix,
     profile: np.ndarray,
@@ -87,14 +89,16 @@ def train(
     *,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
 ) -> Trained:
-    """Train the network on `data`, and stop by how well `held_out` is predicted.
+    """Train the network on the cells of `source`, and stop by how well `held_out` is predicted.
 
     Parameters
     ----------
+    source
+        All cells.
     data
-        Training molecules.
+        Training molecules of the cells that are judged by, which may be some of all: `n_judged` of them.
     held_out
-        float32 CSR (n_obs, n_vars): molecules of the same cells that are not trained on.
+        float32 CSR (n_judged, n_vars): molecules of these cells that are not trained on.
     profile
         Share of each gene in the average cell, float64 (n_vars,).
     config
@@ -105,15 +109,15 @@ def train(
         Wraps the steps in a progress bar: ``watch(steps, total)``.
     """
     rng = np.random.default_rng(config.seed)
-    batch_size = batch_size_for(config, data.n_obs, data.n_vars)
-    n_steps = n_steps_for(config, data.n_obs, batch_size)
-    order = epoch_order(data.n_obs, batch_size, n_steps, rng)
-    size = Size.of(data, order)
+    batch_size = batch_size_for(config, source.n_obs, source.n_vars)
+    n_steps = n_steps_for(config, source.n_obs, batch_size)
+    order = source.order(batch_size, n_steps, rng)
+    size = source.size(order)
 
     low, high = config.noise
     start = begin(rng)
     axes, graph, params = start.axes, start.graph, start.params
-    config = replace(config, weight_decay=weight_decay_for(config, data, n_steps))
+    config = replace(config, weight_decay=weight_decay_for(config, source, n_steps))
     optimiser = _optimiser(config, n_steps, start)
     params = jax.device_put(params)
     state = jax.eval_shape(optimiser.init, params)  # all zeros, which need no compilation
@@ -122,7 +126,7 @@ def train(
     watcher = HeldOut(data, held_out, axes, rng)
     screen_seed = int(rng.integers(2**32))
     inflated = np.zeros(data.n_vars, bool)
-    update = _make_update(graph, optimiser, config, data, inflated)
+    update = _make_update(graph, optimiser, config, source, inflated)
 
     def compile_ahead(params: Any) -> None:
         watcher.warm_up(graph, params, profile, config.likelihood)
@@ -136,9 +140,10 @@ def train(
     losses: list[jax.Array] = []
     history: dict[str, list[float]] = {"step": [], "loss": [], "heldout_loglik": []}
     done = n_steps
+    minibatches = source.minibatches(order)
     for step in watch(range(1, n_steps + 1), n_steps):
         noise = rng.uniform(low, high, batch_size).astype(np.float32)
-        cells = data.take(order[step - 1])
+        cells = next(minibatches)
         batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
         params, state, loss = update(params, state, batch)
         losses.append(loss)
@@ -149,8 +154,8 @@ def train(
         if step == screen_step and maybe.any():
             params, inflated = find_dropout(graph, params, watcher, maybe, screen_seed)
             if inflated.any():
-                size = Size.of(data, order, inflated)
-                update = _make_update(graph, optimiser, config, data, inflated)
+                size = source.size(order, inflated)
+                update = _make_update(graph, optimiser, config, source, inflated)
         if step not in checks:
             continue
         score = watcher.log_likelihood(graph, params, inflated, read_out_law(config.likelihood, inflated))
@@ -173,7 +178,7 @@ def train(
         params=params,
         inflated=inflated,
         history=history,
-        n_epochs=done * batch_size / data.n_obs,
+        n_epochs=done * batch_size / source.n_obs,
         stopped_early=done < n_steps,
     )
 
@@ -226,13 +231,13 @@ def _decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformat
 
 
 def _make_update(
-    graph: Any, optimiser: optax.GradientTransformation, config: Config, data: CellData, inflated: np.ndarray
+    graph: Any, optimiser: optax.GradientTransformation, config: Config, source: Source, inflated: np.ndarray
 ) -> Callable[..., Any]:
     """Compile one step: encode, decode, score what was set aside, and move the parameters.
 
     The genes marked in `inflated` are scored by the law with dropout, all others by the law without.
     """
-    molecules, n_obs = float(data.counts.sum()) / data.n_obs, data.n_obs
+    molecules, n_obs, n_vars = source.molecules / source.n_obs, source.n_obs, source.n_vars
     genes = np.flatnonzero(inflated)
     place = np.maximum(np.cumsum(inflated) - 1, 0).astype(np.int32)  # of a gene among those with dropout
 
@@ -245,7 +250,7 @@ def _make_update(
             model = nnx.merge(graph, params)
             n_cells = batch.inputs.shape[0]
             per_cell = jnp.zeros(n_cells)
-            observed = observed_mask(batch, n_cells, data.n_vars)
+            observed = observed_mask(batch, n_cells, n_vars)
             scored = observed if batch.scored is None else batch.scored
             total_in = per_cell.at[batch.rows].add(batch.x_in)
             total_out = per_cell.at[batch.rows].add(batch.x_out)

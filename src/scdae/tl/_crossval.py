@@ -16,6 +16,7 @@ from scdae.core.thinning import thin
 from scdae.counts import Counts, read_counts
 from scdae.covariates import Covariates, read_covariates
 from scdae.model import DAE
+from scdae.reading import query_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -95,7 +96,8 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
     model.config = job.config
     train = replace(job.counts, matrix=shown)
     model._fit_counts(train, job.covariates, job.conditions)
-    data, genes, _ = model._query(train, job.conditions)
+    data, found = query_cells(model, train, job.conditions)
+    genes = found.columns
     cells = np.flatnonzero(np.diff(data.counts.indptr))
     held_out = rest[cells][:, genes].tocsr()
     held_out.sort_indices()

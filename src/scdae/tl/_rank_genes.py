@@ -13,6 +13,7 @@ from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_
 from scdae.counts import read_counts
 from scdae.covariates import read_batches
 from scdae.model import DAE
+from scdae.reading import query_cells
 from scdae.tl._model import fitted_model
 from scdae.writing import check_free, writing_to
 
@@ -149,7 +150,8 @@ def rank_genes(
     }
     model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
     counts = read_counts(adata, for_fit=False, **options)
-    data, columns, known = model._query(counts, model._conditions(adata))
+    data, where = query_cells(model, counts, model._conditions(adata))
+    columns = where.columns
     sums = sum_groups(model.fitted_outcome().fitted, data, codes, len(levels))
     place = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))

@@ -1,0 +1,45 @@
+"""Counts that are read by blocks of rows, and what is known of them beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+__all__ = ["Blocks"]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Counts that are read by blocks of rows, of which some cells are known already.
+
+    Parameters
+    ----------
+    bounds
+        int64 (n_blocks + 1,): block k holds the rows `bounds[k]` to `bounds[k + 1]`, the latter excluded.
+    read
+        ``read(start, stop)`` gives the counts of these rows, float32 CSR, canonical, and what was not observed in them,
+        boolean CSR or None.
+    lengths
+        int (n_obs,): stored entries of each cell.
+    hidden
+        int (n_obs,): entries that were not observed; None where all were.
+    totals
+        float64 (n_vars,): molecules of each gene.
+    rows
+        int64 (n_known,), sorted: the cells that are known.
+    """
+
+    bounds: np.ndarray
+    read: Callable[[int, int], tuple[sp.csr_matrix, sp.csr_matrix | None]]
+    lengths: np.ndarray
+    hidden: np.ndarray | None
+    totals: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return len(self.lengths)
