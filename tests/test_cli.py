@@ -73,6 +73,8 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
             "output": "mean",
             "depth": None,
             "quantiles": (),
+            "lazy": None,
+            "threshold": None,
             "max_epochs": None,
             "seed": 0,
             "allow_fractional": False,
@@ -107,7 +109,7 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
     words = (
         "--layer umi --batch-key donor --covariate sex --covariate age --transform-batch average "
         "--mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
-        "--depth 2000 --quantile 0.05 --quantile 0.95 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
+        "--depth 2000 --quantile 0.05 --quantile 0.95 --threshold 0.5 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
     )
     result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
     assert result.exit_code == 0, result.stderr
@@ -124,6 +126,8 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
             "output": "log1p",
             "depth": 2000.0,
             "quantiles": (0.05, 0.95),
+            "lazy": None,
+            "threshold": 0.5,
             "max_epochs": 3,
             "seed": 7,
             "allow_fractional": True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ import scipy.sparse as sp
 from scdae._settings import settings
 from scdae.containers import Rows, canonical_csr, open_rows
 from scdae.core.blocks import Blocks
+from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.masks import drop_unobserved, open_mask
 from scdae.survey import Survey
 from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
@@ -24,83 +24,9 @@ from scdae.validate import Tally, check_orientation, describe_source, not_counts
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["CountBlocks", "Counts", "open_counts", "read_counts"]
+__all__ = ["AnyCounts", "CountBlocks", "Counts", "UnreadCounts", "open_counts", "read_counts", "unread_counts"]
 
 _FEW = 5  # names shown before "..."
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts that were checked, in memory of their own.
-
-    Parameters
-    ----------
-    matrix
-        float32 CSR (n_obs, n_vars): sorted, without repeated entries and stored zeros. Entries that were not observed
-        are absent.
-    unobserved
-        Boolean CSR (n_obs, n_vars) that stores True where nothing was measured; None where everything was.
-    obs_names, var_names
-        str, (n_obs,) and (n_vars,).
-    fractional
-        Whether any value is not a whole number.
-    """
-
-    matrix: sp.csr_matrix
-    unobserved: sp.csr_matrix | None
-    obs_names: np.ndarray
-    var_names: np.ndarray
-    fractional: bool
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells, genes."""
-        return self.matrix.shape
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """First and last (excluded) row of each block in which they are to be read out: all at once."""
-        return [(0, self.shape[0])]
-
-    def read(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        """Counts of some rows, and what was not observed in them."""
-        if (start, stop) == (0, self.shape[0]):
-            return self.matrix, self.unobserved
-        return self.matrix[start:stop], None if self.unobserved is None else self.unobserved[start:stop]
-
-
-@dataclass(frozen=True)
-class CountBlocks:
-    """Counts that were checked and are too many to be held; the parameters are those of :class:`Counts`, but for these.
-
-    Parameters
-    ----------
-    blocks
-        How to read them, and how many there are in each cell and gene.
-    sample
-        The counts of the cells in ``blocks.rows``, drawn at random.
-    """
-
-    blocks: Blocks
-    sample: Counts
-    obs_names: np.ndarray
-    var_names: np.ndarray
-    fractional: bool
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells, genes."""
-        return len(self.obs_names), len(self.var_names)
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """First and last (excluded) row of each block."""
-        bounds = self.blocks.bounds.tolist()
-        return list(zip(bounds[:-1], bounds[1:], strict=True))
-
-    def read(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        """Counts of some rows, and what was not observed in them."""
-        return self.blocks.read(start, stop)
 
 
 def read_counts(
@@ -227,6 +153,32 @@ def open_counts(
 
     blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
+
+
+def unread_counts(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    mask: Any = None,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+) -> UnreadCounts:
+    """Prepare to read the counts of an AnnData, without reading them. Parameters are those of :func:`read_counts`."""
+    _check_type(adata)
+    rows = open_rows(_pick(adata, layer), describe_source(layer))
+    _check_shape(adata, for_fit=False)
+    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
+
+    def checked(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        block, missing = read(start, stop)
+        tally = Tally(rows.shape[1])
+        tally.add(block, start)
+        problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
+        if problem is not None:
+            raise ValueError(problem)
+        return _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
+
+    return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
 
 def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae.results import results
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["evaluation", "genes", "imputed", "rank_genes", "report", "tuning"]
+__all__ = ["evaluation", "genes", "imputed", "rank_genes", "report", "results", "tuning"]
 
 
 def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:

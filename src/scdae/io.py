@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import h5py
     from anndata import AnnData
 
-__all__ = ["read_any"]
+__all__ = ["is_anndata", "read_any"]
 
 _READ = "scdae reads .h5ad, .zarr, 10x .h5 and folders with matrix.mtx, barcodes.tsv and features.tsv"
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -73,6 +73,23 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
         f"{path} is of a kind that cannot be read here. {_READ}. Tables of text can be read with pandas or "
         "anndata.io.read_csv (cells in rows) and saved with write_h5ad."
     )
+
+
+def is_anndata(path: Path) -> bool:
+    """Whether there is an .h5ad or .zarr at `path`, by what it holds."""
+    import h5py
+
+    if path.is_dir():
+        return bool(
+            {p.name for p in path.iterdir()} & {".zgroup", "zarr.json", ".zmetadata"} and (path / "var").is_dir()
+        )
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return _hdf5_kind(file) == "anndata"
+    except OSError:
+        return False
 
 
 def _read_folder(path: Path, genome: str | None) -> AnnData:

@@ -14,11 +14,14 @@ from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
-from scdae.counts import CountBlocks, Counts, open_counts, read_counts
+from scdae.count_types import CountBlocks, Counts
+from scdae.counts import open_counts, read_counts, unread_counts
 from scdae.covariates import Covariates, read_covariates
-from scdae.layers import check_depth, check_output
-from scdae.matching import map_genes, place_genes
-from scdae.reading import read_blocks, read_query
+from scdae.layers import check_depth, check_form, check_output
+from scdae.lazy import joined, lazy_layer
+from scdae.matching import place_genes
+from scdae.positions import positions
+from scdae.readout import read_latent, read_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -273,11 +276,15 @@ class DAE:
         output: str = "mean",
         depth: float | np.ndarray | None = None,
         transform_batch: str | None = None,
+        lazy: bool = False,
+        threshold: float | None = None,
+        genes: Any = None,
+        dtype: Any = np.float32,
         layer: str | None = None,
         mask: Any = None,
         allow_fractional: bool = False,
         allow_nan: bool = False,
-    ) -> np.ndarray:
+    ) -> Any:
         """Restore the counts of `adata`, which is not changed. Genes are matched by name.
 
         Parameters
@@ -294,21 +301,50 @@ class DAE:
         transform_batch
             Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
             stays its own.
+        lazy
+            Give a dask array that reads and restores cells when they are looked at. Counts are checked then, too.
+        threshold
+            Leave out values below it: the result is sparse. None for all.
+        genes
+            Genes that are wanted: names, positions, a slice or a boolean array. None: all. The cells are placed by all genes.
+        dtype
+            float32, or float16 where the result is dense.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
 
         Returns
         -------
-        numpy.ndarray
-            float32 (n_obs, n_vars), in the order of `adata`. Genes that the model does not know are NaN.
+        numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> model = scdae.DAE(max_epochs=2).fit(adata)
+        >>> layer = model.impute(adata, lazy=True)
+        >>> layer[:5, :3].compute().shape
+        (5, 3)
         """
         check_output(output)
         new_depth = check_depth(depth, output, adata.n_obs)
-        counts = open_counts(
-            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
-        )
-        batch = self._batch_weights(transform_batch)
-        return read_query(self, counts, self._conditions(adata), output, new_depth, batch=batch)[0]
+        check_form(threshold, dtype)
+        columns = None if genes is None else positions(adata.var_names, genes, "genes")
+        options: dict[str, Any] = {
+            "layer": layer,
+            "mask": mask,
+            "allow_fractional": allow_fractional,
+            "allow_nan": allow_nan,
+        }
+        conditions, batch = self._conditions(adata), self._batch_weights(transform_batch)
+        if lazy:
+            there = unread_counts(adata, **options)
+            return lazy_layer(self, there, conditions, output, new_depth, batch, columns, threshold, dtype)
+        counts = open_counts(adata, for_fit=False, **options)
+        if threshold is None and columns is None:
+            return read_query(self, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
+        layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
+        return joined(layer_of)
 
     def latent(
         self,
@@ -323,9 +359,7 @@ class DAE:
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
         )
-        found = map_genes(counts.var_names, self.var_names, self.fitted_outcome().genes)
-        parts = read_blocks(self, counts, self._conditions(adata), found, "prior")
-        return np.concatenate([latent for _, _, latent in parts])
+        return read_latent(self, counts, self._conditions(adata))
 
     def posterior(
         self,
@@ -369,7 +403,7 @@ class DAE:
         >>> bool((lower <= upper).all()), posterior.sd.shape
         (True, (80, 3))
         """
-        from scdae.posterior import positions, posterior_of
+        from scdae.posterior import posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")
         part = adata

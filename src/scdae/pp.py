@@ -11,6 +11,7 @@ from scdae._log import get_logger
 from scdae.align import align
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
+from scdae.ondisk import join_files
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["align", "impute", "thin"]
+__all__ = ["align", "impute", "join_files", "thin"]
 
 _WRITER = "scdae.pp.impute"
 _ADAPTABLE, _POOR = 100, 0.8  # cells, and share of a model's own gain, below which it is said that adapting would help
@@ -37,6 +38,8 @@ def impute(
     output: str = "mean",
     depth: float | np.ndarray | None = None,
     quantiles: float | Sequence[float] = (),
+    lazy: bool | None = None,
+    threshold: float | None = None,
     max_epochs: int | None = None,
     model: DAE | None = None,
     seed: int = 0,
@@ -89,6 +92,11 @@ def impute(
         Probabilities whose quantiles of the expected count become further layers: ``(0.05, 0.95)`` writes
         ``layers[key_added + "_q05"]`` and ``layers[key_added + "_q95"]``, the ends of the interval that holds the
         expected count with probability 0.9, given the model.
+    lazy
+        Whether layers are dask arrays, whose cells are read and restored when they are looked at, written or computed. None:
+        where they would take more than half of the free memory, and a warning says how much that is.
+    threshold
+        Leave out values below it, such as 0.01 expected counts: layers are then sparse. None for all.
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
@@ -109,8 +117,8 @@ def impute(
     Returns
     -------
     anndata.AnnData or None
-        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars) and
-        those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
+        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy CSR
+        matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
         ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene has dropout), ``_gate`` (how much of the
         network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (share of the held-out Poisson deviance of
         the gene-mean model that is removed); ``obs[key_added + "_gain"]``; and ``uns[key_added]`` with settings,
@@ -135,11 +143,13 @@ def impute(
     (80, 50)
     """
     from scdae.core.completion import Gaps
-    from scdae.layers import check_depth, check_output, check_quantiles, log_layer_size
+    from scdae.layers import check_depth, check_form, check_output, check_quantiles, log_layer_size
+    from scdae.lazy import choose_lazy, joined, lazy_layer
     from scdae.model import DAE
-    from scdae.reading import query_quantiles, read_query
+    from scdae.readout import read_latent, read_query
 
     check_output(output)
+    check_form(threshold, np.float32)
     chances = check_quantiles(quantiles)
     if transform_batch is not None:
         check_name(key_added, "key_added")
@@ -183,11 +193,18 @@ def impute(
         gains = query_gain(model, counts, conditions, seed)
         _hint_at_adapting(gains[2], model.fitted_outcome().report.skill, adata.n_obs)
     gaps = Gaps()
-    values, latent = read_query(model, counts, conditions, output, new_depth, gaps, batch)
-    layers = {key_added: values}
-    if chances:
-        found = query_quantiles(model, counts, conditions, chances, batch)
-        layers |= dict(zip(quantile_layers(key_added, chances), found, strict=True))
+    names = quantile_layers(key_added, chances)
+    lazily = choose_lazy(lazy if threshold is None else bool(lazy), 4 * (1 + len(chances)) * adata.n_obs * adata.n_vars)
+    layers: dict[str, Any] = {}
+    if lazily or threshold is not None:
+        latent = read_latent(model, counts, conditions, quiet=True, gaps=gaps)
+        layers[key_added] = lazy_layer(model, counts, conditions, output, new_depth, batch, threshold=threshold)
+    else:
+        layers[key_added], latent = read_query(model, counts, conditions, output, new_depth, gaps, batch)
+    for name, chance in zip(names, chances, strict=True):
+        layers[name] = lazy_layer(model, counts, conditions, chance, None, batch, threshold=threshold, quiet=True)
+    if not lazily:
+        layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
 
     if copy:
         adata = adata.to_memory() if adata.isbacked else adata.copy()
@@ -321,7 +338,7 @@ def _write(
     key: str,
     model: DAE,
     counts: Counts | CountBlocks,
-    layers: dict[str, np.ndarray],
+    layers: dict[str, Any],
     latent: np.ndarray,
     gains: tuple[np.ndarray, np.ndarray, float] | None,
     record: dict[str, Any],

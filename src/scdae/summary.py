@@ -16,9 +16,12 @@ _NOTE = (
     "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
     "belong on the raw counts, which are in the output unchanged."
 )
+_NOTE_ALONE = _NOTE.replace("in the output unchanged", "not in the output: it holds the results alone")
 
 
-def describe_run(adata: AnnData, key: str, *, source: str, target: str, seconds: Mapping[str, float]) -> str:
+def describe_run(
+    adata: AnnData, key: str, *, source: str, target: str, seconds: Mapping[str, float], alone: bool = False
+) -> str:
     """Describe the result of `scdae.pp.impute` for someone who ran it from the command line.
 
     Parameters
@@ -31,6 +34,8 @@ def describe_run(adata: AnnData, key: str, *, source: str, target: str, seconds:
         What was read and written.
     seconds
         Time that each step took, by its name.
+    alone
+        Whether the results were written without the data.
 
     Returns
     -------
@@ -49,7 +54,8 @@ def describe_run(adata: AnnData, key: str, *, source: str, target: str, seconds:
     ]
     if run["likelihood"] == "zinb":
         lines += [_zero_inflation(int(report["zero_inflated_genes"]), adata.n_vars)]
-    lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".", "", _NOTE]
+    lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
+    lines += ["", _NOTE_ALONE if alone else _NOTE]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from scdae.core.completion import FixedPoint, Gaps, complete
 from scdae.core.conditions import effect_of
 from scdae.core.expected_log import expected_log1p
 from scdae.counts import read_counts
-from scdae.reading import query_cells
+from scdae.readout import query_cells
 
 BATCH_KEY = {"plain": None, "batches": "batch"}
 

@@ -10,7 +10,7 @@ import small
 from scdae.core.groups import GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.network import total_effects
 from scdae.counts import read_counts
-from scdae.reading import query_cells
+from scdae.readout import query_cells
 
 
 def sums_of(model, adata, group, mask=None):

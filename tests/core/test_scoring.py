@@ -10,7 +10,7 @@ from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, score
 from scdae.core.thinning import thin
 from scdae.counts import read_counts
-from scdae.reading import query_cells
+from scdae.readout import query_cells
 
 RATIO = 1 / 3
 

@@ -57,7 +57,11 @@ class Scale(StrEnum):
 
 
 Source = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="Raw counts: .h5ad, .zarr, 10x .h5, or folder with matrix.mtx.")
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="Raw counts: .h5ad, .zarr, 10x .h5, folder with matrix.mtx, or a quoted pattern of .h5ad or .zarr.",
+    ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts.", show_default="X")]
 BatchKey = Annotated[str | None, typer.Option(help="Column of obs with the batch.", show_default="none")]
@@ -145,7 +149,7 @@ def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
     text = re.sub(
-        r"\b(layer|batch_key|covariates|transform_batch|key_added|genome)=(?:'([^']*)'|\.\.\.)", _option, text
+        r"\b(layer|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)", _option, text
     )
     return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
 

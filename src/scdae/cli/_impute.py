@@ -30,6 +30,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
+from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_results
 
 __all__ = ["impute"]
 
@@ -55,6 +56,10 @@ def impute(
         typer.Option(help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own"),
     ] = None,
     quantile: Quantile = None,
+    threshold: Threshold = None,
+    genes: Genes = None,
+    dtype: DType = "float32",
+    results_only: ResultsOnly = False,
     key_added: KeyAdded = "scdae",
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,
@@ -71,20 +76,23 @@ def impute(
     """Restore the counts of INPUT and write them, next to all that INPUT holds, to OUTPUT."""
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
-        from scdae.io import read_any
+        from scdae.layers import check_form
         from scdae.output import check_target, write_atomic
 
         check_target(target, overwrite=overwrite)
+        check_form(threshold, dtype)
         clock = Clock()
-        adata = read_any(source, genome=genome)
+        opened = open_source(source, genome, layer, mask_layer)
+        adata, names = opened.adata, wanted_genes(genes, opened.adata)
+        alone = opened.large or results_only or genes is not None or dtype != "float32"
         clock.lap("reading")
 
         from scdae import pp
 
         pp.impute(
             adata,
-            layer=layer,
-            mask=mask_layer,
+            layer=opened.layer,
+            mask=opened.mask,
             batch_key=batch_key,
             covariates=covariate,
             transform_batch=transform_batch,
@@ -93,6 +101,8 @@ def impute(
             output=output_scale.value,
             depth=depth,
             quantiles=tuple(quantile or ()),
+            lazy=True if alone else None,
+            threshold=threshold,
             max_epochs=max_epochs,
             seed=seed,
             allow_fractional=allow_fractional,
@@ -100,12 +110,15 @@ def impute(
             overwrite=overwrite,
         )
         clock.lap("restoring")
-        write_atomic(adata, target, overwrite=overwrite)
-        clock.lap("writing")
+        key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+        if alone:
+            adata = write_results(adata, target, key, genes=names, dtype=dtype, overwrite=overwrite)
+        else:
+            write_atomic(adata, target, overwrite=overwrite)
+        clock.lap("restoring and writing" if alone else "writing")
         if not quiet:
             from scdae.summary import describe_run
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}"
-            key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps))
+            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

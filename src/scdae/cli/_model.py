@@ -30,6 +30,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
+from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_results
 
 __all__ = ["apply", "fit"]
 
@@ -64,7 +65,6 @@ def fit(
     """Train a model on INPUT and write it to MODEL: one file of arrays and JSON."""
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
-        from scdae.io import read_any
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
@@ -72,7 +72,7 @@ def fit(
 
         known = None if reference is None else DAE.load(reference)
         clock = Clock()
-        adata = read_any(source, genome=genome)
+        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer)
         clock.lap("reading")
         options: dict[str, Any] = {
             "layer": layer,
@@ -104,6 +104,10 @@ def apply(
     transform_batch: TransformBatch = None,
     output_scale: Annotated[Scale, typer.Option(help="What the layer holds, as for scdae impute.")] = Scale.mean,
     quantile: Quantile = None,
+    threshold: Threshold = None,
+    genes: Genes = None,
+    dtype: DType = "float32",
+    results_only: ResultsOnly = False,
     key_added: KeyAdded = "scdae",
     genome: Genome = None,
     allow_fractional: AllowFractional = False,
@@ -118,15 +122,18 @@ def apply(
     """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
-        from scdae.io import read_any
+        from scdae.layers import check_form
         from scdae.output import check_target, write_atomic
 
         check_target(target, overwrite=overwrite)
+        check_form(threshold, dtype)
         from scdae.model import DAE
 
         model = DAE.load(model_file)
         clock = Clock()
-        adata = read_any(source, genome=genome)
+        opened = open_source(source, genome, layer, mask_layer)
+        adata, names = opened.adata, wanted_genes(genes, opened.adata)
+        alone = opened.large or results_only or genes is not None or dtype != "float32"
         clock.lap("reading")
 
         from scdae import pp
@@ -134,23 +141,28 @@ def apply(
         pp.impute(
             adata,
             model=model,
-            layer=layer,
-            mask=mask_layer,
+            layer=opened.layer,
+            mask=opened.mask,
             key_added=key_added,
             output=output_scale.value,
             quantiles=tuple(quantile or ()),
+            lazy=True if alone else None,
+            threshold=threshold,
             transform_batch=transform_batch,
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             overwrite=overwrite,
         )
         clock.lap("restoring")
-        write_atomic(adata, target, overwrite=overwrite)
-        clock.lap("writing")
+        key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+        if alone:
+            adata = write_results(adata, target, key, genes=names, dtype=dtype, overwrite=overwrite)
+        else:
+            write_atomic(adata, target, overwrite=overwrite)
+        clock.lap("restoring and writing" if alone else "writing")
         if not quiet:
             from scdae.summary import describe_run
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}, with {model_file}"
-            key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps))
+            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

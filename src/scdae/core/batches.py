@@ -55,6 +55,11 @@ class Size(NamedTuple):
         stored, hidden, some = (capacity(_entries(x), groups) for x in (data.counts, data.unobserved, chosen))
         return cls(stored, hidden, some, genes)
 
+    def rounded(self) -> Size:
+        """Capacities rounded up to powers of two, so that what is compiled for some cells serves most others."""
+        stored, hidden = (1 << (number - 1).bit_length() if number else 0 for number in (self.stored, self.hidden))
+        return self._replace(stored=stored, hidden=hidden)
+
 
 class Batch(NamedTuple):
     """Arrays of one minibatch: `b` cells, `k` padded entries, `u` padded entries that were not observed."""

@@ -51,7 +51,7 @@ def read_out(
     data
         The cells.
     output
-        One of :data:`OUTPUTS`.
+        One of :data:`OUTPUTS`, or ``"latent"`` for no values, which saves decoding.
     depth
         Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
     gaps
@@ -83,6 +83,10 @@ def read_out(
             cells = cells._replace(inputs=found.inputs)
             if gaps is not None:
                 gaps.add(found, cells, rows.stop - rows.start, how)
+        if output == "latent":
+            latent = np.asarray(_encode(fitted.graph, fitted.params, cells))[: rows.stop - rows.start]
+            yield rows, np.zeros((len(latent), 0), np.float32), latent
+            continue
         anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
         values, latent = _read_out(
             fitted.graph, fitted.params, there, cells, fitted.inflated, anew, fitted.likelihood, output=output
@@ -98,6 +102,11 @@ def law_of_genes(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
         return np.full(len(fitted.profile), np.inf, np.float32), None
     theta = np.asarray(network.theta(fitted.inflated))
     return theta, np.asarray(network.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def _encode(graph: Any, params: Any, batch: Batch) -> jax.Array:
+    return nnx.merge(graph, params).encode(batch.inputs, batch.conditions)
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))

@@ -42,6 +42,10 @@ class Source(Protocol):
     def molecules(self) -> float:
         """Molecules of all cells."""
 
+    @property
+    def n_stored(self) -> int:
+        """Stored entries of all cells."""
+
     def order(self, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
         """Cells of each step, int64 (n_steps, batch_size): all of them once in every epoch, in random order."""
 
@@ -50,6 +54,9 @@ class Source(Protocol):
 
     def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
         """The cells of each step."""
+
+    def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
+        """All cells that have counts, in parts: their numbers, and what is trained on."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,11 @@ class InMemory:
         """Molecules of all cells."""
         return float(self.data.counts.sum())
 
+    @property
+    def n_stored(self) -> int:
+        """Stored entries of all cells."""
+        return int(self.data.counts.nnz)
+
     def order(self, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
         """Cells of each step."""
         return epoch_order(self.n_obs, batch_size, n_steps, rng)
@@ -85,6 +97,10 @@ class InMemory:
         """The cells of each step."""
         for cells in order:
             yield self.data.take(cells)
+
+    def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
+        """All cells."""
+        yield np.arange(self.n_obs), self.data
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,11 @@ class Stream:
         """Molecules of all cells, those held out of some among them."""
         return float(self.blocks.totals.sum())
 
+    @property
+    def n_stored(self) -> int:
+        """Stored entries of all cells."""
+        return int(self.blocks.lengths.sum(dtype=np.int64))
+
     @cached_property
     def _counted(self) -> np.ndarray:
         return np.flatnonzero(self.blocks.lengths)
@@ -167,6 +188,12 @@ class Stream:
                     coming = thread.submit(self._read, windows[i + 1])
                 for step in steps:
                     yield data.take(np.searchsorted(cells, step))
+
+    def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
+        """All cells that have counts, in parts."""
+        window = self._window(1)
+        for start in range(0, self.n_obs, window):
+            yield self._read(self._counted[start : start + window])
 
     def _window(self, batch_size: int) -> int:
         """Cells that are read together, in whole steps."""

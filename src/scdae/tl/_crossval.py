@@ -16,7 +16,7 @@ from scdae.core.thinning import thin
 from scdae.counts import Counts, read_counts
 from scdae.covariates import Covariates, read_covariates
 from scdae.model import DAE
-from scdae.reading import query_cells
+from scdae.readout import query_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,7 +13,7 @@ from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_
 from scdae.counts import read_counts
 from scdae.covariates import read_batches
 from scdae.model import DAE
-from scdae.reading import query_cells
+from scdae.readout import query_cells
 from scdae.tl._model import fitted_model
 from scdae.writing import check_free, writing_to
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scdae.core.batches import Size, capacity, cells_at_once, slices
+from scdae.core.batches import Size, cells_at_once, slices
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import cell_data
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.quantiles import cell_quantiles
-from scdae.counts import CountBlocks, Counts
+from scdae.counts import AnyCounts, Counts
 from scdae.layers import InPlace
 from scdae.matching import GeneMap, map_genes
 
 if TYPE_CHECKING:
     from scdae.model import DAE
 
-__all__ = ["query_cells", "query_quantiles", "read_blocks", "read_query"]
+__all__ = ["query_cells", "read_blocks", "read_latent", "read_quantile", "read_query"]
 
 
 def query_cells(model: DAE, counts: Counts, conditions: Conditions | None) -> tuple[CellData, GeneMap]:
@@ -33,7 +33,7 @@ def query_cells(model: DAE, counts: Counts, conditions: Conditions | None) -> tu
 
 def read_query(
     model: DAE,
-    counts: Counts | CountBlocks,
+    counts: AnyCounts,
     conditions: Conditions | None,
     output: str,
     depth: np.ndarray | None = None,
@@ -64,7 +64,7 @@ def read_query(
 
 def read_blocks(
     model: DAE,
-    counts: Counts | CountBlocks,
+    counts: AnyCounts,
     conditions: Conditions | None,
     found: GeneMap,
     output: str,
@@ -88,28 +88,51 @@ def read_blocks(
         Slice of cells, float32 (cells, n_kept) values, and float32 (cells, n_latent) latent representation.
     """
     fitted = model.fitted_outcome().fitted
-    shape = None if isinstance(counts, Counts) else _shape(counts, found)
+    at_once = cells_at_once(counts.shape[0], len(found.columns))
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
         data = cell_data(*found.take(*counts.read(start, stop)), here, fitted.profile)
         anew = None if depth is None else depth[start:stop]
+        size = Size.of(data, slices(data.n_obs, at_once))
+        shape = at_once, size if data.n_obs == counts.shape[0] else size.rounded()
         for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape):
             yield slice(start + rows.start, start + rows.stop), part, position
 
 
-def query_quantiles(
+def read_latent(
+    model: DAE, counts: AnyCounts, conditions: Conditions | None, *, quiet: bool = False, gaps: Gaps | None = None
+) -> np.ndarray:
+    """Latent representation of the cells: float32 (n_obs, n_latent)."""
+    found = map_genes(counts.var_names, model.var_names, model.fitted_outcome().genes, quiet=quiet)
+    parts = read_blocks(model, counts, conditions, found, "latent", gaps=gaps)
+    return np.concatenate([latent for *_, latent in parts])
+
+
+def read_quantile(
     model: DAE,
-    counts: Counts | CountBlocks,
+    counts: AnyCounts,
     conditions: Conditions | None,
-    chances: Sequence[float],
+    found: GeneMap,
+    chance: float,
     batch: np.ndarray | None = None,
-) -> list[np.ndarray]:
-    """Quantiles of the expected counts, in the order of the query's genes: float32 (n_obs, n_vars) each."""
-    outcome = model.fitted_outcome()
-    found = map_genes(counts.var_names, model.var_names, outcome.genes, quiet=True)
-    theta, pi = law_of_genes(outcome.fitted)
-    values = [InPlace(counts.shape[0], found.columns, found.known) for _ in chances]
-    for start, stop in counts.spans:
+    spans: Sequence[tuple[int, int]] | None = None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """A quantile of the expected counts, some cells at a time, over the genes of the network.
+
+    Parameters
+    ----------
+    chance
+        Probability.
+    model, counts, conditions, found, batch, spans
+        As for :func:`read_blocks`.
+
+    Yields
+    ------
+    tuple
+        Slice of cells, and float32 (cells, n_kept) values.
+    """
+    theta, pi = law_of_genes(model.fitted_outcome().fitted)
+    for start, stop in counts.spans if spans is None else spans:
         matrix, unobserved = found.take(*counts.read(start, stop))
         span = [(start, stop)]
         priors = read_blocks(model, counts, conditions, found, "prior", spans=span)
@@ -120,18 +143,4 @@ def query_quantiles(
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
             factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
-            for q, one in zip(chances, values, strict=True):
-                one.put(rows, factor * cell_quantiles(q, matrix[here], prior, theta, pi, observed))
-    return [one.array for one in values]
-
-
-def _shape(counts: CountBlocks, found: GeneMap) -> tuple[int, Size]:
-    """Cells read out together, and capacities that suffice for any of them."""
-    blocks = counts.blocks
-    at_once = cells_at_once(counts.shape[0], len(found.columns))
-    absent = int((found.columns < 0).sum())
-    hidden = blocks.hidden
-    if absent:
-        hidden = np.full(blocks.n_obs, absent) if hidden is None else hidden + absent
-    groups = np.concatenate([start + slices(stop - start, at_once) for start, stop in counts.spans])
-    return at_once, Size(capacity(blocks.lengths, groups), capacity(hidden, groups))
+            yield rows, factor * cell_quantiles(chance, matrix[here], prior, theta, pi, observed)

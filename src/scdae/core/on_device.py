@@ -1,0 +1,214 @@
+"""Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
+
+An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step. The
+arithmetic is that of :mod:`scdae.core.halves` and :mod:`scdae.core.axes`, the random numbers are JAX's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.axes import LARGEST, TARGET, Axes
+from scdae.core.batches import Batch, Size
+from scdae.core.conditions import Conditions, effect_of
+from scdae.core.source import Source
+
+__all__ = ["DeviceData", "fits", "make_minibatch", "make_run", "pick", "put", "thin_on_device"]
+
+_FEW = 4  # molecules that are drawn one by one
+_SHARE = 0.4  # of the device's memory that counts may take
+_BYTES = 8  # of a stored entry
+
+
+class Lists(NamedTuple):
+    """Entries of each row of a sparse matrix, one row after the other."""
+
+    starts: jax.Array  # int32 (n_obs,)
+    lengths: jax.Array  # int32 (n_obs,)
+    columns: jax.Array  # int32 (nnz,)
+    values: Any = None  # float32 (nnz,); None where the entries have no values
+
+
+class DeviceData(NamedTuple):
+    """Training molecules, on the device."""
+
+    counts: Lists
+    hidden: Lists | None  # entries that were not observed
+    conditions: Conditions
+    share: jax.Array  # float32 (n_obs,)
+
+
+def fits(source: Source) -> bool:
+    """Whether there is an accelerator, and the counts of `source` have room on it."""
+    device = jax.devices()[0]
+    if device.platform == "cpu" or source.n_stored >= 2**31:
+        return False
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return limit is None or _BYTES * source.n_stored < _SHARE * limit
+
+
+def put(source: Source) -> tuple[DeviceData, np.ndarray]:
+    """All cells of `source` on the device, and the place there of each cell number, int32."""
+    parts = list(source.everything())
+    cells = np.concatenate([numbers for numbers, _ in parts])
+    place = np.zeros(int(cells.max()) + 1, np.int32)
+    place[cells] = np.arange(len(cells))
+    hidden = None
+    if any(data.unobserved is not None for _, data in parts):
+        gaps = [sp.csr_matrix(d.counts.shape, dtype=bool) if d.unobserved is None else d.unobserved for _, d in parts]
+        hidden = _lists(gaps, with_values=False)
+    conditions = Conditions(
+        *(jnp.concatenate(part) for part in zip(*(data.conditions for _, data in parts), strict=True))
+    )
+    share = jnp.concatenate([data.share for _, data in parts])
+    return DeviceData(_lists([data.counts for _, data in parts]), hidden, conditions, share), place
+
+
+def _lists(matrices: list[sp.csr_matrix], with_values: bool = True) -> Lists:
+    lengths = np.concatenate([np.diff(matrix.indptr) for matrix in matrices]).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int32)
+    columns = jnp.concatenate([jnp.asarray(matrix.indices, jnp.int32) for matrix in matrices])
+    values = jnp.concatenate([jnp.asarray(matrix.data, jnp.float32) for matrix in matrices]) if with_values else None
+    return Lists(jnp.asarray(starts), jnp.asarray(lengths), columns, values)
+
+
+def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Row among `cells` (b,) and place in the lists of their entries, (capacity,), and which of these are real."""
+    lengths = lists.lengths[cells]
+    ends = jnp.cumsum(lengths)
+    number = jnp.arange(capacity, dtype=jnp.int32)
+    rows = jnp.minimum(jnp.searchsorted(ends, number, side="right"), len(cells) - 1).astype(jnp.int32)
+    real = number < ends[-1]
+    place = lists.starts[cells][rows] + number - (ends - lengths)[rows]
+    return rows, jnp.where(real, place, 0), real
+
+
+def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
+    """Keep each molecule with probability `keep` (k,): float32 (k,); fractions are split in proportion."""
+    one_by_one, at_once = jax.random.split(key)
+    whole = jnp.floor(values)
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape)) < keep
+    few = (drawn & (jnp.arange(_FEW)[:, None] < whole)).sum(axis=0)
+    many = jax.random.binomial(at_once, jnp.where(whole > _FEW, whole, 0), keep)
+    return jnp.where(whole > _FEW, many, few) + (values - whole) * keep
+
+
+def make_minibatch(
+    axes: Axes, noise: tuple[float, float], size: Size, n_vars: int
+) -> Callable[[DeviceData, jax.Array, jax.Array], Batch]:
+    """What :func:`~scdae.core.halves.corrupt` and :func:`~scdae.core.batches.make_batch` do by thinning, to be compiled.
+
+    Parameters
+    ----------
+    axes
+        Fixed first layer.
+    noise
+        Range of the share of molecules set aside.
+    size
+        Capacities of the lists of a minibatch.
+    n_vars
+        Number of genes.
+
+    Returns
+    -------
+    callable
+        From data, places of the cells, int32 (b,), and key to the minibatch.
+    """
+    weight, mean = jnp.asarray(axes.weight), jnp.asarray(axes.gene_mean)
+    effects = None if axes.effects is None else jnp.asarray(axes.effects)
+    listed = None if size.genes is None else jnp.asarray(size.genes)
+
+    def minibatch(data: DeviceData, cells: jax.Array, key: jax.Array) -> Batch:
+        of_noise, of_thinning = jax.random.split(key)
+        level = jax.random.uniform(of_noise, cells.shape, minval=noise[0], maxval=noise[1])
+        rows, place, real = pick(data.counts, cells, size.stored)
+        cols = jnp.where(real, data.counts.columns[place], 0)
+        x = jnp.where(real, data.counts.values[place], 0)
+        x_in = thin_on_device(of_thinning, x, (1 - level)[rows])
+        conditions, share = Conditions(*(part[cells] for part in data.conditions)), data.share[cells]
+        inputs = _project(weight, mean, effects, x_in, rows, cols, conditions, share, n_vars)
+        hidden_rows = hidden_cols = jnp.zeros(0, jnp.int32)
+        if data.hidden is not None:
+            hidden_rows, at, is_hidden = pick(data.hidden, cells, size.hidden)
+            hidden_cols = jnp.where(is_hidden, data.hidden.columns[at], n_vars)
+            means = jnp.where(is_hidden, mean[jnp.minimum(hidden_cols, n_vars - 1)], 0)
+            gaps = jnp.zeros((len(cells), n_vars)).at[hidden_rows, hidden_cols].add(means, mode="drop")
+            inputs = inputs + gaps @ weight
+        chosen = jnp.zeros(0, jnp.int32)
+        if listed is not None:
+            (chosen,) = jnp.nonzero(listed[cols] & real, size=size.chosen, fill_value=size.stored - 1)
+        return Batch(
+            inputs=inputs,
+            rows=jnp.where(real, rows, 0),
+            cols=cols,
+            x_in=x_in,
+            x_out=x - x_in,
+            conditions=conditions,
+            share=share,
+            hidden_rows=hidden_rows,
+            hidden_cols=hidden_cols,
+            chosen=chosen.astype(jnp.int32),
+        )
+
+    return minibatch
+
+
+def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Callable[..., tuple[Any, Any, jax.Array]]:
+    """Compile many steps as one call.
+
+    Parameters
+    ----------
+    update
+        One step, from parameters, optimiser state and minibatch to both and the loss.
+    minibatch
+        From :func:`make_minibatch`.
+
+    Returns
+    -------
+    callable
+        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state and
+        the mean of the losses. Which steps they are is no matter of compilation.
+    """
+
+    @partial(jax.jit, donate_argnums=(1,))
+    def run(
+        params: Any, state: Any, data: DeviceData, order: jax.Array, start: int, stop: int, key: jax.Array
+    ) -> tuple[Any, Any, jax.Array]:
+        def step(i: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+            params, state, total = carry
+            params, state, loss = update(params, state, minibatch(data, order[i], jax.random.fold_in(key, i)))
+            return params, state, total + loss
+
+        params, state, total = jax.lax.fori_loop(start, stop, step, (params, state, jnp.float32(0)))
+        return params, state, total / (stop - start)
+
+    return run
+
+
+def _project(
+    weight: Any,
+    mean: Any,
+    effects: Any,
+    x_in: jax.Array,
+    rows: jax.Array,
+    cols: jax.Array,
+    conditions: Conditions,
+    share: jax.Array,
+    n_vars: int,
+) -> jax.Array:
+    """Inputs of the hidden layer, as :func:`scdae.core.axes.project` gives them, but for entries not observed."""
+    n_cells = len(share)
+    if effects is not None:
+        factor = jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
+        x_in = x_in / factor[rows, cols]
+    total = jnp.zeros(n_cells).at[rows].add(x_in)
+    scale = TARGET / jnp.maximum(total / jnp.maximum(share, 1e-6), 1e-12)
+    logs = jnp.zeros((n_cells, n_vars)).at[rows, cols].add(jnp.log1p(x_in * scale[rows]))
+    return logs @ weight - mean @ weight

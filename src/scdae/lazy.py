@@ -1,0 +1,159 @@
+"""Layers that are worked out when they are looked at: dask arrays whose chunks decode some cells each."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae._log import get_logger
+from scdae.core.conditions import Conditions
+from scdae.count_types import AnyCounts
+from scdae.layers import InPlace
+from scdae.matching import map_genes
+from scdae.readout import read_blocks, read_quantile
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    from scdae.model import DAE
+
+__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer"]
+
+_VALUES = 2**24  # values of a chunk, about
+_SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
+
+
+def lazy_layer(
+    model: DAE,
+    counts: AnyCounts,
+    conditions: Conditions | None,
+    output: str | float,
+    depth: np.ndarray | None = None,
+    batch: np.ndarray | None = None,
+    genes: np.ndarray | None = None,
+    threshold: float | None = None,
+    dtype: Any = np.float32,
+    quiet: bool = False,
+) -> da.Array:
+    """Restored counts as a dask array; nothing is read or decoded before it is looked at.
+
+    Parameters
+    ----------
+    model
+        Fitted model; it is kept by the array, as are the counts.
+    counts
+        The query.
+    conditions
+        Of its cells.
+    output
+        As for :func:`scdae.core.prediction.read_out`, or the probability of a quantile.
+    depth, batch
+        As for that function.
+    genes
+        Columns of the query that are wanted, int (n,); None for all.
+    threshold
+        Values below it become zeros that are not stored, and chunks SciPy CSR matrices; None for dense chunks.
+    dtype
+        float32 or float16.
+    quiet
+        Whether to leave out the warnings about genes.
+
+    Returns
+    -------
+    dask.array.Array
+        (n_obs, n), one chunk of columns.
+    """
+    import dask.array as da
+
+    found = map_genes(counts.var_names, model.var_names, model.fitted_outcome().genes, quiet=quiet)
+    n_vars = counts.shape[1]
+    columns = np.arange(n_vars) if genes is None else genes
+    spans = _spans(counts, n_vars)
+
+    of_query = model, counts, conditions, found
+    read: Any
+    if isinstance(output, str):
+        read = partial(read_blocks, *of_query, output, depth, None, batch)
+    else:
+        read = partial(read_quantile, *of_query, output, batch)
+
+    def decode(block_id: tuple[int, ...]) -> Any:
+        start, stop = spans[block_id[0]]
+        values = InPlace(stop - start, found.columns, found.known)
+        for rows, part, *_ in read(spans=[(start, stop)]):
+            values.put(slice(rows.start - start, rows.stop - start), part)
+        chosen = values.array if genes is None else values.array[:, genes]
+        return chosen.astype(dtype, copy=False) if threshold is None else _sparse(chosen, threshold)
+
+    meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
+    heights = tuple(stop - start for start, stop in spans)
+    name = f"scdae-{output}-{secrets.token_hex(8)}"  # a name of its own: nothing has to be hashed
+    return da.map_blocks(decode, chunks=(heights, (len(columns),)), dtype=meta.dtype, meta=meta, name=name)
+
+
+def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:
+    """Values of `threshold` and more; genes that the model does not know stay NaN."""
+    return sp.csr_matrix(np.where(values < threshold, 0, values))
+
+
+def joined(layer: da.Array) -> Any:
+    """All of a lazy layer, in memory: one chunk after the other, as a dense array or a CSR matrix."""
+    parts = [layer.blocks[i].compute(scheduler="synchronous") for i in range(layer.numblocks[0])]
+    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+
+def choose_lazy(wanted: bool | None, n_bytes: int) -> bool:
+    """Whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
+    if wanted is not None:
+        return wanted
+    free = available_memory()
+    if free is None or n_bytes <= _SHARE * free:
+        return False
+    get_logger().warning(
+        f"scdae: the output would take {n_bytes / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free, so it is a "
+        "dask array that is worked out where it is looked at. lazy=False holds it all the same; threshold= leaves out "
+        "what is next to nothing."
+    )
+    return True
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still take: what the machine has free, within the limit of its cgroup; None if unknown."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    if not found and hasattr(os, "sysconf"):  # other systems: what is built in
+        try:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (ValueError, OSError):
+            return None
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+    return max(min(found), 0) if found else None
+
+
+def _spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:
+    """First and last (excluded) row of each chunk: blocks as they are read, cut or joined to about one size."""
+    height = max(_VALUES // max(n_vars, 1), 1)
+    spans: list[tuple[int, int]] = []
+    for start, stop in counts.spans:
+        if spans and stop - spans[-1][0] <= height:
+            spans[-1] = spans[-1][0], stop
+            continue
+        spans += [(first, min(first + height, stop)) for first in range(start, stop, height)]
+    return spans
