@@ -15,6 +15,7 @@ from scdae.core.objective import (
     log_proportions,
     log_rising,
     nb_loss,
+    nb_zeros,
     poisson_loss,
     zinb_loss,
 )
@@ -210,3 +211,45 @@ def test_a_cell_in_which_nothing_was_observed_stays_finite(mask):
 
     assert np.isfinite(log_proportions(logits, jnp.asarray(mask))).all()
     assert np.isfinite(jax.grad(total)(logits)).all()
+
+
+@pytest.mark.parametrize("shape", [None, (N_GENES,), (N_CELLS, N_GENES)])
+def test_the_sum_of_zeros_and_its_gradient_are_those_of_the_loss(halves, shape):
+    """By automatic differentiation of the dense part; a cell without molecules and entries that do not count among them."""
+    x_in, x_out = halves
+    logits, log_theta, _ = parameters()
+    scored = None if shape is None else np.random.default_rng(4).random(shape) < 0.6
+    with jax.enable_x64(True):
+        totals = x_in.sum(axis=1), x_out.sum(axis=1)
+        entries = entries_of(jnp.asarray(logits), to_batch(x_in, x_out), *map(jnp.asarray, totals))
+
+        def dense(log_rho, theta):
+            return jnp.where(
+                True if scored is None else scored, nb_loss(jnp.exp(log_rho), *totals, theta, entries, 1.0)[0], 0
+            ).sum()
+
+        def own(log_rho, theta):
+            return 3 * nb_zeros(log_rho, *map(jnp.asarray, totals), theta, scored)
+
+        at = jnp.asarray(logits - 2), jnp.exp(log_theta)
+        expected, slopes = jax.value_and_grad(dense, argnums=(0, 1))(*at)
+        value, own_slopes = jax.value_and_grad(own, argnums=(0, 1))(*at)
+    assert float(value) == pytest.approx(3 * float(expected), rel=1e-12)
+    for found, known in zip(own_slopes, slopes, strict=True):
+        np.testing.assert_allclose(found, 3 * np.asarray(known), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("theta", [1e-2, 1e4])
+def test_the_slopes_of_zeros_hold_in_single_precision(theta):
+    rng = np.random.default_rng(5)
+    log_rho = np.log(rng.dirichlet(np.full(400, 0.3), 7) + 1e-9)
+    totals = rng.uniform(200, 2000, (2, 7))
+
+    def slopes(kind):
+        at = (jnp.asarray(x, kind) for x in (log_rho, *totals))
+        return jax.grad(lambda *x: nb_zeros(*x, None), argnums=(0, 3))(*at, jnp.full(400, theta, kind))
+
+    with jax.enable_x64(True):
+        exact = slopes(np.float64)
+    for found, known in zip(slopes(np.float32), exact, strict=True):
+        np.testing.assert_allclose(found, known, rtol=2e-3, atol=2e-6 * np.abs(known).max())

@@ -155,10 +155,10 @@ def fit_axes(
     width = min(n_components + 10, data.n_obs, data.n_vars)
     basis = rng.standard_normal((data.n_vars, width), dtype=np.float32)
     for _ in range(3):
-        left, _ = np.linalg.qr(centred.dot(basis))
-        basis, _ = np.linalg.qr(centred.dot_transposed(left))
-    _, strength, turn = np.linalg.svd(centred.dot(basis), full_matrices=False)
-    axes = (basis @ turn.T)[:, :n_components]
+        left = _orthonormal(centred.dot(basis))
+        basis = _orthonormal(centred.dot_transposed(left))
+    strength, turn = _principal(centred.dot(basis))
+    axes = (basis @ turn)[:, :n_components]
     strength = strength[:n_components]
     if kept_share < 1:
         weight = _reliability(centred.dot(axes), rest, data, axes, effects)
@@ -167,6 +167,24 @@ def fit_axes(
     if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
         axes = axes * (_SPREAD / spread)
     return Axes(axes.astype(np.float32), gene_mean, effects)
+
+
+def _principal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values and right singular vectors, largest first, by way of the small matrix of products."""
+    double = columns.astype(np.float64)
+    square, turn = np.linalg.eigh(double.T @ double)
+    return np.sqrt(np.maximum(square[::-1], 0)), turn[:, ::-1].astype(np.float32)
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the columns; of fewer than these where they depend on each other, with zeros for the rest.
+
+    For tall matrices this takes a tenth of the time of a QR decomposition. Directions a millionth as strong as the strongest
+    are lost to rounding.
+    """
+    strength, turn = _principal(columns)
+    kept = strength > 1e-6 * strength[0]
+    return columns @ (turn * np.divide(1, strength, out=np.zeros_like(strength), where=kept)).astype(np.float32)
 
 
 def _reliability(

@@ -20,6 +20,7 @@ from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.objective import entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
+from scdae.core.rows import sum_rows
 from scdae.core.thinning import thin
 
 __all__ = [
@@ -206,7 +207,7 @@ def _forward(
 
 def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Array | None) -> jax.Array:
     seen = dense if observed is None else jnp.where(observed, dense, 0)
-    return seen.sum(axis=0).at[batch.cols].add(stored)
+    return sum_rows(seen).at[batch.cols].add(stored)
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
@@ -229,7 +230,7 @@ def _log_likelihoods(
         dense = jnp.where(inflated, with_it, dense)
         stored = jnp.where(inflated[batch.cols], stored_with, stored)
     dense = dense if observed is None else jnp.where(observed, dense, 0)
-    of_gene, of_cell = dense.sum(axis=0).at[batch.cols].add(stored), dense.sum(axis=1).at[batch.rows].add(stored)
+    of_gene, of_cell = sum_rows(dense).at[batch.cols].add(stored), dense.sum(axis=1).at[batch.rows].add(stored)
     return -of_gene, -of_cell, latent, (logits - log_rho)[:, :1]
 
 
@@ -255,7 +256,7 @@ def _deviance(
 
     (gene, cell), (gene_base, cell_base) = deviance(restored), deviance(base)
     seen = lasting if observed is None else jnp.where(observed, lasting, 0)
-    return jnp.stack([gene, gene_base, seen.sum(axis=0)]), jnp.stack([cell, cell_base])
+    return jnp.stack([gene, gene_base, sum_rows(seen)]), jnp.stack([cell, cell_base])
 
 
 def restore(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:

@@ -12,11 +12,13 @@ from flax import nnx
 from scdae.core.alignment import Alignment
 from scdae.core.conditions import Conditions, effect_of
 from scdae.core.objective import Dropout
+from scdae.core.rows import over_rows
 
 __all__ = ["FIXED", "Autoencoder", "all_in_batch", "total_effects", "with_values"]
 
 FIXED = ("batch_start", "centroids", "batch_centroids", "centroid_scale")  # parameters that are not trained
 _TURNS = 8
+_MANY = 100  # levels
 
 
 class Autoencoder(nnx.Module):
@@ -128,23 +130,32 @@ class Autoencoder(nnx.Module):
     def turned(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
         """What the conditions change in the hidden layer over the latent space: (b, n_turns)."""
         before = latent @ self.turn_kernel[...] + self.turn_bias[...]
-        after = before + effect_of(self.batch_turn[...], conditions)
+        after = before + _effect(self.batch_turn[...], conditions)
         return jax.nn.gelu(after) - jax.nn.gelu(before)
 
     def base(self, conditions: Conditions) -> jax.Array:
-        """Logits of the mean profile under the conditions of `b` cells, before any latent part: (b or 1, n_vars)."""
-        profile = self.log_profile[...][None]
-        return profile if self.batch_start is None else profile + effect_of(self.batch_start[...], conditions)
+        """Logits of the mean profile under the conditions of `b` cells, before any latent part: (b, n_vars)."""
+        profile = over_rows(self.log_profile[...], len(conditions.levels))
+        return profile if self.batch_start is None else profile + _effect(self.batch_start[...], conditions)
 
     def decode(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
         """Unnormalised log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
         logits = latent @ self.loading[...] + self.base(conditions)
         if self.batch_effect is None:
             return logits
-        logits += effect_of(self.batch_effect[...], conditions)
+        logits += _effect(self.batch_effect[...], conditions)
         if self.batch_turn is None:
             return logits
         return logits + self.turned(latent, conditions) @ self.turn_loading[...]
+
+
+def _effect(effects: jax.Array, conditions: Conditions) -> jax.Array:
+    """What :func:`~scdae.core.conditions.effect_of` gives, as a product where there are few levels: its gradient is quicker."""
+    n_levels = effects.shape[0] - conditions.values.shape[1]
+    if n_levels > _MANY:
+        return effect_of(effects, conditions)
+    has = (conditions.levels[..., None] == jnp.arange(n_levels)).sum(axis=1)  # (b, n_levels)
+    return jnp.matmul(jnp.concatenate([has, conditions.values], axis=1), effects, precision="highest")
 
 
 def with_values(params: Any, values: dict[str, Any]) -> Any:

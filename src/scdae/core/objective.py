@@ -7,14 +7,26 @@ out on the stored entries only, and zero inflation on the genes that may have it
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from scdae.core.batches import Batch
+from scdae.core.rows import sum_rows
 
-__all__ = ["Dropout", "Entries", "entries_of", "log_proportions", "log_rising", "nb_loss", "poisson_loss", "zinb_loss"]
+__all__ = [
+    "Dropout",
+    "Entries",
+    "entries_of",
+    "log_proportions",
+    "log_rising",
+    "nb_loss",
+    "nb_stored",
+    "nb_zeros",
+    "poisson_loss",
+    "zinb_loss",
+]
 
 
 class Entries(NamedTuple):
@@ -107,7 +119,51 @@ def nb_loss(
         out.
     """
     dense = theta * jnp.log1p(total_out[:, None] * rho / (theta + total_in[:, None] * rho))
-    return dense, -_nb_stored(entries, theta_at)
+    return dense, -nb_stored(entries, theta_at)
+
+
+@jax.custom_vjp
+def nb_zeros(
+    log_rho: jax.Array, total_in: jax.Array, total_out: jax.Array, theta: jax.Array, scored: jax.Array | None
+) -> jax.Array:
+    """Sum of the dense part of :func:`nb_loss`, with its gradient worked out on paper.
+
+    Parameters
+    ----------
+    log_rho
+        (b, n) log proportions.
+    total_in, total_out
+        (b,) molecules of each half; not differentiated.
+    theta
+        (n,) inverse dispersion.
+    scored
+        (n,) or (b, n), boolean: entries that count; None for all.
+
+    Notes
+    -----
+    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, an entry is ``theta log(h / l)``. Its slope in ``log rho``
+    is ``theta^2 total_out rho / (l h)``, and in ``theta`` it is ``log(h / l) - theta total_out rho / (l h)``.
+    """
+    return _nb_zeros(log_rho, total_in, total_out, theta, scored)[0]
+
+
+def _nb_zeros(
+    log_rho: jax.Array, total_in: jax.Array, total_out: jax.Array, theta: jax.Array, scored: jax.Array | None
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    rho = jnp.exp(log_rho)
+    low, more = theta + total_in[:, None] * rho, total_out[:, None] * rho
+    logs, ratio = jnp.log1p(more / low), more / (low * (low + more))
+    if scored is not None:
+        logs, ratio = jnp.where(scored, logs, 0), jnp.where(scored, ratio, 0)
+    of_gene = sum_rows(logs)
+    return of_gene @ theta, (ratio * theta**2, of_gene - theta * sum_rows(ratio))
+
+
+def _nb_zeros_backward(slopes: tuple[jax.Array, jax.Array], scale: jax.Array) -> tuple[Any, ...]:
+    return scale * slopes[0], None, None, scale * slopes[1], None
+
+
+nb_zeros.defvjp(_nb_zeros, _nb_zeros_backward)
 
 
 def zinb_loss(
@@ -124,7 +180,7 @@ def zinb_loss(
     return dense, stored + jnp.where(counted, after_both - after_in, 0)
 
 
-def _nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
+def nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
     """What stored entries have on top of zeros."""
     x_in, x_out, total_in, total_out, log_rho = entries
     total_out = jnp.maximum(total_out, 1e-6)

@@ -23,7 +23,7 @@ from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
-from scdae.core.objective import Entries, entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
+from scdae.core.objective import Entries, entries_of, log_proportions, nb_stored, nb_zeros, poisson_loss, zinb_loss
 from scdae.core.source import Source
 from scdae.core.starting import Start
 
@@ -258,20 +258,22 @@ def _make_update(
             log_rho = log_proportions(model.decode(latent, batch.conditions), scored)
 
             entries = entries_of(log_rho, batch, total_in, total_out)
-            rho = jnp.exp(log_rho)
             if config.likelihood == "poisson":
-                return sum_of(poisson_loss(rho, total_out, entries), scored) / (molecules * n_cells)
+                return sum_of(poisson_loss(jnp.exp(log_rho), total_out, entries), scored) / (molecules * n_cells)
             theta = model.theta()
-            dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
+            stored = -nb_stored(entries, theta[batch.cols])
             if not len(genes):
-                return sum_of((dense, stored), scored) / (molecules * n_cells)
+                value = nb_zeros(log_rho, total_in, total_out, theta, scored) + stored.sum()
+                return value / (molecules * n_cells)
 
             has, at = jnp.asarray(inflated), batch.chosen
-            dense, stored = jnp.where(has, 0, dense), jnp.where(has[batch.cols], 0, stored)
+            plain = ~has if scored is None else scored & ~has
+            value = nb_zeros(log_rho, total_in, total_out, theta, plain)
+            value += jnp.where(has[batch.cols], 0, stored).sum()
             law, column = model.dropout().at(genes), jnp.asarray(place)[batch.cols[at]]
             some = Entries(*(part[at] for part in entries))
-            with_it = zinb_loss(rho[:, genes], total_in, total_out, law, some, law.at(column))
-            value = sum_of((dense, stored), scored) + sum_of(with_it, None if scored is None else scored[:, genes])
+            with_it = zinb_loss(jnp.exp(log_rho[:, genes]), total_in, total_out, law, some, law.at(column))
+            value += sum_of(with_it, None if scored is None else scored[:, genes])
             value += DROPOUT_COST * n_cells / n_obs * jnp.exp(law.log_drop).sum()
             return value / (molecules * n_cells)
 

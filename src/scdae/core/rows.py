@@ -1,0 +1,36 @@
+"""Sums over cells, and their counterpart, in a way that is quick on every device.
+
+XLA adds up the rows of a matrix on a CPU five times slower than a product with a row of ones takes, and the gradient of
+everything that all cells share is such a sum.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["over_rows", "sum_rows"]
+
+
+def sum_rows(values: jax.Array) -> jax.Array:
+    """Sum over the cells: (b, n) to (n,)."""
+    return jnp.matmul(jnp.ones(values.shape[0], values.dtype), values, precision="highest")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def over_rows(row: jax.Array, n_cells: int) -> jax.Array:
+    """The same row for every cell: (n,) to (n_cells, n)."""
+    return jnp.broadcast_to(row, (n_cells, row.shape[0]))
+
+
+def _forward(row: jax.Array, n_cells: int) -> tuple[jax.Array, None]:
+    return over_rows(row, n_cells), None
+
+
+def _backward(n_cells: int, _: None, slope: jax.Array) -> tuple[jax.Array]:
+    return (sum_rows(slope),)
+
+
+over_rows.defvjp(_forward, _backward)
