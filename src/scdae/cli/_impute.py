@@ -11,6 +11,8 @@ from scdae.cli._common import (
     AllowFractional,
     AllowNan,
     BatchKey,
+    CheckpointDir,
+    CheckpointEvery,
     Clock,
     Covariate,
     Debug,
@@ -22,11 +24,13 @@ from scdae.cli._common import (
     MaxEpochs,
     Quantile,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Source,
     TransformBatch,
     Verbose,
+    checkpoint_options,
     one_line_errors,
     set_verbosity,
 )
@@ -64,6 +68,9 @@ def impute(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
     ] = False,
+    checkpoint_dir: CheckpointDir = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -75,6 +82,7 @@ def impute(
         from scdae.output import check_target, write_atomic
 
         check_target(target, overwrite=overwrite)
+        kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
         adata = read_any(source, genome=genome)
         clock.lap("reading")
@@ -98,6 +106,7 @@ def impute(
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             overwrite=overwrite,
+            **kept,
         )
         clock.lap("restoring")
         write_atomic(adata, target, overwrite=overwrite)
