@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from flax import nnx
 
 import scdae
 from scdae.core.conditions import Conditions
@@ -115,3 +116,13 @@ def covaried():
 def fitted_to_covariates():
     """Model of these, with batches, a categorical and a continuous covariate; not to be changed."""
     return fit(covaried(), batch_key="batch", covariates=["donor", "age"], likelihood="nb", max_epochs=7)
+
+
+def bits(model):
+    """All that a model is, as bytes."""
+    outcome = model.outcome
+    arrays = {name: np.asarray(value) for name, value in nnx.to_pure_dict(outcome.fitted.params).items()}
+    arrays |= {"inflated": outcome.fitted.inflated, "weight": outcome.fitted.axes.weight, "gate": outcome.gate}
+    arrays["gain"] = outcome.report.gene_gain
+    numbers = {**outcome.history, "n_epochs": outcome.n_epochs, "stopped": outcome.stopped_early}
+    return {name: array.tobytes() for name, array in arrays.items()} | numbers

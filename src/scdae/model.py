@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae._log import progress
+from scdae._log import get_logger, progress
+from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
 from scdae.core.fitted import Fitted
@@ -132,6 +133,8 @@ class DAE:
         covariates: str | Sequence[str] | None = None,
         allow_fractional: bool = False,
         allow_nan: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
     ) -> DAE:
         """Train on the counts of `adata`, which is not changed.
 
@@ -153,6 +156,11 @@ class DAE:
             Admit expected counts that are not whole numbers.
         allow_nan
             Take NaN for entries that were not observed.
+        checkpoint_dir
+            Folder, made if it is not there, in which it is kept how far training is. A run that was killed and is called
+            again with the same arguments goes on from there, and ends with the bits that it would have had.
+        checkpoint_every
+            Steps from one checkpoint to the next; None: about a minute.
 
         Returns
         -------
@@ -164,10 +172,12 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
-        counts = open_counts(
-            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
-        )
-        return self._fit_counts(counts, *read_covariates(adata, batch_key, covariates))
+        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
+            counts = open_counts(
+                adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
+            )
+            columns, conditions = read_covariates(adata, batch_key, covariates)
+            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints)
 
     def adapt(
         self,
@@ -181,6 +191,8 @@ class DAE:
         seed: int = 0,
         allow_fractional: bool = False,
         allow_nan: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
     ) -> DAE:
         """Go on from this model to other data: a new model, while this one stays as it is.
 
@@ -198,7 +210,7 @@ class DAE:
             Passes over the cells; None chooses as for a fit.
         seed
             Seed of everything random.
-        layer, mask, covariates, allow_fractional, allow_nan
+        layer, mask, covariates, allow_fractional, allow_nan, checkpoint_dir, checkpoint_every
             As in :meth:`fit`.
 
         Returns
@@ -232,7 +244,8 @@ class DAE:
         place = place_genes(counts.var_names, self.var_names, outcome.genes)
         new = DAE()
         new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
-        return new._fit_counts(counts, columns, conditions, (outcome.fitted, place))
+        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
+            return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints)
 
     def _fit_counts(
         self,
@@ -240,10 +253,12 @@ class DAE:
         covariates: Covariates,
         conditions: Conditions | None,
         reference: tuple[Fitted, np.ndarray] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> DAE:
         def watch(steps: Any, total: int) -> Any:
-            return progress(steps, total=total, description="scdae: training")
+            return progress(steps, total=len(steps), description="scdae: training")
 
+        get_logger()  # says where the messages of the training go
         known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)
         self.outcome = fit_counts(
             known.matrix,
@@ -255,6 +270,7 @@ class DAE:
             reference=reference,
             blocks=blocks,
             watch=watch,
+            checkpoints=checkpoints,
         )
         self.var_names, self.covariates = counts.var_names, covariates
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def impute(
     allow_nan: bool = False,
     overwrite: bool = False,
     copy: bool = False,
+    checkpoint_dir: str | PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     **settings: Any,
 ) -> AnnData | None:
     """Restore the counts of every cell and gene.
@@ -111,6 +114,9 @@ def impute(
         Replace a layer, obsm, column or uns entry of the output's name that this function did not write.
     copy
         Work on a copy and return it.
+    checkpoint_dir, checkpoint_every
+        Where and how often it is kept how far training is, as in :meth:`scdae.DAE.fit`: a call that was killed goes on from
+        there when it is made again.
     **settings
         Further settings of :class:`scdae.DAE`: `n_latent`, `noise`, `corruption`, `weight_decay` and others.
 
@@ -142,6 +148,7 @@ def impute(
     >>> adata.layers["scdae"].shape
     (80, 50)
     """
+    from scdae.core.checkpoints import open_checkpoints
     from scdae.core.completion import Gaps
     from scdae.layers import check_depth, check_form, check_output, check_quantiles, log_layer_size
     from scdae.lazy import choose_lazy, joined, lazy_layer
@@ -171,7 +178,8 @@ def impute(
         batch = None if transform_batch is None else columns.batch_weights(transform_batch)
         model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
         log_layer_size(adata.shape, 1 + len(chances))
-        model._fit_counts(counts, columns, conditions)
+        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
+            model._fit_counts(counts, columns, conditions, checkpoints=checkpoints)
         gains = None
     else:
         if not isinstance(model, DAE):
@@ -181,6 +189,8 @@ def impute(
             "covariates": (covariates, None),
             "likelihood": (likelihood, "zinb"),
             "max_epochs": (max_epochs, None),
+            "checkpoint_dir": (checkpoint_dir, None),
+            "checkpoint_every": (checkpoint_every, None),
         }
         clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
         if clash:

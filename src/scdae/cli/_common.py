@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,8 @@ __all__ = [
     "AllowFractional",
     "AllowNan",
     "BatchKey",
+    "CheckpointDir",
+    "CheckpointEvery",
     "Covariate",
     "Clock",
     "Debug",
@@ -27,12 +29,14 @@ __all__ = [
     "MaxEpochs",
     "Quantile",
     "Quiet",
+    "Resume",
     "Scale",
     "Seed",
     "Source",
     "TransformBatch",
     "Verbose",
     "as_options",
+    "checkpoint_options",
     "one_line_errors",
     "set_verbosity",
 ]
@@ -95,6 +99,18 @@ Quantile = Annotated[
     list[float] | None,
     typer.Option(help="Write this quantile of the expected counts as a further layer; may be repeated."),
 ]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
+        show_default="none",
+    ),
+]
+CheckpointEvery = Annotated[
+    int | None, typer.Option(min=1, metavar="STEPS", help="Steps between checkpoints.", show_default="a minute")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Insist on going on: an error where DIR has no checkpoint.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each step.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -123,6 +139,19 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     scdae.settings.verbosity = 0 if quiet else 3 if verbose else 2
 
 
+def checkpoint_options(folder: Path | None, every: int | None, resume: bool) -> dict[str, Any]:
+    """Arguments about checkpoints, those that were given."""
+    if resume:
+        from scdae.core.checkpoints import has_checkpoint
+
+        if folder is None:
+            raise ValueError("--resume needs the folder with the checkpoint: pass --checkpoint-dir DIR as well.")
+        if not has_checkpoint(folder):
+            raise ValueError(f"--resume: {folder} has no checkpoint. Correct --checkpoint-dir, or leave --resume out.")
+    given = {"checkpoint_dir": folder, "checkpoint_every": every}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 @contextmanager
 def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
     """End with code 1 and one line for whatever goes wrong, with code 130 when interrupted."""
@@ -149,7 +178,9 @@ def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
     text = re.sub(
-        r"\b(layer|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)", _option, text
+        r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
+        _option,
+        text,
     )
     return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
 

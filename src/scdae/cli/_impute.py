@@ -11,6 +11,8 @@ from scdae.cli._common import (
     AllowFractional,
     AllowNan,
     BatchKey,
+    CheckpointDir,
+    CheckpointEvery,
     Clock,
     Covariate,
     Debug,
@@ -22,11 +24,13 @@ from scdae.cli._common import (
     MaxEpochs,
     Quantile,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Source,
     TransformBatch,
     Verbose,
+    checkpoint_options,
     one_line_errors,
     set_verbosity,
 )
@@ -69,6 +73,9 @@ def impute(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
     ] = False,
+    checkpoint_dir: CheckpointDir = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -81,6 +88,7 @@ def impute(
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
+        kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
         opened = open_source(source, genome, layer, mask_layer)
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
@@ -108,6 +116,7 @@ def impute(
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             overwrite=overwrite,
+            **kept,
         )
         clock.lap("restoring")
         key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)

@@ -11,6 +11,8 @@ from scdae.cli._common import (
     AllowFractional,
     AllowNan,
     BatchKey,
+    CheckpointDir,
+    CheckpointEvery,
     Clock,
     Covariate,
     Debug,
@@ -22,11 +24,13 @@ from scdae.cli._common import (
     MaxEpochs,
     Quantile,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Source,
     TransformBatch,
     Verbose,
+    checkpoint_options,
     one_line_errors,
     set_verbosity,
 )
@@ -58,6 +62,9 @@ def fit(
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace MODEL if it exists.")] = False,
+    checkpoint_dir: CheckpointDir = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -68,6 +75,7 @@ def fit(
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
+        kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.model import DAE
 
         known = None if reference is None else DAE.load(reference)
@@ -81,6 +89,7 @@ def fit(
             "covariates": covariate,
             "allow_fractional": allow_fractional,
             "allow_nan": allow_nan,
+            **kept,
         }
         if known is None:
             model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(adata, **options)

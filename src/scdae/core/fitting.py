@@ -11,8 +11,10 @@ import scipy.sparse as sp
 from scdae.core.adapting import adapted_network
 from scdae.core.axes import gene_profile
 from scdae.core.blocks import Blocks
+from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
+from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import Report, measure_gain, read_out_law
@@ -60,6 +62,7 @@ def fit_counts(
     reference: tuple[Fitted, np.ndarray] | None = None,
     blocks: Blocks | None = None,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
+    checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Fit the model to a count matrix.
 
@@ -84,6 +87,8 @@ def fit_counts(
         looks at as a whole is worked out on them; the network is trained on all.
     watch
         Wraps the training steps in a progress bar.
+    checkpoints
+        Where to go on from, and where to keep how far training is.
 
     Notes
     -----
@@ -112,7 +117,10 @@ def fit_counts(
             return new_network(data, profile, n_levels, n_batches, config, rng)
         return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
 
-    trained = train(source, data, held, profile, config, begin, watch=watch)
+    if checkpoints is not None:
+        numbers = {"levels": n_levels, "batches": n_batches}
+        checkpoints.claim(fingerprint(config, data, held, blocks, reference, **numbers))
+    trained = train(source, data, held, profile, config, begin, watch=watch, checkpoints=checkpoints)
 
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)

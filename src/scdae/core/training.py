@@ -18,6 +18,7 @@ from flax import nnx
 from scdae.core.axes import Axes
 from scdae.core.batches import Batch, make_batch, observed_mask
 from scdae.core.cells import CellData
+from scdae.core.checkpoints import Checkpoints, Progress
 from scdae.core.config import Config
 from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
@@ -88,6 +89,7 @@ def train(
     begin: Callable[[np.random.Generator], Start],
     *,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train the network on the cells of `source`, and stop by how well `held_out` is predicted.
 
@@ -106,7 +108,9 @@ def train(
     begin
         Makes what training starts from, such as :func:`scdae.core.starting.new_network`.
     watch
-        Wraps the steps in a progress bar: ``watch(steps, total)``.
+        Wraps the steps that are left in a progress bar: ``watch(steps, total)``.
+    checkpoints
+        Where to go on from, and where to keep how far it is.
     """
     rng = np.random.default_rng(config.seed)
     batch_size = batch_size_for(config, source.n_obs, source.n_vars)
@@ -125,61 +129,59 @@ def train(
 
     watcher = HeldOut(data, held_out, axes, rng)
     screen_seed = int(rng.integers(2**32))
-    inflated = np.zeros(data.n_vars, bool)
-    update = _make_update(graph, optimiser, config, source, inflated)
+    nobody = np.zeros(data.n_vars, bool)
+    run = Progress(axes, params, state, inflated=nobody, best=(params, nobody), rng=rng)
+    if checkpoints is not None:
+        run = checkpoints.restore(run)
+        watcher.axes = axes = run.axes
+    if run.inflated.any():
+        size = source.size(order, run.inflated)
+    update = _make_update(graph, optimiser, config, source, run.inflated)
+    screen_step = int(np.ceil(_SCREEN_AT * n_steps))
+    maybe = candidates(data.counts) if config.likelihood == "zinb" else nobody
 
-    def compile_ahead(params: Any) -> None:
+    def compile_ahead(params: Any, screening: bool) -> None:
         watcher.warm_up(graph, params, profile, config.likelihood)
-        if maybe.any():
+        if screening and maybe.any():
             Screen(graph, params, watcher, maybe, screen_seed).compile()
 
-    screen_step = int(np.ceil(_SCREEN_AT * n_steps))
-    maybe = candidates(data.counts) if config.likelihood == "zinb" else inflated
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
-    best, best_score, n_worse = (params, inflated), -np.inf, 0  # dropout moves the means of its genes: they go together
-    losses: list[jax.Array] = []
-    history: dict[str, list[float]] = {"step": [], "loss": [], "heldout_loglik": []}
-    done = n_steps
-    minibatches = source.minibatches(order)
-    for step in watch(range(1, n_steps + 1), n_steps):
+    minibatches = source.minibatches(order[run.step :])
+    compiling: Thread | None = None
+    for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
         noise = rng.uniform(low, high, batch_size).astype(np.float32)
         cells = next(minibatches)
         batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
-        params, state, loss = update(params, state, batch)
-        losses.append(loss)
-        if step == 1:
-            compiling = _in_background(compile_ahead, params)
+        run.params, run.state, loss = update(run.params, run.state, batch)
+        run.losses.append(loss)
+        run.step = step
+        if compiling is None:
+            compiling = _in_background(compile_ahead, run.params, step <= screen_step)
         if step in checks or step == screen_step:
             compiling.join()
         if step == screen_step and maybe.any():
-            params, inflated = find_dropout(graph, params, watcher, maybe, screen_seed)
-            if inflated.any():
-                size = source.size(order, inflated)
-                update = _make_update(graph, optimiser, config, source, inflated)
-        if step not in checks:
-            continue
-        score = watcher.log_likelihood(graph, params, inflated, read_out_law(config.likelihood, inflated))
-        history["step"].append(float(step))
-        history["loss"].append(float(np.mean([float(value) for value in losses])))
-        history["heldout_loglik"].append(score)
-        losses = []
-        if score > best_score:
-            best, best_score, n_worse = (params, inflated), score, 0
-        else:
-            n_worse += 1
-        if n_worse >= _PATIENCE:
-            done = step
+            run.params, run.inflated = find_dropout(graph, run.params, watcher, maybe, screen_seed)
+            if run.inflated.any():
+                size = source.size(order, run.inflated)
+                update = _make_update(graph, optimiser, config, source, run.inflated)
+        if step in checks:
+            law = read_out_law(config.likelihood, run.inflated)
+            run.look(watcher.log_likelihood(graph, run.params, run.inflated, law))
+        run.finished = step == n_steps or run.n_worse >= _PATIENCE
+        if checkpoints is not None and (run.finished or checkpoints.due(step)):
+            checkpoints.save(run)
+        if run.n_worse >= _PATIENCE:
             break
-    params, inflated = best
+    params, inflated = run.best
     return Trained(
         axes=axes,
         held_out=watcher,
         graph=graph,
         params=params,
         inflated=inflated,
-        history=history,
-        n_epochs=done * batch_size / source.n_obs,
-        stopped_early=done < n_steps,
+        history=run.history,
+        n_epochs=run.step * batch_size / source.n_obs,
+        stopped_early=run.step < n_steps,
     )
 
 
