@@ -126,3 +126,17 @@ def bits(model):
     arrays["gain"] = outcome.report.gene_gain
     numbers = {**outcome.history, "n_epochs": outcome.n_epochs, "stopped": outcome.stopped_early}
     return {name: array.tobytes() for name, array in arrays.items()} | numbers
+
+
+@functools.cache
+def zero_inflated(pi):
+    """Forty genes of mean eight in two kinds of cells; a quarter of them lose `pi` of their entries."""
+    rng = np.random.default_rng(1)
+    n_obs, n_vars = 400, 40
+    fold = np.ones((2, n_vars))
+    fold[1, :8] = 2.5
+    mean = rng.gamma(8, 1, n_vars) * fold[rng.integers(0, 2, n_obs)] * np.exp(rng.normal(0, 0.2, (n_obs, 1)))
+    counts = rng.poisson(mean * rng.gamma(5, 1 / 5, mean.shape))
+    lossy = np.arange(n_vars) % 4 == 0
+    lost = (rng.random(mean.shape) < pi) & lossy
+    return np.where(lost, 0, counts).astype(np.float32), lossy

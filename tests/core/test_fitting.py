@@ -25,20 +25,6 @@ def values_of(outcome):
     return {name: np.asarray(value) for name, value in nnx.to_pure_dict(outcome.fitted.params).items()}
 
 
-@functools.cache
-def zero_inflated(pi):
-    """Forty genes of mean eight in two kinds of cells; a quarter of them lose `pi` of their entries."""
-    rng = np.random.default_rng(1)
-    n_obs, n_vars = 400, 40
-    fold = np.ones((2, n_vars))
-    fold[1, :8] = 2.5
-    mean = rng.gamma(8, 1, n_vars) * fold[rng.integers(0, 2, n_obs)] * np.exp(rng.normal(0, 0.2, (n_obs, 1)))
-    counts = rng.poisson(mean * rng.gamma(5, 1 / 5, mean.shape))
-    lossy = np.arange(n_vars) % 4 == 0
-    lost = (rng.random(mean.shape) < pi) & lossy
-    return np.where(lost, 0, counts).astype(np.float32), lossy
-
-
 @pytest.mark.parametrize(("molecules", "share"), [(0, 0.1), (1e4, 0.1), (2e6, 0.05), (1e9, 0.03)])
 def test_held_out_share_is_enough_to_judge_by(molecules, share):
     assert held_out_share(molecules) == pytest.approx(share)
@@ -101,11 +87,11 @@ def test_dispersion_of_noise_is_that_of_poisson():
 
 @functools.cache
 def fitted_to_zero_inflated(pi):
-    return fit(zero_inflated(pi)[0], likelihood="zinb", max_epochs=40)
+    return fit(small.zero_inflated(pi)[0], likelihood="zinb", max_epochs=40)
 
 
 def test_dropout_is_found_where_it_is():
-    outcome, (_, lossy) = fitted_to_zero_inflated(0.4), zero_inflated(0.4)
+    outcome, (_, lossy) = fitted_to_zero_inflated(0.4), small.zero_inflated(0.4)
     flagged = outcome.fitted.inflated
     assert flagged[lossy].mean() >= 0.8
     assert flagged[~lossy].sum() <= 1
@@ -119,7 +105,7 @@ def test_dropout_is_not_found_where_there_is_none():
 def test_probability_of_dropout_is_near_the_truth():
     """Whether a gene is flagged or not, the law with dropout has learnt how much there would be."""
     found = 1 / (1 + np.exp(-values_of(fitted_to_zero_inflated(0.4))["logit_pi"]))
-    lossy = zero_inflated(0.4)[1]
+    lossy = small.zero_inflated(0.4)[1]
     assert found[lossy].mean() == pytest.approx(0.4, abs=0.06)
     np.testing.assert_allclose(found[lossy], 0.4, atol=0.15)
     assert found[~lossy].max() < 0.05

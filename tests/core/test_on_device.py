@@ -5,7 +5,10 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 
+import scdae
 import small
+from scdae import survey
+from scdae.core import training
 from scdae.core.axes import Axes, project
 from scdae.core.batches import Size
 from scdae.core.cells import CellData
@@ -157,3 +160,29 @@ def test_lists_of_no_cells_with_entries_missing():
     rows, at, real = pick(empty, jnp.array([1, 1]), 8)
     assert not np.asarray(real).any() and np.asarray(at).max() == 0
     assert isinstance(DeviceData(empty, None, None, None).counts, Lists) and isinstance(Size(8), Size)
+
+
+@pytest.mark.parametrize("options", [{}, {"likelihood": "zinb"}, {"batch_key": "batch"}])
+def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
+    """Other random numbers, so other bits; the same seed gives the same ones."""
+    settings = {"likelihood": "nb", "max_epochs": 40, **options}
+    far = small.fitted(**settings)
+    monkeypatch.setattr(training, "fits", lambda source: True)
+    one, same = small.fit(**settings), small.fit(**settings)
+    assert one.outcome.report.skill == pytest.approx(far.outcome.report.skill, abs=0.02)
+    assert one.outcome.n_epochs == pytest.approx(far.outcome.n_epochs, rel=0.5)
+    adata = small.structured()
+    np.testing.assert_array_equal(one.impute(adata), same.impute(adata))
+    assert not np.array_equal(one.impute(adata), far.impute(adata))
+
+
+def test_a_fit_near_the_data_with_dropout_gaps_and_blocks(monkeypatch):
+    """Dropout is found half-way, and the step is compiled again with the listed entries."""
+    counts, lossy = small.zero_inflated(0.3)
+    monkeypatch.setattr(training, "fits", lambda source: True)
+    model = small.fit(small.ad.AnnData(sp.csr_matrix(counts)), likelihood="zinb")
+    assert model.outcome.fitted.inflated[lossy].mean() > 0.5 and not model.outcome.fitted.inflated[~lossy].any()
+    monkeypatch.setattr(scdae.settings, "_max_entries", 1000)
+    monkeypatch.setattr(survey, "_CELLS", (60, 60))
+    observed = np.random.default_rng(0).random((small.N_OBS, small.N_VARS)) < 0.9
+    assert small.fit(mask=observed, likelihood="nb").outcome.report.skill > 0.1

@@ -20,7 +20,7 @@ from scdae.core.batches import Batch, Size
 from scdae.core.conditions import Conditions, effect_of
 from scdae.core.source import Source
 
-__all__ = ["DeviceData", "fits", "make_minibatch", "make_run", "pick", "put", "thin_on_device"]
+__all__ = ["DeviceData", "fits", "make_minibatch", "Near", "make_run", "pick", "put", "thin_on_device"]
 
 _FEW = 4  # molecules that are drawn one by one
 _SHARE = 0.4  # of the device's memory that counts may take
@@ -98,6 +98,36 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     few = (drawn & (jnp.arange(_FEW)[:, None] < whole)).sum(axis=0)
     many = jax.random.binomial(at_once, jnp.where(whole > _FEW, whole, 0), keep)
     return jnp.where(whole > _FEW, many, few) + (values - whole) * keep
+
+
+class Near:
+    """Training steps on counts that are on the device.
+
+    Parameters
+    ----------
+    source, axes, noise
+        Where cells come from, the fixed first layer, and the range of the share of molecules set aside.
+    order
+        Cells of each step, int (n_steps, batch_size).
+    seed
+        Seed of the thinning. Step `i` draws the same whatever was done before.
+    """
+
+    def __init__(self, source: Source, axes: Axes, noise: tuple[float, float], order: np.ndarray, seed: int):
+        self._source, self._axes, self._noise = source, axes, noise
+        self._data, place = put(source)
+        self._order, self._key = jnp.asarray(place[order]), jax.random.key(seed)
+        self._run: Callable[..., Any] | None = None
+
+    def use(self, update: Callable[..., Any], size: Size) -> None:
+        """Take steps with `update`, on minibatches of these capacities."""
+        self._run = make_run(update, make_minibatch(self._axes, self._noise, size, self._source.n_vars))
+
+    def __call__(self, params: Any, state: Any, start: int, stop: int) -> tuple[Any, Any, jax.Array]:
+        """Parameters, optimiser state and mean loss after the steps from `start` to `stop`, the latter excluded."""
+        if self._run is None:
+            raise RuntimeError("There is no step to take: call use() first.")
+        return self._run(params, state, self._data, self._order, start, stop, self._key)
 
 
 def make_minibatch(

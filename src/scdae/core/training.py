@@ -25,6 +25,7 @@ from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_stored, nb_zeros, poisson_loss, zinb_loss
+from scdae.core.on_device import Near, fits
 from scdae.core.source import Source
 from scdae.core.starting import Start
 
@@ -37,6 +38,7 @@ _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
 _SCREEN_AT = 0.5  # share of the steps after which genes are screened for zero inflation
 _STEPS = (150, 400)  # fewest and most that are chosen
 _CHECKS = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which the held-out molecules are looked at
+_CALLS = 50  # on an accelerator, over all steps
 _PATIENCE = 2  # checks without progress before training stops
 
 
@@ -146,13 +148,22 @@ def train(
             Screen(graph, params, watcher, maybe, screen_seed).compile()
 
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
+    near, stops = None, checks | {screen_step} | set(range(0, n_steps, max(1, n_steps // _CALLS)))
+    if config.corruption == "thinning" and fits(source):
+        near = Near(source, axes, config.noise, order, screen_seed)
+        near.use(update, size)
     minibatches = source.minibatches(order[run.step :])
     compiling: Thread | None = None
     for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
-        noise = rng.uniform(low, high, batch_size).astype(np.float32)
-        cells = next(minibatches)
-        batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
-        run.params, run.state, loss = update(run.params, run.state, batch)
+        if near is None:
+            noise = rng.uniform(low, high, batch_size).astype(np.float32)
+            cells = next(minibatches)
+            batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
+            run.params, run.state, loss = update(run.params, run.state, batch)
+        elif step in stops:
+            run.params, run.state, loss = near(run.params, run.state, run.step, step)
+        else:
+            continue  # one call takes many steps
         run.losses.append(loss)
         run.step = step
         if compiling is None:
@@ -164,6 +175,8 @@ def train(
             if run.inflated.any():
                 size = source.size(order, run.inflated)
                 update = _make_update(graph, optimiser, config, source, run.inflated)
+                if near is not None:
+                    near.use(update, size)
         if step in checks:
             law = read_out_law(config.likelihood, run.inflated)
             run.look(watcher.log_likelihood(graph, run.params, run.inflated, law))
