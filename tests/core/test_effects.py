@@ -260,16 +260,7 @@ def unlike_batches(lacks, batch_effect, seed, n_obs=300):
 
 
 @pytest.mark.parametrize("batch_effect", [0.0, 0.3])
-@pytest.mark.parametrize(
-    "lacks",
-    [
-        "each lacks one",
-        pytest.param(
-            "one has one type only",
-            marks=pytest.mark.xfail(reason="its cells, moved to the middle of the others, become a group of their own"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("lacks", LACKS)
 def test_the_cells_of_a_batch_are_not_taken_for_its_effect(lacks, batch_effect):
     """At most a quarter of what the ratio of the batches' means would take for the effect by mistake."""
     for seed in range(3):
