@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import scdae
+import scdae.core.effects as effects_module
 import small
 from scdae.core.axes import gene_profile
 from scdae.core.conditions import effect_of
@@ -193,6 +194,15 @@ def test_effects_are_found_without_knowing_the_cell_types(rng):
     assert rms(contrast(found) - contrast(effects)) < 0.2 * rms(contrast(effects))
     again = find_effects(data, profile, 2, np.random.default_rng(0))
     np.testing.assert_array_equal(found, again)
+
+
+def test_start_is_chosen_on_some_of_many_cells(rng, monkeypatch):
+    monkeypatch.setattr(effects_module, "MAX_CELLS", 200)
+    level, kind = rng.integers(0, 2, 300), rng.integers(0, 3, 300)
+    effects = true_effects(rng, 2)
+    data, profile = simulate(kind, small.of_levels(level), effects, theta=5.0)
+    found = find_effects(data, profile, 2, np.random.default_rng(0))
+    assert rms(contrast(found) - contrast(effects)) < 0.2 * rms(contrast(effects))
 
 
 def test_continuous_columns_start_at_nothing(rng):

@@ -62,7 +62,7 @@ def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.ran
     place = place.ravel()
     ratios = level_effects(data, theta, np.zeros(data.n_obs, np.int64), combinations, place, n_levels)
     effects[:n_levels] = ratios
-    if n_groups == 1:
+    if n_groups < 2:
         return effects
     some = np.sort(rng.permutation(data.n_obs)[:MAX_CELLS])
     few = data if len(some) == data.n_obs else data.take(some)
