@@ -1,4 +1,4 @@
-"""Entries that were not measured: hide some that were, fill them, compare."""
+"""Entries that were not measured: hide some that were, fill them, compare; also genes that imaging did not measure."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 from peers import restore
+from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import nan_euclidean_distances
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
 import scdae
@@ -14,6 +16,7 @@ from scdae.core.axes import gene_profile
 from scdae.metrics import poisson_deviance
 
 LEAST = 3  # cells of a gene
+IMAGED = 1500  # cells of osmFISH, drawn by lot
 
 
 def hidden_entries(shared: Path, case: str, rng: np.random.Generator) -> tuple[ad.AnnData, np.ndarray]:
@@ -125,3 +128,48 @@ def missing(shared: Path, names: list[str]) -> None:
             f"{report['n_iter']} iterations, contraction {report['contraction']:.2f}",
             flush=True,
         )
+    if not names or any(name in "osmfish_cortex" for name in names):
+        imaging(shared)
+
+
+def neighbours(reference: np.ndarray, query: np.ndarray, gene: int, number: int = 15) -> np.ndarray:
+    """Counts of a gene: its mean ratio to the others in the reference cells nearest in these, log-normalised."""
+
+    def logs(counts: np.ndarray) -> np.ndarray:
+        others = np.delete(counts, gene, axis=1)
+        total = others.sum(axis=1, keepdims=True)
+        return np.log1p(np.median(total[total > 0]) * others / np.maximum(total, 1))
+
+    near = NearestNeighbors(n_neighbors=number).fit(logs(reference)).kneighbors(logs(query))[1]
+    exposure = [np.delete(counts, gene, axis=1).sum(axis=1) for counts in (reference, query)]
+    return (reference[:, gene] / np.maximum(exposure[0], 1))[near].mean(axis=1) * exposure[1]
+
+
+def imaging(shared: Path) -> None:
+    """Genes hidden in osmFISH cells and filled from sequenced cells; print the correlation with what was measured."""
+    paths = [shared / f"data/{name}.h5ad" for name in ("zeisel_cortex_ercc", "osmfish_cortex")]
+    if not all(path.exists() for path in paths):
+        return
+    reference, imaged = map(ad.read_h5ad, paths)
+    genes = [gene for gene in imaged.var_names if gene in reference.var_names]
+    cells = np.sort(np.random.default_rng(0).choice(imaged.n_obs, IMAGED, replace=False))
+    parts = [reference[:, genes], imaged[cells, genes]]
+    parts = [ad.AnnData(sp.csr_matrix(part.X, dtype=np.float32), part.obs[[]], part.var[[]]) for part in parts]
+    joined = ad.concat(parts, label="batch", keys=["sequenced", "imaged"], index_unique="-")
+    query = (joined.obs["batch"] == "imaged").to_numpy()
+    counts = joined.X.toarray()
+    print(
+        f"\nosmFISH, one gene at a time hidden in {IMAGED} cells and filled from zeisel_cortex_ercc: correlation over cells"
+    )
+    print(f"{len(genes)} of the {imaged.n_vars} genes are in both. Pearson's of log counts, Spearman's")
+    print(f"{'gene':10s}{'scdae':>16s}{'kNN':>16s}")
+    for i, gene in enumerate(genes):
+        observed = np.ones(counts.shape, bool)
+        observed[query, i] = False
+        scdae.pp.impute(joined, mask=observed, batch_key="batch", overwrite=True)
+        print(f"{gene:10s}", end="")
+        for filled in (joined.layers["scdae"][query, i], neighbours(counts[~query], counts[query], i)):
+            measured = counts[query, i]
+            log = np.corrcoef(np.log1p(measured), np.log1p(filled))[0, 1]
+            print(f"{log:9.3f}{spearmanr(measured, filled).statistic:7.3f}", end="")
+        print(flush=True)
