@@ -6,7 +6,9 @@ scanpy is loaded, and as 1 elsewhere. ``scdae.settings.max_entries`` says from w
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 
 __all__ = ["Settings", "settings"]
@@ -24,6 +26,7 @@ class Settings:
     def __init__(self) -> None:
         self._verbosity: int | None = None
         self._max_entries = 50_000_000
+        self._compilation_cache: str | None = None
 
     @property
     def verbosity(self) -> int:
@@ -56,6 +59,40 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
             raise ValueError(f"settings.max_entries = {value!r}: use a whole number of entries, 0 or more.")
         self._max_entries = int(value)
+
+    @property
+    def compilation_cache(self) -> str | None:
+        """Folder in which compiled programs are kept for later processes; None (the start) keeps none.
+
+        A run on data of the same shape then starts without compiling, which saves several seconds. The folder is made; it
+        belongs to one user, and several processes may share it. Setting it starts JAX and sets its
+        ``jax_compilation_cache_dir``.
+        """
+        return self._compilation_cache
+
+    @compilation_cache.setter
+    def compilation_cache(self, value: str | os.PathLike[str] | None) -> None:
+        import jax
+        from jax.experimental.compilation_cache import compilation_cache
+
+        if value is not None:
+            if not isinstance(value, (str, os.PathLike)):
+                raise TypeError(f"settings.compilation_cache = {value!r}: use the path of a folder, or None.")
+            folder = Path(value).expanduser().absolute()
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(
+                    f"settings.compilation_cache = {str(value)!r}: the folder cannot be made ({error.strerror}). Choose another."
+                ) from error
+            if not os.access(folder, os.W_OK):
+                raise ValueError(f"settings.compilation_cache = {str(value)!r} cannot be written to. Choose another folder.")
+            value = str(folder)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_compilation_cache_dir", value)
+        compilation_cache.reset_cache()  # else a folder set after the first compilation would not be used
+        self._compilation_cache = value
 
 
 settings = Settings()
