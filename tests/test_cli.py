@@ -419,3 +419,22 @@ def test_batches_and_covariates_from_the_command_line(tmp_path):
     result = _run("impute", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--transform-batch", "average")
     assert result.exit_code == 1 and "--transform-batch average needs --batch-key" in result.stderr
     assert not (tmp_path / "d.h5ad").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--devices", "many"], "--devices many: use a number of devices"),
+        (["--devices", "99"], "devices=99: JAX has"),
+        (["--process-id", "1"], "belong to --distributed"),
+        (["--distributed", "--process-id", "1"], "together, or none of them"),
+    ],
+)
+def test_devices_that_are_not_there(counts, tmp_path, options, said, monkeypatch):
+    def ended(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", ended)
+    result = _run("fit", counts, tmp_path / "out.scdae", *options)
+    assert result.exit_code != 0 and said in " ".join(result.stderr.split()).replace(" │", "").replace("│ ", "")
+    assert not (tmp_path / "out.scdae").exists()

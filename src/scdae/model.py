@@ -13,6 +13,7 @@ from scdae._log import get_logger, progress
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
+from scdae.core.devices import Devices, devices_for
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
@@ -135,6 +136,7 @@ class DAE:
         allow_nan: bool = False,
         checkpoint_dir: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
+        devices: int | str | None = None,
     ) -> DAE:
         """Train on the counts of `adata`, which is not changed.
 
@@ -161,6 +163,9 @@ class DAE:
             again with the same arguments goes on from there, and ends with the bits that it would have had.
         checkpoint_every
             Steps from one checkpoint to the next; None: about a minute.
+        devices
+            Devices that share the cells of each step: a number, or ``"all"``, which are those of all processes where
+            :func:`jax.distributed.initialize` was called. None: one. The network is the same but for rounding.
 
         Returns
         -------
@@ -172,12 +177,13 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
-        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
+        found = devices_for(devices)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
                 adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
             )
             columns, conditions = read_covariates(adata, batch_key, covariates)
-            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints)
+            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
 
     def adapt(
         self,
@@ -193,6 +199,7 @@ class DAE:
         allow_nan: bool = False,
         checkpoint_dir: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
+        devices: int | str | None = None,
     ) -> DAE:
         """Go on from this model to other data: a new model, while this one stays as it is.
 
@@ -210,7 +217,7 @@ class DAE:
             Passes over the cells; None chooses as for a fit.
         seed
             Seed of everything random.
-        layer, mask, covariates, allow_fractional, allow_nan, checkpoint_dir, checkpoint_every
+        layer, mask, covariates, allow_fractional, allow_nan, checkpoint_dir, checkpoint_every, devices
             As in :meth:`fit`.
 
         Returns
@@ -244,8 +251,9 @@ class DAE:
         place = place_genes(counts.var_names, self.var_names, outcome.genes)
         new = DAE()
         new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
-        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
-            return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints)
+        found = devices_for(devices)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
+            return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints, found)
 
     def _fit_counts(
         self,
@@ -254,6 +262,7 @@ class DAE:
         conditions: Conditions | None,
         reference: tuple[Fitted, np.ndarray] | None = None,
         checkpoints: Checkpoints | None = None,
+        devices: Devices | None = None,
     ) -> DAE:
         def watch(steps: Any, total: int) -> Any:
             return progress(steps, total=len(steps), description="scdae: training")
@@ -271,6 +280,7 @@ class DAE:
             blocks=blocks,
             watch=watch,
             checkpoints=checkpoints,
+            devices=devices,
         )
         self.var_names, self.covariates = counts.var_names, covariates
         return self

@@ -8,7 +8,7 @@ import small
 from scdae.core.adapting import adapted_network
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import cell_data
-from scdae.core.training import _decay_towards
+from scdae.core.optimiser import decay_towards
 from scdae.counts import read_counts
 
 
@@ -65,7 +65,7 @@ def test_weights_decay_to_their_centre(centre):
     params = {"a": jnp.array([5.0, -1.0]), "b": jnp.array([3.0])}
     towards = None if centre is None else {"a": jnp.full(2, centre), "b": jnp.full(1, centre)}
     transform = optax.chain(
-        optax.masked(_decay_towards(towards, 0.5), {"a": True, "b": False}), optax.scale_by_learning_rate(0.1)
+        optax.masked(decay_towards(towards, 0.5), {"a": True, "b": False}), optax.scale_by_learning_rate(0.1)
     )
     state = transform.init(params)
     for _ in range(400):

@@ -117,8 +117,8 @@ def test_windows_are_small_where_cells_have_many_counts(monkeypatch):
     monkeypatch.setattr(module, "_CELLS", (1, 1000))
     source, counts, _ = stream()
     mean = counts.nnz / source.n_obs
-    assert source._window(4) == int(60 / mean) // 4 * 4
-    assert source._window(50) == 50
+    assert source.window(4) == int(60 / mean) // 4 * 4
+    assert source.window(50) == 50
 
 
 def test_the_listed_entries_of_some_genes_fit():

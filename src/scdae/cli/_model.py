@@ -35,6 +35,16 @@ from scdae.cli._common import (
     set_verbosity,
 )
 from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_results
+from scdae.cli._processes import (
+    Coordinator,
+    Distributed,
+    NumDevices,
+    NumProcesses,
+    ProcessId,
+    chosen_devices,
+    is_first,
+    processes,
+)
 
 __all__ = ["apply", "fit"]
 
@@ -65,13 +75,19 @@ def fit(
     checkpoint_dir: CheckpointDir = None,
     checkpoint_every: CheckpointEvery = None,
     resume: Resume = False,
+    devices: NumDevices = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Train a model on INPUT and write it to MODEL: one file of arrays and JSON."""
     set_verbosity(quiet=quiet, verbose=verbose)
-    with one_line_errors(debug, about=str(source)):
+    together = processes(distributed, coordinator, num_processes, process_id, debug=debug)
+    with together, one_line_errors(debug, about=str(source)):
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
@@ -91,11 +107,16 @@ def fit(
             "allow_nan": allow_nan,
             **kept,
         }
+        chosen = chosen_devices(devices, distributed)
+        if chosen is not None:
+            options["devices"] = chosen
         if known is None:
             model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(adata, **options)
         else:
             model = known.adapt(adata, max_epochs=max_epochs, seed=seed, **options)
         clock.lap("training")
+        if not is_first(distributed):
+            return
         model.save(model_file)
         clock.lap("writing")
         if not quiet:

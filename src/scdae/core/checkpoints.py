@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -87,6 +87,13 @@ class Progress:
             **{name: value for name, value in values.items() if name != "rng"},
         )
 
+    def shared(self, agree: Callable[[Any], Any]) -> Progress:
+        """The progress that the first of several processes has."""
+        text = json.dumps(self.values()).encode()
+        length = int(agree(np.array(len(text))))
+        text = bytes(agree(np.frombuffer(text[:length].ljust(length), np.uint8)))
+        return self.restored(agree(self.packed()), json.loads(text))
+
 
 class Checkpoints:
     """The checkpoints of one run.
@@ -101,7 +108,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, every: int | None):
         self.folder, self.every = folder, every
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), 0
         self._facts: dict[str, Any] = {}
         self._manager: Any = None
 
@@ -126,6 +133,7 @@ class Checkpoints:
                     f"checkpoint_dir='{self.folder}': this checkpoint is of another run: {', '.join(found)} differ. Choose "
                     "another folder, or remove this one to start anew."
                 )
+            self._saved_step = found.step
             log.info(f"scdae: going on after step {found.step}, from the checkpoint in {self.folder}.")
             return found
         if numbers:
@@ -138,7 +146,7 @@ class Checkpoints:
     def due(self, step: int) -> bool:
         """Whether it is time for one after this step."""
         if self.every is not None:
-            return step % self.every == 0
+            return step - self._saved_step >= self.every
         return time.monotonic() - self._saved_at >= _SECONDS
 
     def save(self, progress: Progress) -> None:
@@ -150,7 +158,7 @@ class Checkpoints:
         number = max(self._manager.all_steps(), default=0) + 1
         arrays = args.StandardSave({"packed": packed})
         self._manager.save(number, args=args.Composite(arrays=arrays, record=args.JsonSave(record)))
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), progress.step
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -171,9 +179,29 @@ class Checkpoints:
         return start.restored(packed, record["progress"])
 
 
+class _OfAnother(Checkpoints):
+    """Those that another process of the same job keeps."""
+
+    def claim(self, facts: dict[str, Any]) -> None:
+        pass
+
+    def restore(self, start: Progress) -> Progress:
+        return start
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def save(self, progress: Progress) -> None:
+        pass
+
+
 @contextmanager
-def open_checkpoints(folder: str | PathLike[str] | None, every: int | None = None) -> Iterator[Checkpoints | None]:
+def open_checkpoints(
+    folder: str | PathLike[str] | None, every: int | None = None, *, first: bool = True
+) -> Iterator[Checkpoints | None]:
     """Hold a folder of checkpoints, which is made if it is not there; None for no folder.
+
+    Of several processes that train together the first alone reads and writes it.
 
     Raises
     ------
@@ -190,6 +218,9 @@ def open_checkpoints(folder: str | PathLike[str] | None, every: int | None = Non
         yield None
         return
     path = Path(folder).absolute()
+    if not first:
+        yield _OfAnother(path, None)
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / _LOCK).open("a")
@@ -230,8 +261,19 @@ def _hold(lock: Any, folder: object) -> None:
 def _manager(folder: Path) -> Any:
     """Orbax writes each checkpoint under another name and renames it when it is complete."""
     from orbax.checkpoint import CheckpointManager, CheckpointManagerOptions
+    from orbax.checkpoint.options import MultiprocessingOptions
 
+    alone = None
+    if jax.process_count() > 1:  # this process asks no other
+        here = jax.process_index()
+        alone = MultiprocessingOptions(
+            primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"scdae-{here}"
+        )
     options = CheckpointManagerOptions(
-        max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=_KEPT,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        create=False,
+        multiprocessing_options=alone or MultiprocessingOptions(),
     )
     return CheckpointManager(folder, options=options)

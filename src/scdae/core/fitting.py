@@ -14,6 +14,7 @@ from scdae.core.blocks import Blocks
 from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
+from scdae.core.devices import Devices
 from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
@@ -63,6 +64,7 @@ def fit_counts(
     blocks: Blocks | None = None,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
     checkpoints: Checkpoints | None = None,
+    devices: Devices | None = None,
 ) -> Outcome:
     """Fit the model to a count matrix.
 
@@ -89,6 +91,8 @@ def fit_counts(
         Wraps the training steps in a progress bar.
     checkpoints
         Where to go on from, and where to keep how far training is.
+    devices
+        On what the training steps are computed; None for one device.
 
     Notes
     -----
@@ -120,7 +124,7 @@ def fit_counts(
     if checkpoints is not None:
         numbers = {"levels": n_levels, "batches": n_batches}
         checkpoints.claim(fingerprint(config, data, held, blocks, reference, **numbers))
-    trained = train(source, data, held, profile, config, begin, watch=watch, checkpoints=checkpoints)
+    trained = train(source, data, held, profile, config, begin, watch=watch, checkpoints=checkpoints, devices=devices)
 
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)

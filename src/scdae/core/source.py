@@ -164,7 +164,7 @@ class Stream:
             parts.append(epoch)
             found += len(epoch)
         flat = np.concatenate(parts)[:needed]
-        window = self._window(batch_size)
+        window = self.window(batch_size)
         for start in range(0, needed, window):
             rng.shuffle(flat[start : start + window])
         return flat.reshape(n_steps, batch_size)
@@ -178,7 +178,7 @@ class Stream:
     def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
         """The cells of each step; while some are trained on, a thread reads those that come next."""
         batch_size = order.shape[1]
-        n_steps = self._window(batch_size) // batch_size
+        n_steps = self.window(batch_size) // batch_size
         windows = [order[start : start + n_steps] for start in range(0, len(order), n_steps)]
         with ThreadPoolExecutor(1, "scdae-reading") as thread:
             coming = thread.submit(self._read, windows[0])
@@ -191,11 +191,11 @@ class Stream:
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
         """All cells that have counts, in parts."""
-        window = self._window(1)
+        window = self.window(1)
         for start in range(0, self.n_obs, window):
             yield self._read(self._counted[start : start + window])
 
-    def _window(self, batch_size: int) -> int:
+    def window(self, batch_size: int) -> int:
         """Cells that are read together, in whole steps."""
         mean = max(self.blocks.lengths.sum() / max(self.n_obs, 1), 1)
         return max(int(np.clip(_ENTRIES / mean, *_CELLS)) // batch_size, 1) * batch_size

@@ -16,24 +16,24 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes
-from scdae.core.batches import Batch, make_batch, observed_mask
+from scdae.core.batches import Batch, observed_mask
 from scdae.core.cells import CellData
 from scdae.core.checkpoints import Checkpoints, Progress
 from scdae.core.config import Config
+from scdae.core.devices import Devices, OneDevice
 from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.objective import Entries, entries_of, log_proportions, nb_stored, nb_zeros, poisson_loss, zinb_loss
 from scdae.core.on_device import Near, fits
+from scdae.core.optimiser import optimiser_for
+from scdae.core.shares import share_for
 from scdae.core.source import Source
 from scdae.core.starting import Start
 
 __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
 
-_DECAYED = ("hidden_kernel", "latent_kernel", "loading", "batch_effect", "batch_turn", "turn_kernel", "turn_loading")
-_SLOW_START = 0.05  # share of the steps in which the learning rate rises
-_GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
 _SCREEN_AT = 0.5  # share of the steps after which genes are screened for zero inflation
 _STEPS = (150, 400)  # fewest and most that are chosen
@@ -92,6 +92,7 @@ def train(
     *,
     watch: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
     checkpoints: Checkpoints | None = None,
+    devices: Devices | None = None,
 ) -> Trained:
     """Train the network on the cells of `source`, and stop by how well `held_out` is predicted.
 
@@ -113,21 +114,27 @@ def train(
         Wraps the steps that are left in a progress bar: ``watch(steps, total)``.
     checkpoints
         Where to go on from, and where to keep how far it is.
+    devices
+        On what the steps are computed; None for one device.
     """
+    devices = OneDevice() if devices is None else devices
     rng = np.random.default_rng(config.seed)
     batch_size = batch_size_for(config, source.n_obs, source.n_vars)
     n_steps = n_steps_for(config, source.n_obs, batch_size)
     order = source.order(batch_size, n_steps, rng)
-    size = source.size(order)
+    order, share = share_for(source, order, devices, config.seed)
+    groups = devices.groups(order)
+    size = source.size(groups)
 
     low, high = config.noise
     start = begin(rng)
-    axes, graph, params = start.axes, start.graph, start.params
+    parts, params = devices.agree(((start.axes.weight, start.axes.gene_mean, start.axes.effects), start.params))
+    axes, graph = Axes(*parts), start.graph
     config = replace(config, weight_decay=weight_decay_for(config, source, n_steps))
-    optimiser = _optimiser(config, n_steps, start)
-    params = jax.device_put(params)
+    optimiser = optimiser_for(config, n_steps, start)
+    params = devices.place(params)
     state = jax.eval_shape(optimiser.init, params)  # all zeros, which need no compilation
-    state = jax.device_put(jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), state))
+    state = devices.place(jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), state))
 
     watcher = HeldOut(data, held_out, axes, rng)
     screen_seed = int(rng.integers(2**32))
@@ -135,10 +142,13 @@ def train(
     run = Progress(axes, params, state, inflated=nobody, best=(params, nobody), rng=rng)
     if checkpoints is not None:
         run = checkpoints.restore(run)
+        if devices.processes > 1:
+            run = run.shared(devices.agree)
+        run.params, run.state = devices.place(run.params), devices.place(run.state)
         watcher.axes = axes = run.axes
     if run.inflated.any():
-        size = source.size(order, run.inflated)
-    update = _make_update(graph, optimiser, config, source, run.inflated)
+        size = source.size(groups, run.inflated)
+    update = _make_update(graph, optimiser, config, source, run.inflated, devices, batch_size)
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
     maybe = candidates(data.counts) if config.likelihood == "zinb" else nobody
 
@@ -149,16 +159,16 @@ def train(
 
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
     near, stops = None, checks | {screen_step} | set(range(0, n_steps, max(1, n_steps // _CALLS)))
-    if config.corruption == "thinning" and fits(source):
+    if devices.number == 1 and config.corruption == "thinning" and fits(source):
         near = Near(source, axes, config.noise, order, screen_seed)
         near.use(update, size)
-    minibatches = source.minibatches(order[run.step :])
+    minibatches = source.minibatches(order[run.step :, share.columns])
     compiling: Thread | None = None
     for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
         if near is None:
-            noise = rng.uniform(low, high, batch_size).astype(np.float32)
-            cells = next(minibatches)
-            batch = make_batch(cells, corrupt(axes, cells, noise, config.corruption, rng), size)
+            cells, draw = next(minibatches), share.generator(step, rng)
+            noise = draw.uniform(low, high, cells.n_obs).astype(np.float32)
+            batch = devices.make_batch(cells, corrupt(axes, cells, noise, config.corruption, draw), size, batch_size)
             run.params, run.state, loss = update(run.params, run.state, batch)
         elif step in stops:
             run.params, run.state, loss = near(run.params, run.state, run.step, step)
@@ -167,19 +177,22 @@ def train(
         run.losses.append(loss)
         run.step = step
         if compiling is None:
-            compiling = _in_background(compile_ahead, run.params, step <= screen_step)
+            compiling = _in_background(compile_ahead, devices.fetch(run.params), step <= screen_step)
         if step in checks or step == screen_step:
             compiling.join()
         if step == screen_step and maybe.any():
-            run.params, run.inflated = find_dropout(graph, run.params, watcher, maybe, screen_seed)
+            found = find_dropout(graph, devices.fetch(run.params), watcher, maybe, screen_seed)
+            found = devices.agree(found)
+            run.params, run.inflated = devices.place(found[0]), found[1]
             if run.inflated.any():
-                size = source.size(order, run.inflated)
-                update = _make_update(graph, optimiser, config, source, run.inflated)
+                size = source.size(groups, run.inflated)
+                update = _make_update(graph, optimiser, config, source, run.inflated, devices, batch_size)
                 if near is not None:
                     near.use(update, size)
         if step in checks:
             law = read_out_law(config.likelihood, run.inflated)
-            run.look(watcher.log_likelihood(graph, run.params, run.inflated, law))
+            score = watcher.log_likelihood(graph, devices.fetch(run.params), run.inflated, law)
+            run.look(float(devices.agree(score)))
         run.finished = step == n_steps or run.n_worse >= _PATIENCE
         if checkpoints is not None and (run.finished or checkpoints.due(step)):
             checkpoints.save(run)
@@ -190,7 +203,7 @@ def train(
         axes=axes,
         held_out=watcher,
         graph=graph,
-        params=params,
+        params=devices.fetch(params),
         inflated=inflated,
         history=run.history,
         n_epochs=run.step * batch_size / source.n_obs,
@@ -205,48 +218,14 @@ def _in_background(task: Callable[..., None], *args: Any) -> Thread:
     return thread
 
 
-def _optimiser(config: Config, n_steps: int, start: Start) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
-
-    def label(path: Any, leaf: Any) -> str:
-        names = [str(getattr(part, "key", part)) for part in path]
-        if any(name in start.fixed for name in names):
-            return "fixed"
-        if any(name.startswith(("log_theta", "logit_pi")) for name in names):
-            return "gene"
-        return "decayed" if any(name in _DECAYED for name in names) else "plain"
-
-    labels = jax.tree_util.tree_map_with_path(label, start.params)
-    decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
-    )
-    return optax.chain(
-        optax.flatten(optax.scale_by_adam(b2=0.99)),  # one array is compiled faster than many
-        optax.masked(_decay_towards(start.towards, config.weight_decay), decayed),
-        optax.masked(optax.scale(_GENE_RATE), gene),
-        optax.scale_by_learning_rate(schedule),
-        optax.masked(optax.set_to_zero(), fixed),
-    )
-
-
-def _decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformation:
-    """Decoupled weight decay, to zero or to the parameters in `centre`."""
-    if centre is None:
-        return optax.add_decayed_weights(rate)
-
-    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        def pull(step: Any, value: Any, goal: Any) -> Any:
-            return step if isinstance(step, optax.MaskedNode) else step + rate * (value - goal)
-
-        masked = lambda node: isinstance(node, optax.MaskedNode)
-        return jax.tree.map(pull, updates, params, centre, is_leaf=masked), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
 def _make_update(
-    graph: Any, optimiser: optax.GradientTransformation, config: Config, source: Source, inflated: np.ndarray
+    graph: Any,
+    optimiser: optax.GradientTransformation,
+    config: Config,
+    source: Source,
+    inflated: np.ndarray,
+    devices: Devices,
+    batch_size: int,
 ) -> Callable[..., Any]:
     """Compile one step: encode, decode, score what was set aside, and move the parameters.
 
@@ -256,43 +235,45 @@ def _make_update(
     genes = np.flatnonzero(inflated)
     place = np.maximum(np.cumsum(inflated) - 1, 0).astype(np.int32)  # of a gene among those with dropout
 
+    def sum_of(parts: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
+        return (parts[0] if where is None else jnp.where(where, parts[0], 0)).sum() + parts[1].sum()
+
+    def objective(params: Any, batch: Batch) -> jax.Array:
+        model = nnx.merge(graph, params)
+        n_cells = batch.inputs.shape[0]
+        per_cell = jnp.zeros(n_cells)
+        observed = observed_mask(batch, n_cells, n_vars)
+        scored = observed if batch.scored is None else batch.scored
+        total_in = per_cell.at[batch.rows].add(batch.x_in)
+        total_out = per_cell.at[batch.rows].add(batch.x_out)
+        latent = model.encode(batch.inputs, batch.conditions)
+        log_rho = log_proportions(model.decode(latent, batch.conditions), scored)
+
+        entries = entries_of(log_rho, batch, total_in, total_out)
+        if config.likelihood == "poisson":
+            return sum_of(poisson_loss(jnp.exp(log_rho), total_out, entries), scored) / (molecules * batch_size)
+        theta = model.theta()
+        stored = -nb_stored(entries, theta[batch.cols])
+        if not len(genes):
+            value = nb_zeros(log_rho, total_in, total_out, theta, scored) + stored.sum()
+            return value / (molecules * batch_size)
+
+        has, at = jnp.asarray(inflated), batch.chosen
+        plain = ~has if scored is None else scored & ~has
+        value = nb_zeros(log_rho, total_in, total_out, theta, plain)
+        value += jnp.where(has[batch.cols], 0, stored).sum()
+        law, column = model.dropout().at(genes), jnp.asarray(place)[batch.cols[at]]
+        some = Entries(*(part[at] for part in entries))
+        with_it = zinb_loss(jnp.exp(log_rho[:, genes]), total_in, total_out, law, some, law.at(column))
+        value += sum_of(with_it, None if scored is None else scored[:, genes])
+        value += DROPOUT_COST * batch_size / (n_obs * devices.number) * jnp.exp(law.log_drop).sum()
+        return value / (molecules * batch_size)
+
+    value_and_gradient = devices.gradient(objective)
+
     @partial(jax.jit, donate_argnums=(1,))
     def update(params: Any, state: Any, batch: Batch) -> tuple[Any, Any, jax.Array]:
-        def sum_of(parts: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
-            return (parts[0] if where is None else jnp.where(where, parts[0], 0)).sum() + parts[1].sum()
-
-        def objective(params: Any) -> jax.Array:
-            model = nnx.merge(graph, params)
-            n_cells = batch.inputs.shape[0]
-            per_cell = jnp.zeros(n_cells)
-            observed = observed_mask(batch, n_cells, n_vars)
-            scored = observed if batch.scored is None else batch.scored
-            total_in = per_cell.at[batch.rows].add(batch.x_in)
-            total_out = per_cell.at[batch.rows].add(batch.x_out)
-            latent = model.encode(batch.inputs, batch.conditions)
-            log_rho = log_proportions(model.decode(latent, batch.conditions), scored)
-
-            entries = entries_of(log_rho, batch, total_in, total_out)
-            if config.likelihood == "poisson":
-                return sum_of(poisson_loss(jnp.exp(log_rho), total_out, entries), scored) / (molecules * n_cells)
-            theta = model.theta()
-            stored = -nb_stored(entries, theta[batch.cols])
-            if not len(genes):
-                value = nb_zeros(log_rho, total_in, total_out, theta, scored) + stored.sum()
-                return value / (molecules * n_cells)
-
-            has, at = jnp.asarray(inflated), batch.chosen
-            plain = ~has if scored is None else scored & ~has
-            value = nb_zeros(log_rho, total_in, total_out, theta, plain)
-            value += jnp.where(has[batch.cols], 0, stored).sum()
-            law, column = model.dropout().at(genes), jnp.asarray(place)[batch.cols[at]]
-            some = Entries(*(part[at] for part in entries))
-            with_it = zinb_loss(jnp.exp(log_rho[:, genes]), total_in, total_out, law, some, law.at(column))
-            value += sum_of(with_it, None if scored is None else scored[:, genes])
-            value += DROPOUT_COST * n_cells / n_obs * jnp.exp(law.log_drop).sum()
-            return value / (molecules * n_cells)
-
-        loss, gradient = jax.value_and_grad(objective)(params)
+        loss, gradient = value_and_gradient(params, batch)
         step, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, step), state, loss
 

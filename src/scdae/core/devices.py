@@ -1,0 +1,222 @@
+"""On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
+
+Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one, but
+for rounding. They hold the same parameters; their gradients are added up in every step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from scdae.core.batches import Batch, Size, make_batch
+from scdae.core.cells import CellData
+from scdae.core.conditions import Conditions
+from scdae.core.halves import Halves
+
+__all__ = ["Devices", "OneDevice", "SeveralDevices", "devices_for"]
+
+_AXIS = "cells"
+
+
+class Devices(Protocol):
+    """What training asks of the devices."""
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes they belong to."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the first of these, which writes for all."""
+
+    @property
+    def process(self) -> int:
+        """Number of this process among them."""
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """Cells of a minibatch with which the share of each process begins, and the end of the last."""
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """Cells that are on a device together, in rows, for the steps in `order`."""
+
+    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
+        """The arrays of a minibatch, where they are needed, of all of its cells or those of this process.
+
+        `size` is that of the groups, and `batch_size` the number of all cells.
+        """
+
+    def place(self, tree: Any) -> Any:
+        """Put parameters where a step needs them."""
+
+    def fetch(self, tree: Any) -> Any:
+        """Put them where everything else needs them."""
+
+    def agree(self, tree: Any) -> Any:
+        """What the first process says these arrays are."""
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Value and gradient of the sum of `objective` over the parts of a minibatch."""
+
+
+class OneDevice:
+    """JAX's default device."""
+
+    number = processes = 1
+    first = True
+    process = 0
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """One share."""
+        return np.array([0, batch_size])
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """All cells of a step."""
+        return order
+
+    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
+        """The arrays of a minibatch."""
+        return make_batch(cells, halves, size)
+
+    def place(self, tree: Any) -> Any:
+        """Onto the device."""
+        return jax.device_put(tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """They are there."""
+        return tree
+
+    def agree(self, tree: Any) -> Any:
+        """There is one process."""
+        return tree
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Value and gradient of `objective`."""
+        return jax.value_and_grad(objective)
+
+
+class SeveralDevices:
+    """Devices of this process, or of several.
+
+    Parameters
+    ----------
+    devices
+        As JAX lists them. Each process makes the parts of a minibatch that are for its own.
+    """
+
+    def __init__(self, devices: Sequence[Any]):
+        ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+        here = jax.process_index()
+        self.number = len(ordered)
+        of_process = Counter(device.process_index for device in ordered)
+        self.processes, self.process = len(of_process), list(of_process).index(here)
+        self.first = self.process == 0
+        self._ends = np.cumsum([0, *of_process.values()])
+        self._mine = [i for i, device in enumerate(ordered) if device.process_index == here]
+        self._mesh = Mesh(np.array(ordered), (_AXIS,))
+        self._cut, self._whole = NamedSharding(self._mesh, P(_AXIS)), NamedSharding(self._mesh, P())
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """The parts of a process lie together."""
+        return np.minimum(self._ends * -(-batch_size // self.number), batch_size)
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """The cells of each part; a part that is not full counts the last cell more than once."""
+        width = -(-order.shape[1] // self.number)
+        full = np.pad(order, ((0, 0), (0, width * self.number - order.shape[1])), mode="edge")
+        return full.reshape(-1, width)
+
+    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
+        """The arrays of all parts, with an axis for these in front, each on its device."""
+        parts = [make_batch(*part, size) for part in self._parts(cells, halves, batch_size)]
+        together = jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), together)
+
+    def place(self, tree: Any) -> Any:
+        """The same on each device."""
+        return jax.tree.map(
+            partial(jax.make_array_from_process_local_data, self._whole), jax.tree.map(np.asarray, tree)
+        )
+
+    def fetch(self, tree: Any) -> Any:
+        """Onto the first device of this process."""
+        return jax.device_put(jax.tree.map(np.asarray, tree))
+
+    def agree(self, tree: Any) -> Any:
+        """What the first process found: others may have got other last bits, and would part ways."""
+        if self.processes == 1:
+            return tree
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+        ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
+        packed = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
+        parts = np.split(np.asarray(broadcast_one_to_all(packed)), ends)
+        found = [np.frombuffer(part.tobytes(), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(found, leaves, strict=True)])
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Each device takes its part, and the sums are on all."""
+
+        def of_part(params: Any, batch: Batch) -> Any:
+            part = jax.tree.map(lambda array: array[0], batch)
+            return jax.lax.psum(jax.value_and_grad(objective)(params, part), _AXIS)
+
+        return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS)), out_specs=P(), check_vma=False)
+
+    def _parts(self, cells: CellData, halves: Halves, batch_size: int) -> Iterator[tuple[CellData, Halves]]:
+        """The parts of a minibatch that this process makes, filled up with cells that have no counts."""
+        width = -(-batch_size // self.number)
+        here = self._mine if cells.n_obs == batch_size else range(len(self._mine))
+        extra = max(width * (max(here) + 1) - cells.n_obs, 0)
+        inputs, scored = _more_rows(halves.inputs, extra), halves.scored
+        scored = None if scored is None else _more_rows(scored, extra)
+        conditions = Conditions(*(_more_rows(values, extra) for values in cells.conditions))
+        hidden = None if cells.unobserved is None else _more_cells(cells.unobserved, extra)
+        cells = CellData(
+            _more_cells(cells.counts, extra), hidden, conditions, np.append(cells.share, np.ones(extra, "f4"))
+        )
+        for i in here:
+            rows = np.arange(i * width, (i + 1) * width)
+            at = slice(*cells.counts.indptr[[rows[0], rows[-1] + 1]])
+            shown = Halves(inputs[rows], halves.x_in[at], halves.x_out[at], None if scored is None else scored[rows])
+            yield cells.take(rows), shown
+
+
+def devices_for(devices: int | str | None) -> Devices:
+    """The devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
+    if devices is None or (devices == 1 and not isinstance(devices, bool)):
+        return OneDevice()
+    if devices == "all":
+        found = jax.devices()
+    else:
+        if isinstance(devices, bool) or not isinstance(devices, int | np.integer) or devices < 1:
+            raise ValueError(f"devices={devices!r}: use a number of devices, 1 or more, 'all', or None for one.")
+        found = jax.local_devices()
+        if devices > len(found):
+            raise ValueError(
+                f"devices={devices!r}: JAX has {len(found)} here ({found[0].platform}). Use so many or less, or 'all'."
+            )
+        found = found[:devices]
+    return OneDevice() if len(found) == 1 else SeveralDevices(found)
+
+
+def _more_rows(values: np.ndarray, extra: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros((extra, *values.shape[1:]), values.dtype)]) if extra else values
+
+
+def _more_cells(matrix: sp.csr_matrix, extra: int) -> sp.csr_matrix:
+    ends = np.pad(matrix.indptr, (0, extra), mode="edge")
+    return sp.csr_matrix((matrix.data, matrix.indices, ends), shape=(matrix.shape[0] + extra, matrix.shape[1]))

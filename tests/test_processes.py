@@ -1,0 +1,223 @@
+"""Several devices, and several processes, train the network that one trains."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import scdae
+import small
+from scdae.core.devices import OneDevice, devices_for
+
+_CACHE = """
+import sys
+import jax
+cache, *sys.argv[1:] = sys.argv[1:]
+jax.config.update("jax_compilation_cache_dir", cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+"""
+_FITS = (
+    _CACHE
+    + """
+import json
+import numpy as np
+import scdae
+from flax import nnx
+
+adata = scdae.datasets.simulate(
+    150, 60, n_types=3, trajectory=False, depth=800, dropout=0.3, batch_effect=0.4, dispersion=0.1, seed=0
+)
+seen = np.random.default_rng(0).random(adata.shape) < 0.9
+
+def compare(numbers, likelihood="zinb", corruption="thinning", **data):
+    found = []
+    for devices in numbers:
+        model = scdae.DAE(max_epochs=40, batch_size=50, likelihood=likelihood, corruption=corruption)
+        outcome = model.fit(adata, devices=devices, **data).outcome
+        fitted, looks = outcome.fitted, outcome.history["loss"] + outcome.history["heldout_loglik"]
+        values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
+        for name in ("logit_pi", "log_theta_zi"):  # those of other genes are not used
+            values[name] = values[name][fitted.inflated]
+        for name in ("logit_pi", "log_theta_zi", "log_theta"):  # logarithms of what hardly matters where it is large
+            values[name] = values[name] / 10
+        found.append([*values.values(), np.array(looks)] + [np.log1p(model.impute(adata, mask=data.get("mask")))])
+    apart = [max(np.abs(a - b).max(initial=0.0) for a, b in zip(found[0], other)) for other in found[1:]]
+    return {"apart": [float(value) for value in apart], "inflated": int(fitted.inflated.sum()), "loading": float(np.abs(values["loading"]).max())}
+
+print(json.dumps({
+    "devices": len(jax.devices()),
+    "batches": compare([None, 2, "all"], batch_key="batch"),
+    "gaps": compare([None, 4], likelihood="nb", corruption="masking", mask=seen),
+}))
+"""
+)
+_COMMAND = _CACHE + "from scdae.cli import main\nmain()\n"
+
+
+def compiled():
+    small.keep_compiled()
+    return jax.config.jax_compilation_cache_dir
+
+
+def test_several_devices_train_the_same_network():
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    words = [sys.executable, "-c", _FITS, compiled()]
+    done = subprocess.run(words, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 4
+    assert found["batches"]["inflated"] > 0
+    assert found["batches"]["loading"] > 0
+    assert max(found["batches"]["apart"]) < 1e-4
+    assert max(found["gaps"]["apart"]) < 1e-4
+
+
+def test_numbers_of_devices():
+    assert isinstance(devices_for(None), OneDevice) and isinstance(devices_for(1), OneDevice)
+    for devices in (0, -1, True, 1.5, "many"):
+        with pytest.raises(ValueError, match=f"devices={devices!r}: use a number of devices"):
+            scdae.DAE().fit(small.structured(), devices=devices)
+    with pytest.raises(ValueError, match="devices=100: JAX has .* here.*Use so many or less"):
+        scdae.DAE().fit(small.structured(), devices=100)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the processes of a job; those that are left are killed in the end."""
+    small.structured().write_h5ad(tmp_path / "in.h5ad")
+    cache, jobs = compiled(), []
+
+    def start_all(*options, number=2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            meeting = f"127.0.0.1:{free.getsockname()[1]}"
+        for i in range(number):
+            where = ["--distributed", "--coordinator", meeting, "--num-processes", number, "--process-id", i]
+            words = ["fit", tmp_path / "in.h5ad", tmp_path / "out.scdae", *options, *where]
+            with (tmp_path / f"said{i}").open("w") as said:
+                command = [sys.executable, "-c", _COMMAND, cache, *map(str, words)]
+                jobs.append(subprocess.Popen(command, stdout=said, stderr=said))
+        return jobs
+
+    yield start_all
+    for job in jobs:
+        job.kill()
+        job.wait()
+
+
+def test_two_processes_train_the_same_network_and_one_writes_it(start, tmp_path):
+    options = ["--max-epochs", "40", "--batch-key", "batch"]
+    codes = [job.wait(300) for job in start(*options)]
+    said = [(tmp_path / f"said{i}").read_text() for i in range(2)]
+    assert codes == [0, 0], said
+    assert "fitted a model" in said[0] and "fitted a model" not in said[1]
+    adata = small.structured()
+    one, two = scdae.DAE(max_epochs=40).fit(adata, batch_key="batch"), scdae.DAE.load(tmp_path / "out.scdae")
+    values = [nnx.to_pure_dict(model.outcome.fitted.params) for model in (one, two)]
+    np.testing.assert_array_equal(one.outcome.fitted.inflated, two.outcome.fitted.inflated)
+    used = set(values[0]) - {"logit_pi", "log_theta_zi", "log_theta"}
+    assert np.abs(values[0]["loading"]).max() > 0
+    for name in used:
+        np.testing.assert_allclose(values[0][name], values[1][name], atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(values[0]["log_theta"], values[1]["log_theta"], atol=1e-3)
+    np.testing.assert_allclose(np.log1p(one.impute(adata)), np.log1p(two.impute(adata)), atol=1e-4)
+
+
+def test_two_processes_that_were_killed_go_on(start, tmp_path):
+    """The second knows nothing of the folder, and hears from the first where they were."""
+    options = [
+        "--max-epochs",
+        "10",
+        "--likelihood",
+        "nb",
+        "--checkpoint-dir",
+        tmp_path / "kept",
+        "--checkpoint-every",
+        "1",
+    ]
+    jobs, deadline = start(*options), time.monotonic() + 120
+    while not (tmp_path / "kept" / "3").exists():
+        assert time.monotonic() < deadline and jobs[0].poll() is None
+        time.sleep(0.02)
+    for job in jobs:
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+    assert not (tmp_path / "out.scdae").exists()
+    again = start(*options, "--resume", "--verbose")[-2:]
+    assert [job.wait(200) for job in again] == [0, 0], (tmp_path / "said0").read_text()
+    assert "going on after step" in (tmp_path / "said0").read_text()
+    one, two = scdae.DAE(max_epochs=10, likelihood="nb").fit(small.structured()), scdae.DAE.load(tmp_path / "out.scdae")
+    values = [nnx.to_pure_dict(model.outcome.fitted.params) for model in (one, two)]
+    for name in values[0]:
+        np.testing.assert_allclose(values[0][name], values[1][name], atol=1e-4, err_msg=name)
+
+
+_STREAM = (
+    _CACHE
+    + """
+import json
+import scdae
+from scdae.core import source
+
+where, number, this = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if number > 1:
+    jax.distributed.initialize(where, number, this)
+source._CELLS, scdae.settings._max_entries = (64, 64), 2000
+plain, read = source.Stream._read, []
+
+def of_step(self, steps):
+    read.extend(steps.ravel().tolist())
+    return plain(self, steps)
+
+source.Stream._read = of_step
+adata = scdae.datasets.simulate(n_cells=300, n_genes=60, seed=0)
+outcome = scdae.DAE(max_epochs=4, batch_size=50, likelihood="nb").fit(adata, devices="all").outcome
+print(json.dumps({"read": read, "loglik": outcome.history["heldout_loglik"], "skill": outcome.report.skill}))
+if number > 1:
+    jax.distributed.shutdown()
+"""
+)
+
+
+def test_each_process_reads_its_share_of_a_file():
+    def train(number):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            where = f"127.0.0.1:{free.getsockname()[1]}"
+        words = [[sys.executable, "-c", _STREAM, compiled(), where, str(number), str(i)] for i in range(number)]
+        jobs = [subprocess.Popen(word, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for word in words]
+        try:
+            said = [job.communicate(timeout=200) for job in jobs]
+        finally:
+            for job in jobs:
+                job.kill()
+        assert [job.returncode for job in jobs] == [0] * number, said
+        return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+    (alone,), (first, second) = train(1), train(2)
+    assert len(first["read"]) == len(second["read"]) == len(alone["read"]) / 2
+    assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
+    assert first["loglik"] == second["loglik"]
+    np.testing.assert_allclose(first["loglik"], alone["loglik"], atol=0.02)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_dies_the_other_ends_and_nothing_is_written(start, tmp_path, victim):
+    jobs = start("--max-epochs", "20000", "--likelihood", "nb")
+    deadline = time.monotonic() + 120
+    while "Gloo" not in (tmp_path / f"said{victim}").read_text():  # they have met
+        assert time.monotonic() < deadline and jobs[victim].poll() is None
+        time.sleep(0.2)
+    time.sleep(np.random.default_rng().uniform(0, 8))
+    jobs[victim].send_signal(signal.SIGKILL)
+    assert jobs[1 - victim].wait(100) != 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "said0", "said1"]
