@@ -106,7 +106,7 @@ def _alternate(
         common = (weight * centroid).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)  # batches count alike
         shift = _shift(centroid - common, number, (number > 0).sum(axis=0) > 1)
         moved = inputs - shift[level, groups]
-    scale = np.mean((moved - common[groups]) ** 2)
+    scale = np.mean((moved - common[groups]) ** 2) + 1e-6 * np.mean(inputs**2) + 1e-12  # never 0, were all on one spot
     of_level = common + shift
     return Alignment(common.astype(np.float32), of_level.astype(np.float32), np.float32(scale), groups)
 
