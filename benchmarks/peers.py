@@ -56,6 +56,25 @@ def restore(shared: Path, name: str, counts: sp.csr_matrix, genes: np.ndarray, s
     return restored
 
 
+class Worker:
+    """The referee's worker on some counts, as a command to be timed; what it needs is kept as long as the object."""
+
+    def __init__(self, shared: Path, name: str, path: str, least: str):
+        import anndata
+
+        how = _registry(shared)[PEERS[name][0]]
+        adata = anndata.read_h5ad(path)
+        kept = np.asarray((adata.X > 0).sum(axis=0)).ravel() >= int(least)
+        self._folder = tempfile.TemporaryDirectory(prefix="scdae-peer-")
+        folder = self._folder.name
+        sp.save_npz(f"{folder}/train.npz", sp.csr_matrix(adata.X[:, kept]))
+        np.save(f"{folder}/genes.npy", np.asarray(adata.var_names[kept], dtype=str))
+        command = [environment_of(how["venv"]), shared / "bench/worker.py", "--dir", folder]
+        command += ["--report", f"{folder}/report.json", "--module", shared / "bench/peers" / how["module"]]
+        command += ["--func", how["func"], "--kwargs", json.dumps(how["kwargs"]), "--seed", 0]
+        self.command = list(map(str, command))
+
+
 def _registry(shared: Path) -> dict:
     """Of the referee: how each method is called."""
     spec = importlib.util.spec_from_file_location("registry", shared / "bench/peers/registry.py")

@@ -5,7 +5,8 @@ from scipy.stats import gamma
 
 import scdae
 import small
-from scdae.posterior import Posterior, positions
+from scdae.positions import positions
+from scdae.posterior import Posterior
 
 
 @pytest.fixture(scope="module")

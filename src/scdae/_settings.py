@@ -86,7 +86,9 @@ class Settings:
                     f"settings.compilation_cache = {str(value)!r}: the folder cannot be made ({error.strerror}). Choose another."
                 ) from error
             if not os.access(folder, os.W_OK):
-                raise ValueError(f"settings.compilation_cache = {str(value)!r} cannot be written to. Choose another folder.")
+                raise ValueError(
+                    f"settings.compilation_cache = {str(value)!r} cannot be written to. Choose another folder."
+                )
             value = str(folder)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

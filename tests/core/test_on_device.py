@@ -162,7 +162,7 @@ def test_lists_of_no_cells_with_entries_missing():
     assert isinstance(DeviceData(empty, None, None, None).counts, Lists) and isinstance(Size(8), Size)
 
 
-@pytest.mark.parametrize("options", [{}, {"likelihood": "zinb"}, {"batch_key": "batch"}])
+@pytest.mark.parametrize("options", [{}, {"likelihood": "zinb", "batch_key": "batch"}])
 def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
     """Other random numbers, so other bits; the same seed gives the same ones."""
     settings = {"likelihood": "nb", "max_epochs": 40, **options}

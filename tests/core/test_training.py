@@ -161,7 +161,7 @@ def test_where_batches_start_is_not_trained(monkeypatch):
 
     plain = starting.fit_alignment
     monkeypatch.setattr(starting, "fit_alignment", fit_alignment)
-    fitted = small.fit(batch_key="batch", likelihood="nb", max_epochs=7).outcome.fitted
+    fitted = small.fit(batch_key="batch", likelihood="nb", max_epochs=40).outcome.fitted
     (alignment,) = found
     np.testing.assert_array_equal(fitted.params["batch_start"][...], fitted.axes.effects)
     np.testing.assert_array_equal(fitted.params["centroids"][...], alignment.common)
