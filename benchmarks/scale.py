@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 
 SIZES = (1000, 4000, 16000, 64000, 200000)
-N_VARS, MOLECULES, KINDS, AT_ONCE = 20000, 1500, 300, 5000
+N_VARS, MOLECULES, KINDS, AT_ONCE, UNLIKE = 20000, 1500, 300, 5000, 50_000
 MILLION, WRITTEN, LIMIT = 1_000_000, 2000, 8  # cells, genes of the output, GiB
 
 
 def simulate(path: str, n_obs: int, n_vars: int = N_VARS, seed: int = 0) -> None:
-    """Write counts to .h5ad, some cells at a time: cells of many kinds in ten dimensions, about 5 % of entries above zero."""
+    """Write counts to .h5ad, some cells at a time: cells of many kinds in ten dimensions, about 5 % of entries above zero.
+
+    Of more than 50,000 cells the others are these again.
+    """
     import anndata as ad
     import h5py
     import scipy.sparse as sp
@@ -37,8 +40,12 @@ def simulate(path: str, n_obs: int, n_vars: int = N_VARS, seed: int = 0) -> None
         frame = ad.AnnData(sp.csr_matrix((1, n_vars), dtype=np.float32))
         frame.var_names = [f"gene_{j}" for j in range(n_vars)]
         write_elem(file, "/", frame)
+        drawn: list[sp.csr_matrix] = []
         for start in range(0, n_obs, AT_ONCE):
             n = min(AT_ONCE, n_obs - start)
+            if start >= UNLIKE:
+                sparse_dataset(file["X"]).append(drawn[start // AT_ONCE % len(drawn)][:n])
+                continue
             kind, depth = rng.integers(0, KINDS, n), rng.poisson(MOLECULES * np.exp(rng.normal(0, 0.3, n)))
             rows, cols = np.repeat(np.arange(n), depth), np.empty(int(depth.sum()), np.int32)
             ends = np.concatenate([[0], np.cumsum(depth)])
@@ -46,6 +53,7 @@ def simulate(path: str, n_obs: int, n_vars: int = N_VARS, seed: int = 0) -> None
                 cols[ends[i] : ends[i + 1]] = np.searchsorted(ladders[kind[i]], rng.random(depth[i]))
             block = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, np.minimum(cols, n_vars - 1))), (n, n_vars))
             block.sum_duplicates()
+            drawn.append(block)
             if start:
                 sparse_dataset(file["X"]).append(block)
             else:
@@ -73,10 +81,11 @@ def fit(path: str) -> None:
 def atlas(path: str, out: str, n_genes: int, gib: float) -> None:
     """Fit to counts on disk for one epoch, place all cells, and write some genes as a sparse layer; in so much memory."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30), int(gib * 2**30)))
-    from scdae import pp
-    from scdae.get import results
+    import anndata as ad
+
     from scdae.model import DAE
     from scdae.ondisk import open_on_disk
+    from scdae.output import write_atomic
 
     laps, last = {}, time.perf_counter()
 
@@ -94,10 +103,11 @@ def atlas(path: str, out: str, n_genes: int, gib: float) -> None:
     lap("a lazy layer of all")
     layer[adata.n_obs // 2 : adata.n_obs // 2 + 10].compute()
     lap("ten cells of it")
-    pp.impute(adata, model=model, lazy=True, threshold=0.01)
-    lap("checks, report and latent space of all")
-    part = results(adata, genes=np.arange(n_genes))
-    part.write_h5ad(out)
+    latent = model.latent(adata)
+    lap("latent space of all")
+    genes = model.impute(adata, lazy=True, genes=np.arange(n_genes), threshold=0.01)
+    part = ad.AnnData(obs=adata.obs, var=adata.var[:n_genes], obsm={"X_scdae": latent}, layers={"scdae": genes})
+    write_atomic(part, out, overwrite=True)
     lap(f"{n_genes} genes of all, sparse, to disk")
     found = {"laps": laps, "peak": _peak(), "skill": model.outcome.report.skill, "bytes": os.path.getsize(out)}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -100,6 +100,11 @@ def open_rows(matrix: Any, name: str) -> Rows:
     )
 
 
+def in_memory(matrix: Any) -> bool:
+    """Whether the values of a matrix are there, not in a file or a dask graph."""
+    return sp.issparse(matrix) or isinstance(matrix, np.ndarray)
+
+
 def canonical_csr(block: Any) -> sp.csr_matrix:
     """Same values as sorted, summed CSR without stored zeros.
 

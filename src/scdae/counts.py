@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae._settings import settings
-from scdae.containers import Rows, canonical_csr, open_rows
+from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.masks import drop_unobserved, open_mask
@@ -24,7 +24,16 @@ from scdae.validate import Tally, check_orientation, describe_source, not_counts
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["AnyCounts", "CountBlocks", "Counts", "UnreadCounts", "open_counts", "read_counts", "unread_counts"]
+__all__ = [
+    "AnyCounts",
+    "CountBlocks",
+    "Counts",
+    "UnreadCounts",
+    "counts_to_apply",
+    "open_counts",
+    "read_counts",
+    "unread_counts",
+]
 
 _FEW = 5  # names shown before "..."
 
@@ -153,6 +162,16 @@ def open_counts(
 
     blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
+
+
+def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | UnreadCounts:
+    """Counts that a model is applied to: those in memory checked at once, those on disk when they are read.
+
+    Parameters are those of :func:`read_counts`.
+    """
+    _check_type(adata)
+    here = in_memory(_pick(adata, options.get("layer")))
+    return open_counts(adata, for_fit=False, **options) if here else unread_counts(adata, **options)
 
 
 def unread_counts(

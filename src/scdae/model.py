@@ -17,7 +17,7 @@ from scdae.core.devices import Devices, devices_for
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
-from scdae.counts import open_counts, read_counts, unread_counts
+from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
 from scdae.covariates import Covariates, read_covariates
 from scdae.layers import check_depth, check_form, check_output
 from scdae.lazy import joined, lazy_layer
@@ -366,7 +366,7 @@ class DAE:
         if lazy:
             there = unread_counts(adata, **options)
             return lazy_layer(self, there, conditions, output, new_depth, batch, columns, threshold, dtype)
-        counts = open_counts(adata, for_fit=False, **options)
+        counts = counts_to_apply(adata, **options)
         if threshold is None and columns is None:
             return read_query(self, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
         layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
@@ -382,9 +382,7 @@ class DAE:
         allow_nan: bool = False,
     ) -> np.ndarray:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
-        counts = open_counts(
-            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=False
-        )
+        counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
     def posterior(

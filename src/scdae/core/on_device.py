@@ -56,27 +56,32 @@ def fits(source: Source) -> bool:
 
 def put(source: Source) -> tuple[DeviceData, np.ndarray]:
     """All cells of `source` on the device, and the place there of each cell number, int32."""
-    parts = list(source.everything())
-    cells = np.concatenate([numbers for numbers, _ in parts])
+    numbers, counts, gaps, known = [], [], [], []
+    for some, data in source.everything():  # one part after the other is in the host's memory
+        numbers.append(some)
+        counts.append(_listed(data.counts))
+        gaps.append(None if data.unobserved is None else _listed(data.unobserved, with_values=False))
+        known.append((data.conditions, jnp.asarray(data.share)))
+    cells = np.concatenate(numbers)
     place = np.zeros(int(cells.max()) + 1, np.int32)
     place[cells] = np.arange(len(cells))
-    hidden = None
-    if any(data.unobserved is not None for _, data in parts):
-        gaps = [sp.csr_matrix(d.counts.shape, dtype=bool) if d.unobserved is None else d.unobserved for _, d in parts]
-        hidden = _lists(gaps, with_values=False)
-    conditions = Conditions(
-        *(jnp.concatenate(part) for part in zip(*(data.conditions for _, data in parts), strict=True))
-    )
-    share = jnp.concatenate([data.share for _, data in parts])
-    return DeviceData(_lists([data.counts for _, data in parts]), hidden, conditions, share), place
+    conditions = Conditions(*(jnp.concatenate(part) for part in zip(*(these for these, _ in known), strict=True)))
+    share = jnp.concatenate([of_cells for _, of_cells in known])
+    hidden = None if gaps[0] is None else _joined([part for part in gaps if part is not None])
+    return DeviceData(_joined(counts), hidden, conditions, share), place
 
 
-def _lists(matrices: list[sp.csr_matrix], with_values: bool = True) -> Lists:
-    lengths = np.concatenate([np.diff(matrix.indptr) for matrix in matrices]).astype(np.int32)
+def _listed(matrix: sp.csr_matrix, with_values: bool = True) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
+    """Lengths of the rows, on the host; columns and values on the device."""
+    values = jnp.asarray(matrix.data, jnp.float32) if with_values else None
+    return np.diff(matrix.indptr).astype(np.int32), jnp.asarray(matrix.indices, jnp.int32), values
+
+
+def _joined(parts: list[tuple[np.ndarray, jax.Array, jax.Array | None]]) -> Lists:
+    lengths = np.concatenate([part[0] for part in parts])
     starts = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int32)
-    columns = jnp.concatenate([jnp.asarray(matrix.indices, jnp.int32) for matrix in matrices])
-    values = jnp.concatenate([jnp.asarray(matrix.data, jnp.float32) for matrix in matrices]) if with_values else None
-    return Lists(jnp.asarray(starts), jnp.asarray(lengths), columns, values)
+    values = None if parts[0][2] is None else jnp.concatenate([part[2] for part in parts])
+    return Lists(jnp.asarray(starts), jnp.asarray(lengths), jnp.concatenate([part[1] for part in parts]), values)
 
 
 def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
