@@ -136,7 +136,7 @@ def test_impute_writes_all_of_it(few):
 
 
 def test_gaps_and_missing_genes_are_filled(few, log):
-    model = small.fitted(likelihood="nb", max_epochs=7)
+    model = small.fit(likelihood="nb", max_epochs=7)  # not one that other tests share: it is fitted by blocks
     adata = small.structured()[:, 4:].copy()
     observed = np.ones(adata.shape, bool)
     observed[20:90, 7:20] = False

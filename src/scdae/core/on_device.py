@@ -80,8 +80,13 @@ def _listed(matrix: sp.csr_matrix, with_values: bool = True) -> tuple[np.ndarray
 def _joined(parts: list[tuple[np.ndarray, jax.Array, jax.Array | None]]) -> Lists:
     lengths = np.concatenate([part[0] for part in parts])
     starts = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int32)
-    values = None if parts[0][2] is None else jnp.concatenate([part[2] for part in parts])
-    return Lists(jnp.asarray(starts), jnp.asarray(lengths), jnp.concatenate([part[1] for part in parts]), values)
+    values = [part[2] for part in parts if part[2] is not None]
+    return Lists(
+        jnp.asarray(starts),
+        jnp.asarray(lengths),
+        jnp.concatenate([part[1] for part in parts]),
+        jnp.concatenate(values) if values else None,
+    )
 
 
 def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
