@@ -220,10 +220,10 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    if not (SHARED / "bench/run_method.py").exists():
+    parts = options.parts or [part for part in PARTS if part != "atlas"]
+    if set(parts) - {"scale", "atlas"} and not (SHARED / "bench/run_method.py").exists():
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
     OUTPUT.mkdir(exist_ok=True)
-    parts = options.parts or PARTS
     if "quality" in parts:
         quality(options.data, options.threads)
     if "coverage" in parts:
