@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import secrets
 import warnings
 from collections.abc import Iterable
 from functools import partial
@@ -147,7 +148,7 @@ def join_files(
     chunks = tuple(stop - start for _, start, stop in blocks), (len(var_names),)
     read = partial(_read_block, blocks=blocks, rows=rows, columns=columns, n_vars=len(var_names))
     meta = sp.csr_matrix((0, 0), dtype=np.float32)
-    x = da.map_blocks(read, chunks=chunks, dtype=np.float32, meta=meta, name=f"scdae-join-{id(read)}")
+    x = da.map_blocks(read, chunks=chunks, dtype=np.float32, meta=meta, name=f"scdae-join-{secrets.token_hex(8)}")
     joint = anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=var_names))
     if any(len(part) < len(var_names) for part in columns):
         known = np.zeros((len(files), len(var_names)), bool)
@@ -155,7 +156,7 @@ def join_files(
             known[i, part] = True
         mask = partial(_mask_block, blocks=blocks, known=known)
         joint.layers[mask_added] = da.map_blocks(
-            mask, chunks=chunks, dtype=bool, meta=np.zeros((0, 0), bool), name=f"scdae-observed-{id(mask)}"
+            mask, chunks=chunks, dtype=bool, meta=np.zeros((0, 0), bool), name=f"scdae-observed-{secrets.token_hex(8)}"
         )
     return joint
 
