@@ -104,8 +104,14 @@ def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:
 
 def joined(layer: da.Array) -> Any:
     """All of a lazy layer, in memory: one chunk after the other, as a dense array or a CSR matrix."""
-    parts = [layer.blocks[i].compute(scheduler="synchronous") for i in range(layer.numblocks[0])]
-    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+    parts = (layer.blocks[i].compute(scheduler="synchronous") for i in range(layer.numblocks[0]))
+    if sp.issparse(layer._meta):
+        return sp.vstack(list(parts), format="csr")
+    values, start = np.empty(layer.shape, layer.dtype), 0
+    for part in parts:  # into its place, so that no second copy is ever there
+        values[start : start + len(part)] = part
+        start += len(part)
+    return values
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int) -> bool:

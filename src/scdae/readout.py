@@ -93,8 +93,9 @@ def read_blocks(
         here = None if conditions is None else conditions.take(slice(start, stop))
         data = cell_data(*found.take(*counts.read(start, stop)), here, fitted.profile)
         anew = None if depth is None else depth[start:stop]
-        size = Size.of(data, slices(data.n_obs, at_once))
-        shape = at_once, size if data.n_obs == counts.shape[0] else size.rounded()
+        shape = None
+        if data.n_obs < counts.shape[0]:  # one of many blocks: what is compiled for it serves most others
+            shape = at_once, Size.of(data, slices(data.n_obs, at_once)).rounded()
         for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape):
             yield slice(start + rows.start, start + rows.stop), part, position
 

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["DType", "Genes", "ResultsOnly", "Threshold", "Opened", "open_source", "wanted_genes", "write_results"]
+__all__ = ["DType", "Genes", "ResultsOnly", "Threshold", "Opened", "open_source", "wanted_genes", "write_output"]
 
 Genes = Annotated[
     Path | None,
@@ -69,13 +69,13 @@ def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
     return names
 
 
-def write_results(
-    adata: AnnData, target: Path, key: str, *, genes: list[str] | None, dtype: str, overwrite: bool
+def write_output(
+    adata: AnnData, target: Path, key: str, *, alone: bool, genes: list[str] | None, dtype: str, overwrite: bool
 ) -> AnnData:
-    """Write the results alone, and give them."""
+    """Write all of it, or the results alone, and give what was written."""
     from scdae.output import write_atomic
     from scdae.results import results
 
-    part = results(adata, key, genes=genes, dtype=dtype)
-    write_atomic(part, target, overwrite=overwrite)
-    return part
+    written = results(adata, key, genes=genes, dtype=dtype) if alone else adata
+    write_atomic(written, target, overwrite=overwrite)
+    return written

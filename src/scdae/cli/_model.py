@@ -34,7 +34,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
-from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_results
+from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_output
 from scdae.cli._processes import (
     Coordinator,
     Distributed,
@@ -153,7 +153,7 @@ def apply(
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
         from scdae.layers import check_form
-        from scdae.output import check_target, write_atomic
+        from scdae.output import check_target
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
@@ -185,10 +185,7 @@ def apply(
         )
         clock.lap("restoring")
         key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
-        if alone:
-            adata = write_results(adata, target, key, genes=names, dtype=dtype, overwrite=overwrite)
-        else:
-            write_atomic(adata, target, overwrite=overwrite)
+        adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
         if not quiet:
             from scdae.summary import describe_run
