@@ -1,0 +1,48 @@
+"""P-values of scores by comparison with scores of normal data, whatever the law of the scores is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["conformal_pvalue"]
+
+
+def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Chance of a score at least as high among normal data.
+
+    Parameters
+    ----------
+    score
+        float (n,): scores to judge, higher is less normal.
+    normal
+        float (m,): scores of normal data that the scoring rule was not fitted to.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,), from 1 / (m + 1) to 1; NaN where the score is NaN.
+
+    Raises
+    ------
+    ValueError
+        There are no normal scores, or some are NaN.
+
+    Notes
+    -----
+    Split conformal inference (Vovk, Gammerman and Shafer, 2005): where a score and the normal ones are exchangeable, its
+    p-value is at most any level with at most that probability. Ties count against the score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conformal_pvalue(np.array([0.0, 2.5, 9.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    normal = np.sort(np.asarray(normal, np.float64))
+    if len(normal) == 0:
+        raise ValueError("P-values need scores of normal data, and there are none.")
+    if np.isnan(normal).any():
+        raise ValueError(f"{np.isnan(normal).sum():,} of {len(normal):,} scores of normal data are NaN.")
+    score = np.asarray(score, np.float64)
+    as_high = len(normal) - np.searchsorted(normal, score, side="left")
+    return np.where(np.isnan(score), np.nan, (1 + as_high) / (len(normal) + 1))
