@@ -40,7 +40,7 @@ QUALITY = [
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
 TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
-PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "speed", "scale", "atlas"]
+PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "guard", "speed", "scale", "atlas"]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -257,6 +257,10 @@ def main() -> None:
         from scale import million
 
         million(OUTPUT)
+    if "guard" in parts:
+        from guard import guard
+
+        guard(SHARED)
     if "speed" in parts:
         speed(options.data, options.runs)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scdae.core.anomaly import Readings, cell_deviance
 from scdae.core.batches import Size, cells_at_once, slices
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps
@@ -21,7 +22,7 @@ from scdae.matching import GeneMap, map_genes
 if TYPE_CHECKING:
     from scdae.model import DAE
 
-__all__ = ["query_cells", "read_blocks", "read_latent", "read_quantile", "read_query"]
+__all__ = ["query_cells", "read_anomaly", "read_blocks", "read_latent", "read_quantile", "read_query"]
 
 
 def query_cells(model: DAE, counts: Counts, conditions: Conditions | None) -> tuple[CellData, GeneMap]:
@@ -153,3 +154,21 @@ def read_quantile(
             observed = None if unobserved is None else ~unobserved[here].toarray()
             factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
             yield rows, factor * cell_quantiles(chance, matrix[here], prior, theta, pi, observed)
+
+
+def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -> Readings:
+    """Depth, deviance for each molecule, and latent representation of the cells of a query."""
+    found = map_genes(counts.var_names, model.var_names, model.fitted_outcome().genes)
+    theta, pi = law_of_genes(model.fitted_outcome().fitted)
+    n_obs = counts.shape[0]
+    depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
+    latent = np.zeros((n_obs, model.config.n_latent), np.float32)
+    for start, stop in counts.spans:
+        matrix, unobserved = found.take(*counts.read(start, stop))
+        depth[start:stop] = np.asarray(matrix.sum(axis=1)).ravel()
+        for rows, prior, place in read_blocks(model, counts, conditions, found, "prior", spans=[(start, stop)]):
+            here = slice(rows.start - start, rows.stop - start)
+            observed = None if unobserved is None else ~unobserved[here].toarray()
+            deviance[rows] = cell_deviance(matrix[here], prior, theta, pi, observed)
+            latent[rows] = place
+    return Readings(depth, np.divide(deviance, depth, out=np.full(n_obs, np.nan), where=depth > 0), latent)

@@ -15,13 +15,14 @@ from scdae.core.axes import TARGET
 from scdae.core.batches import Batch, Size, cells_at_once, observed_mask, scatter, slice_batches
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
+from scdae.core.conditions import Conditions
 from scdae.core.expected_log import POISSON, expected_log1p
 from scdae.core.fitted import Fitted
 from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 
-__all__ = ["OUTPUTS", "law_of_genes", "read_out"]
+__all__ = ["OUTPUTS", "law_of_genes", "read_out", "shares_at"]
 
 OUTPUTS = {
     "mean": "expected counts at the cell's own depth",
@@ -104,6 +105,12 @@ def law_of_genes(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
         return np.full(len(fitted.profile), np.inf, np.float32), None
     theta = np.asarray(network.theta(fitted.inflated))
     return theta, np.asarray(network.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
+
+
+def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
+    """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
+    network = nnx.merge(fitted.graph, fitted.params)
+    return np.asarray(jax.nn.softmax(network.decode(jnp.asarray(latent), conditions), axis=1))
 
 
 @partial(jax.jit, static_argnames=("graph",))

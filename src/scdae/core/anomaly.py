@@ -1,0 +1,221 @@
+"""How unlike normal cells a cell is: how rare its place in latent space is, and what the model leaves unexplained.
+
+Both depend on how deeply a cell was sequenced, normal or not: a shallow cell is placed with more noise, and costs more
+deviance per molecule. So each is measured against what normal cells of that depth have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from scipy import special
+
+__all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
+
+_MOST = 20_000  # normal cells whose density is fitted
+_GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
+_FOLDS = 5
+_WEIGHT = 0.5
+_ROUNDS, _CUT = 5, 3.0  # of the fit of a trend, and scales beyond which a cell takes no part in it
+_UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal law
+
+
+class Readings(NamedTuple):
+    """What a model makes of some cells."""
+
+    depth: np.ndarray  # float64 (n,): molecules
+    deviance: np.ndarray  # float64 (n,): that the model leaves, per molecule; NaN for a cell without any
+    latent: np.ndarray  # float32 (n, n_latent)
+
+    def take(self, rows: np.ndarray) -> Readings:
+        """Some of the cells."""
+        return Readings(*(part[rows] for part in self))
+
+
+def entry_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray, pi: np.ndarray | None = None) -> np.ndarray:
+    """Deviance of each entry: twice the log likelihood that it lacks to that of a law whose mean is the count itself.
+
+    Parameters
+    ----------
+    counts
+        (b, n) counts.
+    mean
+        (b, n) expected counts before dropout, positive.
+    theta
+        (n,) inverse dispersion, infinite for Poisson laws.
+    pi
+        (n,) probability of dropout, or None.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (b, n), zero or more.
+
+    Notes
+    -----
+    That of the negative binomial is in McCullagh and Nelder (1989), section 11; what a count under dropout has on top
+    is ``-2 log(1 - pi)``, and a zero has what is left of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scdae.core.anomaly import entry_deviance
+    >>> entry_deviance(np.array([[3.0, 0.0]]), np.array([[3.0, 2.0]]), np.array([np.inf, np.inf])).tolist()
+    [[0.0, 4.0]]
+    """
+    x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
+    zero = -_log_zero(mean, theta)
+    value = zero + _beyond_zero(x, mean, np.broadcast_to(theta, mean.shape))
+    if pi is not None:
+        lost = np.broadcast_to(pi, mean.shape)
+        value = np.where(x > 0, value - np.log1p(-lost), -np.log(lost + (1 - lost) * np.exp(-zero)))
+    return 2 * np.maximum(value, 0)
+
+
+def cell_deviance(
+    counts: sp.csr_matrix,
+    mean: np.ndarray,
+    theta: np.ndarray,
+    pi: np.ndarray | None = None,
+    observed: np.ndarray | None = None,
+) -> np.ndarray:
+    """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm each.
+
+    Parameters
+    ----------
+    counts
+        CSR (b, n) without counts at entries that were not observed.
+    mean, theta, pi
+        As for :func:`entry_deviance`.
+    observed
+        Boolean (b, n), or None where all were.
+    """
+    mean = np.maximum(mean, np.float32(1e-12))
+    log_zero = _log_zero(mean, theta.astype(mean.dtype))
+    if pi is not None and pi.any():
+        log_zero = np.where(pi > 0, np.log(pi + (1 - pi) * np.exp(log_zero)), log_zero)
+    total = -(log_zero if observed is None else np.where(observed, log_zero, 0)).sum(axis=1, dtype=np.float64)
+    entries = counts.tocoo()
+    at = entries.row, entries.col
+    some = theta[entries.col], None if pi is None else pi[entries.col]
+    stored = entry_deviance(entries.data, mean[at], *some) / 2 + log_zero[at]
+    return 2 * (total + np.bincount(entries.row, weights=stored, minlength=len(total)))
+
+
+def _log_zero(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Log probability of a zero that is no dropout."""
+    finite = np.where(np.isinf(theta), 1, theta)
+    return np.where(np.isinf(theta), -mean, -finite * np.log1p(mean / finite))
+
+
+def _beyond_zero(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """What the half deviance of a count has on top of that of a zero."""
+    poisson = np.isinf(theta)
+    shape = np.where(poisson, 1, theta)
+    nb = special.xlogy(x, x / mean) - (x + shape) * np.log1p(x / shape) + x * np.log1p(mean / shape)
+    return np.where(poisson, special.xlogy(x, x / mean) - x, nb)
+
+
+def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
+    """How rare the latent position of each cell is among normal cells: minus the logarithm of their density there.
+
+    Parameters
+    ----------
+    latent
+        (n, n_latent).
+    normal
+        int (m,): which of the cells are normal, at least two. Their standard deviation is the unit of each coordinate.
+    seed
+        Of the mixture, and of what is drawn of more than 20,000 normal cells.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,). A normal cell is judged by a density to which it did not contribute.
+
+    Notes
+    -----
+    The density is a mixture of up to 20 Gaussians, one for 50 cells at most, fitted by scikit-learn. Distances to the
+    nearest normal cells tell less (see ``benchmarks/guard.py``).
+    """
+    rng = np.random.default_rng(seed)
+    normal = rng.permutation(normal)[:_MOST]
+    scaled = latent / np.maximum(latent[normal].std(axis=0), 1e-6)
+    found = _minus_log_density(scaled, scaled[normal], seed)
+    folds = np.array_split(normal, min(_FOLDS, len(normal)))
+    for i, fold in enumerate(folds):
+        others = np.concatenate([part for j, part in enumerate(folds) if j != i])
+        found[fold] = _minus_log_density(scaled[fold], scaled[others], seed)
+    return found
+
+
+def _minus_log_density(points: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    number = int(np.clip(len(normal) // _CELLS_EACH, 1, _GAUSSIANS))
+    normal = np.repeat(normal, 2, axis=0) if len(normal) == 1 else normal
+    mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
+        return -mixture.fit(normal.astype(np.float64)).score_samples(points.astype(np.float64))
+
+
+def neighbours(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:
+    """The normal cells (m, n_latent) that are nearest to each cell (n, n_latent) and not in the same place: int64 (n, k)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    unit = np.maximum(normal.std(axis=0), 1e-6)
+    k = min(k, max(len(normal) - 1, 1))
+    apart, who = NearestNeighbors(n_neighbors=min(k + 1, len(normal))).fit(normal / unit).kneighbors(latent / unit)
+    first = (apart[:, 0] < 1e-6) & (apart.shape[1] > k)  # the cell itself
+    return np.where(first[:, None], who[:, -k:], who[:, :k])
+
+
+def combined(rarity: np.ndarray, deviance: np.ndarray) -> np.ndarray:
+    """Score of each cell from both on the scale of normal cells, float64 (n,).
+
+    What is below the middle of normal cells counts by its place alone. Deviance counts half: most cells that are odd
+    are so in place, but one whose genes the latent space does not know shows in deviance only.
+    """
+    return np.minimum(rarity, 0) + np.hypot(np.maximum(rarity, 0), _WEIGHT * np.maximum(deviance, 0))
+
+
+def standardise(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Values on the scale of normal cells of the same depth.
+
+    Parameters
+    ----------
+    values
+        (n,); NaN stays NaN.
+    depth
+        (n,) molecules.
+    normal
+        Boolean (n,): normal cells. Their trend with the logarithm of depth (a parabola) is taken off, and the rest is
+        divided by their spread above the middle, which may change with depth, too. Cells that stand out take no part.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,): 0 is the middle of normal cells, 1 as far above it as one in six is.
+    """
+    y, x = np.asarray(values, np.float64), np.log(np.maximum(depth, 1))
+    used = normal & np.isfinite(y)
+    if used.sum() < 2:
+        return np.where(np.isfinite(y), 0.0, np.nan)
+    middle, width = x[used].mean(), max(float(x[used].std()), 1e-6)
+    x = np.clip((x - middle) / width, (x[used].min() - middle) / width, (x[used].max() - middle) / width)
+    degree = min(2, int(used.sum()) // 20)
+    rest = y
+    for _ in range(_ROUNDS):
+        rest = y - np.polyval(np.polyfit(x[used], y[used], degree), x)
+        spread = 1.4826 * np.median(np.abs(rest[normal & np.isfinite(y)]))
+        used = normal & np.isfinite(y) & (np.abs(rest) <= _CUT * max(spread, 1e-9))
+    size = np.polyval(np.polyfit(x[used], np.abs(rest[used]), min(degree, 1)), x)
+    rest = rest / np.maximum(size, 0.2 * max(float(np.abs(rest[used]).mean()), 1e-9))
+    of_normal = rest[normal & np.isfinite(y)]
+    centre = np.median(of_normal)
+    return (rest - centre) / max(float(np.quantile(of_normal, _UPPER) - centre), 1e-9)

@@ -1,0 +1,182 @@
+"""Guard: which cells are unlike normal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from scdae._log import get_logger
+from scdae.core.anomaly import Readings, combined, rarity, standardise
+from scdae.core.conformal import conformal_pvalue
+from scdae.counts import counts_to_apply
+from scdae.model import DAE
+from scdae.readout import read_anomaly
+from scdae.tl._model import fitted_model
+from scdae.tl._normal import NormalCells, mask_of
+from scdae.writing import check_free, check_name, writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["anomaly_score"]
+
+_WRITER = "scdae.tl.anomaly_score"
+
+
+def anomaly_score(
+    adata: AnnData,
+    model: DAE | None = None,
+    *,
+    normal: Any = None,
+    key_added: str = "anomaly",
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    seed: int = 0,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+    overwrite: bool = False,
+    copy: bool = False,
+    **settings: Any,
+) -> AnnData | None:
+    """Score how unlike normal cells each cell is: of an unknown kind, a doublet, contaminated or damaged.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, as for :func:`scdae.pp.impute`.
+    model
+        A :class:`scdae.DAE` that was fitted to other, normal cells. None: one is fitted to seven tenths of the cells named
+        in `normal`, or to all cells.
+    normal
+        Cells known to be normal, which `model` has not seen: a boolean column of `obs` or array, or another AnnData. None:
+        all cells of `adata`, compared with one another. A p-value is then the share of cells that look at least as odd; it
+        cannot say that any of them is wrong.
+    key_added
+        Start of the names that are written.
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
+        As for :func:`scdae.pp.impute`. Another AnnData in `normal` is read in the same way; `mask` must then be None or the
+        name of a layer.
+    seed
+        Seed of everything random.
+    overwrite
+        Replace columns or an entry of `uns` of these names that this function did not write.
+    copy
+        Work on a copy and return it.
+    **settings
+        Settings of the model to fit.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if `copy`, else None. Written are
+
+        ``obs[key_added]``
+            float32 score: 0 is the middle of normal cells of the same depth, 1 as far above it as one normal cell in six
+            is. NaN for cells without counts.
+        ``obs[key_added + "_pvalue"]``
+            float64: share of normal cells with a score at least as high (conformal; for normal cells that were not trained
+            on, at most any level with that probability). At least 1 / (number of normal cells + 1).
+        ``obs[key_added + "_fdr"]``
+            float64: the false discovery rate if all cells with such a p-value or a smaller one are called (Benjamini and
+            Hochberg). NaN for the cells named in `normal`.
+        ``obs[key_added + "_rarity"]``, ``obs[key_added + "_deviance"]``
+            float32: the two parts of the score on the same scale, how rare the cell's place in latent space is, and the
+            deviance for each of its molecules that the model leaves.
+        ``uns[key_added]``
+            What was compared with what.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The data are no counts, an argument does not fit, or fewer than 20 normal cells are there. Nothing was trained or
+        written.
+
+    See Also
+    --------
+    anomaly_genes : which genes of a cell are unlike those of the normal cells nearest to it.
+
+    Notes
+    -----
+    A cell's place is rare where the density of normal cells in latent space, a mixture of Gaussians, is low. Its deviance
+    is that of :func:`scdae.core.anomaly.entry_deviance`, summed over genes. Both are measured against normal cells of the
+    same depth. P-values are those of split conformal inference (Vovk, Gammerman and Shafer, 2005).
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=120, n_genes=50, seed=0)
+    >>> scdae.tl.anomaly_score(adata, max_epochs=2)
+    >>> adata.obs["anomaly_pvalue"].between(0, 1).all().item()
+    True
+    """
+    check_name(key_added, "key_added")
+    columns = tuple(key_added + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance"))
+    check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
+    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
+    known = NormalCells.of(normal, adata, mask, fit_here=model is None, seed=seed)
+    counts = counts_to_apply(adata, mask=mask, **options)
+    conditions: dict[str, Any] = {"batch_key": batch_key, "covariates": covariates}
+    if model is None and known.trained is not None:
+        trained = adata[known.trained]
+        model = DAE(seed=seed, **settings).fit(trained, mask=mask_of(mask, known.trained), **conditions, **options)
+    else:
+        model = fitted_model(adata, model, settings, seed=seed, mask=mask, **conditions, **options)
+
+    readings = read_anomaly(model, counts, model.covariates.conditions(adata))
+    calibrating, n_obs = known.rows, adata.n_obs
+    if known.others is not None:
+        others = counts_to_apply(known.others, mask=mask, **options)
+        more = read_anomaly(model, others, model.covariates.conditions(known.others))
+        readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
+        calibrating = n_obs + np.arange(known.others.n_obs)
+    there = readings.depth > 0
+    calibrating = calibrating[there[calibrating]]
+    reference = calibrating if known.trained is None else known.trained[there[known.trained]]
+    place = rarity(readings.latent, reference, seed)
+    is_normal = np.zeros(len(there), bool)
+    is_normal[calibrating] = True
+    parts = [
+        standardise(np.where(there, values, np.nan), readings.depth, is_normal)
+        for values in (place, np.log(np.where(there, readings.deviance, 1)))
+    ]
+    score = combined(*parts)
+    pvalue = conformal_pvalue(score, score[calibrating])
+    m = len(calibrating)  # a normal cell is compared with the others: it must not count itself twice
+    pvalue[calibrating] = (pvalue[calibrating] * (m + 1) - 1) / m
+
+    if copy:
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
+    fdr = np.full(n_obs, np.nan)
+    tested = there[:n_obs] & ~known.named
+    fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan
+    with writing_to(adata):
+        for name, values in zip(columns, (score, pvalue, fdr, *parts), strict=True):
+            values = values[:n_obs]
+            adata.obs[name] = values if name in columns[1:3] else values.astype(np.float32)
+        adata.uns[key_added] = {
+            "written_by": _WRITER,
+            "layer": layer or "X",
+            "seed": int(seed),
+            "compared_with": known.words,
+            "n_normal": m,
+            "n_trained": 0 if known.trained is None else len(known.trained),
+            "n_below_0.05": int((fdr < 0.05).sum()),
+        }
+    _say(known, m, int(tested.sum()), int((fdr < 0.05).sum()))
+    return adata if copy else None
+
+
+def _say(known: NormalCells, n_normal: int, n_tested: int, n_found: int) -> None:
+    words = f"scdae: compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a "
+    words += "false discovery rate of 5 %."
+    if known.others is None and not known.named.any():
+        words = (
+            "scdae: no cells were named as normal, so the p-value of a cell is the share of cells that look at least as odd as it. "
+            "normal= names cells that are known to be normal."
+        )
+    get_logger().info(words)

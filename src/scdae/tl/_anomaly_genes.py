@@ -1,0 +1,102 @@
+"""Which genes of a cell are unlike those of normal cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scdae.core.anomaly import entry_deviance, neighbours
+from scdae.core.prediction import law_of_genes, shares_at
+from scdae.counts import read_counts
+from scdae.positions import positions
+from scdae.readout import query_cells, read_latent
+from scdae.tl._model import fitted_model
+from scdae.tl._normal import NormalCells, mask_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scdae.model import DAE
+
+__all__ = ["anomaly_genes"]
+
+
+def anomaly_genes(
+    adata: AnnData,
+    model: DAE,
+    cells: Any,
+    *,
+    normal: Any = None,
+    n: int | None = 10,
+    layer: str | None = None,
+    mask: Any = None,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+) -> pd.DataFrame:
+    """Say which genes of a cell are unlike those of the normal cells nearest to it.
+
+    Parameters
+    ----------
+    adata
+        Raw counts.
+    model
+        Fitted model.
+    cells
+        Names, positions, a slice or a boolean array.
+    normal
+        As for :func:`anomaly_score`. None: all cells of `adata`.
+    n
+        Genes of each cell; None for all.
+    layer, mask, allow_fractional, allow_nan
+        As for :func:`anomaly_score`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each cell and gene, the most unlike first: ``cell``, ``gene``, ``count``, ``expected`` (counts at the
+        cell's depth in the ten nearest normal cells on average) and ``deviance``, negative where the count is below it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`anomaly_score`.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=120, n_genes=50, seed=0)
+    >>> model = scdae.DAE(max_epochs=2).fit(adata)
+    >>> scdae.tl.anomaly_genes(adata, model, ["cell_3"], n=2).shape
+    (2, 5)
+    """
+    model = fitted_model(adata, model, {}, seed=0, batch_key=None, covariates=None)
+    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
+    rows = positions(adata.obs_names, cells, "cells")
+    known = NormalCells.of(normal, adata, mask, fit_here=False, seed=0)
+    if known.others is None:
+        latent = model.latent(adata[known.rows], mask=mask_of(mask, known.rows), **options)
+    else:
+        latent = model.latent(known.others, mask=mask, **options)
+    some = adata[rows]
+    counts = read_counts(some, mask=mask_of(mask, rows), for_fit=False, **options)
+    conditions = model.covariates.conditions(some)
+    data, found = query_cells(model, counts, conditions)
+    fitted = model.fitted_outcome().fitted
+    own = read_latent(model, counts, conditions, quiet=True)
+    near = latent[neighbours(own, latent)].mean(axis=1)
+    exposure = np.asarray(data.counts.sum(axis=1)).ravel() / data.share
+    expected = exposure[:, None] * shares_at(fitted, near, data.conditions)
+    x = data.counts.toarray()
+    deviance = entry_deviance(x, expected, *law_of_genes(fitted)) * np.where(x < expected, -1, 1)
+    if data.unobserved is not None:
+        deviance[data.unobserved.nonzero()] = 0
+    names = np.asarray(adata.var_names)[np.maximum(found.columns, 0)]
+    tables = []
+    for i, row in enumerate(rows):
+        order = np.argsort(-np.abs(deviance[i]), kind="stable")
+        order = order[found.columns[order] >= 0][:n]
+        table = {"cell": adata.obs_names[row], "gene": names[order], "count": x[i, order]}
+        tables.append(pd.DataFrame(table | {"expected": expected[i, order], "deviance": deviance[i, order]}))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,83 @@
+"""The cells that others are compared with, from what the user named as normal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["NormalCells", "mask_of"]
+
+_LEAST = 20  # normal cells to compare with
+_TRAINED = 0.7  # share of the normal cells that a model is fitted to; the others calibrate
+
+
+@dataclass(frozen=True)
+class NormalCells:
+    """Cells that others are compared with."""
+
+    rows: np.ndarray  # int: those of the data themselves, without those that a model is fitted to
+    named: np.ndarray  # bool (n_obs,): cells named as normal
+    others: AnnData | None  # cells of another object
+    trained: np.ndarray | None  # int: rows that a model is to be fitted to
+    words: str
+
+    @classmethod
+    def of(cls, normal: Any, adata: AnnData, mask: Any, *, fit_here: bool, seed: int) -> NormalCells:
+        """From what the user gave."""
+        from anndata import AnnData
+
+        nobody = np.zeros(adata.n_obs, bool)
+        if normal is None:
+            _check_enough(adata.n_obs, "adata has")
+            return cls(np.arange(adata.n_obs), nobody, None, None, "all cells, with one another")
+        if isinstance(normal, AnnData):
+            if fit_here:
+                raise ValueError("normal= is another AnnData, so model= has to be one that was fitted. Pass it.")
+            if mask is not None and not isinstance(mask, str):
+                raise ValueError(
+                    "normal= is another AnnData: mask has to be the name of a layer that both have, or None."
+                )
+            _check_enough(normal.n_obs, "normal has")
+            return cls(np.zeros(0, int), nobody, normal, None, "normal cells of another object")
+        named = _boolean(normal, adata)
+        rows = np.flatnonzero(named)
+        what = f"obs[{normal!r}]" if isinstance(normal, str) else "cells marked in normal="
+        if not fit_here:
+            _check_enough(len(rows), "normal names")
+            return cls(rows, named, None, None, what)
+        order = np.random.default_rng([seed, 5]).permutation(rows)
+        n_trained = int(_TRAINED * len(order))
+        _check_enough(len(order) - n_trained, f"normal names {len(order):,} cells, and three tenths of them are")
+        return cls(np.sort(order[n_trained:]), named, None, np.sort(order[:n_trained]), what)
+
+
+def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
+    """Marks of the cells, from a column or an array."""
+    if isinstance(normal, str):
+        if normal not in adata.obs.columns:
+            raise ValueError(
+                f"normal={normal!r} is no column of obs. Columns here: {', '.join(adata.obs.columns) or 'none'}."
+            )
+        values, what = adata.obs[normal], f"obs[{normal!r}]"
+    else:
+        values, what = normal, "normal"
+    marks = np.asarray(values)
+    if marks.shape != (adata.n_obs,) or pd.isna(marks).any() or not np.isin(marks, [True, False]).all():
+        raise ValueError(f"{what} has to be True or False for each of the {adata.n_obs:,} cells.")
+    return marks.astype(bool)
+
+
+def _check_enough(number: int, what: str) -> None:
+    if number < _LEAST:
+        raise ValueError(f"{what} {number:,} cells to compare with, and at least {_LEAST} are needed.")
+
+
+def mask_of(mask: Any, rows: np.ndarray) -> Any:
+    """The mask of some cells: the name of a layer stays as it is."""
+    return mask if mask is None or isinstance(mask, str) else mask[rows]
