@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 import scdae
 import scdae.model
 import scdae.posterior
 import small
+from scdae.cli import app
 from scdae.core.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -94,3 +96,19 @@ def test_calls_of_other_packages_become_calls_that_run(tmp_path, monkeypatch):
         if "batch_key" not in code and "adapt(" not in code:
             exec(compile(code, "migrating.md", "exec"), names)
     assert {"scdae", "scdae_log", "restored_log"} <= set(names["adata"].layers)
+
+
+def options_of(name):
+    """Options that a command takes."""
+    found = next(command for command in app.registered_commands if command.callback.__name__ == name)
+    click = typer.main.get_command_from_info(found, pretty_exceptions_short=False, rich_markup_mode=None)
+    return {option for parameter in click.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_on_the_page_have_these_options(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for name, rest in re.findall(r"(?:^|\s)scdae (impute|fit|apply|evaluate|demo|info)\b([^\n#]*)", block):
+            unknown = set(re.findall(r"(?:^|\s)(--?[a-z][\w-]*)", rest)) - options_of(name)
+            assert not unknown, f"scdae {name}{rest}"
