@@ -107,17 +107,17 @@ def test_files_give_back_what_was_written(result, tmp_path, ending):
     write_atomic(back, path, overwrite=True)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # MuData 0.3 announces that it will no longer pull columns
 def test_a_modality_of_mudata(tmp_path):
     mudata = pytest.importorskip("mudata")
     other = ad.AnnData(np.ones((small.N_OBS, 2), np.float32), obs=small.structured().obs[[]])
-    with mudata.set_options(pull_on_update=False):
-        mdata = mudata.MuData({"rna": small.structured(), "prot": other})
-        scdae.pp.impute(mdata["rna"], model=small.fitted())
-        assert "scdae" in mdata["rna"].layers and not mdata["prot"].layers
-        with pytest.raises(TypeError, match="Pass one of its modalities: adata.mod.*'rna'"):
-            scdae.pp.impute(mdata)
-        mdata.write(tmp_path / "a.h5mu")
-        back = mudata.read_h5mu(tmp_path / "a.h5mu")
+    mdata = mudata.MuData({"rna": small.structured(), "prot": other})
+    scdae.pp.impute(mdata["rna"], model=small.fitted())
+    assert "scdae" in mdata["rna"].layers and list(mdata["prot"].layers) in ([], [None])
+    with pytest.raises(TypeError, match="Pass one of its modalities: adata.mod.*'rna'"):
+        scdae.pp.impute(mdata)
+    mdata.write(tmp_path / "a.h5mu")
+    back = mudata.read_h5mu(tmp_path / "a.h5mu")
     np.testing.assert_array_equal(back["rna"].layers["scdae"], mdata["rna"].layers["scdae"])
     assert plain(back["rna"].uns["scdae"]) == plain(mdata["rna"].uns["scdae"])
 
