@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import scdae
 import small
 from scdae import lazy
+from scdae.counts import counts_to_apply
 from scdae.output import write_atomic
 
 MODEL = {"likelihood": "nb", "max_epochs": 7}
@@ -68,6 +69,20 @@ def test_some_genes_in_half_precision(chunked, model):
     found = model.impute(adata, genes=genes, dtype="float16")
     assert found.dtype == np.float16 and found.shape == (small.N_OBS, 2)
     np.testing.assert_allclose(found, expected[:, [7, 2]], rtol=2e-3)
+
+
+def test_some_genes_of_a_query_in_another_order_with_strangers_and_without_some(chunked, model):
+    adata = small.structured()[:, ::-1].copy()[:, 20:]
+    adata.var_names = ["stranger", *adata.var_names[1:]]
+    expected = model.impute(adata)
+    genes = [3, 0, 17, 3]
+    found = model.impute(adata, genes=genes, lazy=True)
+    np.testing.assert_allclose(found.compute(), expected[:, genes], rtol=1e-4)
+    assert np.isnan(found[:, 1].compute()).all() and np.isfinite(found[:, 2].compute()).all()
+    counts, conditions = counts_to_apply(adata), model.covariates.conditions(adata)
+    whole = lazy.lazy_layer(model, counts, conditions, 0.9).compute()
+    quantile = lazy.lazy_layer(model, counts, conditions, 0.9, genes=np.array(genes))
+    np.testing.assert_allclose(quantile.compute(), whole[:, genes], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def lazy_layer(
     columns = np.arange(n_vars) if genes is None else genes
     spans = _spans(counts, n_vars)
 
+    wanted, place = (None, found) if genes is None else found.choose(columns)
     of_query = model, counts, conditions, found
     read: Any
     if isinstance(output, str):
@@ -85,11 +86,10 @@ def lazy_layer(
 
     def decode(block_id: tuple[int, ...]) -> Any:
         start, stop = spans[block_id[0]]
-        values = InPlace(stop - start, found.columns, found.known)
-        for rows, part, *_ in read(spans=[(start, stop)]):
+        values = InPlace(stop - start, place.columns, place.known)
+        for rows, part, *_ in read(spans=[(start, stop)], genes=wanted):
             values.put(slice(rows.start - start, rows.stop - start), part)
-        chosen = values.array if genes is None else values.array[:, genes]
-        return chosen.astype(dtype, copy=False) if threshold is None else _sparse(chosen, threshold)
+        return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
 
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
     heights = tuple(stop - start for start, stop in spans)

@@ -32,6 +32,20 @@ class GeneMap:
     known: np.ndarray
     columns: np.ndarray
 
+    def choose(self, wanted: np.ndarray) -> tuple[np.ndarray, GeneMap]:
+        """Genes of the network that are wanted, int (n,), and where these are among those wanted.
+
+        Parameters
+        ----------
+        wanted
+            Columns of the query, int (n_wanted,).
+        """
+        network = np.full(len(self.known), -1)
+        present = np.flatnonzero(self.columns >= 0)
+        network[self.columns[present]] = present
+        genes = network[wanted]
+        return genes[genes >= 0], GeneMap(self.known[wanted], np.flatnonzero(genes >= 0))
+
     def take(
         self, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
     ) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:

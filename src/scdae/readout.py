@@ -72,6 +72,7 @@ def read_blocks(
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
     spans: Sequence[tuple[int, int]] | None = None,
+    genes: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """The same, some cells at a time, over the genes of the network.
 
@@ -81,11 +82,13 @@ def read_blocks(
         Where the genes are.
     spans
         First and last (excluded) row of the blocks to read; None for all.
+    genes
+        Genes of the network that are wanted, int (n,); None for all, n_kept.
 
     Yields
     ------
     tuple
-        Slice of cells, float32 (cells, n_kept) values, and float32 (cells, n_latent) latent representation.
+        Slice of cells, float32 (cells, n) values, and float32 (cells, n_latent) latent representation.
     """
     fitted = model.fitted_outcome().fitted
     at_once = cells_at_once(counts.shape[0], len(found.columns))
@@ -96,7 +99,7 @@ def read_blocks(
         shape = None
         if data.n_obs < counts.shape[0]:  # one of many blocks: what is compiled for it serves most others
             shape = at_once, Size.of(data, slices(data.n_obs, at_once)).rounded()
-        for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape):
+        for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape, genes):
             yield slice(start + rows.start, start + rows.stop), part, position
 
 
@@ -117,6 +120,7 @@ def read_quantile(
     chance: float,
     batch: np.ndarray | None = None,
     spans: Sequence[tuple[int, int]] | None = None,
+    genes: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """A quantile of the expected counts, some cells at a time, over the genes of the network.
 
@@ -124,22 +128,26 @@ def read_quantile(
     ----------
     chance
         Probability.
-    model, counts, conditions, found, batch, spans
+    model, counts, conditions, found, batch, spans, genes
         As for :func:`read_blocks`.
 
     Yields
     ------
     tuple
-        Slice of cells, and float32 (cells, n_kept) values.
+        Slice of cells, and float32 (cells, n) values.
     """
     theta, pi = law_of_genes(model.fitted_outcome().fitted)
+    if genes is not None:
+        theta, pi = theta[genes], None if pi is None else pi[genes]
     for start, stop in counts.spans if spans is None else spans:
         matrix, unobserved = found.take(*counts.read(start, stop))
+        if genes is not None:
+            matrix, unobserved = matrix[:, genes], None if unobserved is None else unobserved[:, genes]
         span = [(start, stop)]
-        priors = read_blocks(model, counts, conditions, found, "prior", spans=span)
+        priors = read_blocks(model, counts, conditions, found, "prior", spans=span, genes=genes)
         moved = None
         if batch is not None:
-            moved = read_blocks(model, counts, conditions, found, "prior", batch=batch, spans=span)
+            moved = read_blocks(model, counts, conditions, found, "prior", batch=batch, spans=span, genes=genes)
         for rows, prior, _ in priors:
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()

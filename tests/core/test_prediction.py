@@ -288,3 +288,15 @@ def test_empty_cells_in_another_batch_are_zeros(in_batches, counts, level, outpu
     some[4] = 0
     values, latent = read(in_batches, some, output, level=level, batch=WEIGHTS["average"])
     assert not values[4].any() and np.isfinite(values).all() and np.isfinite(latent).all() and (values >= 0).all()
+
+
+@pytest.mark.parametrize("output", list(OUTPUTS))
+@pytest.mark.parametrize("name", ["second", "average"])
+def test_some_genes_are_as_among_all(dropout_in_batches, measured, level, output, name):
+    counts, hidden = measured
+    data = cell_data(sp.csr_matrix(counts), hidden, small.of_levels(level), dropout_in_batches.profile)
+    how = {"depth": np.full(data.n_obs, 900, np.float32), "batch": WEIGHTS[name]}
+    ((_, whole, _),) = read_out(dropout_in_batches, data, output, **how)
+    genes = np.array([5, 2, 30, 2])  # one of them twice
+    ((_, part, _),) = read_out(dropout_in_batches, data, output, **how, genes=genes)
+    np.testing.assert_allclose(part, whole[:, genes], rtol=1e-5, atol=1e-6)

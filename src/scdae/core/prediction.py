@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,9 @@ from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
 from scdae.core.expected_log import POISSON, expected_log1p
 from scdae.core.fitted import Fitted
-from scdae.core.heldout import restore
 from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
-from scdae.core.posterior import dropout_probability, posterior_sd
+from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 
 __all__ = ["OUTPUTS", "law_of_genes", "read_out"]
 
@@ -41,6 +40,7 @@ def read_out(
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
     shape: tuple[int, Size] | None = None,
+    genes: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Read the model out, row by row in order.
 
@@ -62,11 +62,13 @@ def read_out(
     shape
         Cells read out together, and capacities of their lists, where the cells are some of many, so that what is compiled
         for these serves all; None: what these need.
+    genes
+        Genes of the network that are wanted, int (n,); None for all, n_kept.
 
     Yields
     ------
     tuple
-        Slice of cells, float32 (cells, n_kept) values of `output`, and float32 (cells, n_latent) latent representation.
+        Slice of cells, float32 (cells, n) values of `output`, and float32 (cells, n_latent) latent representation.
     """
     size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
     if depth is None:
@@ -89,7 +91,7 @@ def read_out(
             continue
         anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
         values, latent = _read_out(
-            fitted.graph, fitted.params, there, cells, fitted.inflated, anew, fitted.likelihood, output=output
+            fitted.graph, fitted.params, there, cells, fitted.inflated, anew, genes, fitted.likelihood, output=output
         )
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
@@ -111,85 +113,88 @@ def _encode(graph: Any, params: Any, batch: Batch) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
 def _read_out(
-    graph: Any, params: Any, there: Any, batch: Batch, inflated: Any, depth: Any, likelihood: str, *, output: str
+    graph: Any,
+    params: Any,
+    there: Any,
+    batch: Batch,
+    inflated: Any,
+    depth: Any,
+    genes: Any,
+    likelihood: str,
+    *,
+    output: str,
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
-    share = jnp.exp(log_proportions(model.decode(latent, batch.conditions), observed))
+    log_share = log_proportions(model.decode(latent, batch.conditions), observed)
+    share = jnp.exp(_some(log_share, genes))
+    whole = jnp.ones(n_cells) if observed is None else jnp.exp(log_share).sum(axis=1)  # shares of all genes, beyond 1
     factor = None
     if there is not None:  # the same exposure under the shares of the other batch
-        other = jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1)
-        factor = other * share.sum(axis=1, keepdims=True) / jnp.maximum(share, 1e-30)
-    return _output(model, batch, share, total, observed, inflated, depth, likelihood, output, factor), latent
-
-
-def _output(
-    model: Any,
-    batch: Batch,
-    share: jax.Array,
-    total: jax.Array,
-    observed: jax.Array | None,
-    inflated: Any,
-    depth: Any,
-    likelihood: str,
-    output: str,
-    factor: jax.Array | None,
-) -> jax.Array:
-    mean = total[:, None] * share
+        other = _some(jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1), genes)
+        factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
+    theta = jnp.full(n_vars, jnp.inf) if likelihood == "poisson" else model.theta(inflated)
+    pi = _some(model.pi(inflated), genes) if likelihood == "zinb" else None
+    x = _scatter_some(batch, n_cells, n_vars, genes)
+    entries = _Entries(x, total[:, None] * share, _some(theta, genes), pi, _some(observed, genes))
     if output == "log1p":
-        x = scatter(batch.x_in, batch, *mean.shape)
-        pi = model.pi(inflated) if likelihood == "zinb" else None
-        theta = jnp.full(mean.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
         ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
-        return _expected_log(x, mean, ratio, depth, theta, pi, observed)
-    values = _counts(model, batch, mean, observed, inflated, likelihood, output)
+        return _expected_log(entries, ratio, depth), latent
+    values = _counts(entries, output)
     values = values if factor is None else factor * values
-    if output != "rate":
-        return values
-    exposure = total * share.sum(axis=1)
-    return values / jnp.maximum(exposure, 1e-12)[:, None]
+    if output == "rate":
+        values = values / jnp.maximum(total * whole, 1e-12)[:, None]
+    return values, latent
 
 
-def _counts(
-    model: Any,
-    batch: Batch,
-    mean: jax.Array,
-    observed: jax.Array | None,
-    inflated: Any,
-    likelihood: str,
-    output: str,
-) -> jax.Array:
+class _Entries(NamedTuple):
+    """Cells by genes that are read out."""
+
+    x: jax.Array  # (b, n) counts
+    mean: jax.Array  # (b, n) expected counts, before the entry's own count is known
+    theta: jax.Array  # (n,) inverse dispersion, infinite for a Poisson law
+    pi: jax.Array | None  # (n,) probability of dropout
+    observed: jax.Array | None  # bool (b, n)
+
+
+def _some(values: Any, genes: Any) -> Any:
+    """Columns of the genes that are wanted; all if `genes` is None."""
+    return values if values is None or genes is None else values[..., genes]
+
+
+def _scatter_some(batch: Batch, n_cells: int, n_vars: int, genes: Any) -> jax.Array:
+    """Counts of the genes that are wanted: dense (b, n)."""
+    if genes is None:
+        return scatter(batch.x_in, batch, n_cells, n_vars)
+    n = len(genes)
+    place = jnp.full(n_vars, n).at[genes].set(jnp.arange(n))  # others go to a column that nothing is read from
+    found = jnp.zeros((n_cells, n + 1)).at[batch.rows, place[batch.cols]].add(batch.x_in)
+    return found[:, place[genes]]  # a gene may be wanted twice
+
+
+def _counts(entries: _Entries, output: str) -> jax.Array:
     """Expected counts, before or after each entry's own count is known, or their standard deviation."""
+    x, mean, theta, pi, observed = entries
     if output == "prior":
         return mean
-    x = scatter(batch.x_in, batch, *mean.shape)
     if output == "sd":
-        if likelihood == "poisson":
-            return jnp.zeros_like(mean)
-        theta = model.theta(inflated)
-        spread = posterior_sd(x, mean, theta, model.pi(inflated) if likelihood == "zinb" else None)
+        spread = posterior_sd(x, mean, theta, pi)
         return spread if observed is None else jnp.where(observed, spread, mean / jnp.sqrt(theta))
-    restored, _ = restore(model, x, mean, inflated, likelihood)
+    restored = posterior_mean(x, mean, theta, pi)
     return restored if observed is None else jnp.where(observed, restored, mean)
 
 
-def _expected_log(
-    x: jax.Array,
-    mean: jax.Array,
-    ratio: jax.Array,
-    depth: jax.Array,
-    theta: jax.Array,
-    pi: jax.Array | None,
-    observed: jax.Array | None,
-) -> jax.Array:
-    """Expected log1p of counts per 10,000 of a new measurement `ratio` (b, n_vars) times as deep, given the counts `x`.
+def _expected_log(entries: _Entries, ratio: jax.Array, depth: jax.Array) -> jax.Array:
+    """Expected log1p of counts per 10,000 of a new measurement `ratio` (b, n) times as deep, given the counts.
 
     The new count is negative binomial: its rate has the posterior Gamma law, with shape ``theta + x``. A zero that was
     dropout, or not observed, says nothing of the rate, which then has the law that it had before.
     """
+    x, mean, theta, pi, observed = entries
+    theta = jnp.where(jnp.isinf(theta), POISSON, jnp.broadcast_to(theta, mean.shape))
     scale = (TARGET / jnp.maximum(depth, 1e-12))[:, None]
     known = expected_log1p(ratio * mean * (theta + x) / (theta + mean), theta + x, scale)
     if pi is None and observed is None:
