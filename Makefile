@@ -2,6 +2,7 @@
 # make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them)
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
+# make dist    build wheel and sdist in dist/, and check them
 # make bench   time and memory on this machine  (BENCH_ARGS="--help" for what it takes)
 # make clean   remove everything that the commands above made
 #
@@ -18,7 +19,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test lint format docs dist bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +43,12 @@ format: $(VENV)/.ready-lint
 docs: $(VENV)/.ready-docs
 	@$(PY) -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Documentation: docs/_build/html/index.html"
+
+dist: $(VENV)/.ready-dist
+	@rm -rf dist
+	@$(PY) -m build
+	@$(PY) -m twine check --strict dist/*
+	@$(PY) .ci/check_dist.py dist
 
 bench: $(VENV)/.ready-base
 	@$(PY) benchmarks/run.py $(BENCH_ARGS)

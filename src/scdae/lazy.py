@@ -114,13 +114,15 @@ def joined(layer: da.Array) -> Any:
     return values
 
 
-def choose_lazy(wanted: bool | None, n_bytes: int) -> bool:
+def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:
     """Whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
     if wanted is not None:
         return wanted
     free = available_memory()
     if free is None or n_bytes <= _SHARE * free:
         return False
+    if quiet:
+        return True
     get_logger().warning(
         f"scdae: the output would take {n_bytes / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free, so it is a "
         "dask array that is worked out where it is looked at. lazy=False holds it all the same; threshold= leaves out "

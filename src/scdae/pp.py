@@ -171,8 +171,7 @@ def impute(
         for_fit=model is None,
         seed=seed,
     )
-    _check_key(key_added, layer)
-    check_free(adata, _columns(key_added, chances), key_added, _WRITER, overwrite=overwrite)
+    check_names(adata, key_added, layer, chances, overwrite=overwrite)
     if model is None:
         columns, conditions = read_covariates(adata, batch_key, covariates)
         batch = None if transform_batch is None else columns.batch_weights(transform_batch)
@@ -318,12 +317,14 @@ def _record(
     return record
 
 
-def _check_key(key: str, layer: str | None) -> None:
+def check_names(adata: AnnData, key: str, layer: str | None, chances: tuple[float, ...], *, overwrite: bool) -> None:
+    """Raise unless what a run writes under `key` has its names to itself."""
     check_name(key, "key_added")
     if key == layer:
         raise ValueError(
             f"key_added={key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
         )
+    check_free(adata, _columns(key, chances), key, _WRITER, overwrite=overwrite)
 
 
 def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What a run of the command did, on one page and in words."""
+"""What a run of the command did, or would do, on one page and in words."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scdae.model import DAE
+    from scdae.plan import Plan
 
-__all__ = ["describe_evaluation", "describe_model", "describe_run"]
+__all__ = ["describe_evaluation", "describe_model", "describe_plan", "describe_run"]
 
 _NOTE = (
     "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
@@ -140,6 +141,53 @@ def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str
     )
 
 
+def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
+    """The plan on one page.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    command
+        Name of the command.
+    source, target
+        What would be read and written.
+    """
+    from scdae import __version__
+
+    read, train, cost = plan.read, plan.train, plan.cost
+    share = read["stored_entries"] / max(read["n_obs"] * read["n_vars"], 1)
+    how = "held in memory" if read["held_in_memory"] else "left on disk and read by blocks"
+    rows = [
+        ("read", f"{source}, {read['counts']}: {read['n_obs']:,} cells x {read['n_vars']:,} genes"),
+        ("", f"{read['stored_entries']:,} stored entries ({share:.1%}), {how}"),
+    ]
+    if read["unobserved_entries"]:
+        rows.append(("", f"{read['unobserved_entries']:,} entries were not observed"))
+    rows.append(("train", f"{train['n_obs']:,} cells x {train['n_vars']:,} genes with counts, {train['likelihood']}"))
+    steps = f"at most {train['most_steps']:,} steps of {train['batch_size']} cells ({train['most_epochs']:,} epochs)"
+    rows.append(("", f"{steps}, on {train['device']}"))
+    if train["batches"] or train["covariates"]:
+        rows.append(("", f"{len(train['batches'])} batches, {len(train['covariates'])} covariates"))
+    rows += [("write", target), *(("", line) for line in _written(plan.write))]
+    seconds, free = cost["estimated_seconds"], cost["free_gib"]
+    time = "not estimated for this device" if seconds is None else f"about {_rounded(seconds)} on two cores"
+    time += " beside quantiles" if len(plan.write.get("layers", ())) > 1 and seconds is not None else ""
+    memory = f"about {cost['estimated_peak_gib']:.1f} GiB" + ("" if free is None else f"; {free:.1f} GiB are free")
+    rows += [("time", f"{time} (an estimate)"), ("memory", f"{memory} (an estimate)")]
+    head = f"scdae {__version__}: dry run of {command}, nothing is trained or written"
+    lines = [
+        head,
+        "",
+        *(f"  {name:<8} {text}" for name, text in rows),
+        "",
+        "All values are counts, and all names are free.",
+    ]
+    if free is not None and cost["estimated_peak_gib"] > free:
+        lines.append("That is more memory than is free: --results-only, --threshold and --genes take less.")
+    return "\n".join(lines)
+
+
 def _contents(adata: AnnData, key: str, run: Mapping[str, Any]) -> list[tuple[str, str]]:
     latent = adata.obsm[f"X_{key}"]
     rows = [
@@ -193,3 +241,33 @@ def _zero_inflation(number: int, genes: int) -> str:
 def _table(rows: list[tuple[str, str]], *, indent: int) -> list[str]:
     width = max(len(name) for name, _ in rows)
     return [f"{' ' * indent}{name:<{width}}  {meaning}" for name, meaning in rows]
+
+
+def _written(write: Mapping[str, Any]) -> list[str]:
+    """Layers and latent space, with their sizes."""
+    if not write:
+        return ["one file: arrays, and settings as JSON"]
+    names = ", ".join(f"layers['{name}']" for name in write["layers"])
+    size = "as large as there are values kept" if write["bytes"] is None else _size(write["bytes"])
+    how = ", restored as they are written" if write["cell_by_cell"] else ""
+    beside = "beside all that INPUT holds" if write["with_the_data"] else "with obs and var, without the data"
+    return [
+        f"{names}: {write['form']} {write['dtype']}, {write['n_vars']:,} genes, {size}{how}",
+        f"latent space: {_size(write['latent_bytes'])}; {beside}",
+    ]
+
+
+def _size(n_bytes: float) -> str:
+    """Bytes in words."""
+    return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
+
+
+def _rounded(seconds: float) -> str:
+    """Two digits are more than an estimate has."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )

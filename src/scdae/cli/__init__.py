@@ -15,17 +15,81 @@ from scdae.cli._model import apply, fit
 
 __all__ = ["app", "main"]
 
+# Blank lines: where rich is there, each paragraph of an epilog becomes a line.
+_OVERVIEW = """Examples:
+
+scdae impute counts.h5ad restored.h5ad
+
+scdae evaluate counts.h5ad
+
+scdae fit reference.h5ad reference.scdae
+
+scdae apply sample.h5ad reference.scdae restored.h5ad
+
+'scdae COMMAND --help' has the options and further examples of each."""
+
+_IMPUTE = """Examples:
+
+scdae impute counts.h5ad restored.h5ad --batch-key sample
+
+scdae impute counts.h5ad corrected.h5ad --batch-key sample --transform-batch average
+
+scdae impute normalised.h5ad restored.h5ad --layer counts --quantile 0.05 --quantile 0.95
+
+scdae impute 'samples/*.h5ad' restored.zarr --batch-key sample --threshold 0.01
+
+scdae impute atlas.h5ad restored.zarr --genes markers.txt --dry-run"""
+
+_EVALUATE = """Examples:
+
+scdae evaluate counts.h5ad
+
+scdae evaluate restored.h5ad --json report.json --genes genes.csv
+
+scdae evaluate counts.h5ad --likelihood nb --json - --quiet"""
+
+_FIT = """Examples:
+
+scdae fit reference.h5ad reference.scdae --batch-key donor
+
+scdae fit other.h5ad other.scdae --reference reference.scdae
+
+scdae fit atlas.h5ad atlas.scdae --max-epochs 1 --checkpoint-dir checkpoints
+
+scdae fit atlas.h5ad atlas.scdae --dry-run --json -"""
+
+_APPLY = """Examples:
+
+scdae apply sample.h5ad reference.scdae restored.h5ad
+
+scdae apply atlas.h5ad atlas.scdae restored.zarr --genes markers.txt --threshold 0.01"""
+
+_DEMO = """Example:
+
+scdae demo demo_output --cells 1000 --genes 500"""
+
+_INFO = """Example:
+
+scdae info --json -"""
+
 app = typer.Typer(
     name="scdae",
     help="Restore single-cell RNA-seq counts with a denoising autoencoder.",
+    epilog=_OVERVIEW,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (impute, evaluate, fit, apply, demo, info):
-    app.command()(command)
+for command, panel, epilog in (
+    (impute, "Restore counts", _IMPUTE),
+    (fit, "Restore counts", _FIT),
+    (apply, "Restore counts", _APPLY),
+    (evaluate, "Did it help?", _EVALUATE),
+    (demo, "Does it work here?", _DEMO),
+    (info, "Does it work here?", _INFO),
+):
+    app.command(rich_help_panel=panel, epilog=epilog)(command)
 
 
 def main() -> None:

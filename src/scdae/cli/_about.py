@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scdae.cli._common import Debug, one_line_errors
+from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 __all__ = ["demo", "info"]
 
@@ -29,9 +30,10 @@ def demo(
         typer.echo(job.run(folder, n_cells=cells, n_genes=genes, seed=seed, max_epochs=max_epochs)["text"])
 
 
-def info(debug: Debug = False) -> None:
+def info(json_file: JsonFile = None, debug: Debug = False) -> None:
     """Print versions, the device that JAX uses, and the processor cores: what a report of a problem needs."""
     with one_line_errors(debug):
+        check_report(json_file)
         import os
         import platform
         from importlib.metadata import PackageNotFoundError, version
@@ -44,9 +46,11 @@ def info(debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
-        rows += [("device", f"{device.platform}:{device.id} ({device.device_kind})") for device in jax.devices()]
+        devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = os.environ.get("OMP_NUM_THREADS", "not set")
-        rows.append(("cores", f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS {threads}"))
-        for name, value in rows:
-            typer.echo(f"{name:<8} {value}")
+        cores = f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS {threads}"
+        write_report(json_file, {**dict(rows), "devices": devices, "cores": cores})
+        if not to_stdout(json_file):
+            for name, value in [*rows, *(("device", device) for device in devices), ("cores", cores)]:
+                typer.echo(f"{name:<8} {value}")

@@ -67,37 +67,66 @@ Source = Annotated[
         help="Raw counts: .h5ad, .zarr, 10x .h5, folder with matrix.mtx, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
-Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts.", show_default="X")]
-BatchKey = Annotated[str | None, typer.Option(help="Column of obs with the batch.", show_default="none")]
+Layer = Annotated[
+    str | None, typer.Option(help="Layer with the raw counts.", show_default="X", rich_help_panel="Counts")
+]
+BatchKey = Annotated[
+    str | None, typer.Option(help="Column of obs with the batch.", show_default="none", rich_help_panel="Counts")
+]
 Covariate = Annotated[
     list[str] | None,
-    typer.Option(help="Further column of obs that acts on expression; may be repeated.", show_default="none"),
+    typer.Option(
+        help="Further column of obs that acts on expression; may be repeated.",
+        show_default="none",
+        rich_help_panel="Counts",
+    ),
 ]
 TransformBatch = Annotated[
     str | None,
     typer.Option(
         help="Give all cells as if measured in this batch, or in the 'average' one; the layer is named so.",
         show_default="each cell in its own",
+        rich_help_panel="Output",
     ),
 ]
 MaskLayer = Annotated[
-    str | None, typer.Option(help="Boolean layer, true where an entry was measured.", show_default="all measured")
+    str | None,
+    typer.Option(
+        help="Boolean layer, true where an entry was measured.", show_default="all measured", rich_help_panel="Counts"
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, same result.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, same result.", rich_help_panel="Model")]
 MaxEpochs = Annotated[
-    int | None, typer.Option(min=1, help="Most passes over the cells.", show_default="by size of the data")
+    int | None,
+    typer.Option(
+        min=1, help="Most passes over the cells.", show_default="by size of the data", rich_help_panel="Model"
+    ),
 ]
 Genome = Annotated[
-    str | None, typer.Option(help="Genome to read from a 10x file of several.", show_default="the only one")
+    str | None,
+    typer.Option(
+        help="Genome to read from a 10x file of several.", show_default="the only one", rich_help_panel="Counts"
+    ),
 ]
 AllowFractional = Annotated[
-    bool, typer.Option("--allow-fractional", help="Admit estimated counts (Salmon, alevin, ambient-corrected).")
+    bool,
+    typer.Option(
+        "--allow-fractional",
+        help="Admit estimated counts (Salmon, alevin, ambient-corrected).",
+        rich_help_panel="Counts",
+    ),
 ]
-AllowNan = Annotated[bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.")]
-KeyAdded = Annotated[str, typer.Option(help="Name of the layer, and start of the other names, to write.")]
+AllowNan = Annotated[
+    bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.", rich_help_panel="Counts")
+]
+KeyAdded = Annotated[
+    str, typer.Option(help="Name of the layer, and start of the other names, to write.", rich_help_panel="Output")
+]
 Quantile = Annotated[
     list[float] | None,
-    typer.Option(help="Write this quantile of the expected counts as a further layer; may be repeated."),
+    typer.Option(
+        help="Write this quantile of the expected counts as a further layer; may be repeated.", rich_help_panel="Output"
+    ),
 ]
 CheckpointDir = Annotated[
     Path | None,
@@ -105,15 +134,24 @@ CheckpointDir = Annotated[
         metavar="DIR",
         help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
         show_default="none",
+        rich_help_panel="Jobs",
     ),
 ]
 CheckpointEvery = Annotated[
-    int | None, typer.Option(min=1, metavar="STEPS", help="Steps between checkpoints.", show_default="a minute")
+    int | None,
+    typer.Option(
+        min=1, metavar="STEPS", help="Steps between checkpoints.", show_default="a minute", rich_help_panel="Jobs"
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Insist on going on: an error where DIR has no checkpoint.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each step.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Insist on going on: an error where DIR has no checkpoint.", rich_help_panel="Jobs"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Messages")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print more about each step.", rich_help_panel="Messages")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Messages")]
 
 
 class Clock:

@@ -14,18 +14,29 @@ __all__ = ["DType", "Genes", "ResultsOnly", "Threshold", "Opened", "open_source"
 
 Genes = Annotated[
     Path | None,
-    typer.Option(help="Text file of the genes to write, one a line; implies --results-only.", show_default="all"),
+    typer.Option(
+        help="Text file of the genes to write, one a line; implies --results-only.",
+        show_default="all",
+        rich_help_panel="Output",
+    ),
 ]
 Threshold = Annotated[
-    float | None, typer.Option(help="Leave out values below this: the layer is then sparse.", show_default="keep all")
+    float | None,
+    typer.Option(
+        help="Leave out values below this: the layer is then sparse.", show_default="keep all", rich_help_panel="Output"
+    ),
 ]
-DType = Annotated[str, typer.Option("--dtype", help="float32 or float16; the latter implies --results-only.")]
+DType = Annotated[
+    str,
+    typer.Option("--dtype", help="float32 or float16; the latter implies --results-only.", rich_help_panel="Output"),
+]
 ResultsOnly = Annotated[
     bool,
     typer.Option(
         "--results-only",
         help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This is what happens "
         "where INPUT is too large to be held (see scdae.settings.max_entries) or is several files.",
+        rich_help_panel="Output",
     ),
 ]
 

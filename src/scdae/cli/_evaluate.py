@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +26,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
+from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,22 +41,24 @@ def evaluate(
     covariate: Covariate = None,
     mask_layer: MaskLayer = None,
     likelihood: Annotated[
-        Likelihood | None, typer.Option(help="Law of the counts.", show_default="that of the run, or zinb")
+        Likelihood | None,
+        typer.Option(help="Law of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"),
     ] = None,
     max_epochs: MaxEpochs = None,
     fraction: Annotated[float, typer.Option(help="Share of the molecules that the model is shown.")] = 0.9,
     key: Annotated[str, typer.Option(help="Name of the run whose settings are judged, if INPUT holds one.")] = "scdae",
     seed: Seed = 0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report as JSON.", show_default="not written")
-    ] = None,
+    json_file: JsonFile = None,
     genes: Annotated[
-        Path | None, typer.Option(help="Write a table of genes as CSV.", show_default="not written")
+        Path | None,
+        typer.Option(help="Write a table of genes as CSV.", show_default="not written", rich_help_panel="Output"),
     ] = None,
     genome: Genome = None,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel="Output")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -67,9 +69,9 @@ def evaluate(
         from scdae.io import read_any
         from scdae.output import check_target, write_text
 
-        for file, ending in ((json_file, ".json"), (genes, ".csv")):
-            if file is not None:
-                check_target(file, overwrite=overwrite, endings=(ending,))
+        check_report(json_file, overwrite=overwrite)
+        if genes is not None:
+            check_target(genes, overwrite=overwrite, endings=(".csv",))
         clock = Clock()
         adata = read_any(source, genome=genome)
         clock.lap("reading")
@@ -95,19 +97,18 @@ def evaluate(
             **{name: value for name, value in given.items() if value is not None},
         )
         clock.lap("evaluating")
-        if json_file is not None:
-            write_text(json_file, json.dumps(_report(adata, key, str(source), clock.laps), indent=2) + "\n")
+        write_report(json_file, _report(adata, key, str(source), clock.laps))
         if genes is not None:
             columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
             write_text(genes, adata.var[columns].to_csv(index_label="gene"))
-        if not quiet:
+        if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_evaluation
 
             typer.echo(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
 
 
 def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) -> dict[str, Any]:
-    """The evaluation as JSON can hold it; NaN becomes null."""
+    """The evaluation, for JSON."""
     entry = adata.uns[f"{key}_evaluation"]
     methods = [str(name) for name in entry["methods"]]
     table = {name: dict(zip(methods, map(float, entry[name]), strict=True)) for name in ("skill", "log_likelihood")}
@@ -121,13 +122,4 @@ def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) ->
     }
     for name in table:
         del report[name]
-    return {name: _plain(value) for name, value in report.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and value != value else value
+    return report

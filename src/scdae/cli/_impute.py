@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ from scdae.cli._common import (
     set_verbosity,
 )
 from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_output
+from scdae.cli._report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
 
 __all__ = ["impute"]
 
@@ -47,17 +48,22 @@ def impute(
     covariate: Covariate = None,
     transform_batch: TransformBatch = None,
     mask_layer: MaskLayer = None,
-    likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
+    likelihood: Annotated[
+        Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
+    ] = Likelihood.zinb,
     output_scale: Annotated[
         Scale,
         typer.Option(
             help="mean: expected counts at the cell's own depth; prior: the same without the cell's own counts, fully "
-            "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000."
+            "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000.",
+            rich_help_panel="Output",
         ),
     ] = Scale.mean,
     depth: Annotated[
         float | None,
-        typer.Option(help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own"),
+        typer.Option(
+            help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own", rich_help_panel="Output"
+        ),
     ] = None,
     quantile: Quantile = None,
     threshold: Threshold = None,
@@ -71,8 +77,15 @@ def impute(
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace OUTPUT, and a layer of the name given, if they exist.",
+            rich_help_panel="Output",
+        ),
     ] = False,
+    dry_run: DryRun = False,
+    json_file: JsonFile = None,
     checkpoint_dir: CheckpointDir = None,
     checkpoint_every: CheckpointEvery = None,
     resume: Resume = False,
@@ -88,6 +101,7 @@ def impute(
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
+        check_report(json_file, overwrite=overwrite)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
         opened = open_source(source, genome, layer, mask_layer)
@@ -97,32 +111,39 @@ def impute(
 
         from scdae import pp
 
-        pp.impute(
-            adata,
-            layer=opened.layer,
-            mask=opened.mask,
-            batch_key=batch_key,
-            covariates=covariate,
-            transform_batch=transform_batch,
-            key_added=key_added,
-            likelihood=likelihood.value,
-            output=output_scale.value,
-            depth=depth,
-            quantiles=tuple(quantile or ()),
-            lazy=True if alone else None,
-            threshold=threshold,
-            max_epochs=max_epochs,
-            seed=seed,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-            overwrite=overwrite,
-            **kept,
-        )
+        options: dict[str, Any] = {
+            "layer": opened.layer,
+            "mask": opened.mask,
+            "batch_key": batch_key,
+            "covariates": covariate,
+            "transform_batch": transform_batch,
+            "key_added": key_added,
+            "likelihood": likelihood.value,
+            "output": output_scale.value,
+            "depth": depth,
+            "quantiles": tuple(quantile or ()),
+            "lazy": True if alone else None,
+            "threshold": threshold,
+            "max_epochs": max_epochs,
+            "seed": seed,
+            "allow_fractional": allow_fractional,
+            "allow_nan": allow_nan,
+            "overwrite": overwrite,
+        }
+        if dry_run:
+            from scdae.plan import plan_impute
+
+            plan = plan_impute(adata, **options, genes=names, dtype=dtype, alone=alone)
+            tell_plan(plan, "impute", source=str(source), target=str(target), json_file=json_file)
+            return
+        pp.impute(adata, **options, **kept)
         clock.lap("restoring")
         key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
-        if not quiet:
+        if json_file is not None:
+            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps))
+        if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source
 

@@ -45,6 +45,16 @@ from scdae.cli._processes import (
     is_first,
     processes,
 )
+from scdae.cli._report import (
+    DryRun,
+    JsonFile,
+    check_report,
+    model_report,
+    run_report,
+    tell_plan,
+    to_stdout,
+    write_report,
+)
 
 __all__ = ["apply", "fit"]
 
@@ -62,16 +72,23 @@ def fit(
         typer.Option(
             help="Model to go on from: INPUT is taken for new batches of its data, and --likelihood is its own.",
             show_default="start anew",
+            rich_help_panel="Model",
         ),
     ] = None,
     mask_layer: MaskLayer = None,
-    likelihood: Annotated[Likelihood, typer.Option(help="Law of the counts.")] = Likelihood.zinb,
+    likelihood: Annotated[
+        Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
+    ] = Likelihood.zinb,
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     genome: Genome = None,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace MODEL if it exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace MODEL if it exists.", rich_help_panel="Output")
+    ] = False,
+    dry_run: DryRun = False,
+    json_file: JsonFile = None,
     checkpoint_dir: CheckpointDir = None,
     checkpoint_every: CheckpointEvery = None,
     resume: Resume = False,
@@ -91,7 +108,9 @@ def fit(
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
+        check_report(json_file, overwrite=overwrite)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
+        from scdae.core.config import Config
         from scdae.model import DAE
 
         known = None if reference is None else DAE.load(reference)
@@ -105,8 +124,15 @@ def fit(
             "covariates": covariate,
             "allow_fractional": allow_fractional,
             "allow_nan": allow_nan,
-            **kept,
         }
+        if dry_run:
+            from scdae.plan import plan_training
+
+            settings = {"likelihood": likelihood.value} if known is None else known.config.to_dict()
+            plan = plan_training(adata, Config(**{**settings, "max_epochs": max_epochs, "seed": seed}), **options)
+            tell_plan(plan, "fit", source=str(source), target=str(model_file), json_file=json_file)
+            return
+        options |= kept
         chosen = chosen_devices(devices, distributed)
         if chosen is not None:
             options["devices"] = chosen
@@ -119,7 +145,9 @@ def fit(
             return
         model.save(model_file)
         clock.lap("writing")
-        if not quiet:
+        if json_file is not None:
+            write_report(json_file, model_report(model, str(source), str(model_file), clock.laps))
+        if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_model
 
             typer.echo(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
@@ -132,7 +160,9 @@ def apply(
     layer: Layer = None,
     mask_layer: MaskLayer = None,
     transform_batch: TransformBatch = None,
-    output_scale: Annotated[Scale, typer.Option(help="What the layer holds, as for scdae impute.")] = Scale.mean,
+    output_scale: Annotated[
+        Scale, typer.Option(help="What the layer holds, as for scdae impute.", rich_help_panel="Output")
+    ] = Scale.mean,
     quantile: Quantile = None,
     threshold: Threshold = None,
     genes: Genes = None,
@@ -143,8 +173,14 @@ def apply(
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUTPUT, and a layer of the name given, if they exist.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace OUTPUT, and a layer of the name given, if they exist.",
+            rich_help_panel="Output",
+        ),
     ] = False,
+    json_file: JsonFile = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -157,6 +193,7 @@ def apply(
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
+        check_report(json_file, overwrite=overwrite)
         from scdae.model import DAE
 
         model = DAE.load(model_file)
@@ -187,7 +224,9 @@ def apply(
         key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
-        if not quiet:
+        if json_file is not None:
+            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps))
+        if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source
 

@@ -28,23 +28,37 @@ _HEARTBEAT = 30  # seconds after which a process that is not heard of is taken f
 
 NumDevices = Annotated[
     str | None,
-    typer.Option("--devices", metavar="N", help="Devices that share each step, or 'all'.", show_default="one"),
+    typer.Option(
+        "--devices",
+        metavar="N",
+        help="Devices that share each step, or 'all'.",
+        show_default="one",
+        rich_help_panel="Jobs",
+    ),
 ]
 Distributed = Annotated[
     bool,
     typer.Option(
         "--distributed",
         help="Train with all devices of all processes of this job; SLURM, Open MPI and Kubernetes say which these are.",
+        rich_help_panel="Jobs",
     ),
 ]
 Coordinator = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT", help="Where the processes meet, for --distributed elsewhere.", show_default=False
+        metavar="HOST:PORT",
+        help="Where the processes meet, for --distributed elsewhere.",
+        show_default=False,
+        rich_help_panel="Jobs",
     ),
 ]
-NumProcesses = Annotated[int | None, typer.Option(min=1, help="How many there are.", show_default=False)]
-ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this one, from 0.", show_default=False)]
+NumProcesses = Annotated[
+    int | None, typer.Option(min=1, help="How many there are.", show_default=False, rich_help_panel="Jobs")
+]
+ProcessId = Annotated[
+    int | None, typer.Option(min=0, help="Number of this one, from 0.", show_default=False, rich_help_panel="Jobs")
+]
 
 
 def chosen_devices(devices: str | None, distributed: bool) -> int | str | None:
