@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scdae.model import DAE
     from scdae.plan import Plan
 
-__all__ = ["describe_evaluation", "describe_model", "describe_plan", "describe_run"]
+__all__ = ["describe_evaluation", "describe_model", "describe_plan", "describe_run", "describe_score"]
 
 _NOTE = (
     "The restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential expression\n"
@@ -57,6 +57,46 @@ def describe_run(
         lines += [_zero_inflation(int(report["zero_inflated_genes"]), adata.n_vars)]
     lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
     lines += ["", _NOTE_ALONE if alone else _NOTE]
+    return "\n".join(lines)
+
+
+def describe_score(adata: AnnData, key: str, *, source: str, target: str, seconds: Mapping[str, float]) -> str:
+    """Describe the result of `scdae.tl.anomaly_score` for someone who ran it from the command line.
+
+    Parameters
+    ----------
+    adata
+        The result.
+    key
+        The `key_added` of the run.
+    source, target
+        What was read and written.
+    seconds
+        Time that each step took, by its name.
+
+    Returns
+    -------
+    Text of about 15 lines.
+    """
+    run = adata.uns[key]
+    most = adata.obs.sort_values(key, ascending=False).head(5)
+    chance = f"{key}_pvalue"
+    lines = [
+        f"scdae: scored {adata.n_obs:,} cells",
+        "",
+        f"  read     {source}",
+        f"  wrote    {target}",
+        "",
+        f"Compared with {run['n_normal']:,} cells: {run['compared_with']}.",
+        f"{run['n_below_0.05']:,} are anomalous at a false discovery rate of 5 %.",
+        "",
+        "The most unlike the others:",
+        *_table([(str(c), f"score {row[key]:.1f}, P = {row[chance]:.2g}") for c, row in most.iterrows()], indent=2),
+        "",
+        "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".",
+    ]
+    if "with one another" in run["compared_with"]:
+        lines += ["", "No cells were named as normal, so P is the share of cells that look at least as odd."]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from scdae.cli._about import demo, info
 from scdae.cli._evaluate import evaluate
 from scdae.cli._impute import impute
 from scdae.cli._model import apply, fit
+from scdae.cli._score import score
 
 __all__ = ["app", "main"]
 
@@ -25,6 +26,8 @@ scdae evaluate counts.h5ad
 scdae fit reference.h5ad reference.scdae
 
 scdae apply sample.h5ad reference.scdae restored.h5ad
+
+scdae score sample.h5ad scores.csv --model reference.scdae
 
 'scdae COMMAND --help' has the options and further examples of each."""
 
@@ -64,6 +67,14 @@ scdae apply sample.h5ad reference.scdae restored.h5ad
 
 scdae apply atlas.h5ad atlas.scdae restored.zarr --genes markers.txt --threshold 0.01"""
 
+_SCORE = """Examples:
+
+scdae score cells.h5ad scores.csv --normal singlet
+
+scdae score sample.h5ad scored.h5ad --model reference.scdae --normal unseen_normal.h5ad
+
+scdae score sample.h5ad scores.csv --json -"""
+
 _DEMO = """Example:
 
 scdae demo demo_output --cells 1000 --genes 500"""
@@ -86,6 +97,7 @@ for command, panel, epilog in (
     (fit, "Restore counts", _FIT),
     (apply, "Restore counts", _APPLY),
     (evaluate, "Did it help?", _EVALUATE),
+    (score, "Which cells are odd?", _SCORE),
     (demo, "Does it work here?", _DEMO),
     (info, "Does it work here?", _INFO),
 ):

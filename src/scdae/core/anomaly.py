@@ -17,7 +17,7 @@ __all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbour
 
 _MOST = 20_000  # normal cells whose density is fitted
 _GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
-_FOLDS = 5
+_PARTS = 5
 _WEIGHT = 0.5
 _ROUNDS, _CUT = 5, 3.0  # of the fit of a trend, and scales beyond which a cell takes no part in it
 _UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal law
@@ -134,34 +134,34 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float64 (n,). A normal cell is judged by a density to which it did not contribute.
+        float64 (n,). The normal cells are put into five parts, and five densities fitted to all but one of these each. A
+        normal cell is judged by the one to which it did not contribute, any other by the mean of the five logarithms, so
+        that both are judged alike.
 
     Notes
     -----
-    The density is a mixture of up to 20 Gaussians, one for 50 cells at most, fitted by scikit-learn. Distances to the
+    A density is a mixture of up to 20 Gaussians, one for 50 cells at most, fitted by scikit-learn. Distances to the
     nearest normal cells tell less (see ``benchmarks/guard.py``).
     """
-    rng = np.random.default_rng(seed)
-    normal = rng.permutation(normal)[:_MOST]
-    scaled = latent / np.maximum(latent[normal].std(axis=0), 1e-6)
-    found = _minus_log_density(scaled, scaled[normal], seed)
-    folds = np.array_split(normal, min(_FOLDS, len(normal)))
-    for i, fold in enumerate(folds):
-        others = np.concatenate([part for j, part in enumerate(folds) if j != i])
-        found[fold] = _minus_log_density(scaled[fold], scaled[others], seed)
-    return found
-
-
-def _minus_log_density(points: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    number = int(np.clip(len(normal) // _CELLS_EACH, 1, _GAUSSIANS))
-    normal = np.repeat(normal, 2, axis=0) if len(normal) == 1 else normal
-    mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
-        return -mixture.fit(normal.astype(np.float64)).score_samples(points.astype(np.float64))
+    rng = np.random.default_rng(seed)
+    normal = rng.permutation(normal)[:_MOST]
+    scaled = (latent / np.maximum(latent[normal].std(axis=0), 1e-6)).astype(np.float64)
+    parts = np.array_split(normal, min(_PARTS, len(normal)))
+    number = int(np.clip((len(normal) - len(parts[0])) // _CELLS_EACH, 1, _GAUSSIANS))
+    found = np.zeros(len(latent))
+    for part in parts:
+        others = np.setdiff1d(normal, part)
+        mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
+            mixture.fit(scaled[others if len(others) > 1 else np.repeat(others, 2)])
+        here = np.setdiff1d(np.arange(len(latent)), others)
+        minus_log = -mixture.score_samples(scaled[here])
+        found[here] += np.where(np.isin(here, part), 1, 1 / len(parts)) * minus_log
+    return found
 
 
 def neighbours(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:

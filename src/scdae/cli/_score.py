@@ -1,0 +1,140 @@
+"""`scdae score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scdae.cli._common import (
+    AllowFractional,
+    AllowNan,
+    BatchKey,
+    Clock,
+    Covariate,
+    Debug,
+    Genome,
+    Layer,
+    MaskLayer,
+    MaxEpochs,
+    Quiet,
+    Seed,
+    Source,
+    Verbose,
+    one_line_errors,
+    set_verbosity,
+)
+from scdae.cli._data import open_source
+from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["score"]
+
+_ENDINGS = (".csv", ".h5ad", ".zarr")
+
+
+def score(
+    source: Source,
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="Table of the cells, .csv, or INPUT with it in obs, .h5ad or .zarr."),
+    ],
+    model_file: Annotated[
+        Path | None,
+        typer.Option("--model", help="Model of normal cells.", show_default="fitted here", rich_help_panel="Model"),
+    ] = None,
+    normal: Annotated[
+        str | None,
+        typer.Option(
+            help="Cells known to be normal and not seen by the model: a boolean column of obs, or another file.",
+            show_default="all cells, compared with one another",
+        ),
+    ] = None,
+    layer: Layer = None,
+    batch_key: BatchKey = None,
+    covariate: Covariate = None,
+    mask_layer: MaskLayer = None,
+    key_added: Annotated[
+        str, typer.Option(help="Start of the names of the columns.", rich_help_panel="Output")
+    ] = "anomaly",
+    max_epochs: MaxEpochs = None,
+    seed: Seed = 0,
+    genome: Genome = None,
+    allow_fractional: AllowFractional = False,
+    allow_nan: AllowNan = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel="Output")
+    ] = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Score how unlike normal cells each cell of INPUT is: unknown kinds, doublets, contaminated or damaged cells."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+    with one_line_errors(debug, about=str(source)):
+        from scdae.output import check_target, write_atomic, write_text
+
+        check_target(target, overwrite=overwrite, endings=_ENDINGS)
+        check_report(json_file, overwrite=overwrite)
+        from scdae.model import DAE
+
+        model = None if model_file is None else DAE.load(model_file)
+        clock = Clock()
+        opened = open_source(source, genome, layer, mask_layer)
+        adata, as_table = opened.adata, target.suffix == ".csv"
+        if opened.large and not as_table:
+            raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
+        known: Any = normal
+        if normal is not None and normal not in adata.obs.columns and Path(normal).exists():
+            known = open_source(Path(normal), genome, layer, mask_layer).adata
+        clock.lap("reading")
+
+        from scdae import tl
+
+        settings: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+        tl.anomaly_score(
+            adata,
+            model,
+            normal=known,
+            key_added=key_added,
+            layer=opened.layer,
+            mask=opened.mask,
+            batch_key=batch_key,
+            covariates=covariate,
+            seed=seed,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            overwrite=overwrite,
+            **settings,
+        )
+        clock.lap("scoring")
+        if as_table:
+            columns = [key_added + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance")]
+            write_text(target, adata.obs[columns].to_csv(index_label="cell"))
+        else:
+            write_atomic(adata, target, overwrite=overwrite)
+        clock.lap("writing")
+        if json_file is not None:
+            write_report(json_file, _report(adata, key_added, str(source), str(target), clock.laps))
+        if not (quiet or to_stdout(json_file)):
+            from scdae.summary import describe_score
+
+            typer.echo(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
+
+
+def _report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """What was compared, and the cells that stand out, for JSON."""
+    found = adata.obs[adata.obs[f"{key}_fdr"] < 0.05]
+    entry = {name: value for name, value in adata.uns[key].items() if name != "written_by"}
+    return {
+        "source": source,
+        "target": target,
+        "n_obs": adata.n_obs,
+        **entry,
+        "anomalous": {str(cell): float(value) for cell, value in found[key].sort_values(ascending=False).items()},
+        "seconds": {step: round(spent, 2) for step, spent in seconds.items()},
+    }
