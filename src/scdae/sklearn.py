@@ -31,7 +31,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         What the matrix holds: ``"counts"``, or ``"log1p"``, log1p of counts per 10,000.
     scale
         What `transform` gives: ``"counts"`` or ``"log1p"``.
-    strength, n_passes, n_draws, keep
+    strength, n_passes, n_draws, keep, fractions
         As for :func:`scdae.tl.purify`.
     depth
         Molecules of each cell before it was normalised, where ``input_scale="log1p"``: one number for all. None: the median of
@@ -77,7 +77,8 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         strength: float = 1.0,
         n_passes: int = 1,
         n_draws: int = 8,
-        keep: float = 0.5,
+        keep: float = 1.0,
+        fractions: str = "round",
         depth: float | None = None,
         allow_fractional: bool = False,
         settings: dict[str, Any] | None = None,
@@ -90,6 +91,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_passes = n_passes
         self.n_draws = n_draws
         self.keep = keep
+        self.fractions = fractions
         self.depth = depth
         self.allow_fractional = allow_fractional
         self.settings = settings
@@ -160,7 +162,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return out
 
     def _how(self) -> Purification:
-        return Purification(self.strength, self.n_passes, self.n_draws, self.keep).check()
+        return Purification(self.strength, self.n_passes, self.n_draws, self.keep, self.fractions).check()
 
     def _matrix(self, X: Any, *, reset: bool) -> sp.csr_matrix:
         """Checked values as float32 CSR."""

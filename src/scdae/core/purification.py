@@ -205,7 +205,8 @@ def project_profiles(
     counts, depth = jnp.asarray(counts, jnp.float32), jnp.asarray(depth, jnp.float32)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
     axes = fitted.axes
-    known = axes.weight, axes.centre, axes.effects, axes.gene_mean
+    share = None if observed is None else np.float32(max(fitted.profile[np.asarray(observed)].sum(), 1e-6))
+    known = axes.weight, axes.centre, axes.effects, axes.gene_mean, share
     static = {"graph": fitted.graph, "likelihood": fitted.likelihood, "n_passes": int(how.n_passes), "scale": scale}
     keep = np.float32(how.keep)
     return _project(fitted.params, counts, depth, drawn, conditions, observed, known, fitted.inflated, keep, **static)
@@ -229,11 +230,9 @@ def _project(
     scale: str,
 ) -> jax.Array:
     model: Autoencoder = nnx.merge(graph, params)
-    weight, centre, effects, gene_mean = known
+    weight, centre, effects, gene_mean, seen_share = known
     theta = jnp.full(counts.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
     factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
-    profile = jax.nn.softmax(model.log_profile[...])
-    seen_share = 1.0 if observed is None else jnp.maximum(jnp.where(observed, profile, 0).sum(), 1e-6)
 
     def decoded(logs: jax.Array) -> jax.Array:
         latent = model.encode(logs @ weight - centre, conditions)
@@ -241,7 +240,8 @@ def _project(
 
     def projected(shown: jax.Array) -> jax.Array:
         corrected = shown if factor is None else shown / factor
-        exposure = jnp.maximum(corrected.sum(axis=1, keepdims=True) / seen_share, 1e-12)
+        total = corrected.sum(axis=1, keepdims=True)
+        exposure = jnp.maximum(total if observed is None else total / seen_share, 1e-12)
         logs = jnp.log1p(corrected * (TARGET / exposure))
         share = decoded(logs if observed is None else jnp.where(observed, logs, gene_mean))
         exposure = jnp.maximum(jax.lax.stop_gradient(exposure), 1.0)

@@ -34,7 +34,8 @@ def purify(
     strength: float = 1.0,
     n_passes: int = 1,
     n_draws: int = 8,
-    keep: float = 0.5,
+    keep: float = 1.0,
+    fractions: str = "round",
     input_scale: str = "counts",
     scale: str = "log1p",
     depth: Any = None,
@@ -119,7 +120,7 @@ def purify(
     >>> adata.layers["purified"].shape, adata.uns["purified"]["unit"]
     ((80, 50), 'log1p of counts per 10,000')
     """
-    how = Purification(strength, n_passes, n_draws, keep).check()
+    how = Purification(strength, n_passes, n_draws, keep, fractions).check()
     check_scale(input_scale, "input_scale")
     check_scale(scale, "scale")
     check_name(key_added, "key_added")
@@ -148,6 +149,7 @@ def purify(
             "n_passes": int(n_passes),
             "n_draws": int(n_draws),
             "keep": float(keep),
+            "fractions": fractions,
             "seed": seed,
         }
 
