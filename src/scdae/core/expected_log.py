@@ -71,7 +71,7 @@ def expected_log1p_by_mean(mean: jax.Array, shape: jax.Array, scale: jax.Array) 
     >>> import jax
     >>> from scdae.core.expected_log import expected_log1p_by_mean
     >>> round(float(jax.grad(expected_log1p_by_mean)(0.1, 1e8, 10.0)), 2)
-    2.22
+    2.23
     """
     return expected_log1p(mean, shape, scale)
 

