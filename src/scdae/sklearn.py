@@ -1,4 +1,4 @@
-"""Purification as a step of a scikit-learn pipeline. Importing it is named ``scdae.sklearn``; scikit-learn stays ``sklearn``."""
+"""Purification as a step of a scikit-learn pipeline."""
 
 from __future__ import annotations
 

@@ -112,22 +112,19 @@ def test_rounding_undoes_what_is_less_than_half_a_molecule(counts):
 def test_fractions_and_thinning_are_unbiased():
     rng, values = np.random.default_rng(0), np.array([[0.3, 2.5, 7.0, 0.0]])
     for fractions in ("draw", "keep"):
-        how = Purification(n_draws=4000, keep=0.5, fractions=fractions)
+        how = Purification(n_draws=1500, keep=0.5, fractions=fractions)
         drawn = thinned_draws(values, how, rng)[:, 0]
-        np.testing.assert_allclose(drawn.mean(axis=0), values[0] / 2, atol=0.08)
+        np.testing.assert_allclose(drawn.mean(axis=0), values[0] / 2, atol=0.12)
         assert (drawn == np.rint(drawn)).all() == (fractions == "draw")
 
 
-def test_gradient_of_the_expected_log(fitted):
-    mean, shape, scale = jnp.array([0.01, 0.4, 3.0, 80.0]), jnp.array([0.5, 2.0, 1e8, 7.0]), 12.0
-    slow = jax.grad(lambda m: (expected_log1p(m, shape, scale) * jnp.arange(1.0, 5)).sum())(mean)
-    value, quick = jax.value_and_grad(lambda m: (expected_log1p_by_mean(m, shape, scale) * jnp.arange(1.0, 5)).sum())(
-        mean
-    )
-    np.testing.assert_allclose(quick, slow, rtol=1e-4)
-    np.testing.assert_allclose(value, (expected_log1p(mean, shape, scale) * jnp.arange(1.0, 5)).sum(), rtol=1e-5)
-    rows = jax.grad(lambda m: expected_log1p_by_mean(m, shape, jnp.ones((3, 1))).sum())(mean)
-    assert rows.shape == mean.shape
+def test_gradient_of_the_expected_log():
+    mean, shape, scale = np.array([0.01, 0.4, 3.0, 80.0]), np.array([0.5, 2.0, 1e8, 7.0]), 12.0
+    ends = expected_log1p(mean * np.array([[1.0], [1.02], [0.98]]), shape, scale)
+    value, back = jax.vjp(lambda m: expected_log1p_by_mean(m, shape, jnp.full((3, 1), scale)), jnp.asarray(mean))
+    np.testing.assert_allclose(value, np.broadcast_to(ends[0], (3, 4)), rtol=1e-5)
+    (slope,) = back(jnp.ones((3, 4)))
+    np.testing.assert_allclose(slope / 3, (ends[1] - ends[2]) / (0.04 * mean), rtol=2e-3)
 
 
 def test_gradient_is_that_of_finite_differences(fitted, counts):

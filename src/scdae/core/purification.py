@@ -136,19 +136,16 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
     counts = np.asarray(counts, np.float32)
     there = np.nonzero(counts)
     values = counts[there]
+    whole = bool((values == np.rint(values)).all())
+    chance = how.keep < 1 or (how.fractions == "draw" and not whole)
+    if not chance and (whole or how.fractions == "keep"):
+        return None
     if how.fractions == "round":
         values = np.rint(values)
-    whole = bool((values == np.rint(values)).all())
-    if how.keep == 1 and (how.fractions == "keep" or whole):
-        if how.fractions != "round":
-            return None
-        n_draws = 1
-    else:
-        n_draws = how.n_draws
-    drawn = np.zeros((n_draws, *counts.shape), np.float32)
+    drawn = np.zeros((how.n_draws if chance else 1, *counts.shape), np.float32)
     for draw in drawn:
         shown = values
-        if how.fractions == "draw" and not whole:
+        if how.fractions == "draw":
             shown = np.floor(values)
             shown = shown + (rng.random(shown.shape, dtype=np.float32) < values - shown)
         draw[there] = shown if how.keep == 1 else thin_values(shown, how.keep, rng)
