@@ -11,6 +11,7 @@
     python benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC
     python benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
+    python benchmarks/run.py shield          # classifiers attacked, with and without purification
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
@@ -40,7 +41,20 @@ QUALITY = [
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
 TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
-PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "guard", "speed", "scale", "atlas"]
+PARTS = [
+    "quality",
+    "coverage",
+    "null",
+    *TRUTHS,
+    "missing",
+    "batches",
+    "reuse",
+    "guard",
+    "shield",
+    "speed",
+    "scale",
+    "atlas",
+]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -215,7 +229,9 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
-    parser.add_argument("--quick", action="store_true", help="batches without scVI, which takes ten minutes a pair")
+    parser.add_argument(
+        "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
+    )
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:
@@ -249,6 +265,10 @@ def main() -> None:
         from reuse import reuse
 
         reuse(SHARED, options.data)
+    if "shield" in parts:
+        from shield import shield
+
+        shield(SHARED, options.data, quick=options.quick)
     if "scale" in parts:
         from scale import scale
 

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scdae import datasets, get, metrics, pl, pp, tl
+    from scdae import datasets, get, metrics, pl, pp, sklearn, tl
     from scdae._settings import settings
     from scdae.model import DAE
 
-__all__ = ["DAE", "datasets", "get", "metrics", "pl", "pp", "settings", "tl"]
+__all__ = ["DAE", "datasets", "get", "metrics", "pl", "pp", "settings", "sklearn", "tl"]
 __version__ = version("scdae")
 
 _OBJECTS = {"DAE": "scdae.model", "settings": "scdae._settings"}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["POISSON", "expected_log1p"]
+__all__ = ["POISSON", "expected_log1p", "expected_log1p_by_mean"]
 
 POISSON = 1e8  # inverse dispersion that is as good as none
 
@@ -58,3 +58,55 @@ def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.A
     below = scale * mean * np.exp(_LOW) / np.expm1(_STEP)
     start = jnp.zeros(jnp.broadcast_shapes(mean.shape, shape.shape, scale.shape), jnp.float32) + below
     return _STEP * jax.lax.fori_loop(0, len(nodes), add, start)
+
+
+@jax.custom_vjp
+def expected_log1p_by_mean(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:
+    """:func:`expected_log1p` with a gradient in `mean` that takes no memory; `shape` and `scale` count as constants.
+
+    The slope is an integral of the same kind, worked out beside the value, so that no step of the loop is kept.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from scdae.core.expected_log import expected_log1p_by_mean
+    >>> round(float(jax.grad(expected_log1p_by_mean)(0.1, 1e8, 10.0)), 2)
+    2.23
+    """
+    return expected_log1p(mean, shape, scale)
+
+
+def _value_and_slope(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    nodes = jnp.asarray(np.exp(np.arange(_LOW, _HIGH, _STEP)), jnp.float32)
+    ratio = mean / shape
+
+    def add(k: int, totals: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value, slope = totals
+        u = nodes[k]
+        reach, weight = -jnp.expm1(-scale * u), jnp.exp(-u)
+        log = jnp.log1p(ratio * reach)
+        none = -shape * log
+        return value - weight * jnp.expm1(none), slope + weight * reach * jnp.exp(none - log)
+
+    below = scale * np.exp(_LOW) / np.expm1(_STEP)
+    nothing = jnp.zeros(jnp.broadcast_shapes(mean.shape, shape.shape, scale.shape), jnp.float32)
+    value, slope = jax.lax.fori_loop(0, len(nodes), add, (nothing + below * mean, nothing + below))
+    return _STEP * value, _STEP * slope
+
+
+def _forward(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    mean, shape, scale = (jnp.asarray(part, jnp.float32) for part in (mean, shape, scale))
+    value, slope = _value_and_slope(mean, shape, scale)
+    return value, (slope, mean, shape, scale)
+
+
+def _backward(kept: tuple[jax.Array, ...], change: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    slope, mean, shape, scale = kept
+    back = change * slope
+    extra = tuple(range(back.ndim - mean.ndim))
+    back = back.sum(axis=extra)
+    stretched = tuple(i for i, size in enumerate(mean.shape) if size == 1 and back.shape[i] != 1)
+    return back.sum(axis=stretched, keepdims=True), jnp.zeros_like(shape), jnp.zeros_like(scale)
+
+
+expected_log1p_by_mean.defvjp(_forward, _backward)

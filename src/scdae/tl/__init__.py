@@ -3,9 +3,19 @@
 from scdae.tl._anomaly import anomaly_score
 from scdae.tl._anomaly_genes import anomaly_genes
 from scdae.tl._evaluate import evaluate
+from scdae.tl._purify import purify
 from scdae.tl._rank_genes import rank_genes
 from scdae.tl._sample import sample
 from scdae.tl._sweep import noise_sweep
 from scdae.tl._tune import tune
 
-__all__ = ["anomaly_genes", "anomaly_score", "evaluate", "noise_sweep", "rank_genes", "sample", "tune"]
+__all__ = [
+    "anomaly_genes",
+    "anomaly_score",
+    "evaluate",
+    "noise_sweep",
+    "purify",
+    "rank_genes",
+    "sample",
+    "tune",
+]

@@ -1,0 +1,433 @@
+"""Purification before cell-type classifiers, under attacks that know of it and attacks that do not.
+
+Three parts of the cells: the model and the classifiers are fitted to the first, parameters of all defences are chosen on the
+second, and the third is attacked and reported. Profiles are log1p of counts per 10,000 of the genes that vary most.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.sparse as sp
+from flax import nnx
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import NearestNeighbors
+
+import scdae
+from scdae.core.axes import TARGET
+from scdae.core.purification import Purification, counts_of_logs, purify_counts, thinned_draws
+
+GENES = 3000
+CELLS = 300  # of the validation and test cells that are attacked; the rest give the accuracy on clean cells, too
+ADAPTIVE = 200  # test cells of the attack through the purifier
+STEPS = 20
+EPSILONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
+MOLECULES = (10, 20, 30, 40, 50, 60, 80, 100, 120)
+BROKEN = 0.2  # accuracy without a defence
+LOSS = 0.007  # of clean accuracy on validation cells, that a choice of parameters may cost
+SETS = {
+    "pbmc_facs, 5 types": ("pbmc_facs", "subpop"),
+    "pbmc3k, 8 types": ("pbmc3k", "cell_type"),
+    "pbmc_facs, 10 populations": ("pbmc_facs", "facs_celltype"),
+}
+# One purifier for profiles that were perturbed as logs, and one for counts that were tampered with: which of them are let in is
+# for the user to say. The second sees few molecules at a time, so its model is trained on as few.
+SETTINGS: dict[str, dict[str, Any]] = {"logs": {}, "counts": {"noise": (0.4, 0.95)}}
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "logs": [{}, {"n_passes": 2}, {"keep": 0.5, "n_draws": 16}],
+    "counts": [{"keep": keep, "n_draws": 16} for keep in (0.2, 0.1)],
+}
+STRENGTHS = (1.0, 0.9, 0.8)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Profiles as a classifier gets them, what they were made from, and what the cells are."""
+
+    logs: np.ndarray  # float32 (n, n_genes)
+    depth: np.ndarray  # float32 (n,)
+    labels: np.ndarray  # int (n,)
+
+    def take(self, part: Any) -> "Cells":
+        return Cells(self.logs[part], self.depth[part], self.labels[part])
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.asarray(counts_of_logs(self.logs, self.depth))
+
+
+def of_counts(counts: np.ndarray, labels: np.ndarray) -> Cells:
+    depth = counts.sum(axis=1)
+    return Cells(np.log1p(counts * (TARGET / depth)[:, None]).astype(np.float32), depth.astype(np.float32), labels)
+
+
+def load(shared: Path, name: str) -> tuple[ad.AnnData, list[Cells]]:
+    """Counts of the training cells, and the three parts: 60 % to train, 16 % to validate, 24 % to test."""
+    file, column = SETS[name]
+    adata = ad.read_h5ad(shared / f"data/{file}.h5ad")
+    adata = adata[adata.obs[column].astype(str) != "filtered_out"]
+    strata = adata.obs["facs_celltype" if file == "pbmc_facs" else column].astype(str).to_numpy()
+    train, rest = train_test_split(np.arange(adata.n_obs), test_size=0.4, stratify=strata, random_state=0)
+    validate, test = train_test_split(rest, test_size=0.6, stratify=strata[rest], random_state=0)
+    labels = np.unique(adata.obs[column].astype(str), return_inverse=True)[1]
+    counts = adata.X.toarray().astype(np.float32)
+    vary = of_counts(counts[train], labels[train]).logs.var(axis=0)
+    genes = np.sort(np.argsort(-vary)[:GENES])
+    counts = counts[:, genes]
+    known = ad.AnnData(sp.csr_matrix(counts[train]), var=adata.var[[]].iloc[genes])
+    cells = of_counts(counts, labels)
+    return known, [cells.take(part) for part in (train, validate, test)]
+
+
+# classifiers: a function from profiles to logits that JAX differentiates
+
+Logits = Callable[[jax.Array], jax.Array]
+
+
+def logistic(cells: Cells, validation: Cells) -> Logits:
+    """scikit-learn's logistic regression, with the penalty that serves best on validation cells.
+
+    Profiles without zeros go in on their 100 principal axes, which saves time; the rest of their variance is next to none.
+    """
+    axes = None
+    logs: Any = sp.csr_matrix(cells.logs)
+    if (cells.logs > 0).mean() > 0.5:
+        axes = PCA(100, random_state=0).fit(cells.logs)
+        logs = axes.transform(cells.logs)
+    found = []
+    for penalty in (0.01, 0.1, 1.0):
+        model = LogisticRegression(C=penalty, max_iter=1000).fit(logs, cells.labels)
+        kernel, bias = model.coef_.T, model.intercept_
+        if axes is not None:
+            kernel = axes.components_.T @ kernel
+            bias = bias - axes.mean_ @ kernel
+        found.append(_linear(jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)))
+    return max(found, key=lambda logits: right(logits, validation).mean())
+
+
+def _linear(kernel: jax.Array, bias: jax.Array) -> Logits:
+    return jax.jit(lambda logs: logs @ kernel + bias)
+
+
+def perceptron(cells: Cells, validation: Cells, n_hidden: int = 64, epochs: int = 15, batch: int = 128) -> Logits:
+    """A hidden layer in Flax, trained with AdamW."""
+    rngs = nnx.Rngs(0)
+    n_classes = int(cells.labels.max()) + 1
+    model = nnx.Sequential(
+        nnx.Linear(cells.logs.shape[1], n_hidden, rngs=rngs), nnx.relu, nnx.Linear(n_hidden, n_classes, rngs=rngs)
+    )
+    optimizer = nnx.Optimizer(model, optax.adamw(1e-3, weight_decay=1e-2), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model: Any, optimizer: Any, logs: jax.Array, labels: jax.Array) -> None:
+        optimizer.update(model, nnx.grad(lambda m: cross_entropy(m(logs), labels))(model))
+
+    rng = np.random.default_rng(0)
+    for _ in range(epochs):
+        order = rng.permutation(len(cells.labels))
+        for start in range(0, len(order) - batch + 1, batch):
+            part = cells.take(order[start : start + batch])
+            step(model, optimizer, part.logs, part.labels)
+    graph, state = nnx.split(model)
+    return jax.jit(lambda logs: nnx.merge(graph, state)(logs))
+
+
+def cross_entropy(logits: jax.Array, labels: Any) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+
+
+def right(logits: Logits, cells: Cells) -> np.ndarray:
+    return np.asarray(logits(cells.logs)).argmax(axis=1) == cells.labels
+
+
+# attacks: `slope(logs, depth, labels)` is the gradient of the loss in the profiles
+
+
+def fgsm(slope: Callable, cells: Cells, epsilon: float) -> Cells:
+    step = epsilon * np.sign(slope(cells.logs, cells.depth, cells.labels))
+    return replace(cells, logs=np.maximum(cells.logs + step, 0).astype(np.float32))
+
+
+def pgd(slope: Callable, cells: Cells, epsilon: float) -> Cells:
+    low, high, logs = np.maximum(cells.logs - epsilon, 0), cells.logs + epsilon, cells.logs
+    for _ in range(STEPS):
+        step = 2.5 * epsilon / STEPS * np.sign(slope(logs, cells.depth, cells.labels))
+        logs = np.clip(logs + step, low, high).astype(np.float32)
+    return replace(cells, logs=logs)
+
+
+def molecules(slope: Callable, cells: Cells, number: int, rounds: int = 20) -> Cells:
+    """Add or take away molecules, where the loss rises most by its gradient: about `number` in all, over several rounds."""
+    counts, row = np.rint(cells.counts), np.arange(len(cells.labels))[:, None]
+    n_genes = counts.shape[1]
+    for some in np.array_split(np.arange(number), min(rounds, number)):
+        now = of_counts(counts, cells.labels)
+        scale = (TARGET / now.depth)[:, None]
+        gradient = np.asarray(slope(now.logs, now.depth, now.labels))
+        more = gradient * (np.log1p((counts + 1) * scale) - now.logs)
+        less = np.where(counts > 0, gradient * (np.log1p(np.maximum(counts - 1, 0) * scale) - now.logs), -np.inf)
+        best = np.argpartition(-np.concatenate([more, less], axis=1), len(some), axis=1)[:, : len(some)]
+        np.add.at(counts, (np.broadcast_to(row, best.shape), best % n_genes), np.where(best < n_genes, 1, -1))
+    return of_counts(counts, cells.labels)
+
+
+ATTACKS = {"FGSM": (fgsm, EPSILONS), "PGD": (pgd, EPSILONS), "molecules": (molecules, MOLECULES)}
+
+
+def plain_slope(logits: Logits) -> Callable:
+    slope = jax.jit(jax.grad(lambda logs, labels: cross_entropy(logits(logs), labels)))
+    return lambda logs, depth, labels: slope(logs, labels)
+
+
+def adaptive_slope(logits: Logits, fitted: Any, how: Purification, draws: int = 4) -> Callable:
+    """The gradient through the purifier, averaged over fresh draws of its thinning in each step."""
+    how, rng = how._replace(n_draws=draws), np.random.default_rng(1)
+
+    @jax.jit
+    @jax.grad
+    def slope(logs: jax.Array, depth: Any, labels: Any, drawn: Any) -> jax.Array:
+        return cross_entropy(logits(purify_counts(fitted, counts_of_logs(logs, depth), how, drawn=drawn)), labels)
+
+    def at(logs: np.ndarray, depth: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        drawn = thinned_draws(np.asarray(counts_of_logs(logs, depth)), how, rng)
+        return np.asarray(slope(logs, depth, labels, drawn))
+
+    return at
+
+
+# defences: a function from cells to cells
+
+
+def purifier(model: scdae.DAE, strength: float, **parameters: Any) -> Callable[[Cells], Cells]:
+    """The projection, mixed with the profile."""
+    step = scdae.sklearn.Purifier(model, allow_fractional=True, **parameters)
+
+    def purified(cells: Cells) -> Cells:
+        logs = step.fit(cells.counts[:2]).transform(cells.counts)
+        return replace(cells, logs=strength * logs + (1 - strength) * cells.logs)
+
+    return purified
+
+
+def projection(train: Cells, n_components: int) -> Callable[[Cells], Cells]:
+    """PCA: on the principal axes and back."""
+    pca = PCA(n_components, random_state=0).fit(train.logs)
+    return lambda cells: replace(cells, logs=pca.inverse_transform(pca.transform(cells.logs)).astype(np.float32))
+
+
+def smoothing(train: Cells, n_neighbors: int) -> Callable[[Cells], Cells]:
+    """Gaussian smoothing: mean of the nearest training cells, weighted by a Gaussian kernel of distance on 20 axes."""
+    pca = PCA(20, random_state=0).fit(train.logs)
+    near = NearestNeighbors(n_neighbors=n_neighbors).fit(pca.transform(train.logs))
+
+    def smoothed(cells: Cells) -> Cells:
+        distance, index = near.kneighbors(pca.transform(cells.logs))
+        weight = np.exp(-0.5 * (distance / distance.mean(axis=1, keepdims=True)) ** 2)
+        weight /= weight.sum(axis=1, keepdims=True)
+        matrix = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(0, index.size + 1, n_neighbors)))
+        matrix.resize(len(cells.labels), len(train.labels))
+        return replace(cells, logs=(matrix @ train.logs).astype(np.float32))
+
+    return smoothed
+
+
+def noise(deviation: float, draws: int = 8) -> Callable[[Cells], list[Cells]]:
+    """Randomised smoothing: votes over copies with Gaussian noise (as in Cohen, Rosenfeld and Kolter, 2019)."""
+
+    def copies(cells: Cells) -> list[Cells]:
+        rng = np.random.default_rng(0)
+        sizes = range(draws)
+        return [
+            replace(cells, logs=cells.logs + deviation * rng.standard_normal(cells.logs.shape, dtype=np.float32))
+            for _ in sizes
+        ]
+
+    return copies
+
+
+def accuracy(logits: Logits, defence: Callable, cells: Cells) -> float:
+    found = defence(cells)
+    if isinstance(found, Cells):
+        return float(right(logits, found).mean())
+    votes = sum(jax.nn.one_hot(logits(copy.logs).argmax(axis=1), int(cells.labels.max()) + 64) for copy in found)
+    return float((np.asarray(votes).argmax(axis=1) == cells.labels).mean())
+
+
+def breaking(logits: Logits, cells: Cells, attack: str) -> tuple[float, Cells]:
+    """The smallest budget that brings the accuracy without a defence below 20 %, or the largest, and the attacked cells."""
+    function, budgets = ATTACKS[attack]
+    attacked = cells
+    for budget in budgets:
+        attacked = function(plain_slope(logits), cells, budget)
+        if right(logits, attacked).mean() < BROKEN:
+            break
+    return budget, attacked
+
+
+def chosen(logits: Logits, candidates: dict[str, Callable], clean: Cells, attacked: list[Cells]) -> str:
+    """The candidate that is right most often on attacked validation cells, of those that lose little on clean ones."""
+    without = right(logits, clean).mean()
+    lost = {name: without - accuracy(logits, defence, clean) for name, defence in candidates.items()}
+    allowed = [name for name, value in lost.items() if value <= max(LOSS, min(lost.values()))]
+    scores = {name: np.mean([accuracy(logits, candidates[name], cells) for cells in attacked]) for name in allowed}
+    return max(scores, key=scores.__getitem__)
+
+
+def shield(shared: Path, names: list[str], *, quick: bool = False) -> None:
+    """Print accuracies by data set, classifier, attack and defence; with `quick` only what rounding and projection do each."""
+    print("\nPurification before a classifier: accuracy on test cells, clean and attacked")
+    print(
+        f"{GENES} genes; LR: logistic regression, MLP: one hidden layer. Classifiers are trained on the profiles as they are,"
+    )
+    print("but for 'trained on purified'. Every defence has the parameters that served best on validation cells.")
+    fitted: dict[str, dict[str, scdae.DAE]] = {}
+    for name in SETS:
+        if names and not any(part in name for part in names):
+            continue
+        known, (train, validation, test) = load(shared, name)
+        file = SETS[name][0]
+        if file not in fitted:  # both labellings of pbmc_facs have the same training cells
+            spaces = {"logs": SETTINGS["logs"]} if quick else SETTINGS
+            fitted[file] = {space: scdae.DAE(seed=0, **settings).fit(known) for space, settings in spaces.items()}
+        models = fitted[file]
+        print(
+            f"\n{name}: {len(train.labels)} cells to train, {len(validation.labels)} to validate, {len(test.labels)} to test"
+        )
+        for kind, fit in (("LR", logistic), ("MLP", perceptron)):
+            rounding(f"{name} {kind}", fit(train, validation), models["logs"], train, test)
+            if quick:
+                continue
+            one_classifier(f"{name} {kind}", fit, models, train, validation, test)
+
+
+def rounding(title: str, logits: Logits, model: scdae.DAE, train: Cells, test: Cells) -> None:
+    """What rounding to whole molecules does alone, before other projections, and what is left of ours without it."""
+
+    def whole(cells: Cells) -> Cells:
+        return replace(of_counts(np.rint(cells.counts), cells.labels), depth=cells.depth)
+
+    pca, near = projection(train, 20), smoothing(train, 30)
+    defences: dict[str, Callable[[Cells], Cells]] = {
+        "none": lambda cells: cells,
+        "rounding alone": whole,
+        "rounding, PCA, 20 axes": lambda cells: pca(whole(cells)),
+        "rounding, neighbours, 30 cells": lambda cells: near(whole(cells)),
+        "scdae, fractions kept": purifier(model, 1.0, fractions="keep"),
+        "scdae, with rounding": purifier(model, 1.0),
+    }
+    some, columns = test.take(slice(CELLS)), {"clean": test}
+    for attack in ("FGSM", "PGD"):
+        budget, attacked = breaking(logits, some, attack)
+        more = ATTACKS[attack][1][min(ATTACKS[attack][1].index(budget) + 2, len(EPSILONS) - 1)]
+        columns[f"{attack} {budget:g}"] = attacked
+        columns[f"{attack} {more:g}"] = ATTACKS[attack][0](plain_slope(logits), some, more)
+    print(f"\n{title}: what rounding does, and what projection does")
+    print(f"{'':36s}" + "".join(f"{column:>14s}" for column in columns))
+    for defence, function in defences.items():
+        values = [accuracy(logits, function, cells) for cells in columns.values()]
+        print(f"{defence:36s}" + "".join(f"{value:14.3f}" for value in values), flush=True)
+
+
+def one_classifier(
+    title: str,
+    fit: Callable[[Cells, Cells], Logits],
+    models: dict[str, scdae.DAE],
+    train: Cells,
+    validation: Cells,
+    test: Cells,
+) -> None:
+    logits = fit(train, validation)
+    worst = {attack: breaking(logits, validation.take(slice(CELLS)), attack)[1] for attack in ATTACKS}
+    spaces = {"logs": [worst["FGSM"], worst["PGD"]], "counts": [worst["molecules"]]}
+    others = {
+        "PCA": {f"{k} axes": projection(train, k) for k in (10, 20, 50)},
+        "neighbours": {f"{k} cells": smoothing(train, k) for k in (10, 30)},
+        "noise": {f"sd {s}": noise(s) for s in (0.1, 0.25, 0.5)},
+    }
+    defences: dict[str, tuple[Logits, Callable]] = {"none": (logits, lambda cells: cells)}
+    for defence, candidates in others.items():
+        pick = chosen(logits, candidates, validation, list(worst.values()))
+        defences[f"{defence}, {pick}"] = logits, candidates[pick]
+    shields = {}
+    print(f"\n{title}: parameters of scdae, chosen for profiles perturbed as logs, and as counts")
+    for space, attacked in spaces.items():
+        place, strength = chosen(logits, purifiers(models[space], GRIDS[space]), validation, attacked).split()
+        parameters = dict(GRIDS[space][int(place)], strength=float(strength))
+        shielded = purifier(models[space], **parameters)
+        on_purified = fit(shielded(train), shielded(validation))
+        shields[space] = parameters, models[space], shielded, {"raw": logits, "purified": on_purified}
+        for trained, head in shields[space][3].items():
+            defences[f"scdae for {space}, trained on {trained}"] = head, shielded
+        print(f"  {space}: {', '.join(f'{key}={value}' for key, value in parameters.items())}")
+
+    columns, broken = {"clean": test}, {}
+    some = test.take(slice(CELLS))
+    for attack, (function, budgets) in ATTACKS.items():
+        broken[attack], attacked = breaking(logits, some, attack)
+        at = budgets.index(broken[attack])
+        for budget in budgets[max(at - 2, 0) : at]:
+            columns[f"{attack} {budget:g}"] = function(plain_slope(logits), some, budget)
+        columns[f"{attack} {broken[attack]:g}"] = attacked
+    print(f"{'':36s}" + "".join(f"{column:>14s}" for column in columns))
+    found = {}
+    for defence, (head, function) in defences.items():
+        found[defence] = {column: accuracy(head, function, cells) for column, cells in columns.items()}
+        print(f"{defence:36s}" + "".join(f"{value:14.3f}" for value in found[defence].values()), flush=True)
+    plain = found["none"]
+    for defence in [name for name in defences if name.startswith("scdae")]:
+        lost = 100 * (plain["clean"] - found[defence]["clean"])
+        left = [
+            f"{column} {found[defence][column] / plain['clean']:.0%}" for column in columns if plain[column] < BROKEN
+        ]
+        print(f"{defence}: {lost:.1f} points of clean accuracy lost; left of it where it is broken: {', '.join(left)}")
+    for space, attack in (("logs", "PGD"), ("counts", "molecules")):
+        adaptive(*shields[space], test.take(slice(ADAPTIVE)), attack, broken[attack], columns)
+
+
+def purifiers(model: scdae.DAE, grid: list[dict[str, Any]]) -> dict[str, Callable[[Cells], Cells]]:
+    """Every choice of parameters, named by its place in the grid and its strength; projections are worked out once."""
+    known: dict[tuple[int, int], np.ndarray] = {}
+
+    def projected(place: int, cells: Cells) -> np.ndarray:
+        key = place, id(cells)
+        if key not in known:
+            known[key] = purifier(model, 1.0, **grid[place])(cells).logs
+        return known[key]
+
+    def mixed(place: int, strength: float) -> Callable[[Cells], Cells]:
+        return lambda cells: replace(cells, logs=strength * projected(place, cells) + (1 - strength) * cells.logs)
+
+    return {f"{place} {strength}": mixed(place, strength) for place in range(len(grid)) for strength in STRENGTHS}
+
+
+def adaptive(
+    parameters: dict[str, Any],
+    model: scdae.DAE,
+    shielded: Callable[[Cells], Cells],
+    heads: dict[str, Logits],
+    cells: Cells,
+    attack: str,
+    budget: float,
+    columns: dict[str, Cells],
+) -> None:
+    """The attack that takes gradients through the purifier; with "either", a cell has to withstand this and the plain one."""
+    how, (function, budgets) = Purification(**{"fractions": "round", **parameters}), ATTACKS[attack]
+    lower = budgets[max(budgets.index(budget) - 2, 0)]
+    for size in sorted({lower, budget}):
+        plain = columns[f"{attack} {size:g}"].take(slice(len(cells.labels)))
+        line = f"through the purifier, {attack} {size:g}, {len(cells.labels)} cells:"
+        for trained, head in heads.items():
+            options = {"rounds": 5} if attack == "molecules" else {}
+            attacked = function(adaptive_slope(head, model.outcome.fitted, how), cells, size, **options)
+            clean, held, through = (right(head, shielded(some)) for some in (cells, plain, attacked))
+            line += f"  trained on {trained}: clean {clean.mean():.3f}, plain {held.mean():.3f}, "
+            line += f"adaptive {through.mean():.3f}, either {(held & through).mean():.3f};"
+        print(line, flush=True)

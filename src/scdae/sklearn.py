@@ -1,0 +1,238 @@
+"""Purification as a step of a scikit-learn pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from scdae.core.purification import Purification
+from scdae.model import DAE
+from scdae.purifying import check_logs, check_scale, purified_rows
+
+__all__ = ["Purifier"]
+
+
+class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Projects profiles to what a denoising autoencoder has learnt, before a classifier sees them.
+
+    What :func:`scdae.tl.purify` does for AnnData objects, for matrices. The features are genes; those of `fit` and those of
+    `transform` have to be the same, in the same order.
+
+    Parameters
+    ----------
+    model
+        A :class:`scdae.DAE` fitted to as many genes as the matrix has columns. None: `fit` trains one on its cells.
+    input_scale
+        What the matrix holds: ``"counts"``, or ``"log1p"``, log1p of counts per 10,000.
+    scale
+        What `transform` gives: ``"counts"`` or ``"log1p"``.
+    strength, n_passes, n_draws, keep, fractions
+        As for :func:`scdae.tl.purify`.
+    depth
+        Molecules of each cell before it was normalised, where ``input_scale="log1p"``: one number for all. None: the median of
+        the cells in `fit`, whose smallest values tell what one molecule is.
+    allow_fractional
+        Admit counts that are not whole numbers.
+    settings
+        Settings of the :class:`scdae.DAE` that `fit` trains, such as ``{"n_latent": 20}``; None for the defaults.
+    random_state
+        Seed of training and thinning: a number, a NumPy RandomState, or None for another one each time.
+
+    Attributes
+    ----------
+    model_
+        The fitted :class:`scdae.DAE`.
+    depth_
+        Molecules of a cell as they are used where ``input_scale="log1p"``.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    With a whole number as `random_state`, `transform` gives the same values for the same matrix. Thinning (`keep` below 1)
+    draws for the cells in turn, so that a cell's values depend, by chance alone, on the cells before it.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> shielded = make_pipeline(scdae.sklearn.Purifier(settings={"max_epochs": 2}), LogisticRegression())
+    >>> shielded.fit(adata.X, adata.obs["cell_type"]).predict(adata.X).shape
+    (80,)
+    """
+
+    def __init__(
+        self,
+        model: DAE | None = None,
+        *,
+        input_scale: str = "counts",
+        scale: str = "log1p",
+        strength: float = 1.0,
+        n_passes: int = 1,
+        n_draws: int = 8,
+        keep: float = 1.0,
+        fractions: str = "round",
+        depth: float | None = None,
+        allow_fractional: bool = False,
+        settings: dict[str, Any] | None = None,
+        random_state: Any = 0,
+    ):
+        self.model = model
+        self.input_scale = input_scale
+        self.scale = scale
+        self.strength = strength
+        self.n_passes = n_passes
+        self.n_draws = n_draws
+        self.keep = keep
+        self.fractions = fractions
+        self.depth = depth
+        self.allow_fractional = allow_fractional
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Purifier:
+        """Train a model on the cells in the rows of `X`, or take the one that was given.
+
+        Parameters
+        ----------
+        X
+            (n_obs, n_vars), dense or sparse: counts or log1p of counts per 10,000, as `input_scale` says.
+        y
+            Not looked at.
+
+        Returns
+        -------
+        Purifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            The values are not of that scale, or an argument does not fit.
+        """
+        from anndata import AnnData
+
+        self._how()
+        check_scale(self.input_scale, "input_scale")
+        check_scale(self.scale, "scale")
+        matrix = self._matrix(X, reset=True)
+        depth = np.asarray(matrix.sum(axis=1)).ravel()
+        if self.input_scale == "log1p":
+            matrix, depth = _counts_of_fit(matrix, self.depth)
+        depth = depth[depth > 0]
+        self.depth_ = float(np.median(depth) if depth.size else 1.0) if self.depth is None else float(self.depth)
+        if self.model is None:
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            model = DAE(**{"seed": seed, **(self.settings or {})})
+            fractional = self.allow_fractional or self.input_scale == "log1p"
+            self.model_ = model.fit(AnnData(matrix), allow_fractional=fractional)
+        else:
+            self.model_ = _known_model(self.model, self.n_features_in_)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Purify the cells in the rows of `X`.
+
+        Parameters
+        ----------
+        X
+            (n_obs, n_vars), as in `fit`. Where ``input_scale="log1p"`` values may be perturbed, negative ones included.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (n_obs, n_vars), in the unit that `scale` says.
+        """
+        check_is_fitted(self)
+        how, matrix = self._how(), self._matrix(X, reset=False)
+        outcome = self.model_.fitted_outcome()
+        depth = np.full(matrix.shape[0], self.depth_, np.float32)
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        out = np.zeros(matrix.shape, np.float32)
+        scales: dict[str, Any] = {"input_scale": self.input_scale, "scale": self.scale, "depth": depth}
+        for rows, part in purified_rows(outcome.fitted, _sorted(matrix[:, outcome.genes]), how, rng, **scales):
+            out[rows, outcome.genes] = part
+        return out
+
+    def _how(self) -> Purification:
+        return Purification(self.strength, self.n_passes, self.n_draws, self.keep, self.fractions).check()
+
+    def _matrix(self, X: Any, *, reset: bool) -> sp.csr_matrix:
+        """Checked values as float32 CSR."""
+        options: dict[str, Any] = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
+        found = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **options)
+        if self.input_scale == "log1p":
+            return check_logs(found, "X")
+        csr = sp.csr_matrix(found, dtype=np.float32)
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        kinds = [("negative", csr.data < 0)]
+        if not self.allow_fractional:
+            kinds.append(("fractional", csr.data != np.rint(csr.data)))
+        for kind, where in kinds:
+            if where.any():
+                raise ValueError(
+                    f"Negative values in data passed to Purifier: {int(where.sum()):,}, the first {csr.data[where][0]:.6g}. "
+                    "X has to hold counts; for log-normalised values pass input_scale='log1p'."
+                    if kind == "negative"
+                    else f"X does not hold counts: {int(where.sum()):,} value(s) are fractional, the first {csr.data[where][0]:.6g}. "
+                    "Pass input_scale='log1p' for log-normalised values, or allow_fractional=True for estimated or perturbed counts."
+                )
+        return csr
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.non_deterministic = self.random_state is None
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _known_model(model: Any, n_vars: int) -> DAE:
+    if not isinstance(model, DAE):
+        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+    model.fitted_outcome()
+    if model.covariates.levels or model.covariates.scales:
+        raise ValueError(
+            "model= knows batches or covariates, which a matrix does not say. Use scdae.tl.purify with an AnnData."
+        )
+    if len(model.var_names) != n_vars:
+        raise ValueError(f"model= was fitted to {len(model.var_names):,} genes, but X has {n_vars:,} columns.")
+    return model
+
+
+def _counts_of_fit(logs: sp.csr_matrix, depth: float | None) -> tuple[sp.csr_matrix, np.ndarray]:
+    """Counts of cells that are log-normalised, and their depths; without `depth` the smallest value of a cell is one molecule."""
+    scaled = logs.copy()
+    scaled.data = np.expm1(np.maximum(scaled.data, 0))
+    scaled.eliminate_zeros()
+    lengths = np.diff(scaled.indptr)
+    if depth is None:
+        one = np.ones(scaled.shape[0], np.float32)
+        filled = np.flatnonzero(lengths)
+        if filled.size:
+            one[filled] = np.minimum.reduceat(scaled.data, scaled.indptr[filled])
+    else:
+        one = np.full(scaled.shape[0], 1e4 / depth, np.float32)
+    counts = scaled.data / np.repeat(one, lengths)
+    whole = np.rint(counts)
+    near = np.abs(counts - whole) <= 1e-3 * np.maximum(
+        whole, 1
+    )  # logs in float32 do not give whole numbers back exactly
+    scaled.data = np.where(near, whole, counts).astype(np.float32)
+    scaled.eliminate_zeros()
+    return scaled, np.asarray(scaled.sum(axis=1)).ravel()
+
+
+def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    matrix = matrix.tocsr()
+    matrix.sort_indices()
+    return matrix

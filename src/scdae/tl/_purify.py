@@ -1,0 +1,240 @@
+"""Profiles projected to what a model has learnt, before a classifier sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.containers import open_rows
+from scdae.core.purification import SCALES, Purification
+from scdae.counts import counts_to_apply
+from scdae.layers import InPlace, log_layer_size
+from scdae.matching import map_genes
+from scdae.model import DAE
+from scdae.purifying import check_logs, check_scale, purified_rows
+from scdae.tl._model import fitted_model
+from scdae.validate import describe_source
+from scdae.writing import check_free, check_name, writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["purify"]
+
+_WRITER = "scdae.tl.purify"
+
+
+def purify(
+    adata: AnnData,
+    model: DAE | None = None,
+    *,
+    strength: float = 1.0,
+    n_passes: int = 1,
+    n_draws: int = 8,
+    keep: float = 1.0,
+    fractions: str = "round",
+    input_scale: str = "counts",
+    scale: str = "log1p",
+    depth: Any = None,
+    key_added: str = "purified",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    seed: int = 0,
+    allow_fractional: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> None:
+    """Project profiles to what a model has learnt, in the scale that a classifier takes.
+
+    Each profile is thinned, encoded and decoded, and the decoder's shares are averaged over the draws: what is given back is
+    what cells like this one are expected to show, without the cell's own counts. Perturbations that were made to fool a
+    classifier, and noise, mostly lie in directions in which cells do not vary, and are left behind. An attacker who knows
+    the purifier attacks through it: it is a filter, not a proof.
+
+    Parameters
+    ----------
+    adata
+        Profiles to purify, cells in rows. `X`, `raw` and other layers stay as they are.
+    model
+        A fitted :class:`scdae.DAE`, best of cells that nobody has tampered with. None: one is fitted to the counts in `adata`.
+    strength
+        Share of the projection in the output, 0 to 1; the rest is the profile as it was. 0 gives back the profile.
+    n_passes
+        Times that a profile is encoded and decoded. More passes move it further towards what is typical.
+    n_draws
+        Thinned copies whose projections are averaged.
+    keep
+        Share of the molecules that a thinned copy keeps, above 0; 1 for no thinning, and one draw.
+    input_scale
+        What the profiles are: ``"counts"``, or ``"log1p"``, log1p of counts per 10,000 over all genes, perhaps perturbed. Logs
+        are taken back by expm1 to the depth that the cell had; negative values, which a perturbation may leave, become 0.
+    scale
+        What the output is, so that it fits the classifier: ``"counts"`` (expected counts at the cell's own depth) or
+        ``"log1p"`` (expected log1p of counts per 10,000 of a new measurement at that depth).
+    depth
+        Molecules of each cell before it was normalised, where ``input_scale="log1p"``: a number, an array (n_obs,), or the
+        name of a column of `obs`.
+    key_added
+        Name of the layer. A second call with the same name replaces the output of the first.
+    layer
+        Layer with the profiles; None for `X`.
+    batch_key, covariates
+        As in :meth:`scdae.DAE.fit`, where a model is fitted. A model that knows such columns finds them in `obs`.
+    seed
+        Seed of the thinning, and of the fit where there is one.
+    allow_fractional
+        Admit counts that are not whole numbers, as an attack in log space leaves them. Their whole parts are thinned, the
+        fractional parts are split in proportion.
+    overwrite
+        Replace a layer or uns entry of that name that this function did not write.
+    **settings
+        Settings of the model to fit.
+
+    Returns
+    -------
+    None
+        Written are ``layers[key_added]`` (float32, n_obs x n_vars) and ``uns[key_added]`` (settings and unit of the layer).
+        Genes that had no counts in the fit are 0 in the projection; a cell without counts comes back as it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The data are not of that scale, an argument does not fit, or there are genes that the model does not know. Nothing
+        was trained or written.
+
+    Notes
+    -----
+    Purification before a classifier by an autoencoder: Meng and Chen (2017), MagNet. Defences of this kind were broken by
+    attacks that take gradients through them (Athalye, Carlini and Wagner, 2018), and so can be this one.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> model = scdae.DAE(max_epochs=2).fit(adata[:60])
+    >>> scdae.tl.purify(adata, model)
+    >>> adata.layers["purified"].shape, adata.uns["purified"]["unit"]
+    ((80, 50), 'log1p of counts per 10,000')
+    """
+    how = Purification(strength, n_passes, n_draws, keep, fractions).check()
+    check_scale(input_scale, "input_scale")
+    check_scale(scale, "scale")
+    check_name(key_added, "key_added")
+    check_free(adata, {"layers": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
+    if key_added == layer:
+        raise ValueError(f"key_added={key_added!r} is the layer that holds the profiles. Choose another name.")
+    if input_scale == "log1p" and model is None:
+        raise ValueError(
+            "input_scale='log1p' needs model=...: a model is fitted to counts. Fit one with scdae.DAE().fit(...)."
+        )
+    depths = _depth(adata, depth, input_scale)
+    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional}
+    if input_scale == "counts":
+        model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
+    else:
+        model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates)
+    values = _purified(adata, model, how, input_scale, scale, depths, layer, allow_fractional, seed)
+    with writing_to(adata):
+        adata.layers[key_added] = values
+        adata.uns[key_added] = {
+            "written_by": _WRITER,
+            "unit": SCALES[scale],
+            "layer": layer or "X",
+            "input_scale": input_scale,
+            "strength": float(strength),
+            "n_passes": int(n_passes),
+            "n_draws": int(n_draws),
+            "keep": float(keep),
+            "fractions": fractions,
+            "seed": seed,
+        }
+
+
+def _purified(
+    adata: AnnData,
+    model: DAE,
+    how: Purification,
+    input_scale: str,
+    scale: str,
+    depth: np.ndarray | None,
+    layer: str | None,
+    allow_fractional: bool,
+    seed: int,
+) -> np.ndarray:
+    outcome, conditions = model.fitted_outcome(), model._conditions(adata)
+    names = np.asarray([str(name) for name in adata.var_names], dtype=np.str_)
+    found = map_genes(names, model.var_names, outcome.genes)
+    if not found.known.all():
+        raise ValueError(
+            f"{int((~found.known).sum()):,} gene(s) are unknown to the model, the first being {str(names[~found.known][0])!r}, and "
+            "would reach the classifier as they are. Leave them out: adata[:, adata.var_names.isin(model.var_names)]."
+        )
+    log_layer_size(adata.shape)
+    present = found.columns >= 0
+    observed = None if present.all() else present
+    out, rng = InPlace(adata.n_obs, found.columns, found.known), np.random.default_rng([seed, 7])
+    for start, matrix in _blocks(adata, input_scale, layer, allow_fractional):
+        stop = start + matrix.shape[0]
+        here = None if conditions is None else conditions.take(slice(start, stop))
+        deep = None if depth is None else depth[start:stop]
+        scales: dict[str, Any] = {"input_scale": input_scale, "scale": scale, "depth": deep}
+        taken = found.take(matrix, None)[0]
+        for rows, part in purified_rows(outcome.fitted, taken, how, rng, conditions=here, observed=observed, **scales):
+            out.put(slice(start + rows.start, start + rows.stop), part)
+    return out.array
+
+
+def _blocks(
+    adata: AnnData, input_scale: str, layer: str | None, allow_fractional: bool
+) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """First row and checked values of each block."""
+    if input_scale == "counts":
+        counts = counts_to_apply(adata, layer=layer, allow_fractional=allow_fractional)
+        for start, stop in counts.spans:
+            yield start, counts.read(start, stop)[0]
+        return
+    name = describe_source(layer)
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(
+            f"layer={layer!r} does not exist. Layers here: {', '.join(map(repr, adata.layers)) or 'none'}."
+        )
+    rows = open_rows(adata.X if layer is None else adata.layers[layer], name)
+    for start, stop in rows.spans():
+        yield start, check_logs(rows.read(start, stop), name, start)
+
+
+def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
+    """Molecules of each cell, float32 (n_obs,); None where they are counted."""
+    if input_scale == "counts":
+        if depth is not None:
+            raise ValueError(
+                "depth= has a meaning for input_scale='log1p' only: counts say how deep a cell is. Leave it out."
+            )
+        return None
+    if depth is None:
+        raise ValueError(
+            "input_scale='log1p' needs depth=: the molecules that each cell had before it was normalised, as a number, an "
+            "array or a column of obs. Where they are not known, the median of the cells that the model was fitted to will do."
+        )
+    if isinstance(depth, str):
+        if depth not in adata.obs.columns:
+            raise ValueError(
+                f"depth={depth!r} is no column of obs. Columns here: {', '.join(map(repr, adata.obs.columns))}."
+            )
+        depth = adata.obs[depth].to_numpy()
+    values = np.asarray(depth, dtype=np.float32)
+    if values.shape not in ((), (adata.n_obs,)):
+        raise ValueError(
+            f"depth has shape {values.shape}: give one number, or one for each of the {adata.n_obs:,} cells."
+        )
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        raise ValueError(
+            f"depth must be a positive number of molecules, but {int(wrong.sum()):,} of {values.size:,} are not (the first: "
+            f"{values[wrong].flat[0]})."
+        )
+    return np.broadcast_to(values, (adata.n_obs,))
