@@ -86,6 +86,8 @@ def test_numbers_of_devices():
     for devices in (0, -1, True, 1.5, "many"):
         with pytest.raises(ValueError, match=f"devices={devices!r}: use a number of devices"):
             scdae.DAE().fit(small.structured(), devices=devices)
+        with pytest.raises(ValueError, match=f"devices={devices!r}: use a number of devices"):
+            scdae.pp.impute(small.structured(), devices=devices)
     with pytest.raises(ValueError, match="devices=100: JAX has .* here.*Use so many or less"):
         scdae.DAE().fit(small.structured(), devices=100)
 

@@ -1,4 +1,8 @@
-"""Every notebook runs from top to bottom. Its code is executed here; `make docs` runs it in Jupyter."""
+"""Every notebook runs from top to bottom.
+
+`make docs` runs them in Jupyter, so the plain suite leaves them out: they take a third of its time. Here they run with
+``make test PYTEST_ARGS="-m tutorial"``.
+"""
 
 import json
 import warnings
@@ -29,6 +33,7 @@ def test_notebook_is_stored_without_outputs(notebook):
     assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+@pytest.mark.tutorial
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

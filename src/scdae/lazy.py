@@ -99,7 +99,10 @@ def lazy_layer(
 
 def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:
     """Values of `threshold` and more; genes that the model does not know stay NaN."""
-    return sp.csr_matrix(np.where(values < threshold, 0, values))
+    kept = ~(values < threshold)
+    flat = np.flatnonzero(kept)
+    starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    return sp.csr_matrix((values.ravel()[flat], flat % max(values.shape[1], 1), starts), shape=values.shape)
 
 
 def joined(layer: da.Array) -> Any:

@@ -50,6 +50,7 @@ def impute(
     copy: bool = False,
     checkpoint_dir: str | PathLike[str] | None = None,
     checkpoint_every: int | None = None,
+    devices: int | str | None = None,
     **settings: Any,
 ) -> AnnData | None:
     """Restore the counts of every cell and gene.
@@ -117,6 +118,8 @@ def impute(
     checkpoint_dir, checkpoint_every
         Where and how often it is kept how far training is, as in :meth:`scdae.DAE.fit`: a call that was killed goes on from
         there when it is made again.
+    devices
+        Devices that share the cells of each step of the training, as in :meth:`scdae.DAE.fit`.
     **settings
         Further settings of :class:`scdae.DAE`: `n_latent`, `noise`, `corruption`, `weight_decay` and others.
 
@@ -150,6 +153,7 @@ def impute(
     """
     from scdae.core.checkpoints import open_checkpoints
     from scdae.core.completion import Gaps
+    from scdae.core.devices import devices_for
     from scdae.layers import check_depth, check_form, check_output, check_quantiles, log_layer_size
     from scdae.lazy import choose_lazy, joined, lazy_layer
     from scdae.model import DAE
@@ -157,6 +161,7 @@ def impute(
 
     check_output(output)
     check_form(threshold, np.float32)
+    trained_on = devices_for(devices)
     chances = check_quantiles(quantiles)
     if transform_batch is not None:
         check_name(key_added, "key_added")
@@ -177,8 +182,8 @@ def impute(
         batch = None if transform_batch is None else columns.batch_weights(transform_batch)
         model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
         log_layer_size(adata.shape, 1 + len(chances))
-        with open_checkpoints(checkpoint_dir, checkpoint_every) as checkpoints:
-            model._fit_counts(counts, columns, conditions, checkpoints=checkpoints)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=trained_on.first) as checkpoints:
+            model._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=trained_on)
         gains = None
     else:
         if not isinstance(model, DAE):
@@ -190,6 +195,7 @@ def impute(
             "max_epochs": (max_epochs, None),
             "checkpoint_dir": (checkpoint_dir, None),
             "checkpoint_every": (checkpoint_every, None),
+            "devices": (devices, None),
         }
         clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
         if clash:
