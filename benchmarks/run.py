@@ -10,6 +10,7 @@
     python benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response
     python benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC
     python benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key
+    python benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
@@ -40,7 +41,7 @@ QUALITY = [
     ("sim_plain", OUTPUT / "sim_plain.h5ad", "sim_plain", 0, 0.0195),
 ]
 TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
-PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "speed", "scale", "atlas"]
+PARTS = ["quality", "coverage", "null", *TRUTHS, "missing", "batches", "reuse", "guard_16s", "speed", "scale", "atlas"]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -249,6 +250,10 @@ def main() -> None:
         from reuse import reuse
 
         reuse(SHARED, options.data)
+    if "guard_16s" in parts:
+        from guard_16s import guard_16s
+
+        guard_16s(SHARED)
     if "scale" in parts:
         from scale import scale
 
