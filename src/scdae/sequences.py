@@ -196,7 +196,7 @@ def _from_file(path: Path) -> list[Any]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        return list(skbio.io.read(str(path), format="fasta", constructor=skbio.Sequence))
+        return list(skbio.io.read(str(path), format="fasta", verify=False, constructor=skbio.Sequence))
     except (skbio.io.FASTAFormatError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not read as FASTA: {error}") from error
 

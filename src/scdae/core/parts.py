@@ -8,7 +8,6 @@ position can rest on any windows, and those that were not observed need no filli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -145,19 +144,30 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
     Notes
     -----
     The words of a window follow a multinomial law with the softmax of the decoder's logits. Its logarithm is concave in the
-    position; the steps of Newton's method are taken with the mean curvature, which is worked out once for each part.
+    position; the steps of Newton's method are taken with the mean curvature over normal sequences, which is worked out once for
+    each choice of windows.
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
-    inverse = np.stack([np.linalg.inv(prior.precision + np.einsum("w,wde->de", p, prior.sharpness)) for p in parts])
     found = np.zeros((n_obs, len(parts), len(prior.mean)), np.float32)
     at_once = min(_AT_ONCE, n_obs)
+    inverse: dict[bytes, np.ndarray] = {}
     for start in range(0, n_obs, at_once):
         dense, seen, n = windows.block(start, at_once, shape)
         for i, part in enumerate(parts.astype(np.float32)):
-            position = _climb(decoder, prior, dense, seen * part, inverse[i].astype(np.float32))
-            found[start : start + n, i] = position[:n]
+            weight = seen * part
+            scale = np.stack([_inverse(inverse, prior, one) for one in weight])
+            found[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
     return found
+
+
+def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -> np.ndarray:
+    """Inverse of the mean curvature by some windows, worked out once for each choice of windows."""
+    name = weight.tobytes()
+    if name not in known:
+        curvature = prior.precision + np.einsum("w,wde->de", weight, prior.sharpness)
+        known[name] = np.linalg.inv(curvature).astype(np.float32)
+    return known[name]
 
 
 def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarray:
@@ -191,7 +201,8 @@ def _climb(decoder: Decoder, prior: Prior, words: jax.Array, weight: jax.Array, 
         share = jax.nn.softmax(_logits(decoder, position), axis=2)
         rest = (words - total * share) * weight[:, :, None]
         slope = _TEMPER * jnp.einsum("bwk,dwk->bd", rest, decoder.loading)
-        return position + _DAMPING * (slope - (position - prior.mean) @ prior.precision) @ inverse
+        slope -= (position - prior.mean) @ prior.precision
+        return position + _DAMPING * jnp.einsum("bd,bde->be", slope, inverse)
 
     return jax.lax.fori_loop(0, _STEPS, step, jnp.tile(prior.mean, (len(words), 1)))
 
@@ -205,7 +216,7 @@ def _deviance(decoder: Decoder, words: jax.Array, seen: jax.Array, position: jax
     return (deviance * seen).sum(axis=1), (total[:, :, 0] * seen).sum(axis=1)
 
 
-@partial(jax.jit)
+@jax.jit
 def _curvature(decoder: Decoder, position: jax.Array, words: jax.Array) -> jax.Array:
     share = words[:, None] * jax.nn.softmax(_logits(decoder, position), axis=2).mean(axis=0)
     mean = jnp.einsum("wk,dwk->wd", share, decoder.loading)

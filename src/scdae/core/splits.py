@@ -75,7 +75,7 @@ def fit_split(left: np.ndarray, right: np.ndarray, shape: float) -> Split:
     places = np.concatenate([left, right], axis=1).astype(np.float64)
     n, width = places.shape
     spread = np.cov(places.T)
-    floor = 1e-6 * np.trace(spread) / width * np.eye(width)
+    floor = 1e-6 * max(np.trace(spread) / width, 1e-6) * np.eye(width)
     for _ in range(_ROUNDS):
         square = _squares(places, places, _whitening(_shrunk(spread) + floor))
         np.fill_diagonal(square, np.inf)
