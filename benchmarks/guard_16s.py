@@ -1,7 +1,8 @@
 """16S rRNA genes: chimeras, what is no 16S, and reads with errors, told from normal genes of genera that were not in training.
 
 Beside the score of scdae: vsearch --uchime_ref with the training sequences as its reference, the nearest parents by window,
-and the reconstruction error of a PCA. Genera are split by lot into training, calibration and test.
+and the reconstruction error of a PCA. Genera are split by lot into training, calibration and test; settings of both were chosen on
+the calibration genera. It takes scikit-bio and edlib from PyPI, and Debian's vsearch where that is to be compared.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class NearestParents:
     """
 
     def __init__(self, reference, genus: np.ndarray):
-        self.n_windows, self.reference = reference.uns["kmers"]["n_windows"], self._has(reference)
+        self.n_windows = int(reference.uns["kmers"]["n_windows"])
+        self.reference = self._has(reference)
         same = genus[:, None] == genus
         some = np.sort(np.random.default_rng(0).permutation(reference.n_obs)[:600])
         gain = self._gain([part[some] for part in self.reference], same[some])[0]

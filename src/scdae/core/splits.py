@@ -11,6 +11,7 @@ __all__ = ["Evidence", "Split", "evidence", "fit_split", "sides"]
 
 _SHRINK = 0.1  # of the correlations between the axes of relatives' differences
 _ROUNDS = 3
+_AT_ONCE = 500  # sequences compared with the reference together
 _CLOSEST = 0.02  # mean squared difference, in units of a usual one, below which relatives count as equally close
 
 
@@ -77,10 +78,8 @@ def fit_split(left: np.ndarray, right: np.ndarray, shape: float) -> Split:
     spread = np.cov(places.T)
     floor = 1e-6 * max(np.trace(spread) / width, 1e-6) * np.eye(width)
     for _ in range(_ROUNDS):
-        square = _squares(places, places, _whitening(_shrunk(spread) + floor))
-        np.fill_diagonal(square, np.inf)
-        near = square.argmin(axis=1)
-        size = np.maximum(square[np.arange(n), near] / width, _CLOSEST)
+        near, square = _nearest(places, _whitening(_shrunk(spread) + floor))
+        size = np.maximum(square / width, _CLOSEST)
         difference = (places - places[near]) / np.sqrt(size)[:, None]
         spread = difference.T @ difference / n
     spread, half = _shrunk(spread) + floor, width // 2
@@ -106,6 +105,10 @@ def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.nda
     both sides together: a normal law whose scale, how distant they are, is not known (Kotz and Nadarajah, 2004). With two
     places each side has a relative and a distance of its own.
     """
+    if len(left) > _AT_ONCE:
+        blocks = [slice(start, start + _AT_ONCE) for start in range(0, len(left), _AT_ONCE)]
+        of_each = [evidence(split, left[b], right[b], None if excluded is None else excluded[b]) for b in blocks]
+        return Evidence(*(np.concatenate(parts) for parts in zip(*of_each, strict=True)))
     half = split.places.shape[1] // 2
     both = np.concatenate([left, right], axis=1)
     cuts = (slice(None), slice(0, half), slice(half, None))
@@ -118,6 +121,18 @@ def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.nda
         for square, width in zip(squares, (2 * half, half, half), strict=True)
     )
     return Evidence(first + second - one, squares[1].argmin(axis=1), squares[2].argmin(axis=1))
+
+
+def _nearest(places: np.ndarray, whiten: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest other row of each, and its squared distance."""
+    near, square = np.zeros(len(places), np.int64), np.zeros(len(places))
+    for start in range(0, len(places), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(places)))
+        found = _squares(places[rows], places, whiten)
+        found[rows - start, rows] = np.inf
+        near[rows] = found.argmin(axis=1)
+        square[rows] = found[rows - start, near[rows]]
+    return near, square
 
 
 def _shrunk(spread: np.ndarray) -> np.ndarray:
