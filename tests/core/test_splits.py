@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
+from scdae.core import splits
 from scdae.core.splits import evidence, fit_split, sides
 
 
@@ -60,3 +61,14 @@ def test_two_places_are_told_from_one():
 def test_few_and_equal_places_do_no_harm():
     split = fit_split(np.ones((3, 4)), np.ones((3, 4)), shape=1.0)
     assert evidence(split, np.ones((2, 4)), np.ones((2, 4))).ratio == pytest.approx(np.full(2, np.log(3)))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    left, right = relatives(50)
+    whole = fit_split(left, right, shape=2.0)
+    same = np.eye(50, dtype=bool)
+    expected = evidence(whole, left, right, same)
+    monkeypatch.setattr(splits, "_AT_ONCE", 7)
+    split = fit_split(left, right, shape=2.0)
+    for one, other in zip(evidence(split, left, right, same), expected, strict=True):
+        np.testing.assert_allclose(one, other)
