@@ -121,14 +121,12 @@ def uchime(query: dict[str, str], reference: dict[str, str]) -> tuple[np.ndarray
 def guard_16s(shared: Path, seed: int = 16) -> None:
     """Print what each method finds."""
     rng = np.random.default_rng(seed)
-    everything = scdae.pp.kmers(shared / FILE)
-    split = split_genera(everything.obs["genus"].to_numpy(str), rng)
-    texts = _texts(shared / FILE)
+    everything = scdae.pp.read_fasta(shared / FILE)
+    headers, texts = list(everything), list(everything.values())
+    split = split_genera(np.array([header.split()[1] for header in headers]), rng)
     of = {part: [texts[i] for i in np.flatnonzero(split == part)] for part in ("train", "mate", "calibration", "test")}
     queries, truth = _queries(of, rng)
 
-    described = everything.obs["description"]
-    headers = [f"{name} {about}" for name, about in described.items()]
     parts = {part: {headers[i]: texts[i] for i in np.flatnonzero(split == part)} for part in ("train", "calibration")}
     reference = scdae.pp.kmers(parts["train"])
     calibration = scdae.pp.kmers(parts["calibration"], reference=reference)
@@ -156,12 +154,6 @@ def guard_16s(shared: Path, seed: int = 16) -> None:
     print(f"\n16S rRNA genes: {sizes}; genera of calibration and test are not in training; seed {seed}")
     _print_chimeras(adata, truth, scores, near_window, called)
     _print_others(adata, truth, lacking, error)
-
-
-def _texts(path: Path) -> list[str]:
-    import skbio
-
-    return [str(one).upper() for one in skbio.io.read(str(path), format="fasta", constructor=skbio.Sequence)]
 
 
 def _queries(of: dict[str, list[str]], rng: np.random.Generator) -> tuple[dict[str, str], dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from scdae.core.kmers import Frame, Placed, find_frame, letters, place, words
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["kmers"]
+__all__ = ["kmers", "read_fasta"]
 
 _RECORD = "kmers"
 _KNOWN = set("ACGTUNRYSWKMBDHV")
@@ -164,7 +164,7 @@ def _count(placed: list[Placed], frame: Frame, k: int) -> tuple[sp.csr_matrix, n
 def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     """Identifiers, descriptions and letters in capitals."""
     if isinstance(sequences, str | PathLike):
-        sequences = _from_file(Path(fspath(sequences)))
+        sequences = read_fasta(sequences)
     if isinstance(sequences, Mapping):
         headers = [str(header).strip().partition(" ") for header in sequences]
         found = [
@@ -186,19 +186,59 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     return names, descriptions, [text.upper().replace("U", "T") for text in texts]
 
 
-def _from_file(path: Path) -> list[Any]:
+def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
+    """Read sequences by their header line.
+
+    Parameters
+    ----------
+    path
+        FASTA file, gzipped or not.
+
+    Returns
+    -------
+    dict
+        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it.
+
+    Raises
+    ------
+    ImportError
+        scikit-bio is not installed.
+    ValueError
+        It is no FASTA, or header lines are repeated.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> sequences = scdae.pp.read_fasta("genes.fasta.gz")  # doctest: +SKIP
+    """
+    skbio = _scikit_bio()
+    path = Path(fspath(path))
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        read = list(skbio.io.read(str(path), format="fasta", verify=False, constructor=skbio.Sequence))
+    except (skbio.io.FASTAFormatError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not read as FASTA: {error}") from error
+    found = {f"{one.metadata['id']} {one.metadata['description']}".strip(): str(one) for one in read}
+    if len(found) < len(read):
+        raise ValueError(f"{path}: {len(read) - len(found):,} header lines are repeated. Give each sequence its own.")
+    return found
+
+
+def _scikit_bio() -> Any:
+    """scikit-bio. Importing it (0.7.4) turns JAX to double precision for everybody, so the setting is put back."""
+    import jax
+
+    before = jax.config.jax_enable_x64
     try:
         import skbio
     except ImportError as error:
         raise ImportError(
             "Reading FASTA needs scikit-bio, which is not installed. Run: pip install 'scdae[seq]'"
         ) from error
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        return list(skbio.io.read(str(path), format="fasta", verify=False, constructor=skbio.Sequence))
-    except (skbio.io.FASTAFormatError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not read as FASTA: {error}") from error
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    return skbio
 
 
 def _check(names: list[str], texts: list[str], min_length: int) -> None:
