@@ -115,9 +115,9 @@ def test_bad_arguments_and_files_are_named(sequences, tmp_path, monkeypatch):
 
 
 def test_sequences_of_scikit_bio(sequences):
-    before = jax.config.jax_enable_x64
+    before = jax.config.read("jax_enable_x64")
     skbio = scdae.sequences._scikit_bio()
-    assert jax.config.jax_enable_x64 == before, "scikit-bio turns it on"
+    assert jax.config.read("jax_enable_x64") == before, "scikit-bio turns it on"
     items = [skbio.DNA(text, metadata={"id": name.split()[0], "description": name}) for name, text in sequences.items()]
     adata = scdae.pp.kmers(items, k=3, n_windows=4)
     assert (adata.X != scdae.pp.kmers(sequences, k=3, n_windows=4).X).nnz == 0

@@ -229,7 +229,7 @@ def _scikit_bio() -> Any:
     """scikit-bio. Importing it (0.7.4) turns JAX to double precision for everybody, so the setting is put back."""
     import jax
 
-    before = jax.config.jax_enable_x64
+    before = jax.config.read("jax_enable_x64")
     try:
         import skbio
     except ImportError as error:
