@@ -10,6 +10,7 @@
     python benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response
     python benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC
     python benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key
+    python benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
@@ -50,6 +51,7 @@ PARTS = [
     "batches",
     "reuse",
     "guard",
+    "guard_16s",
     "shield",
     "speed",
     "scale",
@@ -269,6 +271,10 @@ def main() -> None:
         from shield import shield
 
         shield(SHARED, options.data, quick=options.quick)
+    if "guard_16s" in parts:
+        from guard_16s import guard_16s
+
+        guard_16s(SHARED)
     if "scale" in parts:
         from scale import scale
 

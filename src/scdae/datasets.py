@@ -1,4 +1,4 @@
-"""Simulated single-cell counts whose truth is known."""
+"""Simulated single-cell counts whose truth is known, and a simulated gene family."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scdae.families import simulate_16s
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["simulate"]
+__all__ = ["simulate", "simulate_16s"]
 
 _BLOCK = 1024  # cells drawn at a time, which bounds the memory of the float64 draws
 _MARKER_SHARE = 0.04  # of the genes, for each cell type and for the trajectory

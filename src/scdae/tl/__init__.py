@@ -6,6 +6,7 @@ from scdae.tl._evaluate import evaluate
 from scdae.tl._purify import purify
 from scdae.tl._rank_genes import rank_genes
 from scdae.tl._sample import sample
+from scdae.tl._sequences import score_sequences
 from scdae.tl._sweep import noise_sweep
 from scdae.tl._tune import tune
 
@@ -17,5 +18,6 @@ __all__ = [
     "purify",
     "rank_genes",
     "sample",
+    "score_sequences",
     "tune",
 ]

@@ -1,0 +1,240 @@
+"""Whether sequences are normal members of a gene family, and whether they are of one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from scdae.core.conformal import conformal_pvalue
+from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.splits import Evidence, evidence, fit_split, sides
+from scdae.counts import read_counts
+from scdae.model import DAE
+from scdae.writing import check_free, check_name, writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["score_sequences"]
+
+_WRITER = "scdae.tl.score_sequences"
+_COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
+_WHERE = ("breakpoint", "left", "right")
+_SHAPE = 1.5  # degrees of freedom of the law by which relatives differ
+_JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequences are at each breakpoint
+_LEAST_SPREAD = 1e-6
+
+
+def score_sequences(
+    adata: AnnData,
+    model: DAE,
+    reference: AnnData,
+    calibration: AnnData | None = None,
+    *,
+    group_key: str | None = "genus",
+    key_added: str = "guard",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Score how far sequences are from normal ones, and how far they look like chimeras of two.
+
+    Two questions are asked of each sequence. *Misfit*: does the model explain its words from any latent position? Sequences
+    that are not of the family, or hold many errors, are not explained. *Chimera*: is it more probable that the two sides of some
+    breakpoint have relatives of their own in the reference than that both have the same?
+
+    Parameters
+    ----------
+    adata
+        Sequences to judge, from :func:`scdae.pp.kmers` with ``reference=``.
+    model
+        :class:`scdae.DAE`, fitted to the reference with its mask. Notes say with which settings.
+    reference
+        The verified sequences that the model was fitted to.
+    calibration
+        Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``. P-values are
+        shares of these. None: no p-values.
+    group_key
+        Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with those of
+        other groups, when it is found out what ratios are usual. None: with all but themselves.
+    key_added
+        First part of the names of what is written.
+    seed
+        Seed of what is drawn by lot from the reference.
+    overwrite
+        Replace columns of these names that this function did not write.
+
+    Notes
+    -----
+    Written to `obs`, after ``key_added + "_"``: ``misfit`` (deviance of a word from what the model expects, in nats),
+    ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at the best
+    breakpoint), for each ``_pvalue`` and ``_fdr`` (Benjamini and Hochberg, 1995, over the sequences in `adata`),
+    ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each side).
+    `uns[key_added]` has the settings.
+
+    Latent positions of parts of the windows are those under which the decoder makes the part's words most probable. P-values are
+    conformal: where the sequences are as unlike the reference as the calibration sequences are, a normal one falls below any level
+    with at most that probability. A wide bottleneck is needed since a position has to tell relatives apart: ``DAE(n_latent=128,
+    n_components=256, n_hidden=256, likelihood="poisson", max_epochs=60)`` for 2,000 genes of 16S rRNA.
+
+    Raises
+    ------
+    ValueError
+        Windows, words or settings do not fit each other, or names are taken. Nothing was written.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> sequences = scdae.datasets.simulate_16s(n_genera=40, n_per_genus=2, seed=0)
+    >>> names = list(sequences)
+    >>> reference = scdae.pp.kmers({name: sequences[name] for name in names[:60]}, k=3, n_windows=4)
+    >>> model = scdae.DAE(n_latent=8, max_epochs=2).fit(reference, mask="observed")
+    >>> query = scdae.pp.kmers({name: sequences[name] for name in names[60:]}, reference=reference)
+    >>> scdae.tl.score_sequences(query, model, reference)
+    >>> query.obs["guard_chimera"].shape
+    (20,)
+    """
+    check_name(key_added, "key_added")
+    columns = (*_COLUMNS, *_WHERE) if calibration is not None else ("misfit", "chimera", *_WHERE)
+    check_free(
+        adata, {"obs": tuple(f"{key_added}_{name}" for name in columns)}, key_added, _WRITER, overwrite=overwrite
+    )
+    if not isinstance(model, DAE):
+        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+    model.fitted_outcome()
+    shape = _shape_of(reference)
+    parts = {"reference": reference, "adata": adata}
+    if calibration is not None:
+        parts["calibration"] = calibration
+    read = {name: _read(part, name, model.var_names, shape) for name, part in parts.items()}
+    rng = np.random.default_rng(seed)
+    found = _score(read, model, shape, _groups(reference, group_key), rng)
+
+    query = found["adata"]
+    values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
+    if calibration is not None:
+        normal = found["calibration"]
+        for name in ("misfit", "chimera"):
+            level = getattr(normal, name)
+            pvalue = conformal_pvalue(values[name], level[~np.isnan(level)])
+            values[f"{name}_pvalue"], values[f"{name}_fdr"] = pvalue, _fdr(pvalue)
+    starts = np.asarray(adata.obsm["window_starts"])
+    values["breakpoint"] = starts[np.arange(adata.n_obs), query.split + 1].astype(np.int64)
+    names = reference.obs_names.to_numpy(str)
+    values["left"], values["right"] = names[query.left], names[query.right]
+    with writing_to(adata):
+        for name in columns:
+            adata.obs[f"{key_added}_{name}"] = values[name]
+        adata.uns[key_added] = {
+            "written_by": _WRITER,
+            "n_windows": shape[0],
+            "n_reference": reference.n_obs,
+            "n_calibration": 0 if calibration is None else calibration.n_obs,
+            "group_key": group_key or "",
+            "seed": seed,
+        }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of some sequences."""
+
+    misfit: np.ndarray
+    chimera: np.ndarray
+    split: np.ndarray  # best breakpoint: windows on its left, less one
+    left: np.ndarray  # relatives there
+    right: np.ndarray
+
+
+def _score(
+    read: Mapping[str, Windows], model: DAE, shape: tuple[int, int], group: np.ndarray, rng: np.random.Generator
+) -> dict[str, _Scores]:
+    """Score the query and the calibration sequences."""
+    outcome = model.fitted_outcome()
+    decoder = decoder_of(outcome.fitted, outcome.genes, shape)
+    prior = fit_prior(decoder, read["reference"], rng)
+    places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
+    judged = np.sort(rng.permutation(len(group))[:_JUDGED])
+    same = group[judged][:, None] == group
+    n_splits = shape[0] - 1
+    found: dict[str, list[Evidence]] = {name: [] for name in read if name != "reference"}
+    ratios: dict[str, list[np.ndarray]] = {name: [] for name in found}
+    for at in range(n_splits):
+        left, right = 1 + at, 1 + n_splits + at
+        known = places["reference"]
+        split = fit_split(known[:, left], known[:, right], _SHAPE)
+        usual = evidence(split, known[judged, left], known[judged, right], same).ratio
+        centre, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
+        for name in found:
+            seen = read[name].observed
+            halves = seen[:, : at + 1].any(axis=1) & seen[:, at + 1 :].any(axis=1)
+            weighed = evidence(split, places[name][:, left], places[name][:, right])
+            found[name].append(weighed)
+            ratios[name].append(np.where(halves, (weighed.ratio - centre) / spread, -np.inf))
+    scores = {}
+    for name, of_name in found.items():
+        ratio = np.stack(ratios[name], axis=1)
+        best, rows = ratio.argmax(axis=1), np.arange(len(ratio))
+        top = ratio[rows, best]
+        scores[name] = _Scores(
+            misfit(decoder, read[name], places[name][:, 0]),
+            np.where(np.isinf(top), np.nan, top),
+            best,
+            np.stack([one.left for one in of_name])[best, rows],
+            np.stack([one.right for one in of_name])[best, rows],
+        )
+    return scores
+
+
+def _shape_of(reference: AnnData) -> tuple[int, int]:
+    """Windows, and words of each."""
+    if "window" not in reference.var or "observed" not in reference.layers or "window_starts" not in reference.obsm:
+        raise ValueError("reference was not made by scdae.pp.kmers: var['window'] or layers['observed'] is missing.")
+    window = reference.var["window"].to_numpy()
+    n_windows = len(np.unique(window))
+    n_words = reference.n_vars // n_windows
+    if n_windows < 2 or not np.array_equal(window, np.repeat(np.arange(n_windows), n_words)):
+        raise ValueError(
+            f"reference has {n_windows} window(s) and {reference.n_vars:,} variables. It needs two windows or more, whole and "
+            "in the order of scdae.pp.kmers."
+        )
+    return n_windows, n_words
+
+
+def _read(adata: AnnData, name: str, var_names: np.ndarray, shape: tuple[int, int]) -> Windows:
+    """Counts of the words, and which windows were observed."""
+    if not np.array_equal(adata.var_names.to_numpy(str), var_names):
+        raise ValueError(
+            f"{name}: its variables are not those that the model was fitted to. Make it with scdae.pp.kmers(..., "
+            "reference=...), with the reference that the model was fitted to."
+        )
+    for place, key in (("layers", "observed"), ("obsm", "window_starts")):
+        if key not in getattr(adata, place):
+            raise ValueError(f"{name}: {place}[{key!r}] is missing. Make it with scdae.pp.kmers.")
+    observed = np.asarray(adata.layers["observed"])[:, :: shape[1]]
+    return Windows(read_counts(adata, mask="observed", for_fit=False).matrix, observed)
+
+
+def _groups(reference: AnnData, group_key: str | None) -> np.ndarray:
+    """Number of the group of each sequence of the reference."""
+    if group_key is None:
+        return np.arange(reference.n_obs)
+    if group_key not in reference.obs:
+        raise ValueError(f"group_key={group_key!r} is no column of reference.obs. Name one, or pass None.")
+    levels, number = np.unique(reference.obs[group_key].astype(str), return_inverse=True)
+    if len(levels) < 3:
+        raise ValueError(
+            f"group_key={group_key!r}: the reference has {len(levels)} group(s), and relatives are sought in other groups. "
+            "Pass another column, or None."
+        )
+    return number
+
+
+def _fdr(pvalue: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(pvalue)
+    found = np.full(len(pvalue), np.nan)
+    found[known] = false_discovery_control(pvalue[known]) if known.any() else np.nan
+    return found

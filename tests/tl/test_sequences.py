@@ -1,0 +1,105 @@
+import anndata as ad
+import numpy as np
+import pytest
+
+import scdae
+import small
+
+N_TRAIN, N_NORMAL = 70, 25  # genera
+
+
+@pytest.fixture(scope="module")
+def family():
+    """A model of seventy genera, sequences of others, and chimeras of two phyla's with their breakpoints."""
+    small.keep_compiled()
+    sequences = scdae.datasets.simulate_16s(n_genera=N_TRAIN + 2 * N_NORMAL, length=600, seed=0)
+    names = list(sequences)
+    rng = np.random.default_rng(5)
+    genera = rng.permutation(N_TRAIN + 2 * N_NORMAL)
+    parts = [genera[:N_TRAIN], genera[N_TRAIN:-N_NORMAL], genera[-N_NORMAL:]]
+    train, held, new = ({names[2 * g + i]: sequences[names[2 * g + i]] for g in part for i in (0, 1)} for part in parts)
+    reference = scdae.pp.kmers(train, k=3, n_windows=6)
+    model = scdae.DAE(n_latent=16, n_hidden=32, n_components=32, likelihood="poisson", max_epochs=30)
+    model.fit(reference, mask="observed")
+    calibration = scdae.pp.kmers(held, reference=reference)
+    phylum = {name: name.split()[2] for name in train}
+    spots, query = {}, dict(new)
+    while len(spots) < 40:
+        left, right = rng.choice(list(train), 2, replace=False)
+        if phylum[left] != phylum[right]:
+            name, spot = f"chimera_{len(spots)}", int(rng.integers(150, 420))
+            spots[name] = spot
+            query[name] = train[left][:spot] + train[right][spot:]
+    query |= {f"random_{i}": "".join(rng.choice(list("ACGT"), 580)) for i in range(10)}
+    query["half"] = next(iter(new.values()))[:300]
+    adata = scdae.pp.kmers(query, reference=reference)
+    scdae.tl.score_sequences(adata, model, reference, calibration)
+    return model, reference, calibration, adata, spots
+
+
+def kind(adata, start):
+    return adata.obs_names.str.startswith(start)
+
+
+def test_chimeras_and_strangers_are_told_from_new_genera(family):
+    *_, adata, spots = family
+    obs = adata.obs
+    chimera, stranger, normal = (kind(adata, start) for start in ("chimera_", "random_", "seq_"))
+    above = obs["guard_chimera"][chimera].to_numpy()[:, None] > obs["guard_chimera"][normal].to_numpy()
+    assert above.mean() > 0.95
+    assert (obs["guard_chimera_pvalue"][chimera] <= 0.05).mean() > 0.8
+    assert (obs["guard_misfit"][stranger].min() > obs["guard_misfit"][normal]).all()
+    assert (obs["guard_misfit_pvalue"][stranger] <= 0.02).all()
+    off = obs["guard_breakpoint"][chimera] - np.array(list(spots.values()))
+    assert off.abs().median() < 60, "windows have a hundred letters"
+
+
+def test_normal_sequences_of_new_genera_are_rarely_flagged(family):
+    *_, adata, _ = family
+    normal = adata.obs[kind(adata, "seq_")]
+    for name in ("misfit", "chimera"):
+        pvalue = normal[f"guard_{name}_pvalue"]
+        assert (pvalue <= 0.05).sum() <= 8, "2.5 of 50 are expected"
+        assert pvalue.between(1 / 51, 1).all() and (normal[f"guard_{name}_fdr"] >= pvalue).all()
+
+
+def test_what_is_written_can_be_saved_and_says_why(family, tmp_path):
+    *_, reference, _, adata, _ = family
+    assert set(adata.obs["guard_left"]) <= set(reference.obs_names)
+    assert adata.uns["guard"]["n_calibration"] == 2 * N_NORMAL
+    assert np.isfinite(adata.obs.loc["half", "guard_chimera"]), "breakpoints between windows that were observed"
+    adata.write_h5ad(tmp_path / "scored.h5ad")
+    again = ad.read_h5ad(tmp_path / "scored.h5ad")
+    np.testing.assert_array_equal(again.obs["guard_chimera"], adata.obs["guard_chimera"])
+
+
+def test_without_calibration_there_are_scores_alone(family):
+    model, reference, _, adata, _ = family
+    some = adata[[0, 60]].copy()
+    before = some.X.copy()
+    scdae.tl.score_sequences(some, model, reference, key_added="plain")
+    assert not [name for name in some.obs if name.startswith("plain") and name.endswith(("pvalue", "fdr"))]
+    np.testing.assert_allclose(some.obs["plain_misfit"], adata.obs["guard_misfit"].iloc[[0, 60]], rtol=1e-4)
+    np.testing.assert_allclose(some.obs["plain_chimera"], adata.obs["guard_chimera"].iloc[[0, 60]], rtol=0.01)
+    assert (some.X != before).nnz == 0
+
+
+def test_errors_name_what_is_wrong(family):
+    model, reference, calibration, adata, _ = family
+    score = scdae.tl.score_sequences
+    with pytest.raises(ValueError, match="calibration: its variables are not those"):
+        score(adata, model, reference, calibration[:, ::-1])
+    with pytest.raises(ValueError, match="reference was not made by scdae.pp.kmers"):
+        score(adata, model, scdae.datasets.simulate(10, 10))
+    with pytest.raises(TypeError, match=r"is no scdae\.DAE"):
+        score(adata, None, reference)
+    with pytest.raises(ValueError, match="group_key='tribe' is no column"):
+        score(adata, model, reference, group_key="tribe")
+    reference = reference.copy()
+    reference.obs["all"] = "one"
+    with pytest.raises(ValueError, match=r"has 1 group"):
+        score(adata, model, reference, group_key="all")
+    taken = adata.copy()
+    taken.obs["mine_misfit"] = 1
+    with pytest.raises(ValueError, match=r"obs\['mine_misfit'\] is there already"):
+        score(taken, model, reference, key_added="mine")
