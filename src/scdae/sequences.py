@@ -283,13 +283,17 @@ def _frame(record: Mapping[str, Any]) -> Frame:
 
 def _tell(obs: pd.DataFrame, repeated: int, frame: Frame) -> None:
     log = get_logger()
-    log.info("%d sequences, %d anchors", len(obs), len(frame.anchors))
+    log.info(f"scdae: {len(obs):,} sequences, {len(frame.anchors):,} anchors.")
     if repeated:
-        log.info("%d sequences are copies of others", repeated)
+        log.info(f"scdae: {repeated:,} sequences are copies of others.")
     if not len(frame.anchors):
-        log.warning("The sequences share no anchors, so windows are cut by relative position. Are they of one gene?")
+        log.warning(
+            "scdae: the sequences share no anchors, so windows are cut by relative position. Are they of one gene?"
+        )
     elif (lost := int((obs["n_anchors"] == 0).sum())) > 0:
-        log.info("%d sequences have too few anchors and were laid over all windows as they are", lost)
-    ambiguous = obs["n_ambiguous"] > 0
-    if ambiguous.any():
-        log.info("%d sequences hold letters other than A, C, G and T; words with them are not counted", ambiguous.sum())
+        log.info(f"scdae: {lost:,} sequences have too few anchors and were laid over all windows as they are.")
+    ambiguous = int((obs["n_ambiguous"] > 0).sum())
+    if ambiguous:
+        log.info(
+            f"scdae: {ambiguous:,} sequences hold letters other than A, C, G and T; words with them are not counted."
+        )

@@ -95,7 +95,7 @@ def describe_score(adata: AnnData, key: str, *, source: str, target: str, second
         "",
         "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".",
     ]
-    if "with one another" in run["compared_with"]:
+    if not run["normal_cells_known"]:
         lines += ["", "No cells were named as normal, so P is the share of cells that look at least as odd."]
     return "\n".join(lines)
 

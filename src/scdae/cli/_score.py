@@ -94,6 +94,7 @@ def score(
         clock.lap("reading")
 
         from scdae import tl
+        from scdae.tl._anomaly import anomaly_columns
 
         settings: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
         tl.anomaly_score(
@@ -113,8 +114,7 @@ def score(
         )
         clock.lap("scoring")
         if as_table:
-            columns = [key_added + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance")]
-            write_text(target, adata.obs[columns].to_csv(index_label="cell"))
+            write_text(target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"))
         else:
             write_atomic(adata, target, overwrite=overwrite)
         clock.lap("writing")

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import special
 
+from scdae.core.heldout_law import HeldOutLaw, log_prob_zero
+
 __all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
 
 _MOST = 20_000  # normal cells whose density is fitted
@@ -29,10 +31,6 @@ class Readings(NamedTuple):
     depth: np.ndarray  # float64 (n,): molecules
     deviance: np.ndarray  # float64 (n,): that the model leaves, per molecule; NaN for a cell without any
     latent: np.ndarray  # float32 (n, n_latent)
-
-    def take(self, rows: np.ndarray) -> Readings:
-        """Some of the cells."""
-        return Readings(*(part[rows] for part in self))
 
 
 def entry_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray, pi: np.ndarray | None = None) -> np.ndarray:
@@ -67,11 +65,9 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray, pi: 
     [[0.0, 4.0]]
     """
     x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
-    zero = -_log_zero(mean, theta)
-    value = zero + _beyond_zero(x, mean, np.broadcast_to(theta, mean.shape))
+    value = _beyond_zero(x, mean, np.broadcast_to(theta, mean.shape)) - log_prob_zero(_law(mean, theta))
     if pi is not None:
-        lost = np.broadcast_to(pi, mean.shape)
-        value = np.where(x > 0, value - np.log1p(-lost), -np.log(lost + (1 - lost) * np.exp(-zero)))
+        value = np.where(x > 0, value - np.log1p(-pi), -log_prob_zero(_law(mean, theta, pi)))
     return 2 * np.maximum(value, 0)
 
 
@@ -94,9 +90,7 @@ def cell_deviance(
         Boolean (b, n), or None where all were.
     """
     mean = np.maximum(mean, np.float32(1e-12))
-    log_zero = _log_zero(mean, theta.astype(mean.dtype))
-    if pi is not None and pi.any():
-        log_zero = np.where(pi > 0, np.log(pi + (1 - pi) * np.exp(log_zero)), log_zero)
+    log_zero = log_prob_zero(_law(mean, theta.astype(mean.dtype), pi))
     total = -(log_zero if observed is None else np.where(observed, log_zero, 0)).sum(axis=1, dtype=np.float64)
     entries = counts.tocoo()
     at = entries.row, entries.col
@@ -105,10 +99,8 @@ def cell_deviance(
     return 2 * (total + np.bincount(entries.row, weights=stored, minlength=len(total)))
 
 
-def _log_zero(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Log probability of a zero that is no dropout."""
-    finite = np.where(np.isinf(theta), 1, theta)
-    return np.where(np.isinf(theta), -mean, -finite * np.log1p(mean / finite))
+def _law(mean: np.ndarray, theta: np.ndarray, pi: np.ndarray | None = None) -> HeldOutLaw:
+    return HeldOutLaw(mean, theta, np.zeros(1) if pi is None else pi)
 
 
 def _beyond_zero(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:

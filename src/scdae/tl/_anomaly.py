@@ -15,13 +15,13 @@ from scdae.counts import counts_to_apply
 from scdae.model import DAE
 from scdae.readout import read_anomaly
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, mask_of
+from scdae.tl._normal import NormalCells, check_enough, mask_of
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["anomaly_score"]
+__all__ = ["anomaly_columns", "anomaly_score"]
 
 _WRITER = "scdae.tl.anomaly_score"
 
@@ -115,7 +115,7 @@ def anomaly_score(
     True
     """
     check_name(key_added, "key_added")
-    columns = tuple(key_added + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance"))
+    columns = anomaly_columns(key_added)
     check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
     options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
     known = NormalCells.of(normal, adata, mask, fit_here=model is None, seed=seed)
@@ -136,6 +136,7 @@ def anomaly_score(
         calibrating = n_obs + np.arange(known.others.n_obs)
     there = readings.depth > 0
     calibrating = calibrating[there[calibrating]]
+    check_enough(len(calibrating), "of the normal cells, those with counts are")
     reference = calibrating if known.trained is None else known.trained[there[known.trained]]
     place = rarity(readings.latent, reference, seed)
     is_normal = np.zeros(len(there), bool)
@@ -163,6 +164,7 @@ def anomaly_score(
             "layer": layer or "X",
             "seed": int(seed),
             "compared_with": known.words,
+            "normal_cells_known": known.known,
             "n_normal": m,
             "n_trained": 0 if known.trained is None else len(known.trained),
             "n_below_0.05": int((fdr < 0.05).sum()),
@@ -171,12 +173,19 @@ def anomaly_score(
     return adata if copy else None
 
 
+def anomaly_columns(key: str) -> tuple[str, ...]:
+    """Columns of `obs` that :func:`anomaly_score` writes: score, p-value, false discovery rate, and the two parts."""
+    return tuple(key + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance"))
+
+
 def _say(known: NormalCells, n_normal: int, n_tested: int, n_found: int) -> None:
-    words = f"scdae: compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a "
-    words += "false discovery rate of 5 %."
-    if known.others is None and not known.named.any():
-        words = (
+    if known.known:
+        get_logger().info(
+            f"scdae: compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a false "
+            "discovery rate of 5 %."
+        )
+    else:
+        get_logger().info(
             "scdae: no cells were named as normal, so the p-value of a cell is the share of cells that look at least as odd as it. "
             "normal= names cells that are known to be normal."
         )
-    get_logger().info(words)

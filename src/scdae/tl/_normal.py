@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["NormalCells", "mask_of"]
+__all__ = ["NormalCells", "check_enough", "mask_of"]
 
 _LEAST = 20  # normal cells to compare with
 _TRAINED = 0.7  # share of the normal cells that a model is fitted to; the others calibrate
@@ -27,6 +27,11 @@ class NormalCells:
     trained: np.ndarray | None  # int: rows that a model is to be fitted to
     words: str
 
+    @property
+    def known(self) -> bool:
+        """Whether any cell is known to be normal."""
+        return self.others is not None or bool(self.named.any())
+
     @classmethod
     def of(cls, normal: Any, adata: AnnData, mask: Any, *, fit_here: bool, seed: int) -> NormalCells:
         """From what the user gave."""
@@ -34,7 +39,7 @@ class NormalCells:
 
         nobody = np.zeros(adata.n_obs, bool)
         if normal is None:
-            _check_enough(adata.n_obs, "adata has")
+            check_enough(adata.n_obs, "adata has")
             return cls(np.arange(adata.n_obs), nobody, None, None, "all cells, with one another")
         if isinstance(normal, AnnData):
             if fit_here:
@@ -43,17 +48,17 @@ class NormalCells:
                 raise ValueError(
                     "normal= is another AnnData: mask has to be the name of a layer that both have, or None."
                 )
-            _check_enough(normal.n_obs, "normal has")
+            check_enough(normal.n_obs, "normal has")
             return cls(np.zeros(0, int), nobody, normal, None, "normal cells of another object")
         named = _boolean(normal, adata)
         rows = np.flatnonzero(named)
         what = f"obs[{normal!r}]" if isinstance(normal, str) else "cells marked in normal="
         if not fit_here:
-            _check_enough(len(rows), "normal names")
+            check_enough(len(rows), "normal names")
             return cls(rows, named, None, None, what)
         order = np.random.default_rng([seed, 5]).permutation(rows)
         n_trained = int(_TRAINED * len(order))
-        _check_enough(len(order) - n_trained, f"normal names {len(order):,} cells, and three tenths of them are")
+        check_enough(len(order) - n_trained, f"normal names {len(order):,} cells, and three tenths of them are")
         return cls(np.sort(order[n_trained:]), named, None, np.sort(order[:n_trained]), what)
 
 
@@ -73,7 +78,8 @@ def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
     return marks.astype(bool)
 
 
-def _check_enough(number: int, what: str) -> None:
+def check_enough(number: int, what: str) -> None:
+    """Raise unless there are enough normal cells; `what` says whose they are."""
     if number < _LEAST:
         raise ValueError(f"{what} {number:,} cells to compare with, and at least {_LEAST} are needed.")
 
