@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-__all__ = ["get_logger", "progress"]
+__all__ = ["get_logger", "is_watched", "progress"]
 
 T = TypeVar("T")
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -44,12 +44,16 @@ def get_logger() -> logging.Logger:
     return logger
 
 
-def progress(steps: Iterable[T], *, total: int | None = None, description: str = "") -> Iterable[T]:
-    """Show a tqdm bar on a terminal or in a notebook, and nothing elsewhere or below verbosity 1."""
+def is_watched() -> bool:
+    """Whether a bar would be seen: on a terminal or in a notebook, and not below verbosity 1."""
     from scdae._settings import settings
 
-    in_notebook = "ipykernel" in sys.modules
-    if settings.verbosity < 1 or not (in_notebook or (sys.stderr and sys.stderr.isatty())):
+    return settings.verbosity >= 1 and ("ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty()))
+
+
+def progress(steps: Iterable[T], *, total: int | None = None, description: str = "") -> Iterable[T]:
+    """Show a tqdm bar where it is seen, and nothing elsewhere."""
+    if not is_watched():
         return steps
     from tqdm.auto import tqdm
 

@@ -1,4 +1,4 @@
-"""Simulated single-cell counts whose truth is known, and a simulated gene family."""
+"""Data to begin with: simulated counts whose truth is known, a simulated gene family, and real counts that are fetched."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scdae.downloads import paul15, pbmc3k, pbmc5k_citeseq
 from scdae.families import simulate_16s
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["simulate", "simulate_16s"]
+__all__ = ["paul15", "pbmc3k", "pbmc5k_citeseq", "simulate", "simulate_16s"]
 
 _BLOCK = 1024  # cells drawn at a time, which bounds the memory of the float64 draws
 _MARKER_SHARE = 0.04  # of the genes, for each cell type and for the trajectory
