@@ -23,7 +23,9 @@ def harmony(adata):
 def scvi(adata):
     """scVI with its defaults, given the batch, until its validation loss stops falling."""
     import scvi
+    import torch
 
+    torch.set_num_threads(1)  # two are many times slower wherever another process wants a core
     scvi.settings.seed = 0
     scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
     model = scvi.model.SCVI(adata)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,23 @@ NEEDS = {
     "magic": ["magic-impute", "numpy<2", "scikit-learn<1.2", "pandas<2.1"],
     "halra": ["halra"],
     "base": ["scvi-tools"],
+    "dca": [
+        *("tensorflow-cpu==2.15.1", "scanpy==1.9.8", "anndata<0.11", "numpy<2", "pandas<2.1", "scipy<1.13"),
+        *("matplotlib<3.9", "six", "setuptools<80"),
+    ],
+}
+# DCA 0.3.4 asks for a TensorFlow that no current Python has. With a later one it runs after these replacements: modules that
+# moved, an optimiser of the old kind, a session that would forget the weights, and a tuner that is not used.
+ALONE = {"dca": ["dca==0.3.4"]}  # installed without what they ask for
+MENDED = {
+    "dca": [
+        ("dca/layers.py", "keras.engine.topology", "keras.layers"),
+        ("dca/layers.py", "keras.engine.base_layer", "keras.layers"),
+        ("dca/network.py", "keras.objectives", "keras.losses"),
+        ("dca/train.py", "from .hyper import hyper\n", ""),
+        ("dca/train.py", "import keras.optimizers as opt", "import keras.optimizers.legacy as opt"),
+        ("dca/train.py", "tf.compat.v1.keras.backend.set_session(", "(lambda session: None)("),
+    ]
 }
 
 
@@ -84,10 +102,35 @@ def _registry(shared: Path) -> dict:
 
 
 def environment_of(name: str) -> Path:
-    """Interpreter of a peer's environment, which is made when it is not there."""
+    """Interpreter of a peer's environment, which is made when it is not there, and removed again when that fails."""
     python = VENVS / name / "bin/python"
     if not python.exists():
-        print(f"Installing {', '.join(NEEDS[name])} into {VENVS / name}", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", VENVS / name], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-qq", *NEEDS[name]], check=True)
+        print(
+            f"Installing {', '.join(ALONE.get(name, []) + NEEDS[name])} into {VENVS / name}",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            subprocess.run([sys.executable, "-m", "venv", VENVS / name], check=True)
+            pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+            subprocess.run([*pip, *NEEDS[name]], check=True)
+            if name in ALONE:
+                subprocess.run([*pip, "--no-deps", *ALONE[name]], check=True)
+            _mend(python, MENDED.get(name, []))
+        except (subprocess.CalledProcessError, KeyboardInterrupt):
+            shutil.rmtree(VENVS / name)
+            raise
     return python
+
+
+def _mend(python: Path, replacements: list[tuple[str, str, str]]) -> None:
+    """Replace text in installed files."""
+    if not replacements:
+        return
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip())
+    for file, old, new in replacements:
+        text = (packages / file).read_text()
+        if old not in text:
+            raise SystemExit(f"{file} has no {old!r}: another version than the one that benchmarks/peers.py mends?")
+        (packages / file).write_text(text.replace(old, new))

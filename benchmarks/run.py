@@ -3,6 +3,7 @@
     python benchmarks/run.py                 # everything
     python benchmarks/run.py quality         # held-out skill, Poisson loss, slope, Open Problems score; simulated truth
     python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
+    python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
     python benchmarks/run.py null            # correlation between genes where there is none
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
     python benchmarks/run.py reference       # deeply measured cells, thinned and restored, beside peers
@@ -43,6 +44,7 @@ QUALITY = [
 ]
 TRUTHS = ["mixtures", "reference", "proteins", "groups"]  # of truths.py
 PARTS = [
+    "compare",
     "quality",
     "coverage",
     "null",
@@ -229,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these methods of the comparison")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
     parser.add_argument(
@@ -239,9 +242,13 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     parts = options.parts or [part for part in PARTS if part != "atlas"]
-    if set(parts) - {"scale", "atlas"} and not (SHARED / "bench/run_method.py").exists():
+    if set(parts) - {"scale", "atlas", "compare"} and not (SHARED / "bench/run_method.py").exists():
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
     OUTPUT.mkdir(exist_ok=True)
+    if "compare" in parts:
+        from compare import compare
+
+        compare(SHARED, options.data, options.methods)
     if "quality" in parts:
         quality(options.data, options.threads)
     if "coverage" in parts:
