@@ -18,14 +18,26 @@ def table(record: dict) -> str:
     for name, entry in record.items():
         parts.append(f"\n**{name}**, {entry['cells']:,} cells x {entry['genes']:,} genes\n")
         truth = any("error" in found for found in entry["methods"].values())
-        columns = ["method", "held-out skill", *(["error of log expression"] if truth else []), "seconds", "GiB"]
+        columns = [
+            "method",
+            "held-out skill",
+            *(["error of log expression"] if truth else []),
+            "seconds",
+            "processor s",
+            "GiB",
+        ]
         columns += ["times scdae's seconds", "version"]
         parts += [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 2) + " --- |"]
         ours = entry["methods"].get("scdae", {}).get("seconds")
         for method, found in sorted(entry["methods"].items(), key=lambda item: -item[1]["skill"]):
             version = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
             row = [METHODS[method][0], f"{found['skill']:.4f}", *([f"{found['error']:.3f}"] if truth else [])]
-            row += [f"{found['seconds']:,.1f}", f"{found['gib']:.2f}", f"{found['seconds'] / ours:.1f}" if ours else ""]
+            row += [
+                f"{found['seconds']:,.1f}",
+                f"{found['processor']:,.1f}",
+                f"{found['gib']:.2f}",
+                f"{found['seconds'] / ours:.1f}" if ours else "",
+            ]
             parts.append(f"| {' | '.join([*row, version])} |")
     machines = {
         f"{found['machine']['cpu']}, {found['machine']['cores']} cores, {found['machine']['gib']} GiB, "

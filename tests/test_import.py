@@ -30,6 +30,7 @@ print(json.dumps({
     "config": fresh == same(),
     "backends": xla_bridge.backends_are_initialized(),
     "scanpy": "scanpy" in sys.modules,
+    "slow": sorted({"scipy.stats", "sklearn", "orbax", "optuna", "skbio", "pooch"} & set(sys.modules)),
 }))
 """
 
@@ -54,6 +55,10 @@ def test_no_device_is_started_and_no_setting_of_jax_changed(probe):
     assert not probe["backends"]
     assert probe["config"]
     assert not probe["scanpy"]
+
+
+def test_what_is_slow_to_import_waits_until_it_is_needed(probe):
+    assert probe["slow"] == []
 
 
 def imported(path):

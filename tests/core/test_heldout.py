@@ -116,6 +116,14 @@ def test_halved_hides_half_of_all_molecules(scene):
     assert shown.sum() / (scene.x_in + scene.x_out).sum() == pytest.approx(0.5, abs=0.03)
 
 
+def test_cells_that_are_watched_are_made_up_once_and_anew_for_halves(scene):
+    watched = scene.held_out.watched()
+    assert scene.held_out.watched() is watched
+    assert sum(batch.x_out.sum() for batch in watched) == scene.x_out.sum()
+    half = scene.held_out.halved(np.random.default_rng(0))
+    assert sum(batch.x_out.sum() for batch in half.watched()) == half.counts.sum() > scene.x_out.sum()
+
+
 def test_latent_with_the_sum_that_makes_shares(scene):
     cells, latent, norm = scene.held_out.latent(*scene.network)
     assert sorted(cells) == list(range(N_OBS))

@@ -57,6 +57,7 @@ class HeldOut:
         self.axes = axes
         self.counts = held_out
         self._order = rng.permutation(data.n_obs)
+        self._watched: list[Batch] | None = None
         self.ratio = float(held_out.sum() / max(float(data.counts.sum()), 1.0))
 
     def batches(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -67,10 +68,17 @@ class HeldOut:
                 return
             yield part
 
+    def watched(self) -> list[Batch]:
+        """A few hundred cells, made up once: they are looked at several times, and take little memory."""
+        if self._watched is None:
+            self._watched = [batch for _, batch in self.batches(_WATCHED)]
+        return self._watched
+
     def halved(self, rng: np.random.Generator) -> HeldOut:
         """The same cells with half of all molecules to be predicted, those held out among them, from the other half."""
         shown, rest = thin(self.data.counts, min(0.5 * (1 + self.ratio), 1.0), rng)
         half = copy(self)
+        half._watched = None
         half.data, half.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
         return half
 
@@ -94,7 +102,7 @@ class HeldOut:
 
     def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
         """Compile what judges a network without dropout."""
-        batch = next(iter(self.batches(1)))[1]
+        batch = self.watched()[0]
         nobody = np.zeros(self.data.n_vars, bool)
         plain = read_out_law(likelihood, nobody)
         _log_likelihoods(graph, params, batch, nobody, 1.0, plain)
@@ -103,7 +111,7 @@ class HeldOut:
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         total = molecules = 0.0
-        for _, batch in self.batches(_WATCHED):
+        for batch in self.watched():
             genes, *_ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
             total += float(genes.sum())
             molecules += float(batch.x_out.sum())

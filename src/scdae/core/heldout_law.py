@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from scdae.core.posterior import dropout_probability
 
@@ -116,6 +116,8 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
     -----
     For counts: Czado, Gneiting and Held (2009).
     """
+    from scipy import stats  # slow to import, and training needs none of it
+
     poisson = np.isinf(law.shape)
     shape = np.where(poisson, 1.0, law.shape)
 
