@@ -168,7 +168,9 @@ _STREAM = (
     + """
 import json
 import scdae
+from scdae import containers
 from scdae.core import source
+from scdae.survey import Survey
 
 where, number, this = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if number > 1:
@@ -181,9 +183,16 @@ def of_step(self, steps):
     return plain(self, steps)
 
 source.Stream._read = of_step
+containers.BLOCK_VALUES, looked, add = 1500, [], Survey.add
+
+def of_pass(self, block, unobserved, first):
+    looked.extend(range(first, first + block.shape[0]))
+    return add(self, block, unobserved, first)
+
+Survey.add = of_pass
 adata = scdae.datasets.simulate(n_cells=300, n_genes=60, seed=0)
 outcome = scdae.DAE(max_epochs=4, batch_size=50, likelihood="nb").fit(adata, devices="all").outcome
-print(json.dumps({"read": read, "loglik": outcome.history["heldout_loglik"], "skill": outcome.report.skill}))
+print(json.dumps({"read": read, "looked": looked, "loglik": outcome.history["heldout_loglik"], "skill": outcome.report.skill}))
 if number > 1:
     jax.distributed.shutdown()
 """
@@ -208,6 +217,8 @@ def test_each_process_reads_its_share_of_a_file():
     (alone,), (first, second) = train(1), train(2)
     assert len(first["read"]) == len(second["read"]) == len(alone["read"]) / 2
     assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
+    assert sorted(first["looked"] + second["looked"]) == alone["looked"] == list(range(300))
+    assert min(len(first["looked"]), len(second["looked"])) > 100
     assert first["loglik"] == second["loglik"]
     np.testing.assert_allclose(first["loglik"], alone["loglik"], atol=0.02)
 

@@ -18,11 +18,14 @@ from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.masks import drop_unobserved, open_mask
+from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
 from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from scdae.core.devices import Devices
 
 __all__ = [
     "AnyCounts",
@@ -109,6 +112,7 @@ def open_counts(
     for_fit: bool = True,
     most: int | None = None,
     seed: int = 0,
+    together: Devices | None = None,
 ) -> Counts | CountBlocks:
     """Check each count of an AnnData, and read them into memory if they are not too many.
 
@@ -120,6 +124,8 @@ def open_counts(
         Stored entries that are held in memory; None for ``scdae.settings.max_entries``.
     seed
         Seed of the cells that are drawn where there are more.
+    together
+        Devices of the processes that share the pass over the counts; None for this process alone.
     """
     _check_type(adata)
     name = describe_source(layer)
@@ -133,32 +139,20 @@ def open_counts(
 
     read = _reader(rows, observed, allow_nan)
     most = settings.max_entries if most is None else most
-    tally, survey = Tally(rows.shape[1]), Survey(rows.shape, seed)
-    held: list[tuple[sp.csr_matrix, sp.csr_matrix | None]] = []
-    for start, stop in rows.spans():
-        block, missing = read(start, stop)
-        tally.add(block, start)
-        part = _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
-        survey.add(*part, start)
-        if tally.n_stored <= most:
-            held.append(part)
-        else:
-            held.clear()
-
+    tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
     problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
     if problem is not None:
         raise ValueError(problem)
     if for_fit and tally.n_stored == 0:
         raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
     fractional = "fractional" in tally
-    if tally.n_stored <= most:
+    if held is not None:
         return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
     chosen, parts = survey.sample()
     sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
 
     def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        block, missing = read(start, stop)
-        return _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
+        return as_parts(*read(start, stop))
 
     blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
@@ -195,7 +189,7 @@ def unread_counts(
         problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
         if problem is not None:
             raise ValueError(problem)
-        return _as_float32(block), None if missing is None else sp.csr_matrix(missing, dtype=bool)
+        return as_parts(block, missing)
 
     return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
@@ -208,14 +202,6 @@ def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], 
         return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
 
     return read
-
-
-def _as_float32(block: sp.csr_matrix) -> sp.csr_matrix:
-    with np.errstate(over="ignore"):
-        values = block.data.astype(np.float32, copy=False)
-    matrix = sp.csr_matrix((values, block.indices, block.indptr), shape=block.shape)
-    matrix.has_canonical_format = True
-    return matrix
 
 
 def _check_type(adata: object) -> None:

@@ -180,7 +180,13 @@ class DAE:
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
-                adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
+                adata,
+                layer=layer,
+                mask=mask,
+                allow_fractional=allow_fractional,
+                allow_nan=allow_nan,
+                for_fit=True,
+                together=found,
             )
             columns, conditions = read_covariates(adata, batch_key, covariates)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
@@ -238,9 +244,15 @@ class DAE:
         >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
         (40, 50)
         """
-        outcome = self.fitted_outcome()
+        outcome, found = self.fitted_outcome(), devices_for(devices)
         counts = open_counts(
-            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, for_fit=True
+            adata,
+            layer=layer,
+            mask=mask,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            for_fit=True,
+            together=found,
         )
         if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
             batch_key = self.batch_key
@@ -251,7 +263,6 @@ class DAE:
         place = place_genes(counts.var_names, self.var_names, outcome.genes)
         new = DAE()
         new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
-        found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints, found)
 

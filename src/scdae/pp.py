@@ -176,6 +176,7 @@ def impute(
         allow_nan=allow_nan,
         for_fit=model is None,
         seed=seed,
+        together=trained_on if model is None else None,
     )
     check_names(adata, key_added, layer, chances, overwrite=overwrite)
     if model is None:

@@ -23,6 +23,7 @@ class Survey:
     """
 
     def __init__(self, shape: tuple[int, int], seed: int):
+        self.shape, self.seed = shape, seed
         self.lengths = np.zeros(shape[0], np.int32)
         self.totals = np.zeros(shape[1])
         self._hidden = np.zeros(shape[0], np.int32)
@@ -42,9 +43,8 @@ class Survey:
         self.totals += np.bincount(block.indices, block.data, len(self.totals))
         if unobserved is not None:
             self._hidden[start:stop] = np.diff(unobserved.indptr)
-        if self._drawn is None:
-            self._drawn = self._draw(block)
-        here = self._drawn[(self._drawn >= start) & (self._drawn < stop)] - start
+        drawn = self.draw(self.mean_of(block)) if self._drawn is None else self._drawn
+        here = drawn[(drawn >= start) & (drawn < stop)] - start
         if len(here):
             self._parts.append((block[here], None if unobserved is None else unobserved[here]))
 
@@ -52,8 +52,21 @@ class Survey:
         """Rows of the cells drawn, int64, sorted; and these rows, in parts."""
         return np.zeros(0, np.int64) if self._drawn is None else self._drawn, self._parts
 
-    def _draw(self, block: sp.csr_matrix) -> np.ndarray:
-        """Choose cells: fewer where the first ones have many entries."""
-        mean = max(block.nnz / max(block.shape[0], 1), 1)
+    @staticmethod
+    def mean_of(block: sp.csr_matrix) -> float:
+        """Mean number of stored entries of a row."""
+        return max(block.nnz / max(block.shape[0], 1), 1)
+
+    def draw(self, mean: float) -> np.ndarray:
+        """Choose cells, int64, sorted, that have about `mean` entries each: fewer where that is many."""
         number = min(int(np.clip(_ENTRIES / mean, *_CELLS)), len(self.lengths))
-        return np.sort(self._rng.choice(len(self.lengths), number, replace=False))
+        self._drawn = np.sort(self._rng.choice(len(self.lengths), number, replace=False))
+        return self._drawn
+
+    def __add__(self, other: Survey) -> Survey:
+        """What this one and `other`, of later rows, have seen together; they have drawn the same cells."""
+        found = Survey(self.shape, self.seed)
+        found.lengths, found.totals = self.lengths + other.lengths, self.totals + other.totals
+        found._hidden, found._drawn = self._hidden + other._hidden, self._drawn
+        found._parts = self._parts + other._parts
+        return found

@@ -37,6 +37,11 @@ class Finding:
     last_row: int = 0
     genes: np.ndarray | None = None
 
+    def __add__(self, other: Finding) -> Finding:
+        """These and those of later rows."""
+        genes = None if self.genes is None or other.genes is None else self.genes | other.genes
+        return Finding(self.number + other.number, self.first, self.n_cells + other.n_cells, other.last_row, genes)
+
 
 @dataclass
 class Tally:
@@ -80,6 +85,13 @@ class Tally:
 
     def __contains__(self, kind: str) -> bool:
         return kind in self.findings
+
+    def __add__(self, other: Tally) -> Tally:
+        """What two passes met, `other` that over later rows."""
+        kinds = {**self.findings, **other.findings}
+        both = {kind: [part.findings[kind] for part in (self, other) if kind in part] for kind in kinds}
+        found = {kind: parts[0] if len(parts) == 1 else parts[0] + parts[1] for kind, parts in both.items()}
+        return Tally(self.n_vars, found, self.n_stored + other.n_stored)
 
 
 def describe_source(layer: str | None) -> str:

@@ -6,6 +6,7 @@ for rounding. They hold the same parameters; their gradients are added up in eve
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -67,6 +68,9 @@ class Devices(Protocol):
     def agree(self, tree: Any) -> Any:
         """What the first process says these arrays are."""
 
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order: any objects, which must not be large."""
+
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
         """Value and gradient of the sum of `objective` over the parts of a minibatch."""
 
@@ -101,6 +105,10 @@ class OneDevice:
     def agree(self, tree: Any) -> Any:
         """There is one process."""
         return tree
+
+    def gather(self, value: Any) -> list[Any]:
+        """There is one process."""
+        return [value]
 
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
         """Value and gradient of `objective`."""
@@ -166,6 +174,19 @@ class SeveralDevices:
         parts = np.split(np.asarray(broadcast_one_to_all(packed)), ends)
         found = [np.frombuffer(part.tobytes(), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
         return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(found, leaves, strict=True)])
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, pickled on the way: they are of one job, and trust each other."""
+        if self.processes == 1:
+            return [value]
+        from jax.experimental.multihost_utils import process_allgather
+
+        packed = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = process_allgather(np.array([len(packed)]))[:, 0]
+        padded = np.zeros(sizes.max(), np.uint8)
+        padded[: len(packed)] = packed
+        found = process_allgather(padded)
+        return [pickle.loads(part[:size].tobytes()) for part, size in zip(found, sizes, strict=True)]
 
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
         """Each device takes its part, and the sums are on all."""
