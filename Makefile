@@ -3,14 +3,14 @@
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
 # make dist    build wheel and sdist in dist/, and check them
-# make bench   time and memory on this machine  (BENCH_ARGS="--help" for what it takes)
+# make bench   quality, time and memory beside peers  (BENCH_ARGS="--help" for other parts)
 # make clean   remove everything that the commands above made
 #
 # Every command installs what it needs into $(VENV), once; after a change of pyproject.toml, again.
 
 VENV ?= .venv
 PYTEST_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= compare
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
 
@@ -50,7 +50,7 @@ dist: $(VENV)/.ready-dist
 	@$(PY) -m twine check --strict dist/*
 	@$(PY) .ci/check_dist.py dist
 
-bench: $(VENV)/.ready-base
+bench: $(VENV)/.ready-bench
 	@$(PY) benchmarks/run.py $(BENCH_ARGS)
 
 clean:

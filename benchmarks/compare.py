@@ -51,6 +51,8 @@ def counts_of(name: str, shared: Path) -> ad.AnnData:
 def split(adata: ad.AnnData) -> tuple[ad.AnnData, ad.AnnData]:
     """Molecules that are shown and those that are held out, for genes of which some are shown."""
     train, test = scdae.pp.thin(adata, SHOWN, seed=0)
+    if "truth" in adata.layers:
+        train.layers["truth"] = adata.layers["truth"]
     shown = np.asarray(train.X.sum(axis=0)).ravel() > 0
     return train[:, shown].copy(), test[:, shown].copy()
 
@@ -69,6 +71,7 @@ def run(method: str, train: ad.AnnData) -> tuple[np.ndarray, dict]:
             )
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
+            process.returncode = os.waitstatus_to_exitcode(status)
         if status:
             raise RuntimeError(Path(folder, "log").read_text()[-1500:])
         took = {

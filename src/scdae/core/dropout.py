@@ -26,7 +26,7 @@ _FALSE = 0.05  # share of the genes said to have dropout in which it may be chan
 _PRESENT = 0.75  # share of the zeros that dropout predicts where the gene is expressed most that have to be there
 _LARGE, _LARGE_CELLS = 3, 10  # counts that make a zero elsewhere surprising, and cells that have to show them
 _RULED_OUT = -6.0  # logit of the dropout probability of the others
-_WIDTH = 256  # genes that are fitted together
+_WIDTH = 64  # genes that are fitted together
 
 
 def candidates(counts: sp.csr_matrix) -> np.ndarray:
