@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from scdae import datasets, pl
 
@@ -74,6 +75,26 @@ def test_before_after_reads_proportions(adata):
     adata.layers["scdae"] = adata.layers["truth"] / adata.layers["truth"].sum(axis=1, keepdims=True)
     _, after, truth = images(pl.before_after(adata, ["gene_4"], truth="truth", show=False))
     np.testing.assert_allclose(after, truth, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_entries_that_were_not_measured_leave_the_others_on_their_scale(adata, form):
+    adata.X = adata.X.toarray()
+    adata.X[:40, 2] = np.nan
+    depth = adata.layers["scdae"].sum(axis=1)
+    adata.layers["scdae"][:, 5] = np.nan  # a gene that the model does not know
+    depth -= 2 * adata.layers["truth"][:, 5]
+    adata.layers["scdae"] = form(adata.layers["scdae"])
+    adata.uns["scdae"]["missing"] = {"n_unobserved": 40}
+    drawn = pl.before_after(adata, ["gene_3", "gene_9"], show=False)
+    before, after = (np.ma.filled(image, np.nan) for image in images(drawn))
+    assert np.isnan(before[0, :40]).all() and np.isfinite(before[0, 40:]).all() and np.isfinite(after).all()
+    restored = 2 * adata.layers["truth"][:, [2, 8]]
+    np.testing.assert_allclose(after, np.log1p(1e4 * restored / depth[:, None]).T, rtol=1e-4)
+    adata.obsm["X_umap"] = adata.layers["truth"][:, :2]
+    axes = pl.embedding(adata, ["gene_3"], show=False)
+    assert axes[0].collections[0].get_clim() == axes[1].collections[0].get_clim()
+    assert np.isfinite(axes[1].collections[0].get_clim()).all()
 
 
 def test_before_after_saves_and_draws_into_given_axes(adata, tmp_path):

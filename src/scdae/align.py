@@ -41,7 +41,8 @@ def align(
     Returns
     -------
     anndata.AnnData
-        Cells below one another, called ``cell-name``; `X`, layers and columns of `obs` as :func:`anndata.concat` joins them.
+        Cells below one another, called ``cell-name``; `X`, layers and columns of `obs` as :func:`anndata.concat` joins them,
+        which sorts the genes by name unless all data sets have the same.
 
     Raises
     ------

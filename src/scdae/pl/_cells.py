@@ -97,7 +97,7 @@ def embedding(
         figure = axes[0].figure
     area = float(np.clip(12000 / adata.n_obs, 1, 30)) if size is None else size
     for i, gene in enumerate(genes):
-        top = max(float(raw[:, i].max()), float(restored[:, i].max())) or 1.0
+        top = float(np.nanmax([raw[:, i], restored[:, i]])) or 1.0
         for axis, values, title in zip(axes[2 * i : 2 * i + 2], (raw, restored), ("before", "after"), strict=True):
             order = np.argsort(values[:, i], kind="stable")
             dots = axis.scatter(

@@ -23,12 +23,27 @@ def new_axes(ax: Axes | None, size: tuple[float, float] = (5, 3.5)) -> Axes:
 
 
 def before(adata: AnnData, key: str, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of some genes (positions) that a run was given, float64 (n_obs, n), and the total of each cell."""
-    source = adata.uns.get(key, {}).get("layer")
+    """Counts of some genes (positions) that a run was given, float64 (n_obs, n), and the total of each cell.
+
+    Where entries were not measured, the total is that of the restored counts, in which they are filled.
+    """
+    run = adata.uns.get(key, {})
+    source = run.get("layer")
     counts = adata.layers[source] if isinstance(source, str) and source in adata.layers else adata.X
     part = counts[:, genes]
     part = part.toarray() if sparse.issparse(part) else part
-    return np.asarray(part, dtype=np.float64), np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    filled = "missing" in run and run.get("output") in ("mean", "prior")
+    total = _known_total(adata.layers[key]) if filled else counts.sum(axis=1)
+    return np.asarray(part, dtype=np.float64), np.asarray(total, dtype=np.float64).ravel()
+
+
+def _known_total(values: Any) -> Any:
+    """Total of each cell over the genes that the model knows; the others are NaN."""
+    if sparse.issparse(values):
+        values = values.copy()
+        values.data = np.nan_to_num(values.data)
+        return values.sum(axis=1)
+    return np.nansum(values, axis=1)
 
 
 def evaluated(adata: AnnData, key: str) -> Any:
