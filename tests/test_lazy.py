@@ -49,6 +49,19 @@ def test_only_the_chunks_that_are_looked_at_are_read(chunked, model):
         layer[130:].compute()
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_file_that_was_closed_is_said_to_be(chunked, model, tmp_path, dense):
+    adata = small.structured()
+    adata.X = adata.X.toarray() if dense else adata.X
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    backed = ad.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    layer = model.impute(backed, lazy=True)
+    assert np.isfinite(layer[:3].compute()).all()
+    backed.file.close()
+    with pytest.raises(OSError, match="X lies in a file that has been closed since"):
+        layer[:3].compute()
+
+
 @pytest.mark.parametrize("is_lazy", [False, True])
 def test_what_is_next_to_nothing_is_left_out(chunked, model, is_lazy):
     adata = small.structured()

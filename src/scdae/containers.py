@@ -146,7 +146,18 @@ def _sliced_rows(matrix: Any, name: str, stored: int | None = None) -> Rows:
         step = min(BLOCK_VALUES * shape[0] // max(1, stored), 16 * step)
     step = max(1, step)
     bounds = np.append(np.arange(0, shape[0], step), shape[0])
-    return Rows(shape, np.dtype(matrix.dtype), bounds, lambda start, stop: matrix[start:stop])
+    home = getattr(matrix, "group", matrix)
+    on_file = type(home).__module__.startswith("h5py")
+
+    def read(start: int, stop: int) -> Any:
+        if on_file and not home:
+            raise OSError(
+                f"{name} lies in a file that has been closed since. Open it again and make the layer anew, and keep the file "
+                "open as long as a lazy layer of it is looked at: to_memory() of a part closes it, for example."
+            )
+        return matrix[start:stop]
+
+    return Rows(shape, np.dtype(matrix.dtype), bounds, read)
 
 
 def _dask_rows(matrix: Any, name: str) -> Rows:
