@@ -1,7 +1,7 @@
 """One method on one matrix, in the environment that has it: ``compare_worker.py METHOD FOLDER``.
 
 Reads ``train.npz`` and ``genes.npy`` of the folder, writes ``restored.npy`` (float32, cells x genes, on the scale of the counts)
-and ``versions.json``. Defaults throughout, seed 0.
+and ``report.json``. Defaults throughout, seed 0.
 """
 
 import json
@@ -24,6 +24,14 @@ def scdae(counts, genes):
     adata.var_names = genes
     scdae.pp.impute(adata)
     return adata.layers["scdae"]
+
+
+def scdae_again(counts, genes):
+    """The same in a process that finds its programs compiled."""
+    import scdae as package
+
+    package.settings.compilation_cache = os.environ["SCDAE_COMPILED"]
+    return scdae(counts, genes)
 
 
 def magic(counts, genes):
@@ -122,6 +130,7 @@ def neighbours(counts, genes):
 
 PACKAGES = {
     "scdae": ("scdae", "jax"),
+    "scdae_again": ("scdae", "jax"),
     "magic": ("magic-impute",),
     "halra": ("halra",),
     "dca": ("dca", "tensorflow-cpu"),
@@ -139,8 +148,20 @@ def main():
     genes = np.load(os.path.join(folder, "genes.npy"))
     restored = globals()[method](counts, genes)
     np.save(os.path.join(folder, "restored.npy"), np.asarray(restored, np.float32))
-    with open(os.path.join(folder, "versions.json"), "w") as file:
-        json.dump({"python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES[method]}, file)
+    versions = {"python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES[method]}
+    with open(os.path.join(folder, "report.json"), "w") as file:
+        json.dump({"versions": versions, "gib": round(peak(), 2)}, file)
+
+
+def peak():
+    """Largest memory that this process held, GiB. What the system says of a child includes its parent's at the start."""
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**20
+    except OSError:  # no Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 
 
 if __name__ == "__main__":

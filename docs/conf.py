@@ -26,7 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "compare_table.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_static/*.md", "**.ipynb_checkpoints"]
 default_role = "py:obj"
 
 # Links into other projects need the network, which a build elsewhere may not have.
