@@ -57,7 +57,9 @@ _FILES = {
 
 
 def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
-    """Blood cells of a healthy donor, 10x Genomics chemistry v1: the data set that most tutorials begin with [1]_.
+    """Blood cells of a healthy donor, 10x Genomics chemistry v1: the data set that most tutorials begin with.
+
+    Source: [1]_.
 
     Parameters
     ----------
@@ -98,7 +100,9 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
 
 
 def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
-    """Myeloid progenitors of mice on their way to blood cells, MARS-seq: branching trajectories [1]_.
+    """Myeloid progenitors of mice on their way to blood cells, MARS-seq: branching trajectories.
+
+    Source: [1]_.
 
     Parameters
     ----------
@@ -146,7 +150,9 @@ def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
 
 
 def pbmc5k_citeseq(*, path: str | PathLike[str] | None = None) -> AnnData:
-    """Blood cells with 32 surface proteins counted beside their genes, 10x Genomics chemistry v3 [1]_.
+    """Blood cells with 32 surface proteins counted beside their genes, 10x Genomics chemistry v3.
+
+    Source: [1]_.
 
     Parameters
     ----------
