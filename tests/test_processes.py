@@ -160,7 +160,7 @@ def test_two_processes_that_were_killed_go_on(start, tmp_path):
     one, two = scdae.DAE(max_epochs=10, likelihood="nb").fit(small.structured()), scdae.DAE.load(tmp_path / "out.scdae")
     values = [nnx.to_pure_dict(model.outcome.fitted.params) for model in (one, two)]
     for name in values[0]:
-        apart = 1e-3 if name == "log_theta" else 1e-4  # as in the test of two processes: dispersions are flat where large
+        apart = 1e-3 if name == "log_theta" else 1e-4  # as in the test of two processes
         np.testing.assert_allclose(values[0][name], values[1][name], atol=apart, err_msg=name)
 
 
