@@ -135,4 +135,5 @@ def compare(shared: Path, names: list[str], methods: list[str]) -> None:
                 flush=True,
             )
             RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    render(record)
+    if RECORD.exists():
+        render(json.loads(RECORD.read_text()))  # in the order in which it is kept

@@ -117,7 +117,7 @@ def environment_of(name: str) -> Path:
             if name in ALONE:
                 subprocess.run([*pip, "--no-deps", *ALONE[name]], check=True)
             _mend(python, MENDED.get(name, []))
-        except (subprocess.CalledProcessError, KeyboardInterrupt):
+        except (subprocess.CalledProcessError, RuntimeError, KeyboardInterrupt):
             shutil.rmtree(VENVS / name)
             raise
     return python
@@ -132,5 +132,5 @@ def _mend(python: Path, replacements: list[tuple[str, str, str]]) -> None:
     for file, old, new in replacements:
         text = (packages / file).read_text()
         if old not in text:
-            raise SystemExit(f"{file} has no {old!r}: another version than the one that benchmarks/peers.py mends?")
+            raise RuntimeError(f"{file} has no {old!r}: another version than the one that benchmarks/peers.py mends?")
         (packages / file).write_text(text.replace(old, new))

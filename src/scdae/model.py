@@ -180,13 +180,7 @@ class DAE:
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
-                adata,
-                layer=layer,
-                mask=mask,
-                allow_fractional=allow_fractional,
-                allow_nan=allow_nan,
-                for_fit=True,
-                together=found,
+                adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
             )
             columns, conditions = read_covariates(adata, batch_key, covariates)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
@@ -246,13 +240,7 @@ class DAE:
         """
         outcome, found = self.fitted_outcome(), devices_for(devices)
         counts = open_counts(
-            adata,
-            layer=layer,
-            mask=mask,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-            for_fit=True,
-            together=found,
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
         )
         if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
             batch_key = self.batch_key

@@ -88,9 +88,9 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         """What two passes met, `other` that over later rows."""
-        kinds = {**self.findings, **other.findings}
-        both = {kind: [part.findings[kind] for part in (self, other) if kind in part] for kind in kinds}
-        found = {kind: parts[0] if len(parts) == 1 else parts[0] + parts[1] for kind, parts in both.items()}
+        found = dict(self.findings)
+        for kind, finding in other.findings.items():
+            found[kind] = found[kind] + finding if kind in found else finding
         return Tally(self.n_vars, found, self.n_stored + other.n_stored)
 
 

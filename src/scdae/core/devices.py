@@ -69,7 +69,7 @@ class Devices(Protocol):
         """What the first process says these arrays are."""
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order: any objects, which must not be large."""
+        """What each process has, in order: any objects, which are all held by each for a moment."""
 
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
         """Value and gradient of the sum of `objective` over the parts of a minibatch."""

@@ -87,7 +87,7 @@ def before_after(
     columns = [] if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
     order = _cell_order(adata, columns, max_cells)
     panels = _panels(adata, genes, key, truth, order)
-    top = max(float(np.nanmax(panel)) for panel in panels.values()) or 1.0
+    top = float(np.nanmax(list(panels.values()))) or 1.0
 
     if ax is None:
         height = max(1.2 + 0.18 * min(len(genes), 40), 2.4)  # the colour bar has a long label
