@@ -104,16 +104,11 @@ def step(n_vars: int, batch_size: int, bandwidth: float | None) -> dict:
 def _loss(graph: object, params: object, batch: object) -> jax.Array:
     from flax import nnx
 
-    from scdae.core.objective import entries_of, log_proportions, nb_stored, nb_zeros
+    from scdae.core.objective import nb_sum
 
     model = nnx.merge(graph, params)
-    nobody = jax.numpy.zeros(batch.inputs.shape[0])
-    total_in, total_out = nobody.at[batch.rows].add(batch.x_in), nobody.at[batch.rows].add(batch.x_out)
-    latent = model.encode(batch.inputs, batch.conditions)
-    log_rho = log_proportions(model.decode(latent, batch.conditions), None)
-    theta = model.theta()
-    entries = entries_of(log_rho, batch, total_in, total_out)
-    return nb_zeros(log_rho, total_in, total_out, theta, None) - nb_stored(entries, theta[batch.cols]).sum()
+    logits = model.decode(model.encode(batch.inputs, batch.conditions), batch.conditions)
+    return nb_sum(logits, model.theta(), batch)[0]
 
 
 def copy_bandwidth() -> float:

@@ -40,11 +40,13 @@ class Setting:
 
     def screen(self, maybe=None):
         maybe = np.ones(N_VARS, bool) if maybe is None else maybe
-        return Screen(self.graph, self.params, self.held_out, maybe, 0)
+        screen = Screen(self.held_out, maybe, 0)
+        screen.use(self.graph, self.params)
+        return screen
 
     def find(self, maybe=None):
         maybe = np.ones(N_VARS, bool) if maybe is None else maybe
-        return find_dropout(self.graph, self.params, self.held_out, maybe, 0)
+        return find_dropout(self.graph, self.params, Screen(self.held_out, maybe, 0))
 
 
 @pytest.fixture(params=[(False, 0), (True, 0), (False, 2)], ids=["plain", "masked", "batches"])

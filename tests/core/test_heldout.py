@@ -8,10 +8,10 @@ from scipy.special import gammaln
 import small
 from scdae.core import heldout
 from scdae.core.alignment import Alignment
-from scdae.core.axes import fit_axes, gene_profile
+from scdae.core.axes import fit_axes, gene_profile, project
 from scdae.core.conditions import effect_of, no_conditions
 from scdae.core.fitted import cell_data
-from scdae.core.heldout import HeldOut, Report, measure_gain, read_out_law, restore
+from scdae.core.heldout import HeldOut, Report, latent_and_norm, measure_gain, read_out_law, restore
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.posterior import posterior_mean
 from scdae.core.predictive import nb_predictive_log_prob, poisson_predictive_log_prob, zinb_predictive_log_prob
@@ -124,11 +124,22 @@ def test_cells_that_are_watched_are_made_up_once_and_anew_for_halves(scene):
     assert sum(batch.x_out.sum() for batch in half.watched()) == half.counts.sum() > scene.x_out.sum()
 
 
-def test_latent_with_the_sum_that_makes_shares(scene):
-    cells, latent, norm = scene.held_out.latent(*scene.network)
-    assert sorted(cells) == list(range(N_OBS))
-    logits = np.asarray(scene.model.decode(latent, scene.conditions.take(cells)))
-    np.testing.assert_allclose(np.exp(logits - norm), scene.rho()[cells], rtol=1e-3)
+def test_judged_cells_are_some_of_all(scene, monkeypatch):
+    monkeypatch.setattr("scdae.core.heldout._JUDGED", 7)
+    part = scene.held_out.judged()
+    assert part.data.n_obs == part.counts.shape[0] == 7
+    rows = [np.flatnonzero((scene.x_in == row).all(axis=1))[0] for row in part.data.counts.toarray()]
+    np.testing.assert_array_equal(part.counts.toarray(), scene.x_out[rows])
+    assert len(set(rows)) == 7 and len(scene.held_out.judged().watched()) > 0
+
+
+def test_latent_with_the_sum_that_makes_shares(scene, monkeypatch):
+    monkeypatch.setattr("scdae.core.heldout.cells_at_once", lambda *_: 7)  # the last of these is not full
+    data = scene.held_out.data
+    latent, norm = latent_and_norm(*scene.network, data, project(scene.held_out.axes, data))
+    assert len(latent) == len(norm) == N_OBS
+    logits = np.asarray(scene.model.decode(latent, scene.conditions))
+    np.testing.assert_allclose(np.exp(logits - norm), scene.rho(), rtol=1e-3)
 
 
 def test_log_likelihood_is_per_molecule(scene):

@@ -136,14 +136,21 @@ def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypa
     """Dropout that was found after the best step is forgotten with the parameters of that time."""
     calls = []
 
-    def find(graph, params, held_out, maybe, seed):
-        calls.append(maybe)
-        return params, maybe
+    def find(graph, params, screen):
+        calls.append(np.isin(np.arange(screen.n_vars), screen.genes))
+        return params, calls[-1]
 
     monkeypatch.setattr(training, "find_dropout", find)
     outcome = small.fit().outcome
     assert len(calls) == 1 and calls[0].any()
     assert not outcome.fitted.inflated.any()
+
+
+def test_what_fails_while_it_is_made_ready_fails_the_fit(monkeypatch):
+    """It happens in a thread of its own, whose errors would be lost."""
+    monkeypatch.setattr(training, "Screen", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small.fit()
 
 
 def test_more_epochs_are_more_steps():

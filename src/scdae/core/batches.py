@@ -32,6 +32,7 @@ __all__ = [
     "slice_batches",
     "slices",
     "split_batches",
+    "totals",
     "values_at",
 ]
 
@@ -69,6 +70,8 @@ class Batch(NamedTuple):
     cols: Array  # int32 (k,): gene
     x_in: Array  # float32 (k,): molecules that the encoder sees
     x_out: Array  # float32 (k,): molecules that it has to predict
+    total_in: Array  # float32 (b,): sum of `x_in` in each cell
+    total_out: Array  # float32 (b,)
     conditions: Conditions
     share: Array  # float32 (b,)
     hidden_rows: Array  # int32 (u,): entries that were not observed; u is 0 where all were
@@ -120,6 +123,8 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
         cols=padded(counts.indices, k),
         x_in=padded(halves.x_in, k),
         x_out=padded(halves.x_out, k),
+        total_in=totals(halves.x_in, counts),
+        total_out=totals(halves.x_out, counts),
         conditions=cells.conditions,
         share=cells.share,
         hidden_rows=padded(hidden_rows, u),
@@ -127,6 +132,12 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
         chosen=padded(chosen.astype(np.int32), size.chosen, fill=k - 1),
         scored=halves.scored,
     )
+
+
+def totals(values: np.ndarray, cells: sp.csr_matrix) -> np.ndarray:
+    """Sum of `values` at the stored entries of each cell: float32 (n_obs,)."""
+    ends = np.cumsum(values, dtype=np.float64)
+    return np.diff(np.append(0, ends)[cells.indptr]).astype(np.float32)
 
 
 def observed_mask(batch: Batch, n_cells: int, n_vars: int) -> jax.Array | None:

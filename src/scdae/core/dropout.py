@@ -13,10 +13,11 @@ import scipy.sparse as sp
 from flax import nnx
 from scipy.special import ndtr
 
+from scdae.core.axes import project
 from scdae.core.batches import padded, values_at
 from scdae.core.cells import entry_rows
 from scdae.core.dropout_law import CellMeans, Evidence, GeneBlock, first_look, fit_laws, losses
-from scdae.core.heldout import HeldOut
+from scdae.core.heldout import HeldOut, latent_and_norm
 from scdae.core.network import total_effects, with_values
 
 __all__ = ["Screen", "candidates", "find_dropout"]
@@ -39,7 +40,7 @@ def candidates(counts: sp.csr_matrix) -> np.ndarray:
     return large >= max(_LARGE_CELLS, 0.01 * counts.shape[0])
 
 
-def find_dropout(graph: Any, params: Any, held_out: HeldOut, maybe: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
+def find_dropout(graph: Any, params: Any, screen: Screen) -> tuple[Any, np.ndarray]:
     """Decide in which genes zero inflation earns its place, and set its law.
 
     Dropout has earned its place where the law with it beats the law without on the hidden half by several nats and by
@@ -52,23 +53,19 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, maybe: np.ndarray, 
     ----------
     graph, params
         A network trained without dropout.
-    held_out
-        Molecules that were not trained on.
-    maybe
-        bool (n_vars,): genes to look at, as from :func:`candidates`.
-    seed
-        Seed of the halves.
+    screen
+        The counts to look at.
 
     Returns
     -------
     tuple
         Parameters, with the law of dropout of all genes looked at, and bool (n_vars,) for the genes that have it.
     """
-    screen = Screen(graph, params, held_out, maybe, seed)
+    screen.use(graph, params)
     values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
-    values["logit_pi"][maybe] = _RULED_OUT
+    values["logit_pi"][screen.genes] = _RULED_OUT
     genes = screen.suspects()
-    inflated = np.zeros(len(maybe), bool)
+    inflated = np.zeros(screen.n_vars, bool)
     if len(genes):
         found = screen.fit(genes)
         earned = _beyond_chance(found.lead / np.sqrt(np.maximum(found.square, 1e-12)), len(screen.genes))
@@ -95,28 +92,38 @@ class Screen:
 
     Parameters
     ----------
-    graph, params, held_out, maybe, seed
-        As for :func:`find_dropout`.
+    held_out
+        Molecules that were not trained on.
+    maybe
+        bool (n_vars,): genes to look at, as from :func:`candidates`; one at least.
+    seed
+        Seed of the halves.
     """
 
-    def __init__(self, graph: Any, params: Any, held_out: HeldOut, maybe: np.ndarray, seed: int):
-        half = held_out.halved(np.random.default_rng(seed))
-        cells, latent, norm = half.latent(graph, params)
-        data, hidden = half.data.take(cells), half.counts[cells]
-        totals = (np.asarray(x.sum(axis=1), np.float32).ravel() for x in (data.counts, hidden))
+    def __init__(self, held_out: HeldOut, maybe: np.ndarray, seed: int):
+        self.n_vars = len(maybe)
         self.genes = np.flatnonzero(maybe)
-        self._values = nnx.to_pure_dict(params)
-        if "turn_loading" in self._values:  # all that multiplies loadings, side by side
-            model = nnx.merge(graph, params)
-            latent = np.concatenate([latent, model.turned(latent, data.conditions)], axis=1)
-            loadings = [np.asarray(self._values[name]) for name in ("loading", "turn_loading")]
-            self._values = self._values | {"loading": np.concatenate(loadings)}
-        self._cells = CellMeans(latent, norm, data.conditions, *totals)
-        self._shown, self._both = data.counts.tocsc(), (data.counts + hidden).tocsc()
-        self._gaps = None if data.unobserved is None else data.unobserved.tocsc()
+        half = held_out.judged().halved(np.random.default_rng(seed))
+        self._data, self._inputs = half.data, project(half.axes, half.data)
+        counts = (half.data.counts, half.counts)
+        self._totals = [np.asarray(part.sum(axis=1), np.float32).ravel() for part in counts]
+        self._shown, self._both = half.data.counts.tocsc(), (half.data.counts + half.counts).tocsc()
+        self._gaps = None if half.data.unobserved is None else half.data.unobserved.tocsc()
         self._width = min(_WIDTH, len(self.genes))
         stored = np.sort(np.diff(self._both.indptr)[self.genes])
         self._capacity = int(stored[-self._width :].sum()) // 4096 * 4096 + 4096  # enough for any block
+
+    def use(self, graph: Any, params: Any) -> None:
+        """Take the means of this network."""
+        conditions = self._data.conditions
+        latent, norm = latent_and_norm(graph, params, self._data, self._inputs)
+        self._values = nnx.to_pure_dict(params)
+        if "turn_loading" in self._values:  # all that multiplies loadings, side by side
+            turned = np.asarray(nnx.merge(graph, params).turned(latent, conditions))
+            latent = np.concatenate([latent, turned], axis=1)
+            loadings = [np.asarray(self._values[name]) for name in ("loading", "turn_loading")]
+            self._values = self._values | {"loading": np.concatenate(loadings)}
+        self._cells = CellMeans(latent, norm, conditions, *self._totals)
 
     def suspects(self) -> np.ndarray:
         """Candidates that a first look does not rule out, int64 (n,).
@@ -131,8 +138,9 @@ class Screen:
         parts = [np.asarray(fit_laws(self._cells, self._block(some)))[:, : len(some)] for some in self._blocks(genes)]
         return Evidence(*np.concatenate(parts, axis=1))
 
-    def compile(self) -> None:
+    def compile(self, graph: Any, params: Any) -> None:
         """Compile what the fit needs."""
+        self.use(graph, params)
         genes = self._block(self.genes[: self._width])
         losses(self._cells, genes, np.stack([genes.log_theta, genes.log_theta]))
 

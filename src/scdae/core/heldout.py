@@ -15,10 +15,10 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes
-from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, split_batches
+from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slices, split_batches
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
-from scdae.core.objective import entries_of, log_proportions, nb_loss, poisson_loss, zinb_loss
+from scdae.core.objective import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import posterior_mean
 from scdae.core.rows import sum_rows
 from scdae.core.thinning import thin
@@ -27,6 +27,7 @@ __all__ = [
     "HeldOut",
     "Report",
     "gated_logits",
+    "latent_and_norm",
     "measure_gain",
     "read_out_law",
     "restore",
@@ -74,6 +75,14 @@ class HeldOut:
             self._watched = [batch for _, batch in self.batches(_WATCHED)]
         return self._watched
 
+    def judged(self) -> HeldOut:
+        """Up to two thousand of the cells."""
+        cells = self._order[:_JUDGED]
+        part = copy(self)
+        part.data, part.counts = self.data.take(cells), self.counts[cells]
+        part._order, part._watched = np.arange(len(cells)), None
+        return part
+
     def halved(self, rng: np.random.Generator) -> HeldOut:
         """The same cells with half of all molecules to be predicted, those held out among them, from the other half."""
         shown, rest = thin(self.data.counts, min(0.5 * (1 + self.ratio), 1.0), rng)
@@ -81,24 +90,6 @@ class HeldOut:
         half._watched = None
         half.data, half.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
         return half
-
-    def latent(self, graph: Any, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the network makes of up to two thousand cells.
-
-        Returns
-        -------
-        tuple
-            Cells, int64 (n,); latent representation, float32 (n, n_latent); and the logarithm of the sum over genes that
-            turns their logits into shares, float32 (n, 1).
-        """
-        found: tuple[list[np.ndarray], ...] = ([], [], [])
-        nobody = np.zeros(self.data.n_vars, bool)
-        for cells, batch in self.batches(_JUDGED):
-            _, _, latent, norm = _log_likelihoods(graph, params, batch, nobody, 1.0, "nb")
-            for parts, part in zip(found, (cells, latent, norm), strict=True):
-                parts.append(np.asarray(part)[: len(cells)])
-        cells, latent, norm = (np.concatenate(parts) for parts in found)
-        return cells, latent, norm
 
     def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
         """Compile what judges a network without dropout."""
@@ -112,7 +103,7 @@ class HeldOut:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         total = molecules = 0.0
         for batch in self.watched():
-            genes, *_ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
+            genes, _ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
             total += float(genes.sum())
             molecules += float(batch.x_out.sum())
         return total / max(molecules, 1.0)
@@ -130,8 +121,8 @@ class HeldOut:
         of_gene, of_cell, molecules = np.zeros((len(gates), self.data.n_vars)), [], 0.0
         for cells, batch in self.batches(_JUDGED):
             found = [_log_likelihoods(graph, params, batch, inflated, float(g), likelihood) for g in gates]
-            of_gene += np.stack([np.asarray(genes) for genes, *_ in found])
-            of_cell.append(np.stack([np.asarray(per_cell)[: len(cells)] for _, per_cell, *_ in found]))
+            of_gene += np.stack([np.asarray(genes) for genes, _ in found])
+            of_cell.append(np.stack([np.asarray(per_cell)[: len(cells)] for _, per_cell in found]))
             molecules += float(batch.x_out.sum())
         return of_gene, np.concatenate(of_cell, axis=1).astype(np.float64), molecules
 
@@ -201,16 +192,13 @@ def _gain(deviance: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     return gain.astype(np.float32)
 
 
-def _forward(
-    model: Any, batch: Batch, gate: Any
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    """Latent representation, logits, their log proportions, molecules shown and the mask of a batch."""
+def _forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Log proportions and the mask of a batch."""
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
-    total_in = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
     observed = observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
     logits = gated_logits(model, latent, batch.conditions, gate)
-    return latent, logits, log_proportions(logits, observed), total_in, observed
+    return log_proportions(logits, observed), observed
 
 
 def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Array | None) -> jax.Array:
@@ -218,15 +206,50 @@ def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Ar
     return sum_rows(seen).at[batch.cols].add(stored)
 
 
+def latent_and_norm(graph: Any, params: Any, data: CellData, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the network makes of some cells.
+
+    Parameters
+    ----------
+    graph, params
+        The network.
+    data
+        The cells.
+    inputs
+        float32 (n_obs, n_components): their counts on the axes.
+
+    Returns
+    -------
+    tuple
+        Latent representation, float32 (n_obs, n_latent), and the logarithm of the sum over the observed genes that turns
+        logits into shares, float32 (n_obs, 1).
+    """
+    parts = []
+    for cells in slices(data.n_obs, cells_at_once(data.n_obs, data.n_vars)):
+        observed = None if data.unobserved is None else ~data.unobserved[cells].toarray()
+        parts.append(_latent_and_norm(graph, params, inputs[cells], data.conditions.take(cells), observed))
+    latent, norm = (np.concatenate([np.asarray(part[i]) for part in parts])[: data.n_obs] for i in (0, 1))
+    return latent, norm
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def _latent_and_norm(
+    graph: Any, params: Any, inputs: Any, conditions: Any, observed: Any
+) -> tuple[jax.Array, jax.Array]:
+    model = nnx.merge(graph, params)
+    latent = model.encode(inputs, conditions)
+    return latent, log_norm(model.decode(latent, conditions), observed)
+
+
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
 def _log_likelihoods(
     graph: Any, params: Any, batch: Batch, inflated: Any, gate: Any, likelihood: str
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Log predictive law summed by gene, (n_vars,), and by cell, (b,); latent representation, and log sum of logits."""
+) -> tuple[jax.Array, jax.Array]:
+    """Log predictive law summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
-    latent, logits, log_rho, total_in, observed = _forward(model, batch, gate)
-    total_out = jnp.zeros_like(total_in).at[batch.rows].add(batch.x_out)
-    entries, rho = entries_of(log_rho, batch, total_in, total_out), jnp.exp(log_rho)
+    log_rho, observed = _forward(model, batch, gate)
+    entries, rho = entries_of(log_rho, batch), jnp.exp(log_rho)
+    total_in, total_out = batch.total_in, batch.total_out
     if likelihood == "poisson":
         dense, stored = poisson_loss(rho, total_out, entries)
     else:
@@ -239,7 +262,7 @@ def _log_likelihoods(
         stored = jnp.where(inflated[batch.cols], stored_with, stored)
     dense = dense if observed is None else jnp.where(observed, dense, 0)
     of_gene, of_cell = sum_rows(dense).at[batch.cols].add(stored), dense.sum(axis=1).at[batch.rows].add(stored)
-    return -of_gene, -of_cell, latent, (logits - log_rho)[:, :1]
+    return -of_gene, -of_cell
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
@@ -248,9 +271,9 @@ def _deviance(
 ) -> tuple[jax.Array, jax.Array]:
     """Deviance of posterior mean and gene means, and expected training molecules: (3, n_vars) and (2, b)."""
     model = nnx.merge(graph, params)
-    _, _, log_rho, total_in, observed = _forward(model, batch, 1.0)
-    mean = total_in[:, None] * jnp.exp(log_rho)
-    base = (total_in / batch.share)[:, None] * profile
+    log_rho, observed = _forward(model, batch, 1.0)
+    mean = batch.total_in[:, None] * jnp.exp(log_rho)
+    base = (batch.total_in / batch.share)[:, None] * profile
     x_in = scatter(batch.x_in, batch, *mean.shape)
     restored, lasting = restore(model, x_in, mean, inflated, likelihood)
 

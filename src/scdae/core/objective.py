@@ -19,11 +19,12 @@ __all__ = [
     "Dropout",
     "Entries",
     "entries_of",
+    "log_norm",
     "log_proportions",
     "log_rising",
     "nb_loss",
     "nb_stored",
-    "nb_zeros",
+    "nb_sum",
     "poisson_loss",
     "zinb_loss",
 ]
@@ -57,10 +58,25 @@ def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
     Both arguments are moved up by four, where Stirling's series is accurate (Abramowitz and Stegun 6.1.41), and its
     leading parts are subtracted on paper, so that large arguments do not cancel.
     """
+    return _rising(a, n)[0]
+
+
+def _rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """:func:`log_rising` and its slope in `a`, ``digamma(a + n) - digamma(a)`` (Abramowitz and Stegun 6.3.18)."""
     low, high = a + 4, a + n + 4
+    up, down, logs = 1 / high, 1 / low, jnp.log1p(n / low)
     moved = (a / (a + n)) * ((a + 1) / (a + n + 1)) * ((a + 2) / (a + n + 2)) * ((a + 3) / (a + n + 3))
-    series = (1 / high - 1 / low) / 12 - (1 / high**3 - 1 / low**3) / 360
-    return n * (jnp.log(high) - 1) + (low - 0.5) * jnp.log1p(n / low) + series + jnp.log(moved)
+    series = (up - down) / 12 - (up**3 - down**3) / 360
+    value = n * (jnp.log(high) - 1) + (low - 0.5) * logs + series + jnp.log(moved)
+    steps = sum((n / ((a + i) * (a + n + i)) for i in range(1, 4)), n / (a * (a + n)))
+    return value, logs + (down - up) / 2 + (down**2 - up**2) / 12 - (down**4 - up**4) / 120 + steps
+
+
+def log_norm(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
+    """Logarithm of the sum over the observed genes, (b, 1); over all of them in a cell in which nothing was observed."""
+    if observed is not None:
+        logits = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
+    return jax.nn.logsumexp(logits, axis=1, keepdims=True)
 
 
 def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
@@ -69,18 +85,16 @@ def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
     Entries that were not observed get their share on the same scale: what they would have had on top. A cell in which
     nothing was observed gets the shares of the whole panel.
     """
-    if observed is None:
-        return logits - jax.nn.logsumexp(logits, axis=1, keepdims=True)
-    nothing = ~observed.any(axis=1, keepdims=True)
-    seen = jnp.where(observed | nothing, logits, -jnp.inf)
-    return logits - jax.nn.logsumexp(seen, axis=1, keepdims=True)
+    return logits - log_norm(logits, observed)
 
 
-def entries_of(log_rho: jax.Array, batch: Batch, total_in: jax.Array, total_out: jax.Array) -> Entries:
-    """Stored entries of `batch` under log proportions (b, n_vars) and totals (b,) of the two halves."""
-    flat = batch.rows * log_rho.shape[1] + batch.cols
-    at_entry = log_rho.reshape(-1).at[flat].get(mode="promise_in_bounds")
-    return Entries(batch.x_in, batch.x_out, total_in[batch.rows], total_out[batch.rows], at_entry)
+def entries_of(logits: jax.Array, batch: Batch, norm: jax.Array | None = None) -> Entries:
+    """Stored entries of `batch` under logits (b, n_vars), from which `norm` (b, 1) is taken; None for log proportions."""
+    flat = batch.rows * logits.shape[1] + batch.cols
+    at_entry = logits.reshape(-1).at[flat].get(mode="promise_in_bounds")
+    if norm is not None:
+        at_entry -= norm[batch.rows, 0]
+    return Entries(batch.x_in, batch.x_out, batch.total_in[batch.rows], batch.total_out[batch.rows], at_entry)
 
 
 def poisson_loss(rho: jax.Array, total_out: jax.Array, entries: Entries) -> tuple[jax.Array, jax.Array]:
@@ -123,47 +137,80 @@ def nb_loss(
 
 
 @jax.custom_vjp
-def nb_zeros(
-    log_rho: jax.Array, total_in: jax.Array, total_out: jax.Array, theta: jax.Array, scored: jax.Array | None
-) -> jax.Array:
-    """Sum of the dense part of :func:`nb_loss`, with its gradient worked out on paper.
+def nb_sum(
+    logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None = None, genes: Any = None
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of :func:`nb_loss` over the observed entries, with its gradient worked out on paper.
 
     Parameters
     ----------
-    log_rho
-        (b, n) log proportions.
-    total_in, total_out
-        (b,) molecules of each half; not differentiated.
+    logits
+        (b, n) log proportions, but for what they have in common in a cell.
     theta
         (n,) inverse dispersion.
-    scored
-        (n,) or (b, n), boolean: entries that count; None for all.
+    batch
+        Counts of the cells; not differentiated.
+    observed
+        bool (b, n): entries that share the cell's molecules, and count; None for all.
+    genes
+        bool (n,): genes that count; None for all.
+
+    Returns
+    -------
+    tuple
+        The sum, and the cells' :func:`log_norm`, (b, 1): log proportions are ``logits - log_norm``.
 
     Notes
     -----
-    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, an entry is ``theta log(h / l)``. Its slope in ``log rho``
-    is ``theta^2 total_out rho / (l h)``, and in ``theta`` it is ``log(h / l) - theta total_out rho / (l h)``.
+    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, an entry that is zero is ``theta log(h / l)``. Its slope in
+    ``log rho`` is ``theta^2 total_out rho / (l h)``, and in ``theta`` it is ``log(h / l) - theta total_out rho / (l h)``.
+    Logarithms are summed over cells, so that one is taken of the product of four.
     """
-    return _nb_zeros(log_rho, total_in, total_out, theta, scored)[0]
+    return _nb_sum(logits, theta, batch, observed, genes)[0]
 
 
-def _nb_zeros(
-    log_rho: jax.Array, total_in: jax.Array, total_out: jax.Array, theta: jax.Array, scored: jax.Array | None
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    rho = jnp.exp(log_rho)
-    low, more = theta + total_in[:, None] * rho, total_out[:, None] * rho
-    logs, ratio = jnp.log1p(more / low), more / (low * (low + more))
-    if scored is not None:
-        logs, ratio = jnp.where(scored, logs, 0), jnp.where(scored, ratio, 0)
-    of_gene = sum_rows(logs)
-    return of_gene @ theta, (ratio * theta**2, of_gene - theta * sum_rows(ratio))
+def _nb_sum(
+    logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None, genes: Any
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    seen = logits
+    if observed is not None:  # what was not observed has no share, and so adds nothing below
+        seen = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
+    top = seen.max(axis=1, keepdims=True)
+    share = jnp.exp(seen - top)
+    total = share.sum(axis=1, keepdims=True)
+    rho, norm = share * (1 / total), top + jnp.log(total)
+
+    low, more = theta + batch.total_in[:, None] * rho, batch.total_out[:, None] * rho
+    excess, ratio = more / low, more / (low * (low + more))
+    entries = entries_of(logits, batch, norm)
+    value, of_log_rho, of_theta = _stored_and_slopes(entries, theta[batch.cols])
+    if genes is not None:
+        excess, ratio = jnp.where(genes, excess, 0), jnp.where(genes, ratio, 0)
+        value, of_log_rho, of_theta = (jnp.where(genes[batch.cols], x, 0) for x in (value, of_log_rho, of_theta))
+    of_gene, flat = sum_rows(jnp.log1p(_together(excess))), batch.rows * logits.shape[1] + batch.cols
+    slope = (ratio * theta**2).reshape(-1).at[flat].add(-of_log_rho, mode="promise_in_bounds").reshape(logits.shape)
+    in_theta = (of_gene - theta * sum_rows(ratio)).at[batch.cols].add(-of_theta)
+    return (of_gene @ theta - value.sum(), norm), (slope, slope.sum(axis=1, keepdims=True), rho, in_theta)
 
 
-def _nb_zeros_backward(slopes: tuple[jax.Array, jax.Array], scale: jax.Array) -> tuple[Any, ...]:
-    return scale * slopes[0], None, None, scale * slopes[1], None
+def _nb_sum_backward(kept: tuple[jax.Array, ...], scales: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+    slope, of_cell, rho, in_theta = kept
+    scale, of_norm = scales
+    return scale * slope + rho * (of_norm - scale * of_cell), scale * in_theta, None, None, None
 
 
-nb_zeros.defvjp(_nb_zeros, _nb_zeros_backward)
+nb_sum.defvjp(_nb_sum, _nb_sum_backward)
+
+
+def _together(excess: jax.Array) -> jax.Array:
+    """Rows two by two, twice if they can be: ``(1 + a) (1 + b) - 1``, in which small numbers lose nothing to rounding."""
+    excess = jnp.minimum(excess, 1e9)  # of which four can be multiplied
+    for _ in range(2):
+        half = excess.shape[0] // 2
+        if 2 * half == excess.shape[0]:
+            one, other = excess[:half], excess[half:]
+            excess = one + other + one * other
+    return excess
 
 
 def zinb_loss(
@@ -182,13 +229,19 @@ def zinb_loss(
 
 def nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
     """What stored entries have on top of zeros."""
+    return _stored_and_slopes(entries, theta)[0]
+
+
+def _stored_and_slopes(entries: Entries, theta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """:func:`nb_stored`, and its slopes in the log proportions and in `theta`."""
     x_in, x_out, total_in, total_out, log_rho = entries
-    total_out = jnp.maximum(total_out, 1e-6)
-    log_rate_out = log_rho + jnp.log(total_out)
-    rate_out = jnp.exp(log_rate_out)
-    rate_in = rate_out * (total_in / total_out)
-    stored = log_rising(theta + x_in, x_out) - x_in * jnp.log1p(rate_out / (theta + rate_in))
-    return stored + x_out * (log_rate_out - jnp.log(theta + rate_in + rate_out))
+    total_out, rho = jnp.maximum(total_out, 1e-6), jnp.exp(log_rho)
+    rate_out, low = total_out * rho, theta + total_in * rho
+    high = low + rate_out
+    rising, of_rising = _rising(theta + x_in, x_out)
+    value = rising - x_in * jnp.log1p(rate_out / low) + x_out * (log_rho + jnp.log(total_out) - jnp.log(high))
+    surprise = (x_out - x_in * rate_out / low) / high
+    return value, theta * surprise, of_rising - surprise
 
 
 def _inflation(mean: jax.Array, head: Dropout) -> jax.Array:

@@ -181,7 +181,7 @@ def make_minibatch(
             means = jnp.where(is_hidden, mean[jnp.minimum(hidden_cols, n_vars - 1)], 0)
             gaps = jnp.zeros((len(cells), n_vars)).at[hidden_rows, hidden_cols].add(means, mode="drop")
             inputs = inputs + gaps @ weight
-        chosen = jnp.zeros(0, jnp.int32)
+        nobody, chosen = jnp.zeros(len(cells)), jnp.zeros(0, jnp.int32)
         if listed is not None:
             (chosen,) = jnp.nonzero(listed[cols] & real, size=size.chosen, fill_value=size.stored - 1)
         return Batch(
@@ -190,6 +190,8 @@ def make_minibatch(
             cols=cols,
             x_in=x_in,
             x_out=x - x_in,
+            total_in=nobody.at[rows].add(x_in),
+            total_out=nobody.at[rows].add(x - x_in),
             conditions=conditions,
             share=share,
             hidden_rows=hidden_rows,

@@ -133,8 +133,7 @@ def _read_out(
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
-    total = jnp.zeros(n_cells).at[batch.rows].add(batch.x_in)
-    observed = observed_mask(batch, n_cells, n_vars)
+    total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
     log_share = log_proportions(model.decode(latent, batch.conditions), observed)
     share = jnp.exp(_some(log_share, genes))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Thread
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
-from scdae.core.objective import Entries, entries_of, log_proportions, nb_stored, nb_zeros, poisson_loss, zinb_loss
+from scdae.core.objective import entries_of, log_proportions, nb_sum, poisson_loss, zinb_loss
 from scdae.core.on_device import Near, fits
 from scdae.core.optimiser import optimiser_for
 from scdae.core.shares import share_for
@@ -152,10 +152,13 @@ def train(
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
     maybe = candidates(data.counts) if config.likelihood == "zinb" else nobody
 
-    def compile_ahead(params: Any, screening: bool) -> None:
+    def make_ready(params: Any, screening: bool) -> Screen | None:
         watcher.warm_up(graph, params, profile, config.likelihood)
-        if screening and maybe.any():
-            Screen(graph, params, watcher, maybe, screen_seed).compile()
+        if not screening:
+            return None
+        screen = Screen(watcher, maybe, screen_seed)
+        screen.compile(graph, params)
+        return screen
 
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
     near, stops = None, checks | {screen_step} | set(range(0, n_steps, max(1, n_steps // _CALLS)))
@@ -163,7 +166,7 @@ def train(
         near = Near(source, axes, config.noise, order, screen_seed)
         near.use(update, size)
     minibatches = source.minibatches(order[run.step :, share.columns])
-    compiling: Thread | None = None
+    ready: Future[Screen | None] | None = None
     for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
         if near is None:
             cells, draw = next(minibatches), share.generator(step, rng)
@@ -176,13 +179,11 @@ def train(
             continue  # one call takes many steps
         run.losses.append(loss)
         run.step = step
-        if compiling is None:
-            compiling = _in_background(compile_ahead, devices.fetch(run.params), step <= screen_step)
-        if step in checks or step == screen_step:
-            compiling.join()
-        if step == screen_step and maybe.any():
-            found = find_dropout(graph, devices.fetch(run.params), watcher, maybe, screen_seed)
-            found = devices.agree(found)
+        if ready is None:
+            ready = _in_background(make_ready, devices.fetch(run.params), step <= screen_step and maybe.any())
+        screen = ready.result() if step in checks or step == screen_step else None
+        if step == screen_step and screen is not None:
+            found = devices.agree(find_dropout(graph, devices.fetch(run.params), screen))
             run.params, run.inflated = devices.place(found[0]), found[1]
             if run.inflated.any():
                 size = source.size(groups, run.inflated)
@@ -211,11 +212,12 @@ def train(
     )
 
 
-def _in_background(task: Callable[..., None], *args: Any) -> Thread:
+def _in_background(task: Callable[..., Any], *args: Any) -> Future[Any]:
     """Run a task in a thread of its own."""
-    thread = Thread(target=task, args=args, name="scdae-compile", daemon=True)
-    thread.start()
-    return thread
+    thread = ThreadPoolExecutor(1, "scdae-ready")
+    future = thread.submit(task, *args)
+    thread.shutdown(wait=False)
+    return future
 
 
 def _make_update(
@@ -240,32 +242,25 @@ def _make_update(
 
     def objective(params: Any, batch: Batch) -> jax.Array:
         model = nnx.merge(graph, params)
-        n_cells = batch.inputs.shape[0]
-        per_cell = jnp.zeros(n_cells)
-        observed = observed_mask(batch, n_cells, n_vars)
-        scored = observed if batch.scored is None else batch.scored
-        total_in = per_cell.at[batch.rows].add(batch.x_in)
-        total_out = per_cell.at[batch.rows].add(batch.x_out)
-        latent = model.encode(batch.inputs, batch.conditions)
-        log_rho = log_proportions(model.decode(latent, batch.conditions), scored)
-
-        entries = entries_of(log_rho, batch, total_in, total_out)
+        observed = batch.scored
+        if observed is None:
+            observed = observed_mask(batch, batch.inputs.shape[0], n_vars)
+        logits = model.decode(model.encode(batch.inputs, batch.conditions), batch.conditions)
         if config.likelihood == "poisson":
-            return sum_of(poisson_loss(jnp.exp(log_rho), total_out, entries), scored) / (molecules * batch_size)
-        theta = model.theta()
-        stored = -nb_stored(entries, theta[batch.cols])
+            log_rho = log_proportions(logits, observed)
+            loss = poisson_loss(jnp.exp(log_rho), batch.total_out, entries_of(log_rho, batch))
+            return sum_of(loss, observed) / (molecules * batch_size)
         if not len(genes):
-            value = nb_zeros(log_rho, total_in, total_out, theta, scored) + stored.sum()
-            return value / (molecules * batch_size)
+            return nb_sum(logits, model.theta(), batch, observed)[0] / (molecules * batch_size)
 
-        has, at = jnp.asarray(inflated), batch.chosen
-        plain = ~has if scored is None else scored & ~has
-        value = nb_zeros(log_rho, total_in, total_out, theta, plain)
-        value += jnp.where(has[batch.cols], 0, stored).sum()
-        law, column = model.dropout().at(genes), jnp.asarray(place)[batch.cols[at]]
-        some = Entries(*(part[at] for part in entries))
-        with_it = zinb_loss(jnp.exp(log_rho[:, genes]), total_in, total_out, law, some, law.at(column))
-        value += sum_of(with_it, None if scored is None else scored[:, genes])
+        value, norm = nb_sum(logits, model.theta(), batch, observed, ~jnp.asarray(inflated))
+        some = batch._replace(
+            **{name: getattr(batch, name)[batch.chosen] for name in ("rows", "cols", "x_in", "x_out")}
+        )
+        law, column = model.dropout().at(genes), jnp.asarray(place)[some.cols]
+        rho = jnp.exp(logits[:, genes] - norm)
+        with_it = zinb_loss(rho, batch.total_in, batch.total_out, law, entries_of(logits, some, norm), law.at(column))
+        value += sum_of(with_it, None if observed is None else observed[:, genes])
         value += DROPOUT_COST * batch_size / (n_obs * devices.number) * jnp.exp(law.log_drop).sum()
         return value / (molecules * batch_size)
 
