@@ -11,10 +11,12 @@ from scdae.core.batches import (
     epoch_order,
     make_batch,
     observed_mask,
+    one_behind,
+    paired,
     scatter,
     slice_batches,
     split_batches,
-    values_at,
+    totals,
 )
 from scdae.core.cells import CellData
 from scdae.core.halves import whole
@@ -115,10 +117,32 @@ def test_everything_observed_needs_no_mask(data, axes):
     assert plain.take(np.arange(2)).unobserved is None
 
 
-def test_values_of_a_part_at_the_entries_of_the_whole():
-    all_of_it = sp.csr_matrix(np.array([[1.0, 0, 2], [0, 3, 4]], np.float32))
-    part = sp.csr_matrix(np.array([[0.0, 0, 2], [0, 1, 0]], np.float32))
-    np.testing.assert_array_equal(values_at(part, all_of_it), [0, 2, 1, 0])
+def test_two_matrices_as_parts_of_one():
+    one = sp.csr_matrix(np.array([[0.0, 0, 2], [0, 1, 0]], np.float32))
+    other = sp.csr_matrix(np.array([[1.0, 0, 3], [0, 0, 4]], np.float32))
+    both = paired(one, other)
+    np.testing.assert_array_equal(both.indices, [0, 2, 1, 2])
+    np.testing.assert_array_equal(both.data.real, [0, 2, 1, 0])
+    np.testing.assert_array_equal(both.data.imag, [1, 3, 0, 4])
+
+
+def test_totals_are_those_of_each_cell(data):
+    counts = data.counts.copy()
+    counts.data[counts.indptr[3] : counts.indptr[4]] = 0
+    counts.eliminate_zeros()  # a cell without entries
+    np.testing.assert_array_equal(totals(counts.data, counts), counts.toarray().sum(axis=1))
+
+
+def test_items_come_when_the_next_has_been_made():
+    made = []
+
+    def items():
+        for i in range(3):
+            made.append(i)
+            yield i
+
+    assert [(item, list(made)) for item in one_behind(items())] == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
+    assert list(one_behind([])) == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11])

@@ -6,8 +6,9 @@ batch of the run exceeds. A padded entry adds nothing to any sum: its value is z
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,17 +28,19 @@ __all__ = [
     "epoch_order",
     "make_batch",
     "observed_mask",
+    "one_behind",
     "padded",
+    "paired",
     "scatter",
     "slice_batches",
     "slices",
     "split_batches",
     "totals",
-    "values_at",
 ]
 
 
 _VALUES = 2e6  # entries of a dense array of cells by genes
+T = TypeVar("T")
 Array = Any  # NumPy outside of compiled functions, JAX within
 
 
@@ -135,9 +138,9 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
 
 
 def totals(values: np.ndarray, cells: sp.csr_matrix) -> np.ndarray:
-    """Sum of `values` at the stored entries of each cell: float32 (n_obs,)."""
-    ends = np.cumsum(values, dtype=np.float64)
-    return np.diff(np.append(0, ends)[cells.indptr]).astype(np.float32)
+    """Sum of `values`, float32 (k,), at the stored entries of each cell: float32 (n_obs,)."""
+    part = sp.csr_matrix((values, cells.indices, cells.indptr), shape=cells.shape)
+    return np.asarray(part @ np.ones(cells.shape[1], np.float32))
 
 
 def observed_mask(batch: Batch, n_cells: int, n_vars: int) -> jax.Array | None:
@@ -190,18 +193,17 @@ def split_batches(
     tuple
         The numbers of the cells in the batch, and the batch; rows beyond them are filling without any counts.
     """
-    total = (data.counts + held_out).tocsr()
-    total.sort_indices()
-    both = CellData(total, data.unobserved, data.conditions, data.share)
+    both = CellData(paired(data.counts, held_out), data.unobserved, data.conditions, data.share)
     groups = order[slices(data.n_obs, batch_size)]
     size = Size.of(both, groups)
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = both.take(group)
-        filling = entry_rows(cells.counts) >= real
-        cells.counts.data[filling] = 0
-        x_in = np.where(filling, 0, values_at(data.counts[group], cells.counts))
-        yield group[:real], make_batch(cells, split(axes, cells, x_in), size)
+        cells.counts.data[cells.counts.indptr[real] :] = 0  # filling
+        shown, rest = cells.counts.data.real.copy(), cells.counts.data.imag.copy()
+        counts = sp.csr_matrix((shown + rest, cells.counts.indices, cells.counts.indptr), shape=cells.counts.shape)
+        cells = replace(cells, counts=counts)
+        yield group[:real], make_batch(cells, split(axes, cells, shown), size)
 
 
 def slices(n_obs: int, batch_size: int) -> np.ndarray:
@@ -210,13 +212,23 @@ def slices(n_obs: int, batch_size: int) -> np.ndarray:
     return np.minimum(np.arange(n_groups * batch_size), n_obs - 1).reshape(n_groups, batch_size)
 
 
-def values_at(part: sp.csr_matrix, all_of_it: sp.csr_matrix) -> np.ndarray:
-    """Values of `part` at the stored entries of `all_of_it`, whose pattern contains that of `part`."""
-    columns = all_of_it.shape[1]
-    places = entry_rows(all_of_it).astype(np.int64) * columns + all_of_it.indices
-    values = np.zeros(all_of_it.nnz, np.float32)
-    values[np.searchsorted(places, entry_rows(part).astype(np.int64) * columns + part.indices)] = part.data
-    return values
+def paired(one: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
+    """Two float32 CSR matrices as real and imaginary part of one, complex64: both at the entries that either has."""
+    both = (one.astype(np.complex64) + np.complex64(1j) * other.astype(np.complex64)).tocsr()
+    both.sort_indices()
+    return both
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """The same, each when the next has been made.
+
+    JAX computes in the background, so what an item waits for goes on while the next is prepared.
+    """
+    before: list[T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
 
 
 def padded(values: np.ndarray, length: int, fill: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ from flax import nnx
 from scipy.special import ndtr
 
 from scdae.core.axes import project
-from scdae.core.batches import padded, values_at
+from scdae.core.batches import padded, paired
 from scdae.core.cells import entry_rows
 from scdae.core.dropout_law import CellMeans, Evidence, GeneBlock, first_look, fit_laws, losses
 from scdae.core.heldout import HeldOut, latent_and_norm
@@ -107,7 +107,7 @@ class Screen:
         self._data, self._inputs = half.data, project(half.axes, half.data)
         counts = (half.data.counts, half.counts)
         self._totals = [np.asarray(part.sum(axis=1), np.float32).ravel() for part in counts]
-        self._shown, self._both = half.data.counts.tocsc(), (half.data.counts + half.counts).tocsc()
+        self._both = paired(half.data.counts, half.counts).tocsc()
         self._gaps = None if half.data.unobserved is None else half.data.unobserved.tocsc()
         self._width = min(_WIDTH, len(self.genes))
         stored = np.sort(np.diff(self._both.indptr)[self.genes])
@@ -148,9 +148,7 @@ class Screen:
         return [genes[start : start + self._width] for start in range(0, len(genes), self._width)]
 
     def _block(self, genes: np.ndarray) -> GeneBlock:
-        shown, both = self._shown[:, genes].T.tocsr(), self._both[:, genes].T.tocsr()
-        both.sort_indices()
-        x_in = values_at(shown, both)
+        both = self._both[:, genes].T.tocsr()
         at = padded(genes, self._width, fill=genes[-1])
         observed = None
         if self._gaps is not None:
@@ -162,7 +160,7 @@ class Screen:
             log_theta=np.asarray(self._values["log_theta"])[at],
             rows=padded(both.indices, self._capacity),
             cols=padded(entry_rows(both), self._capacity),
-            x_in=padded(x_in, self._capacity),
-            x_out=padded(both.data - x_in, self._capacity),
+            x_in=padded(both.data.real, self._capacity),
+            x_out=padded(both.data.imag, self._capacity),
             observed=observed,
         )

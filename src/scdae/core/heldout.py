@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes
-from scdae.core.batches import Batch, cells_at_once, observed_mask, scatter, slices, split_batches
+from scdae.core.batches import Batch, cells_at_once, observed_mask, one_behind, scatter, slices, split_batches
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.objective import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
@@ -101,12 +101,9 @@ class HeldOut:
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
-        total = molecules = 0.0
-        for batch in self.watched():
-            genes, _ = _log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)
-            total += float(genes.sum())
-            molecules += float(batch.x_out.sum())
-        return total / max(molecules, 1.0)
+        found = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
+        molecules = sum(float(batch.x_out.sum()) for batch in self.watched())
+        return sum(float(np.asarray(genes).sum()) for genes in found) / max(molecules, 1.0)
 
     def log_likelihoods(
         self, graph: Any, params: Any, inflated: Any, gates: np.ndarray, likelihood: str
@@ -118,12 +115,18 @@ class HeldOut:
         tuple
             float64 (n_gates, n_vars) and (n_gates, n_cells), and the number of molecules.
         """
+
+        def scored() -> Iterator[tuple[int, float, list[tuple[jax.Array, jax.Array]]]]:
+            for cells, batch in self.batches(_JUDGED):
+                there = jax.device_put(batch)
+                found = [_log_likelihoods(graph, params, there, inflated, float(g), likelihood) for g in gates]
+                yield len(cells), float(batch.x_out.sum()), found
+
         of_gene, of_cell, molecules = np.zeros((len(gates), self.data.n_vars)), [], 0.0
-        for cells, batch in self.batches(_JUDGED):
-            found = [_log_likelihoods(graph, params, batch, inflated, float(g), likelihood) for g in gates]
+        for n_cells, n_molecules, found in one_behind(scored()):
             of_gene += np.stack([np.asarray(genes) for genes, _ in found])
-            of_cell.append(np.stack([np.asarray(per_cell)[: len(cells)] for _, per_cell in found]))
-            molecules += float(batch.x_out.sum())
+            of_cell.append(np.stack([np.asarray(per_cell)[:n_cells] for _, per_cell in found]))
+            molecules += n_molecules
         return of_gene, np.concatenate(of_cell, axis=1).astype(np.float64), molecules
 
 
@@ -173,8 +176,11 @@ def measure_gain(
     of_gene = np.zeros((3, n_vars))
     of_cell = np.zeros((2, n_obs))
     base = profile.astype(np.float32)
-    for cells, batch in held_out.batches():
-        genes, per_cell = _deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood)
+    scored = (
+        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood))
+        for cells, batch in held_out.batches()
+    )
+    for cells, genes, per_cell in one_behind(scored):
         of_gene += np.asarray(genes, dtype=np.float64)
         of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
     return Report(

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from scdae.core.axes import TARGET
-from scdae.core.batches import Batch, Size, cells_at_once, observed_mask, scatter, slice_batches
+from scdae.core.batches import Batch, Size, cells_at_once, observed_mask, one_behind, scatter, slice_batches
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps, complete
 from scdae.core.conditions import Conditions
@@ -78,22 +78,35 @@ def read_out(
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
-    for rows, cells in slice_batches(data, fitted.axes, size, capacities):
-        if has_gaps and fitted.gaps.max_iter > 0:
-            axes, how = fitted.axes, fitted.gaps
-            known = axes.weight, axes.centre, axes.effects
-            found = complete(fitted.graph, fitted.params, cells, *known, fitted.likelihood, how)
-            cells = cells._replace(inputs=found.inputs)
-            if gaps is not None:
-                gaps.add(found, cells, rows.stop - rows.start, how)
-        if output == "latent":
-            latent = np.asarray(_encode(fitted.graph, fitted.params, cells))[: rows.stop - rows.start]
-            yield rows, np.zeros((len(latent), 0), np.float32), latent
-            continue
-        anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
-        values, latent = _read_out(
-            fitted.graph, fitted.params, there, cells, fitted.inflated, anew, genes, fitted.likelihood, output=output
-        )
+
+    def started() -> Iterator[tuple[slice, Any, Any]]:
+        for rows, cells in slice_batches(data, fitted.axes, size, capacities):
+            if has_gaps and fitted.gaps.max_iter > 0:
+                axes, how = fitted.axes, fitted.gaps
+                known = axes.weight, axes.centre, axes.effects
+                found = complete(fitted.graph, fitted.params, cells, *known, fitted.likelihood, how)
+                cells = cells._replace(inputs=found.inputs)
+                if gaps is not None:
+                    gaps.add(found, cells, rows.stop - rows.start, how)
+            if output == "latent":
+                latent = _encode(fitted.graph, fitted.params, cells.inputs, cells.conditions)
+                yield rows, np.zeros((size, 0), np.float32), latent
+                continue
+            anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
+            values, latent = _read_out(
+                fitted.graph,
+                fitted.params,
+                there,
+                cells,
+                fitted.inflated,
+                anew,
+                genes,
+                fitted.likelihood,
+                output=output,
+            )
+            yield rows, values, latent
+
+    for rows, values, latent in one_behind(started()):
         n_cells = rows.stop - rows.start
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
 
@@ -114,8 +127,8 @@ def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.
 
 
 @partial(jax.jit, static_argnames=("graph",))
-def _encode(graph: Any, params: Any, batch: Batch) -> jax.Array:
-    return nnx.merge(graph, params).encode(batch.inputs, batch.conditions)
+def _encode(graph: Any, params: Any, inputs: Any, conditions: Conditions) -> jax.Array:
+    return nnx.merge(graph, params).encode(inputs, conditions)
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
