@@ -20,7 +20,18 @@ from scdae.core.batches import Batch, Size
 from scdae.core.conditions import Conditions, effect_of
 from scdae.core.source import Source
 
-__all__ = ["DeviceData", "fits", "make_minibatch", "Near", "make_run", "pick", "put", "thin_on_device"]
+__all__ = [
+    "DeviceData",
+    "Near",
+    "fits",
+    "make_minibatch",
+    "make_run",
+    "on_accelerator",
+    "pick",
+    "project_there",
+    "put",
+    "thin_on_device",
+]
 
 _FEW = 4  # molecules that are drawn one by one
 _SHARE = 0.4  # of the device's memory that counts may take
@@ -45,12 +56,16 @@ class DeviceData(NamedTuple):
     share: jax.Array  # float32 (n_obs,)
 
 
+def on_accelerator() -> bool:
+    """Whether JAX's default device is none of the host's processors."""
+    return jax.devices()[0].platform != "cpu"
+
+
 def fits(source: Source) -> bool:
     """Whether there is an accelerator, and the counts of `source` have room on it."""
-    device = jax.devices()[0]
-    if device.platform == "cpu" or source.n_stored >= 2**31:
+    if not on_accelerator() or source.n_stored >= 2**31:
         return False
-    limit = (device.memory_stats() or {}).get("bytes_limit")
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     return limit is None or _BYTES * source.n_stored < _SHARE * limit
 
 
@@ -173,7 +188,7 @@ def make_minibatch(
         x = jnp.where(real, data.counts.values[place], 0)
         x_in = thin_on_device(of_thinning, x, (1 - level)[rows])
         conditions, share = Conditions(*(part[cells] for part in data.conditions)), data.share[cells]
-        inputs = _project(weight, mean, effects, x_in, rows, cols, conditions, share, n_vars)
+        inputs = project_there(weight, mean, effects, x_in, rows, cols, conditions, share)
         hidden_rows = hidden_cols = jnp.zeros(0, jnp.int32)
         if data.hidden is not None:
             hidden_rows, at, is_hidden = pick(data.hidden, cells, size.hidden)
@@ -234,7 +249,7 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
     return run
 
 
-def _project(
+def project_there(
     weight: Any,
     mean: Any,
     effects: Any,
@@ -243,10 +258,9 @@ def _project(
     cols: jax.Array,
     conditions: Conditions,
     share: jax.Array,
-    n_vars: int,
 ) -> jax.Array:
     """Inputs of the hidden layer, as :func:`scdae.core.axes.project` gives them, but for entries not observed."""
-    n_cells = len(share)
+    n_cells, n_vars = len(share), len(weight)
     if effects is not None:
         factor = jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
         x_in = x_in / factor[rows, cols]

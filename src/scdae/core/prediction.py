@@ -18,6 +18,7 @@ from scdae.core.completion import Gaps, complete
 from scdae.core.conditions import Conditions
 from scdae.core.expected_log import POISSON, expected_log1p
 from scdae.core.fitted import Fitted
+from scdae.core.latents import encode, latents
 from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
@@ -78,6 +79,10 @@ def read_out(
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
+    if output == "latent" and not has_gaps:
+        for rows, latent in latents(fitted, data):
+            yield rows, np.zeros((len(latent), 0), np.float32), latent
+        return
 
     def started() -> Iterator[tuple[slice, Any, Any]]:
         for rows, cells in slice_batches(data, fitted.axes, size, capacities):
@@ -89,8 +94,7 @@ def read_out(
                 if gaps is not None:
                     gaps.add(found, cells, rows.stop - rows.start, how)
             if output == "latent":
-                latent = _encode(fitted.graph, fitted.params, cells.inputs, cells.conditions)
-                yield rows, np.zeros((size, 0), np.float32), latent
+                yield rows, np.zeros((size, 0), np.float32), encode(fitted, cells.inputs, cells.conditions)
                 continue
             anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
             values, latent = _read_out(
@@ -124,11 +128,6 @@ def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.
     """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
     network = nnx.merge(fitted.graph, fitted.params)
     return np.asarray(jax.nn.softmax(network.decode(jnp.asarray(latent), conditions), axis=1))
-
-
-@partial(jax.jit, static_argnames=("graph",))
-def _encode(graph: Any, params: Any, inputs: Any, conditions: Conditions) -> jax.Array:
-    return nnx.merge(graph, params).encode(inputs, conditions)
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
