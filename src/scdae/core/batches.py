@@ -39,7 +39,9 @@ __all__ = [
 ]
 
 
-_VALUES = 2e6  # entries of a dense array of cells by genes
+# Entries of a dense array of cells by genes. On a CPU all that a program needs for these stays within the 32 MiB beyond which
+# glibc has the kernel clear new memory at every call, which takes as long as the work itself.
+_VALUES, _VALUES_ON_ACCELERATOR = 1e6, 8e6
 T = TypeVar("T")
 Array = Any  # NumPy outside of compiled functions, JAX within
 
@@ -160,7 +162,8 @@ def scatter(values: jax.Array, batch: Batch, n_cells: int, n_vars: int) -> jax.A
 
 def cells_at_once(n_obs: int, n_vars: int) -> int:
     """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
-    return min(int(np.clip(_VALUES / n_vars, 16, 256)), n_obs)
+    values = _VALUES if jax.default_backend() == "cpu" else _VALUES_ON_ACCELERATOR
+    return min(int(np.clip(values / n_vars, 16, 256)), n_obs)
 
 
 def slice_batches(
