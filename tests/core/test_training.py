@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 import small
-from scdae.core import starting, training
+from scdae.core import cutting, starting, training
 from scdae.core.config import Config
 from scdae.core.fitting import fit_counts
 from scdae.core.training import batch_size_for, n_steps_for
@@ -41,25 +41,28 @@ def test_small_data_get_enough_steps():
 def test_size_of_a_step():
     assert batch_size_for(Config(batch_size=50), 1000, 10) == 50
     assert batch_size_for(Config(batch_size=50), 20, 10) == 20
-    few, many = batch_size_for(Config(), 10**6, 100), batch_size_for(Config(), 10**6, 30000)
-    assert 32 <= many <= few <= 256
+    few, many = batch_size_for(Config(), 5000, 100), batch_size_for(Config(), 5000, 30000)
+    assert 32 <= many < few <= 128
+    assert batch_size_for(Config(), 20, 10) == 20
 
 
+def test_steps_grow_before_they_become_many():
+    numbers = [10_000, 30_000, 100_000, 1_000_000]
+    sizes = [batch_size_for(Config(), n_obs, 20_000) for n_obs in numbers]
+    steps = [n_steps_for(Config(), n_obs, size) for n_obs, size in zip(numbers, sizes, strict=True)]
+    assert sizes[0] < sizes[1] < sizes[2] < sizes[3] <= 512
+    assert max(steps[:3]) <= 420 and steps[3] < 2000
+
+
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_step_is_compiled_once(compiled, monkeypatch, masked):
-    made = []
-
-    def make(*args):
-        made.append(make_update(*args))
-        return made[-1]
-
-    make_update = training._make_update
-    monkeypatch.setattr(training, "_make_update", make)
+def test_the_step_is_compiled_once(compiled, monkeypatch, masked, parts):
+    monkeypatch.setattr(cutting, "_VALUES", 64 * small.N_VARS / parts)
     mask = np.random.default_rng(0).random((small.N_OBS, small.N_VARS)) < 0.9 if masked else None
     model = small.fit(mask=mask, max_epochs=7, likelihood="nb" if masked else "zinb")
-    assert len(made) == 1 and made[0]._cache_size() == 1
     names = compiled()
-    assert names["update"] == 1
+    expected = {"update": 1} if parts == 1 else {"add": 1, "move": 1}
+    assert {name: names[name] for name in ("update", "add", "move") if names[name]} == expected
     assert max(names[name] for name in ("_deviance", "losses", "_log_likelihoods")) <= 1
     assert model.outcome.n_epochs > 1
 

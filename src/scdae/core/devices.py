@@ -1,26 +1,26 @@
 """On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
 
 Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one, but
-for rounding. They hold the same parameters; their gradients are added up in every step.
+for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells in parts,
+too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step to step.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-import scipy.sparse as sp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from scdae.core.batches import Batch, Size, make_batch
+from scdae.core.batches import Batch, Size
 from scdae.core.cells import CellData
-from scdae.core.conditions import Conditions
+from scdae.core.cutting import groups_of, parts_for, parts_of
 from scdae.core.halves import Halves
 
 __all__ = ["Devices", "OneDevice", "SeveralDevices", "devices_for"]
@@ -34,6 +34,10 @@ class Devices(Protocol):
     @property
     def number(self) -> int:
         """How many there are."""
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a minibatch is computed."""
 
     @property
     def processes(self) -> int:
@@ -50,13 +54,17 @@ class Devices(Protocol):
     def bounds(self, batch_size: int) -> np.ndarray:
         """Cells of a minibatch with which the share of each process begins, and the end of the last."""
 
-    def groups(self, order: np.ndarray) -> np.ndarray:
-        """Cells that are on a device together, in rows, for the steps in `order`."""
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """The same, taking so many cells in parts where that is quicker."""
 
-    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """Cells that are computed together, in rows, for the steps in `order`."""
+
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
         """The arrays of a minibatch, where they are needed, of all of its cells or those of this process.
 
-        `size` is that of the groups, and `batch_size` the number of all cells.
+        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of all
+        cells.
         """
 
     def place(self, tree: Any) -> Any:
@@ -72,27 +80,40 @@ class Devices(Protocol):
         """What each process has, in order: any objects, which are all held by each for a moment."""
 
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
-        """Value and gradient of the sum of `objective` over the parts of a minibatch."""
+        """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of."""
 
 
 class OneDevice:
-    """JAX's default device."""
+    """JAX's default device.
+
+    Parameters
+    ----------
+    parts
+        In how many a minibatch is computed.
+    """
 
     number = processes = 1
     first = True
     process = 0
 
+    def __init__(self, parts: int = 1):
+        self.parts = parts
+
     def bounds(self, batch_size: int) -> np.ndarray:
         """One share."""
         return np.array([0, batch_size])
 
-    def groups(self, order: np.ndarray) -> np.ndarray:
-        """All cells of a step."""
-        return order
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """In parts."""
+        return OneDevice(parts_for(batch_size, n_vars))
 
-    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
-        """The arrays of a minibatch."""
-        return make_batch(cells, halves, size)
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """The cells of each part."""
+        return groups_of(order, self.parts)
+
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
+        """The arrays of all parts."""
+        return parts_of(cells, halves, size, -(-batch_size // self.parts), range(self.parts))
 
     def place(self, tree: Any) -> Any:
         """Onto the device."""
@@ -122,35 +143,46 @@ class SeveralDevices:
     ----------
     devices
         As JAX lists them. Each process makes the parts of a minibatch that are for its own.
+    cuts
+        In how many parts each takes its cells.
     """
 
-    def __init__(self, devices: Sequence[Any]):
+    def __init__(self, devices: Sequence[Any], cuts: int = 1):
+        self._devices, self._cuts = devices, cuts
         ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
         here = jax.process_index()
         self.number = len(ordered)
+        self.parts = cuts * self.number
         of_process = Counter(device.process_index for device in ordered)
         self.processes, self.process = len(of_process), list(of_process).index(here)
         self.first = self.process == 0
         self._ends = np.cumsum([0, *of_process.values()])
-        self._mine = [i for i, device in enumerate(ordered) if device.process_index == here]
+        mine = [i for i, device in enumerate(ordered) if device.process_index == here]
+        self._mine = [cuts * i + cut for i in mine for cut in range(cuts)]
         self._mesh = Mesh(np.array(ordered), (_AXIS,))
         self._cut, self._whole = NamedSharding(self._mesh, P(_AXIS)), NamedSharding(self._mesh, P())
 
     def bounds(self, batch_size: int) -> np.ndarray:
         """The parts of a process lie together."""
-        return np.minimum(self._ends * -(-batch_size // self.number), batch_size)
+        return np.minimum(self._ends * self._cuts * -(-batch_size // self.parts), batch_size)
+
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """Each in parts."""
+        return SeveralDevices(self._devices, parts_for(-(-batch_size // self.number), n_vars))
 
     def groups(self, order: np.ndarray) -> np.ndarray:
         """The cells of each part; a part that is not full counts the last cell more than once."""
-        width = -(-order.shape[1] // self.number)
-        full = np.pad(order, ((0, 0), (0, width * self.number - order.shape[1])), mode="edge")
-        return full.reshape(-1, width)
+        return groups_of(order, self.parts)
 
-    def make_batch(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> Batch:
-        """The arrays of all parts, with an axis for these in front, each on its device."""
-        parts = [make_batch(*part, size) for part in self._parts(cells, halves, batch_size)]
-        together = jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
-        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), together)
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
+        """The arrays of one part for each device, with an axis for these in front, as often as each takes one."""
+        here = self._mine if cells.n_obs == batch_size else range(len(self._mine))
+        parts = parts_of(cells, halves, size, -(-batch_size // self.parts), here)
+        return [self._together(parts[cut :: self._cuts]) for cut in range(self._cuts)]
+
+    def _together(self, parts: list[Batch]) -> Batch:
+        stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), stacked)
 
     def place(self, tree: Any) -> Any:
         """The same on each device."""
@@ -197,24 +229,6 @@ class SeveralDevices:
 
         return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS)), out_specs=P(), check_vma=False)
 
-    def _parts(self, cells: CellData, halves: Halves, batch_size: int) -> Iterator[tuple[CellData, Halves]]:
-        """The parts of a minibatch that this process makes, filled up with cells that have no counts."""
-        width = -(-batch_size // self.number)
-        here = self._mine if cells.n_obs == batch_size else range(len(self._mine))
-        extra = max(width * (max(here) + 1) - cells.n_obs, 0)
-        inputs, scored = _more_rows(halves.inputs, extra), halves.scored
-        scored = None if scored is None else _more_rows(scored, extra)
-        conditions = Conditions(*(_more_rows(values, extra) for values in cells.conditions))
-        hidden = None if cells.unobserved is None else _more_cells(cells.unobserved, extra)
-        cells = CellData(
-            _more_cells(cells.counts, extra), hidden, conditions, np.append(cells.share, np.ones(extra, "f4"))
-        )
-        for i in here:
-            rows = np.arange(i * width, (i + 1) * width)
-            at = slice(*cells.counts.indptr[[rows[0], rows[-1] + 1]])
-            shown = Halves(inputs[rows], halves.x_in[at], halves.x_out[at], None if scored is None else scored[rows])
-            yield cells.take(rows), shown
-
 
 def devices_for(devices: int | str | None) -> Devices:
     """The devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
@@ -232,12 +246,3 @@ def devices_for(devices: int | str | None) -> Devices:
             )
         found = found[:devices]
     return OneDevice() if len(found) == 1 else SeveralDevices(found)
-
-
-def _more_rows(values: np.ndarray, extra: int) -> np.ndarray:
-    return np.concatenate([values, np.zeros((extra, *values.shape[1:]), values.dtype)]) if extra else values
-
-
-def _more_cells(matrix: sp.csr_matrix, extra: int) -> sp.csr_matrix:
-    ends = np.pad(matrix.indptr, (0, extra), mode="edge")
-    return sp.csr_matrix((matrix.data, matrix.indices, ends), shape=(matrix.shape[0] + extra, matrix.shape[1]))

@@ -165,7 +165,8 @@ class Near:
 
     def use(self, update: Callable[..., Any], size: Size) -> None:
         """Take steps with `update`, on minibatches of these capacities."""
-        self._run = make_run(update, make_minibatch(self._axes, self._noise, size, self._source.n_vars))
+        minibatch = make_minibatch(self._axes, self._noise, size, self._source.n_vars)
+        self._run = make_run(lambda params, state, batch: update(params, state, [batch]), minibatch)
 
     def __call__(self, params: Any, state: Any, start: int, stop: int) -> tuple[Any, Any, jax.Array]:
         """Parameters, optimiser state and mean loss after the steps from `start` to `stop`, the latter excluded."""

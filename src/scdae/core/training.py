@@ -37,6 +37,7 @@ __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_fo
 _MOLECULES = 800.0  # of a gene, at which the weight decay is 1
 _SCREEN_AT = 0.5  # share of the steps after which genes are screened for zero inflation
 _STEPS = (150, 400)  # fewest and most that are chosen
+_LARGEST = 512  # cells in a step that are chosen
 _CHECKS = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which the held-out molecules are looked at
 _CALLS = 50  # on an accelerator, over all steps
 _PATIENCE = 2  # checks without progress before training stops
@@ -57,9 +58,15 @@ class Trained:
 
 
 def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
-    """Cells in a step: as asked, or more where there are few genes, so that a step costs about the same."""
-    size = int(np.clip(8e5 / n_vars, 64, 96)) if config.batch_size is None else config.batch_size
-    return min(size, n_obs)
+    """Cells in a step: as asked, or more where there are few genes or many cells.
+
+    With few genes a larger step costs about the same. With many cells, one epoch of some hundred larger steps learns more
+    than one of thousands, and is quicker.
+    """
+    if config.batch_size is not None:
+        return min(config.batch_size, n_obs)
+    size = max(np.clip(8e5 / n_vars, 64, 96), min(n_obs / _STEPS[1], _LARGEST))
+    return min(int(size) // 8 * 8, n_obs)
 
 
 def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
@@ -117,9 +124,9 @@ def train(
     devices
         On what the steps are computed; None for one device.
     """
-    devices = OneDevice() if devices is None else devices
     rng = np.random.default_rng(config.seed)
     batch_size = batch_size_for(config, source.n_obs, source.n_vars)
+    devices = (OneDevice() if devices is None else devices).cut(batch_size, source.n_vars)
     n_steps = n_steps_for(config, source.n_obs, batch_size)
     order = source.order(batch_size, n_steps, rng)
     order, share = share_for(source, order, devices, config.seed)
@@ -171,8 +178,10 @@ def train(
         if near is None:
             cells, draw = next(minibatches), share.generator(step, rng)
             noise = draw.uniform(low, high, cells.n_obs).astype(np.float32)
-            batch = devices.make_batch(cells, corrupt(axes, cells, noise, config.corruption, draw), size, batch_size)
-            run.params, run.state, loss = update(run.params, run.state, batch)
+            batches = devices.make_batches(
+                cells, corrupt(axes, cells, noise, config.corruption, draw), size, batch_size
+            )
+            run.params, run.state, loss = update(run.params, run.state, batches)
         elif step in stops:
             run.params, run.state, loss = near(run.params, run.state, run.step, step)
         else:
@@ -261,15 +270,35 @@ def _make_update(
         rho = jnp.exp(logits[:, genes] - norm)
         with_it = zinb_loss(rho, batch.total_in, batch.total_out, law, entries_of(logits, some, norm), law.at(column))
         value += sum_of(with_it, None if observed is None else observed[:, genes])
-        value += DROPOUT_COST * batch_size / (n_obs * devices.number) * jnp.exp(law.log_drop).sum()
+        value += DROPOUT_COST * batch_size / (n_obs * devices.parts) * jnp.exp(law.log_drop).sum()
         return value / (molecules * batch_size)
 
     value_and_gradient = devices.gradient(objective)
 
+    def move(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
+        moves, state = optimiser.update(gradient, state, params)
+        return optax.apply_updates(params, moves), state
+
     @partial(jax.jit, donate_argnums=(1,))
     def update(params: Any, state: Any, batch: Batch) -> tuple[Any, Any, jax.Array]:
         loss, gradient = value_and_gradient(params, batch)
-        step, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, step), state, loss
+        return *move(params, state, gradient), loss
 
-    return update
+    @jax.jit
+    def add(params: Any, total: Any, part: Batch) -> Any:
+        return jax.tree.map(jnp.add, total, value_and_gradient(params, part))
+
+    move_by = jax.jit(move, donate_argnums=(1,))
+    nothing: list[Any] = []
+
+    def step(params: Any, state: Any, batches: list[Batch]) -> tuple[Any, Any, jax.Array]:
+        if len(batches) == 1:
+            return update(params, state, batches[0])
+        if not nothing:
+            nothing.append(devices.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (np.float32(0), params))))
+        total = nothing[0]
+        for part in batches:
+            total = add(params, total, part)
+        return *move_by(params, state, total[1]), total[0]
+
+    return step
