@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import scdae
-from scdae.core import devices, training
+from scdae.core import cutting, training
 from scdae.metrics import deviance_skill, gene_mean
 
 SIZES = ("3000x2000", "3000x20000", "100000x2000", "100000x20000", "1000000x2000", "1000000x20000")
@@ -77,11 +77,11 @@ def measure(adata: ad.AnnData, batch_size: int | None) -> dict:
 def step(n_vars: int, batch_size: int, bandwidth: float | None) -> dict:
     """Seconds of one step on data that are there, and bytes that the compiled step moves, by XLA's own count."""
     adata = simulate(2048, n_vars)
-    batches, make = [], devices.make_batch
+    batches, make = [], cutting.make_batch
     fits, training.fits = training.fits, lambda source: False
-    devices.make_batch = lambda *args: batches.append(make(*args)) or batches[-1]
+    cutting.make_batch = lambda *args: batches.append(make(*args)) or batches[-1]
     outcome = scdae.DAE(max_epochs=1, batch_size=batch_size, likelihood="nb").fit(adata).outcome
-    devices.make_batch, training.fits = make, fits
+    cutting.make_batch, training.fits = make, fits
     params = jax.device_put(outcome.fitted.params)
     batch = jax.device_put(batches[-1])
     loss = jax.jit(jax.value_and_grad(lambda p, b: _loss(outcome.fitted.graph, p, b)))

@@ -55,25 +55,36 @@ def test_entries_of_some_rows_are_picked(capacity):
     assert at.max() < matrix.nnz and rows.max() < 5
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 32, 33, 70, 700])
-@pytest.mark.parametrize("keep", [0.0, 0.02, 0.3, 0.5, 0.9, 1.0])
+def thinned(count, keep, n=20000):
+    return np.asarray(thin_on_device(jax.random.key(3), jnp.full(n, float(count)), jnp.full(n, keep)))
+
+
+@pytest.mark.parametrize("count", [1, 3, 12, 32])
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.5, 0.9])
 def test_thinning_is_binomial(count, keep):
-    kept = np.asarray(thin_on_device(jax.random.key(3), jnp.full(20000, float(count)), jnp.full(20000, keep)))
+    kept = thinned(count, keep)
     assert kept.min() >= 0 and kept.max() <= count
-    if keep in (0, 1) or count == 0:
-        assert (kept == count * keep).all()
-        return
     expected = 20000 * stats.binom(count, keep).pmf(np.arange(count + 1))
     seen = np.bincount(kept.astype(int), minlength=count + 1)
-    enough = expected > 5
-    assert (
-        stats.chisquare(
-            np.append(seen[enough], seen[~enough].sum() + 1),
-            np.append(expected[enough], expected[~enough].sum() + 1),
-            sum_check=False,
-        ).pvalue
-        > 1e-4
-    )
+    few = expected <= 5
+    seen, expected = (np.append(part[~few], part[few].sum() + 1) for part in (seen, expected))
+    assert stats.chisquare(seen, expected, sum_check=False).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("count", [33, 40, 70, 700, 20000])
+@pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.9])
+def test_thinning_of_many_molecules_has_the_moments_of_the_binomial_law(count, keep):
+    kept, law = thinned(count, keep), stats.binom(count, keep)
+    assert kept.min() >= 0 and kept.max() <= count and (kept == np.round(kept)).all()
+    assert kept.mean() == pytest.approx(law.mean(), abs=4 * law.std() / 20000**0.5 + 0.02)
+    assert kept.std() == pytest.approx(law.std(), rel=0.03)
+    assert stats.skew(kept) == pytest.approx(law.stats("s"), abs=0.1)
+
+
+@pytest.mark.parametrize("count", [0, 5, 32, 33, 5000])
+def test_all_or_nothing_is_kept(count):
+    assert (thinned(count, 0.0, 500) == 0).all()
+    assert (thinned(count, 1.0, 500) == count).all()
 
 
 def test_fractions_are_split_in_proportion():

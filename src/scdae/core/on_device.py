@@ -33,7 +33,7 @@ __all__ = [
     "thin_on_device",
 ]
 
-_FEW, _MOST = 16.0, 48  # expected molecules up to which the law is gone through, and how far: beyond is less than 1e-9
+_FEW = 32  # molecules that are drawn one by one
 _SHARE = 0.4  # of the device's memory that counts may take
 _BYTES = 8  # of a stored entry
 
@@ -118,30 +118,22 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
     """Keep each molecule with probability `keep` (k,): float32 (k,); fractions are split in proportion.
 
-    One uniform number runs through the binomial law while either part is expected to have sixteen molecules at most, so all
-    counts up to 32 are exact. Of larger ones a normal number becomes one with the law's mean, variance and skewness
-    (Cornish and Fisher 1938). Both are one pass: rejection would wait for the last of all entries, and take two thirds of a
-    step's time.
+    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
+    binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
+    entries, and took two thirds of a step's time.
     """
-    of_few, of_many = jax.random.split(key)
+    one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
-    rare = jnp.minimum(keep, 1 - keep)  # what is drawn is the part that is less
-    mean = whole * rare
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape)) < keep
+    few = (drawn & (jnp.arange(_FEW)[:, None] < whole)).sum(axis=0)
 
-    uniform = jax.random.uniform(of_few, values.shape)
-    chance = jnp.exp(whole * jnp.log1p(-rare))
-    below, few = chance, jnp.zeros_like(values)
-    for drawn in range(_MOST):
-        few += uniform >= below
-        chance *= jnp.maximum(whole - drawn, 0) / (drawn + 1) * (rare / (1 - rare))
-        below += chance
-
-    normal = jax.random.normal(of_many, values.shape)
-    spread = jnp.sqrt(jnp.maximum(mean * (1 - rare) - 1 / 12, 0))  # rounding adds a twelfth
-    many = jnp.round(mean + spread * normal + (1 - 2 * rare) / 6 * (normal**2 - 1))
-
-    part = jnp.clip(jnp.where(mean <= _FEW, few, many), 0, whole)
-    return jnp.where(keep > 0.5, whole - part, part) + (values - whole) * keep
+    beyond = jnp.maximum(whole - _FEW, 0)
+    normal = jax.random.normal(at_once, values.shape)
+    variance = beyond * keep * (1 - keep)
+    skewed = jnp.where(variance > 1, (1 - 2 * keep) / 6 * (normal**2 - 1), 0)
+    spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # rounding up or down by lot adds a sixth, and leaves the mean
+    many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape))
+    return few + jnp.clip(many, 0, beyond) + (values - whole) * keep
 
 
 class Near:
