@@ -1,4 +1,4 @@
-"""How the parameters are moved: AdamW with warm-up, in which some move faster, some are decayed and some stay."""
+"""How the parameters are moved: AdamW with Nesterov momentum and warm-up, in which some move faster, some are decayed and some stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) 
 
 
 def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
+    """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
 
     def label(path: Any, leaf: Any) -> str:
         names = [str(getattr(part, "key", part)) for part in path]
@@ -35,7 +35,7 @@ def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientT
         0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
     )
     return optax.chain(
-        optax.flatten(optax.scale_by_adam(b2=0.99)),  # one array is compiled faster than many
+        optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
         optax.masked(decay_towards(start.towards, config.weight_decay), decayed),
         optax.masked(optax.scale(_GENE_RATE), gene),
         optax.scale_by_learning_rate(schedule),
