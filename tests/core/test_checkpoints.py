@@ -38,8 +38,9 @@ def kill_after(monkeypatch):
 def screened(monkeypatch):
     """Dropout is found in some genes, whatever the data say, and the last network is the best."""
 
-    def find(graph, params, held_out, maybe, seed):
-        return params, maybe & (np.arange(len(maybe)) % 3 == 0)
+    def find(graph, params, screen):
+        genes = np.arange(screen.n_vars)
+        return params, np.isin(genes, screen.genes) & (genes % 3 == 0)
 
     monkeypatch.setattr(training, "find_dropout", find)
     monkeypatch.setattr(training.HeldOut, "log_likelihood", lambda self, graph, params, *args: size_of(params))

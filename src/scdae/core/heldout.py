@@ -34,7 +34,8 @@ __all__ = [
 ]
 
 _WATCHED = 512  # cells looked at while training
-_JUDGED = 2048  # cells on which genes are judged
+_JUDGED = 2048  # cells on which genes are judged: whether they have dropout
+_GATED = 1024  # and how far the network's means are to be trusted
 _FLOOR = 1e-8  # expected counts below it are scored as it
 
 
@@ -108,7 +109,7 @@ class HeldOut:
     def log_likelihoods(
         self, graph: Any, params: Any, inflated: Any, gates: np.ndarray, likelihood: str
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """The same summed by gene and by cell, for some thousand cells, with the network's part scaled by each gate.
+        """The same summed by gene and by cell, for a thousand cells, with the network's part scaled by each gate.
 
         Returns
         -------
@@ -117,7 +118,7 @@ class HeldOut:
         """
 
         def scored() -> Iterator[tuple[int, float, list[tuple[jax.Array, jax.Array]]]]:
-            for cells, batch in self.batches(_JUDGED):
+            for cells, batch in self.batches(_GATED):
                 there = jax.device_put(batch)
                 found = [_log_likelihoods(graph, params, there, inflated, float(g), likelihood) for g in gates]
                 yield len(cells), float(batch.x_out.sum()), found
