@@ -55,8 +55,8 @@ def test_blocks_are_planned_as_counts_in_memory_are(adata, monkeypatch):
 
 def test_estimates_are_those_of_the_measurements():
     """Seconds of docs/performance.md: cells, stored entries, epochs, seconds."""
-    table = (1000, 1.0e6, 25.6, 15.5), (4000, 3.8e6, 6.4, 21.0), (16000, 15e6, 1.6, 31.2)
-    table += (64000, 61e6, 1.0, 49.5), (200000, 192e6, 1.0, 102.6)
+    table = (1000, 1.0e6, 25.6, 6.9), (4000, 3.8e6, 6.4, 7.9), (16000, 15e6, 1.6, 11.6)
+    table += (64000, 61e6, 1.0, 18.1), (200000, 192e6, 1.0, 34.1)
     for n_obs, n_stored, epochs, seconds in table:
         found = seconds_of_training(round(n_obs * epochs / 64), 64, 20_000, int(n_stored))
         assert found == pytest.approx(seconds, rel=0.15)
