@@ -34,7 +34,13 @@ def test_a_step_in_parts_trains_the_same_network(settings, monkeypatch):
         model = small.fit(adata, mask=seen, batch_size=50, **settings)
         params = nnx.to_pure_dict(model.outcome.fitted.params)
         found.append((np.asarray(params["loading"]), np.log1p(model.impute(adata, mask=seen)), model.outcome.history))
-    for one, other in zip(found[0][:2], found[1][:2], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
-    np.testing.assert_allclose(found[0][2]["loss"], found[1][2]["loss"], rtol=1e-5)
-    assert np.abs(found[0][0]).max() > 0
+    (loading, restored, history), (other_loading, other_restored, other_history) = found
+    assert np.abs(loading).max() > 0
+    np.testing.assert_allclose(loading, other_loading, atol=1e-4)
+    np.testing.assert_allclose(history["loss"], other_history["loss"], rtol=1e-5)
+    apart = np.abs(restored - other_restored)
+    measured = np.ones(adata.shape, bool) if seen is None else seen
+    assert apart[measured].max() < 1e-4
+    assert (
+        apart.max() < 1e-3
+    )  # entries that were not observed are filled by iteration until they move by less than that
