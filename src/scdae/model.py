@@ -57,7 +57,7 @@ class DAE:
         Passes over the cells; None chooses. Training stops earlier when held-out molecules are no longer predicted
         better.
     batch_size
-        Cells in a step; None chooses 64 to 96 by the number of genes.
+        Cells in a step; None chooses 64 to 96 by the number of genes, and up to 512 of many cells.
     learning_rate
         Peak learning rate of AdamW.
     weight_decay

@@ -41,7 +41,7 @@ class Config:
     max_epochs
         Passes over the cells; None chooses by the number of cells.
     batch_size
-        Cells in a step; None chooses 64 to 96 by the number of genes.
+        Cells in a step; None chooses 64 to 96 by the number of genes, and up to 512 of many cells.
     learning_rate
         Peak of the schedule.
     weight_decay

@@ -60,8 +60,8 @@ class Trained:
 def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
     """Cells in a step: as asked, or more where there are few genes or many cells.
 
-    With few genes a larger step costs about the same. With many cells, one epoch of some hundred larger steps learns more
-    than one of thousands, and is quicker.
+    With few genes a larger step costs about the same. With many cells, one epoch of some hundred larger steps is quicker than
+    one of thousands, and learns about as much.
     """
     if config.batch_size is not None:
         return min(config.batch_size, n_obs)
