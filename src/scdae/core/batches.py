@@ -28,6 +28,7 @@ __all__ = [
     "epoch_order",
     "make_batch",
     "observed_mask",
+    "on_accelerator",
     "one_behind",
     "padded",
     "paired",
@@ -160,9 +161,14 @@ def scatter(values: jax.Array, batch: Batch, n_cells: int, n_vars: int) -> jax.A
     return flat.reshape(n_cells, n_vars)
 
 
+def on_accelerator() -> bool:
+    """Whether JAX's default device is none of the host's processors."""
+    return jax.default_backend() != "cpu"
+
+
 def cells_at_once(n_obs: int, n_vars: int) -> int:
     """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
-    values = _VALUES if jax.default_backend() == "cpu" else _VALUES_ON_ACCELERATOR
+    values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
     return min(int(np.clip(values / n_vars, 16, 256)), n_obs)
 
 
@@ -196,16 +202,16 @@ def split_batches(
     tuple
         The numbers of the cells in the batch, and the batch; rows beyond them are filling without any counts.
     """
-    both = CellData(paired(data.counts, held_out), data.unobserved, data.conditions, data.share)
     groups = order[slices(data.n_obs, batch_size)]
-    size = Size.of(both, groups)
+    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
+    size = Size(capacity(lengths, groups), capacity(_entries(data.unobserved), groups))
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
-        cells = both.take(group)
-        cells.counts.data[cells.counts.indptr[real] :] = 0  # filling
-        shown, rest = cells.counts.data.real.copy(), cells.counts.data.imag.copy()
-        counts = sp.csr_matrix((shown + rest, cells.counts.indices, cells.counts.indptr), shape=cells.counts.shape)
-        cells = replace(cells, counts=counts)
+        cells = data.take(group)
+        both = paired(cells.counts, held_out[group])
+        both.data[both.indptr[real] :] = 0  # filling
+        shown, rest = both.data.real.copy(), both.data.imag.copy()
+        cells = replace(cells, counts=sp.csr_matrix((shown + rest, both.indices, both.indptr), shape=both.shape))
         yield group[:real], make_batch(cells, split(axes, cells, shown), size)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.batches import Batch, Size, make_batch
+from scdae.core.batches import Batch, Size, make_batch, on_accelerator
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.halves import Halves
@@ -24,7 +23,7 @@ _VALUES = 1.3e6  # entries of a dense array of cells by genes, of which a proces
 
 def parts_for(n_cells: int, n_vars: int) -> int:
     """Parts in which a device takes so many cells."""
-    return 1 if jax.default_backend() != "cpu" else int(np.clip(np.ceil(n_cells * n_vars / _VALUES), 1, n_cells))
+    return 1 if on_accelerator() else int(np.clip(np.ceil(n_cells * n_vars / _VALUES), 1, n_cells))
 
 
 def groups_of(order: np.ndarray, parts: int) -> np.ndarray:

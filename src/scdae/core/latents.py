@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 
 from scdae.core.axes import project
-from scdae.core.batches import one_behind, padded, slices
+from scdae.core.batches import on_accelerator, one_behind, padded, slices
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import Fitted
-from scdae.core.on_device import on_accelerator, project_there
+from scdae.core.on_device import project_there
 
 __all__ = ["encode", "latents"]
 

@@ -52,17 +52,12 @@ class Dropout(NamedTuple):
         return Dropout(self.theta[index], self.log_drop[index], self.log_keep[index])
 
 
-def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
-    """Logarithm of the rising factorial, ``lgamma(a + n) - lgamma(a)``, for positive `a` and zero or positive `n`.
+def log_rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logarithm of the rising factorial, ``lgamma(a + n) - lgamma(a)``, and its slope in `a`, ``digamma(a + n) - digamma(a)``.
 
-    Both arguments are moved up by four, where Stirling's series is accurate (Abramowitz and Stegun 6.1.41), and its
-    leading parts are subtracted on paper, so that large arguments do not cancel.
+    For positive `a` and zero or positive `n`. Both are moved up by four, where Stirling's series is accurate (Abramowitz and
+    Stegun 6.1.41 and 6.3.18), and its leading parts are subtracted on paper, so that large arguments do not cancel.
     """
-    return _rising(a, n)[0]
-
-
-def _rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """:func:`log_rising` and its slope in `a`, ``digamma(a + n) - digamma(a)`` (Abramowitz and Stegun 6.3.18)."""
     low, high = a + 4, a + n + 4
     up, down, logs = 1 / high, 1 / low, jnp.log1p(n / low)
     moved = (a / (a + n)) * ((a + 1) / (a + n + 1)) * ((a + 2) / (a + n + 2)) * ((a + 3) / (a + n + 3))
@@ -238,7 +233,7 @@ def _stored_and_slopes(entries: Entries, theta: jax.Array) -> tuple[jax.Array, j
     total_out, rho = jnp.maximum(total_out, 1e-6), jnp.exp(log_rho)
     rate_out, low = total_out * rho, theta + total_in * rho
     high = low + rate_out
-    rising, of_rising = _rising(theta + x_in, x_out)
+    rising, of_rising = log_rising(theta + x_in, x_out)
     value = rising - x_in * jnp.log1p(rate_out / low) + x_out * (log_rho + jnp.log(total_out) - jnp.log(high))
     surprise = (x_out - x_in * rate_out / low) / high
     return value, theta * surprise, of_rising - surprise

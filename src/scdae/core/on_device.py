@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.axes import LARGEST, TARGET, Axes
-from scdae.core.batches import Batch, Size
+from scdae.core.batches import Batch, Size, on_accelerator
 from scdae.core.conditions import Conditions, effect_of
 from scdae.core.source import Source
 
@@ -26,7 +26,6 @@ __all__ = [
     "fits",
     "make_minibatch",
     "make_run",
-    "on_accelerator",
     "pick",
     "project_there",
     "put",
@@ -54,11 +53,6 @@ class DeviceData(NamedTuple):
     hidden: Lists | None  # entries that were not observed
     conditions: Conditions
     share: jax.Array  # float32 (n_obs,)
-
-
-def on_accelerator() -> bool:
-    """Whether JAX's default device is none of the host's processors."""
-    return jax.devices()[0].platform != "cpu"
 
 
 def fits(source: Source) -> bool:

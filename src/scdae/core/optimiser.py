@@ -1,4 +1,4 @@
-"""How the parameters are moved: AdamW with Nesterov momentum and warm-up, in which some move faster, some are decayed and some stay."""
+"""How the parameters are moved: AdamW with Nesterov momentum, in which some move faster, some are decayed and some stay."""
 
 from __future__ import annotations
 
