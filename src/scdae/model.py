@@ -65,7 +65,8 @@ class DAE:
     gap_tolerance, gap_max_iter, gap_damping
         Entries that were not observed are filled by self-consistency: what the model makes of the completed profile is
         put in, until no log count moves by more than the tolerance, or for that many iterations, each going that share
-        of the way. ``gap_max_iter=0`` is the answer of one pass.
+        of the way. ``gap_max_iter=0`` is the answer of one pass; None: at most 50, or 0 where one pass predicts observed
+        entries that are hidden on purpose better, as with few observed entries in every cell.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
@@ -94,7 +95,7 @@ class DAE:
         learning_rate: float = 0.02,
         weight_decay: float | None = None,
         gap_tolerance: float = 1e-3,
-        gap_max_iter: int = 50,
+        gap_max_iter: int | None = None,
         gap_damping: float = 1.0,
         held_out: float | None = None,
         seed: int = 0,

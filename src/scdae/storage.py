@@ -52,6 +52,7 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "held_out": outcome.held_out,
         "molecules": outcome.report.molecules,
         "history": outcome.history,
+        "gap_max_iter": fitted.gaps.max_iter,
     }
     arrays: dict[str, np.ndarray] = {
         "var_names": model.var_names,
@@ -139,7 +140,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         params=with_values(params, values),
         profile=arrays["profile"],
         inflated=arrays["inflated"],
-        gaps=model.config.gaps,
+        gaps=model.config.gaps._replace(max_iter=header.get("gap_max_iter", model.config.gaps.max_iter)),
     )
     model.outcome = Outcome(
         fitted=fitted,

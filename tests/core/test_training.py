@@ -1,12 +1,13 @@
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import small
-from scdae.core import cutting, starting, training
+from scdae.core import cutting, fitting, starting, training
 from scdae.core.config import Config
 from scdae.core.fitting import fit_counts
 from scdae.core.training import batch_size_for, n_steps_for
@@ -186,3 +187,33 @@ def test_covariates_alone_leave_the_latent_space_to_the_cells():
     adata = small.covaried()
     fitted = small.fit(adata, covariates="donor", likelihood="nb", max_epochs=2).outcome.fitted
     assert "centroids" not in fitted.params and fitted.params["batch_effect"].shape == (3, small.N_VARS)
+
+
+@pytest.mark.parametrize(("rate", "again"), [(1e30, 0.02), (1.0, 0.02)])
+def test_a_training_that_diverges_is_repeated_and_said(log, rate, again):
+    """With a learning rate from 1 on the loss was not a number, and the untrained start came back without a word."""
+    small.keep_compiled()
+    counts, plan = small.structured().X, Config(likelihood="nb", max_epochs=20, batch_size=64)
+    usual = fit_counts(counts, None, None, 0, 0, plan)
+    found = fit_counts(counts, None, None, 0, 0, replace(plan, learning_rate=rate))
+    assert found.report.skill == pytest.approx(usual.report.skill, rel=0.02)
+    message = "\n".join(record.getMessage() for record in log.records)
+    assert "diverged" in message and f"learning_rate={rate:g}" in message and f"learning_rate={again:g}" in message
+
+
+def test_training_that_diverges_twice_leaves_the_gene_means(log, monkeypatch):
+    monkeypatch.setattr(fitting, "_calmer", lambda config: config)
+    counts = small.structured().X
+    found = fit_counts(
+        counts, None, None, 0, 0, Config(likelihood="nb", learning_rate=1e30, max_epochs=3, batch_size=64)
+    )
+    assert not found.gate.any() and np.isfinite(found.report.skill)
+    assert "diverged again" in log.records[-1].getMessage()
+
+
+def test_a_learning_rate_with_which_nothing_is_learned_is_said(log):
+    small.keep_compiled()
+    plan = Config(likelihood="nb", learning_rate=0.5, max_epochs=20, batch_size=64)
+    found = fit_counts(small.structured().X, None, None, 0, 0, plan)
+    said = any("learning_rate=0.5" in record.getMessage() for record in log.records)
+    assert said == (not found.gate.any())

@@ -50,7 +50,8 @@ class Config:
     gap_tolerance
         Entries that were not observed are filled by self-consistency, until no log count moves by more than this.
     gap_max_iter
-        Most iterations of that; 0 for the answer of one pass.
+        Most iterations of that; 0 for the answer of one pass. None: 50, or 0 where entries hidden on purpose say that one
+        pass predicts them better.
     gap_damping
         Share of the way that each iteration goes, above 0 and up to 1.
     held_out
@@ -70,15 +71,16 @@ class Config:
     learning_rate: float = 0.02
     weight_decay: float | None = None
     gap_tolerance: float = 1e-3
-    gap_max_iter: int = 50
+    gap_max_iter: int | None = None
     gap_damping: float = 1.0
     held_out: float | None = None
     seed: int = 0
 
     @property
     def gaps(self) -> FixedPoint:
-        """How entries that were not observed are filled."""
-        return FixedPoint(self.gap_tolerance, self.gap_max_iter, self.gap_damping)
+        """How entries that were not observed are filled, unless a fit finds that one pass is better."""
+        limit = FixedPoint().max_iter if self.gap_max_iter is None else self.gap_max_iter
+        return FixedPoint(self.gap_tolerance, limit, self.gap_damping)
 
     def __post_init__(self) -> None:
         """Name the first setting that makes no sense."""
@@ -99,8 +101,10 @@ class Config:
             raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
-        if not self.gap_max_iter >= 0:
-            raise ValueError(f"gap_max_iter={self.gap_max_iter!r}: use a number of iterations, or 0 for one pass.")
+        if self.gap_max_iter is not None and not self.gap_max_iter >= 0:
+            raise ValueError(
+                f"gap_max_iter={self.gap_max_iter!r}: use a number of iterations, 0 for one pass, or None to choose."
+            )
         if not self.gap_damping <= 1:
             raise ValueError(f"gap_damping={self.gap_damping!r}: use a share of the way, above 0 and up to 1.")
         if not 0 <= self.seed < 2**32:
@@ -110,7 +114,7 @@ class Config:
     def _check_number(self, name: str, *, whole: bool) -> None:
         """Turn NumPy's numbers into Python's, so that settings are plain values and can be saved."""
         value = getattr(self, name)
-        if value is None and name in ("batch_size", "max_epochs", "held_out", "weight_decay"):
+        if value is None and name in ("batch_size", "max_epochs", "gap_max_iter", "held_out", "weight_decay"):
             return
         number: Any = value
         if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import Report, measure_gain, read_out_law
+from scdae.core.hiding import choose_filling
 from scdae.core.source import InMemory, Source, Stream
 from scdae.core.starting import Start, new_network
 from scdae.core.thinning import thin
@@ -28,6 +30,7 @@ __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 
 _ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
+_LOG = logging.getLogger("scdae")
 
 
 @dataclass(frozen=True)
@@ -125,18 +128,38 @@ def fit_counts(
         numbers = {"levels": n_levels, "batches": n_batches}
         checkpoints.claim(fingerprint(config, data, held, blocks, reference, **numbers))
     trained = train(source, data, held, profile, config, begin, watch=watch, checkpoints=checkpoints, devices=devices)
+    if trained.diverged:
+        calmer = _calmer(config)
+        _LOG.warning(
+            f"scdae: the training diverged: its loss is no number with learning_rate={config.learning_rate:g}. It is repeated "
+            f"with learning_rate={calmer.learning_rate:g}."
+        )
+        trained = train(source, data, held, profile, calmer, begin, watch=watch, devices=devices)
+    if trained.diverged:
+        _LOG.warning(
+            "scdae: the training diverged again, so nothing was learned about the cells: the output rests on the average of each "
+            "gene and on each entry's own count. Look for counts that are far too large, or set a lower learning_rate."
+        )
 
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
     gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law)
+    if not trained.diverged and config.learning_rate > Config().learning_rate and not gate.any():
+        _LOG.warning(
+            f"scdae: with learning_rate={config.learning_rate:g} the network predicts held-out molecules no better than the average "
+            f"of each gene. Try the default, {Config().learning_rate:g}."
+        )
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
     report = measure_gain(graph, params, trained.inflated, profile, trained.held_out, law)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
+    fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps)
+    if config.gap_max_iter is None:
+        fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
     return Outcome(
-        fitted=Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps),
+        fitted=fitted,
         genes=genes,
         cells=rows,
         gate=gate,
@@ -146,6 +169,11 @@ def fit_counts(
         stopped_early=trained.stopped_early,
         held_out=share,
     )
+
+
+def _calmer(config: Config) -> Config:
+    """Settings with the default learning rate, or a tenth of the one that diverged where that is lower."""
+    return replace(config, learning_rate=min(Config().learning_rate, 0.1 * config.learning_rate))
 
 
 def _profile_of_all(profile: np.ndarray, counts: sp.csr_matrix, blocks: Blocks, genes: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from scdae.core.batches import Batch, cells_at_once, observed_mask, one_behind, 
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.objective import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
-from scdae.core.posterior import posterior_mean
+from scdae.core.posterior import dropout_probability, posterior_mean
 from scdae.core.rows import sum_rows
 from scdae.core.thinning import thin
 
@@ -30,7 +30,6 @@ __all__ = [
     "latent_and_norm",
     "measure_gain",
     "read_out_law",
-    "restore",
 ]
 
 _WATCHED = 512  # cells looked at while training
@@ -133,7 +132,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Report:
-    """Poisson deviance of the held-out molecules under the gene means and under the posterior mean."""
+    """Poisson deviance of the held-out molecules under the gene means and under what the model expects of them."""
 
     gene_deviance: np.ndarray  # (n_vars,)
     gene_baseline: np.ndarray  # (n_vars,)
@@ -172,7 +171,7 @@ def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
 def measure_gain(
     graph: Any, params: Any, inflated: Any, profile: np.ndarray, held_out: HeldOut, likelihood: str
 ) -> Report:
-    """Score the posterior mean of the training molecules on the held-out ones, gene by gene and cell by cell."""
+    """Score what the training molecules say of the held-out ones, gene by gene and cell by cell."""
     n_obs, n_vars = held_out.data.counts.shape
     of_gene = np.zeros((3, n_vars))
     of_cell = np.zeros((2, n_obs))
@@ -276,13 +275,13 @@ def _log_likelihoods(
 def _deviance(
     graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Deviance of posterior mean and gene means, and expected training molecules: (3, n_vars) and (2, b)."""
+    """Deviance of the expected and of the gene means, and expected training molecules: (3, n_vars) and (2, b)."""
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, 1.0)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
     base = (batch.total_in / batch.share)[:, None] * profile
     x_in = scatter(batch.x_in, batch, *mean.shape)
-    restored, lasting = restore(model, x_in, mean, inflated, likelihood)
+    predicted, lasting = _predict(model, x_in, mean, inflated, likelihood)
 
     def deviance(expected: jax.Array) -> tuple[jax.Array, jax.Array]:
         expected = jnp.maximum(ratio * expected, _FLOOR)
@@ -292,16 +291,22 @@ def _deviance(
         dense = expected if observed is None else jnp.where(observed, expected, 0)
         return 2 * _by_gene(dense, stored, batch, None), 2 * dense.sum(axis=1).at[batch.rows].add(stored)
 
-    (gene, cell), (gene_base, cell_base) = deviance(restored), deviance(base)
+    (gene, cell), (gene_base, cell_base) = deviance(predicted), deviance(base)
     seen = lasting if observed is None else jnp.where(observed, lasting, 0)
     return jnp.stack([gene, gene_base, sum_rows(seen)]), jnp.stack([cell, cell_base])
 
 
-def restore(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:
-    """Posterior mean given the counts, and the mean that is left after dropout."""
+def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:
+    """Expected molecules of the same entries given the counts, and the mean that is left after dropout.
+
+    Held-out molecules are lost with the others where an entry dropped out, so dropout is not undone here as it is in what is
+    restored: this is the mean of :func:`scdae.core.heldout_law.predictive_law`.
+    """
     if likelihood == "poisson":
         return mean, mean
+    theta = model.theta(inflated if likelihood == "zinb" else None)
+    kept = posterior_mean(x, mean, theta)
     if likelihood == "nb":
-        return posterior_mean(x, mean, model.theta()), mean
+        return kept, mean
     pi = model.pi(inflated)
-    return posterior_mean(x, mean, model.theta(inflated), pi), mean * (1 - pi)
+    return (1 - dropout_probability(x, mean, theta, pi)) * kept, mean * (1 - pi)

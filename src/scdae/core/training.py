@@ -55,6 +55,7 @@ class Trained:
     history: dict[str, list[float]] = field(default_factory=dict)
     n_epochs: float = 0.0
     stopped_early: bool = False
+    diverged: bool = False  # no look at the held-out molecules gave a number; the parameters are those of the start
 
 
 def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
@@ -218,6 +219,7 @@ def train(
         history=run.history,
         n_epochs=run.step * batch_size / source.n_obs,
         stopped_early=run.step < n_steps,
+        diverged=not np.isfinite(run.best_score),
     )
 
 
