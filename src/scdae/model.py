@@ -18,12 +18,14 @@ from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
 from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
-from scdae.covariates import Covariates, read_covariates
+from scdae.covariates import Covariates, has_column, read_covariates
 from scdae.layers import check_depth, check_form, check_output
 from scdae.lazy import joined, lazy_layer
+from scdae.masks import mask_of_rows
 from scdae.matching import place_genes
 from scdae.positions import positions
 from scdae.readout import read_latent, read_query
+from scdae.silent import never_observed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -118,6 +120,7 @@ class DAE:
         )
         self.outcome: Outcome | None = None
         self.var_names: np.ndarray = np.zeros(0, np.str_)
+        self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
         self.covariates = Covariates()
 
     def __repr__(self) -> str:
@@ -242,7 +245,7 @@ class DAE:
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
         )
-        if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
+        if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
             batch_key = self.batch_key
         columns, conditions = read_covariates(adata, batch_key, covariates)
         if not columns.batches:
@@ -282,6 +285,12 @@ class DAE:
             devices=devices,
         )
         self.var_names, self.covariates = counts.var_names, covariates
+        self.never_observed = never_observed(counts)
+        if len(self.never_observed):
+            get_logger().warning(
+                f"scdae: {len(self.never_observed):,} of {len(self.var_names):,} genes were observed in no cell (mask), the first "
+                f"being {str(self.var_names[self.never_observed[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+            )
         return self
 
     @property
@@ -352,7 +361,7 @@ class DAE:
         (5, 3)
         """
         check_output(output)
-        new_depth = check_depth(depth, output, adata.n_obs)
+        new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
         columns = None if genes is None else positions(adata.var_names, genes, "genes")
         options: dict[str, Any] = {
@@ -433,7 +442,7 @@ class DAE:
         if cells is not None:
             rows = positions(adata.obs_names, cells, "cells")
             part = adata[rows]
-            mask = mask if mask is None or isinstance(mask, str) else mask[rows]
+            mask = mask_of_rows(mask, rows, adata)
         counts = read_counts(
             part,
             layer=layer,

@@ -195,7 +195,7 @@ def plan_impute(
 
     check_output(output)
     chances = check_quantiles(quantiles)
-    check_depth(depth, output, adata.n_obs)
+    check_depth(depth, output, adata.obs_names)
     key = key_added if transform_batch is None else corrected_key(key_added, transform_batch)
     plan = plan_training(adata, Config(likelihood, max_epochs=max_epochs, seed=seed), layer=layer, **data)
     check_names(adata, key, layer, chances, overwrite=overwrite)

@@ -158,7 +158,8 @@ def impute(
     from scdae.layers import check_depth, check_form, check_output, check_quantiles, log_layer_size
     from scdae.lazy import choose_lazy, joined, lazy_layer
     from scdae.model import DAE
-    from scdae.readout import read_latent, read_query
+    from scdae.readout import counted_silent_names, read_latent, read_query
+    from scdae.silent import n_never_observed
 
     check_output(output)
     check_form(threshold, np.float32)
@@ -167,7 +168,7 @@ def impute(
     if transform_batch is not None:
         check_name(key_added, "key_added")
         key_added = corrected_key(key_added, transform_batch)
-    new_depth = check_depth(depth, output, adata.n_obs)
+    new_depth = check_depth(depth, output, adata.obs_names)
     counts = open_counts(
         adata,
         layer=layer,
@@ -228,8 +229,12 @@ def impute(
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
     if transform_batch is not None:
         record["transform_batch"] = level_name(transform_batch)
-    if gaps.n_unobserved:
-        record["missing"] = gaps.report()
+    never = n_never_observed(counts)
+    if gaps.n_unobserved or any(never.values()):
+        record["missing"] = gaps.report() | never
+    as_counted = counted_silent_names(model, counts)
+    if len(as_counted):
+        record["genes_as_counted"] = as_counted
     _write(adata, key_added, model, counts, layers, latent, gains, record)
     return adata if copy else None
 

@@ -12,10 +12,11 @@ from scdae._log import get_logger
 from scdae.core.anomaly import Readings, combined, rarity, standardise
 from scdae.core.conformal import conformal_pvalue
 from scdae.counts import counts_to_apply
+from scdae.masks import mask_of_rows
 from scdae.model import DAE
 from scdae.readout import read_anomaly
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, check_enough, mask_of
+from scdae.tl._normal import NormalCells, check_enough
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def anomaly_score(
     conditions: dict[str, Any] = {"batch_key": batch_key, "covariates": covariates}
     if model is None and known.trained is not None:
         trained = adata[known.trained]
-        model = DAE(seed=seed, **settings).fit(trained, mask=mask_of(mask, known.trained), **conditions, **options)
+        model = DAE(seed=seed, **settings).fit(
+            trained, mask=mask_of_rows(mask, known.trained, adata), **conditions, **options
+        )
     else:
         model = fitted_model(adata, model, settings, seed=seed, mask=mask, **conditions, **options)
 
