@@ -156,10 +156,7 @@ def _by_name(
     spelt = [pair for pair in spelt if pair[0] != pair[1]]
     n_found = int((columns >= 0).sum())
     if n_found < _LEAST_SHARE * len(columns):
-        raise ValueError(
-            f"{n_found:,} of the {len(columns):,} genes of the model are in var_names, less than half. The model has "
-            f"names such as {str(var_names[genes][0])!r}, the query such as {str(query[0])!r}."
-        )
+        raise ValueError(_too_few(n_found, query, var_names[genes]))
     if spelt and not quiet:
         get_logger().warning(
             f"scdae: {len(spelt):,} gene(s) were matched though they are spelt otherwise, the first being {spelt[0][1]!r} for "
@@ -176,6 +173,41 @@ def _by_name(
             f"{str(query[~known][0])!r}, come back as NaN."
         )
     return known, columns, others
+
+
+def _too_few(n_found: int, query: np.ndarray, wanted: np.ndarray) -> str:
+    """Why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
+    message = f"{n_found:,} of the {len(wanted):,} genes of the model are in var_names, less than half. "
+    here, there = _kind(query), _kind(wanted)
+    if n_found < _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too
+        message += f"The model has {there} such as {str(wanted[0])!r}, the query {here} such as {str(query[0])!r}."
+        if here != there:
+            return message + f" Put {there} into adata.var_names: a column of adata.var may have them."
+        return message + " Are they of another species, annotation or assay? Fit a model on the query itself."
+    return message + (
+        f"The query is a panel of {len(query):,} genes, most of which the model knows. Fit a model on the panel, or join it with the "
+        "data of the model, scdae.pp.align([reference, query]), and call impute on the joint object with mask='observed'."
+    )
+
+
+_KINDS = {  # what names of genes look like, where most of them do
+    "Ensembl ids": re.compile(r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?", re.IGNORECASE),
+    "names with a genome before them": re.compile(r"(GRC[hm]\d+|hg\d+|mm\d+|\w*(human|mouse))_+.+", re.IGNORECASE),
+    "numbers": re.compile(r"\d+"),
+    "RefSeq accessions": re.compile(r"[NX][MR]_\d+(\.\d+)?"),
+    "probe names": re.compile(r"\d+(_[a-z]+)?_at"),
+    "symbols in capitals": re.compile(r"[A-Z0-9][A-Z0-9.\-]*(orf\d+)?"),
+    "symbols with a capital first": re.compile(r"[A-Z][a-z0-9.\-]*"),
+}
+
+
+def _kind(names: np.ndarray) -> str:
+    """What most of the names are, in words."""
+    some = [str(name) for name in names[:: max(len(names) // 200, 1)]]
+    for kind, pattern in _KINDS.items():
+        if sum(pattern.fullmatch(name) is not None for name in some) > 0.6 * len(some):
+            return kind
+    return "names"
 
 
 def _find(query: np.ndarray, wanted: np.ndarray, taken: np.ndarray = _NONE) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
+from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
@@ -180,6 +181,7 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
+        check_adata(adata)
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
@@ -241,6 +243,7 @@ class DAE:
         >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
         (40, 50)
         """
+        check_adata(adata)
         outcome, found = self.fitted_outcome(), devices_for(devices)
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
@@ -360,6 +363,7 @@ class DAE:
         >>> layer[:5, :3].compute().shape
         (5, 3)
         """
+        check_adata(adata)
         check_output(output)
         new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
@@ -390,6 +394,7 @@ class DAE:
         allow_nan: bool = False,
     ) -> np.ndarray:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
+        check_adata(adata)
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
@@ -435,6 +440,7 @@ class DAE:
         >>> bool((lower <= upper).all()), posterior.sd.shape
         (True, (80, 3))
         """
+        check_adata(adata)
         from scdae.posterior import posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")

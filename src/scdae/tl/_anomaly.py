@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from scdae._log import get_logger
+from scdae.arguments import check_adata, check_settings
 from scdae.core.anomaly import Readings, combined, rarity, standardise
 from scdae.core.conformal import conformal_pvalue
 from scdae.counts import counts_to_apply
@@ -115,6 +116,8 @@ def anomaly_score(
     >>> adata.obs["anomaly_pvalue"].between(0, 1).all().item()
     True
     """
+    check_adata(adata)
+    check_settings(anomaly_score, settings)
     check_name(key_added, "key_added")
     columns = anomaly_columns(key_added)
     check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae.arguments import check_adata
 from scdae.core.anomaly import entry_deviance, neighbours
 from scdae.core.prediction import law_of_genes, shares_at
 from scdae.counts import read_counts
@@ -72,6 +73,7 @@ def anomaly_genes(
     >>> scdae.tl.anomaly_genes(adata, model, ["cell_3"], n=2).shape
     (2, 5)
     """
+    check_adata(adata)
     model = fitted_model(adata, model, {}, seed=0, batch_key=None, covariates=None)
     options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
     rows = positions(adata.obs_names, cells, "cells")
