@@ -17,7 +17,7 @@ from scdae.masks import mask_of_rows
 from scdae.model import DAE
 from scdae.readout import read_anomaly
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, check_enough
+from scdae.tl._normal import NormalCells, check_enough, errors_of_normal
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -136,8 +136,9 @@ def anomaly_score(
     readings = read_anomaly(model, counts, model.covariates.conditions(adata))
     calibrating, n_obs = known.rows, adata.n_obs
     if known.others is not None:
-        others = counts_to_apply(known.others, mask=mask, **options)
-        more = read_anomaly(model, others, model.covariates.conditions(known.others))
+        with errors_of_normal():
+            others = counts_to_apply(known.others, mask=mask, **options)
+            more = read_anomaly(model, others, model.covariates.conditions(known.others))
         readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
         calibrating = n_obs + np.arange(known.others.n_obs)
     there = readings.depth > 0

@@ -15,7 +15,7 @@ from scdae.masks import mask_of_rows
 from scdae.positions import positions
 from scdae.readout import query_cells, read_latent
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells
+from scdae.tl._normal import NormalCells, errors_of_normal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,7 +81,8 @@ def anomaly_genes(
     if known.others is None:
         latent = model.latent(adata[known.rows], mask=mask_of_rows(mask, known.rows, adata), **options)
     else:
-        latent = model.latent(known.others, mask=mask, **options)
+        with errors_of_normal():
+            latent = model.latent(known.others, mask=mask, **options)
     some = adata[rows]
     counts = read_counts(some, mask=mask_of_rows(mask, rows, adata), for_fit=False, **options)
     conditions = model.covariates.conditions(some)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from scdae.named import by_name
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["NormalCells", "check_enough"]
+__all__ = ["NormalCells", "check_enough", "errors_of_normal"]
 
 _LEAST = 20  # normal cells to compare with
 _TRAINED = 0.7  # share of the normal cells that a model is fitted to; the others calibrate
@@ -106,6 +108,17 @@ def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
 def _as_mark(value: Any) -> float:
     """1 for True, 0 for False, and 2 for what is neither, such as text."""
     return float(value) if isinstance(value, (Real, np.bool_)) and value in (0, 1) else 2.0
+
+
+@contextmanager
+def errors_of_normal() -> Iterator[None]:
+    """Say of errors in the other object that it is the one in `normal`."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"normal: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"normal: {error}") from error
 
 
 def check_enough(number: int, what: str) -> None:
