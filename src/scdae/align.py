@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scdae.arguments import check_adata
 from scdae.writing import check_name
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ def align(
     """
     import anndata
 
+    if isinstance(adatas, str) or hasattr(adatas, "obs_names"):
+        raise TypeError(
+            f"adatas is one {type(adatas).__name__}: pass a list of several anndata.AnnData, or a dict with their names."
+        )
     named = _named(adatas, keys)
     check_name(mask_added, "mask_added")
     for name, adata in named.items():
+        check_adata(adata, f"adatas[{name!r}]")
         if not adata.var_names.is_unique:
             raise ValueError(f"{name!r} repeats gene names. Make them unique (adata.var_names_make_unique()) first.")
     shared = set.intersection(*(set(adata.var_names) for adata in named.values()))

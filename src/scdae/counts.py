@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae._settings import settings
+from scdae.arguments import check_adata
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
@@ -127,7 +128,7 @@ def open_counts(
     together
         Devices of the processes that share the pass over the counts; None for this process alone.
     """
-    _check_type(adata)
+    check_adata(adata)
     name = describe_source(layer)
     rows = open_rows(_pick(adata, layer), name)
     obs_names, var_names = _names(adata.obs_names), _names(adata.var_names)
@@ -154,7 +155,7 @@ def open_counts(
     def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
         return as_parts(*read(start, stop))
 
-    blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
+    blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen, survey.hidden_cells)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
 
 
@@ -163,7 +164,7 @@ def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | Un
 
     Parameters are those of :func:`read_counts`.
     """
-    _check_type(adata)
+    check_adata(adata)
     here = in_memory(_pick(adata, options.get("layer")))
     return open_counts(adata, for_fit=False, **options) if here else unread_counts(adata, **options)
 
@@ -177,7 +178,7 @@ def unread_counts(
     allow_nan: bool = False,
 ) -> UnreadCounts:
     """Prepare to read the counts of an AnnData, without reading them. Parameters are those of :func:`read_counts`."""
-    _check_type(adata)
+    check_adata(adata)
     rows = open_rows(_pick(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
     read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
@@ -202,23 +203,6 @@ def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], 
         return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
 
     return read
-
-
-def _check_type(adata: object) -> None:
-    from anndata import AnnData
-
-    if isinstance(adata, AnnData):
-        return
-    kind = f"{type(adata).__module__}.{type(adata).__qualname__}"
-    modalities: Any = getattr(adata, "mod", None)
-    if hasattr(modalities, "keys"):
-        keys = ", ".join(repr(key) for key in modalities.keys())
-        hint = f"Pass one of its modalities: adata.mod[...] with one of {keys}."
-    elif isinstance(adata, str) or hasattr(adata, "__fspath__"):
-        hint = "Read the file first, for example with anndata.read_h5ad."
-    else:
-        hint = "Wrap counts (cells in rows, genes in columns) as anndata.AnnData(counts)."
-    raise TypeError(f"adata has to be an anndata.AnnData, but is a {kind}. {hint}")
 
 
 def _pick(adata: AnnData, layer: str | None) -> Any:

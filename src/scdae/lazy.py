@@ -15,8 +15,8 @@ from scdae._log import get_logger
 from scdae.core.conditions import Conditions
 from scdae.count_types import AnyCounts
 from scdae.layers import InPlace
-from scdae.matching import map_genes
-from scdae.readout import read_blocks, read_quantile
+from scdae.readout import find_genes, read_blocks, read_quantile
+from scdae.silent import OwnCounts, counted_silent, fate, say_silent
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -71,13 +71,17 @@ def lazy_layer(
     """
     import dask.array as da
 
-    found = map_genes(counts.var_names, model.var_names, model.fitted_outcome().genes, quiet=quiet)
+    found = find_genes(model, counts, quiet=quiet)
     n_vars = counts.shape[1]
     columns = np.arange(n_vars) if genes is None else genes
     spans = _spans(counts, n_vars)
 
     wanted, place = (None, found) if genes is None else found.choose(columns)
     of_query = model, counts, conditions, found
+    silent = counted_silent(counts, place)
+    said = [quiet or silent is not None]
+    if not quiet:
+        say_silent(silent, place, counts.var_names, fate(output))
     read: Any
     if isinstance(output, str):
         read = partial(read_blocks, *of_query, output, depth, None, batch)
@@ -87,8 +91,12 @@ def lazy_layer(
     def decode(block_id: tuple[int, ...]) -> Any:
         start, stop = spans[block_id[0]]
         values = InPlace(stop - start, place.columns, place.known)
-        for rows, part, *_ in read(spans=[(start, stop)], genes=wanted):
+        own = OwnCounts(place, output, values.array, start)
+        for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
             values.put(slice(rows.start - start, rows.stop - start), part)
+        if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
+            said[0] = True
+            say_silent(own.counted, place, counts.var_names, fate(output))
         return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
 
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)

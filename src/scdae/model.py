@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
+from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
@@ -18,12 +19,14 @@ from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
 from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
-from scdae.covariates import Covariates, read_covariates
+from scdae.covariates import Covariates, has_column, read_covariates
 from scdae.layers import check_depth, check_form, check_output
 from scdae.lazy import joined, lazy_layer
+from scdae.masks import mask_of_rows
 from scdae.matching import place_genes
 from scdae.positions import positions
 from scdae.readout import read_latent, read_query
+from scdae.silent import never_observed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,6 +122,7 @@ class DAE:
         )
         self.outcome: Outcome | None = None
         self.var_names: np.ndarray = np.zeros(0, np.str_)
+        self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
         self.covariates = Covariates()
 
     def __repr__(self) -> str:
@@ -178,6 +182,7 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
+        check_adata(adata)
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
@@ -239,11 +244,12 @@ class DAE:
         >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
         (40, 50)
         """
+        check_adata(adata)
         outcome, found = self.fitted_outcome(), devices_for(devices)
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
         )
-        if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
+        if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
             batch_key = self.batch_key
         columns, conditions = read_covariates(adata, batch_key, covariates)
         if not columns.batches:
@@ -283,6 +289,12 @@ class DAE:
             devices=devices,
         )
         self.var_names, self.covariates = counts.var_names, covariates
+        self.never_observed = never_observed(counts)
+        if len(self.never_observed):
+            get_logger().warning(
+                f"scdae: {len(self.never_observed):,} of {len(self.var_names):,} genes were observed in no cell (mask), the first "
+                f"being {str(self.var_names[self.never_observed[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+            )
         return self
 
     @property
@@ -352,8 +364,9 @@ class DAE:
         >>> layer[:5, :3].compute().shape
         (5, 3)
         """
+        check_adata(adata)
         check_output(output)
-        new_depth = check_depth(depth, output, adata.n_obs)
+        new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
         columns = None if genes is None else positions(adata.var_names, genes, "genes")
         options: dict[str, Any] = {
@@ -382,6 +395,7 @@ class DAE:
         allow_nan: bool = False,
     ) -> np.ndarray:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
+        check_adata(adata)
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
@@ -427,6 +441,7 @@ class DAE:
         >>> bool((lower <= upper).all()), posterior.sd.shape
         (True, (80, 3))
         """
+        check_adata(adata)
         from scdae.posterior import posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")
@@ -434,7 +449,7 @@ class DAE:
         if cells is not None:
             rows = positions(adata.obs_names, cells, "cells")
             part = adata[rows]
-            mask = mask if mask is None or isinstance(mask, str) else mask[rows]
+            mask = mask_of_rows(mask, rows, adata)
         counts = read_counts(
             part,
             layer=layer,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.arguments import check_adata
 from scdae.layers import check_form
 from scdae.positions import positions
 
@@ -51,6 +52,7 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     >>> part.shape, part.layers["scdae"].dtype
     ((80, 2), dtype('float16'))
     """
+    check_adata(adata)
     import anndata
     import scipy.sparse as sp
 

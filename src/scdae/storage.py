@@ -46,6 +46,7 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "batch_key": model.batch_key,
         "levels": model.covariates.levels,
         "scales": model.covariates.scales,
+        "ranges": model.covariates.ranges,
         "moved": model.covariates.moved,
         "n_epochs": outcome.n_epochs,
         "stopped_early": outcome.stopped_early,
@@ -66,6 +67,8 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
     }
     if fitted.axes.effects is not None:
         arrays["axes_effects"] = np.asarray(fitted.axes.effects)
+    if len(model.never_observed):
+        arrays["never_observed"] = model.never_observed
     arrays |= {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
     arrays |= {f"param_{name}": np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     header["arrays"] = sorted(arrays)
@@ -154,6 +157,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         held_out=header["held_out"],
     )
     model.var_names = arrays["var_names"]
+    model.never_observed = arrays.get("never_observed", model.never_observed)  # earlier files do not say
     model.covariates = _covariates(header)
     return model
 
@@ -163,4 +167,5 @@ def _covariates(header: dict[str, Any]) -> Covariates:
     if header["format"] == 1:
         return Covariates(key, {} if key is None else {key: header["batch_levels"]})
     scales = {name: (mean, sd) for name, (mean, sd) in header["scales"].items()}
-    return Covariates(key, header["levels"], scales, header["moved"])
+    ranges = {name: (low, high) for name, (low, high) in header.get("ranges", {}).items()}  # earlier files have none
+    return Covariates(key, header["levels"], scales, header["moved"], ranges)

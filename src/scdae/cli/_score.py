@@ -90,28 +90,35 @@ def score(
             raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
         known: Any = normal
         if normal is not None and normal not in adata.obs.columns and Path(normal).exists():
-            known = open_source(Path(normal), genome, layer, mask_layer).adata
+            with one_line_errors(debug, about=normal):
+                known = open_source(Path(normal), genome, layer, mask_layer).adata
         clock.lap("reading")
 
         from scdae import tl
         from scdae.tl._anomaly import anomaly_columns
 
         settings: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
-        tl.anomaly_score(
-            adata,
-            model,
-            normal=known,
-            key_added=key_added,
-            layer=opened.layer,
-            mask=opened.mask,
-            batch_key=batch_key,
-            covariates=covariate,
-            seed=seed,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-            overwrite=overwrite,
-            **settings,
-        )
+        try:
+            tl.anomaly_score(
+                adata,
+                model,
+                normal=known,
+                key_added=key_added,
+                layer=opened.layer,
+                mask=opened.mask,
+                batch_key=batch_key,
+                covariates=covariate,
+                seed=seed,
+                allow_fractional=allow_fractional,
+                allow_nan=allow_nan,
+                overwrite=overwrite,
+                **settings,
+            )
+        except (ValueError, TypeError) as error:
+            if normal is None or known is normal or not str(error).startswith("normal"):
+                raise
+            with one_line_errors(debug, about=normal):  # the file of --normal is at fault, not INPUT
+                raise ValueError(str(error).removeprefix("normal: ")) from error
         clock.lap("scoring")
         if as_table:
             write_text(target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"))

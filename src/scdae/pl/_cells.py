@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
+from scdae.arguments import check_adata
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def embedding(
     >>> len(axes)
     4
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     genes = [genes] if isinstance(genes, str) else list(genes)
@@ -156,6 +158,7 @@ def gene_gene(
     ValueError
         When the layer holds no expected counts, or `ax` has another number of axes.
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     if color is not None and color not in adata.obs:

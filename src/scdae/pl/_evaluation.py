@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scdae.arguments import check_adata
 from scdae.pl._common import evaluated, finish, new_axes
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def gain(
     >>> axis.get_ylabel()
     'share of held-out deviance explained'
     """
+    check_adata(adata)
     found = evaluated(adata, key)
     source = found.get("layer")
     counts = adata.layers[source] if source in adata.layers else adata.X
@@ -131,6 +133,7 @@ def calibration(
     KeyError
         When there is no evaluation under that key, or no entry had enough expected molecules to be judged.
     """
+    check_adata(adata)
     found = evaluated(adata, key)
     if not found["calibration_entries"]:
         raise KeyError(f"adata.uns[{f'{key}_evaluation'!r}] has no entry with enough expected molecules to be judged.")
@@ -178,6 +181,7 @@ def noise_sweep(
     KeyError
         When there is no sweep under that key.
     """
+    check_adata(adata)
     found = adata.uns.get(key)
     if not isinstance(found, Mapping) or "range_skill" not in found:
         raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.noise_sweep(adata) first.")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scdae import get
+from scdae.arguments import check_adata
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def before_after(
     >>> len(panels)
     3
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     genes = [genes] if isinstance(genes, str) else list(genes)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
 from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
-from scdae.writing import check_free, writing_to
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,6 +112,9 @@ def evaluate(
     >>> scdae.get.evaluation(adata).index.tolist()
     ['scdae', 'gene mean', 'raw counts', 'low rank']
     """
+    check_adata(adata)
+    check_settings(evaluate, settings)
+    check_name(key, "key")
     check_fraction(fraction)
     names = {
         "var": tuple(f"{key}_{name}" for name in ("skill", "skill_se", "verdict")),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.arguments import check_adata, check_settings
 from scdae.containers import open_rows
 from scdae.core.purification import SCALES, Purification
 from scdae.counts import counts_to_apply
@@ -120,6 +121,8 @@ def purify(
     >>> adata.layers["purified"].shape, adata.uns["purified"]["unit"]
     ((80, 50), 'log1p of counts per 10,000')
     """
+    check_adata(adata)
+    check_settings(purify, settings)
     how = Purification(strength, n_passes, n_draws, keep, fractions).check()
     check_scale(input_scale, "input_scale")
     check_scale(scale, "scale")

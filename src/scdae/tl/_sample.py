@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.arguments import check_adata, check_settings
 from scdae.layers import log_layer_size
 from scdae.model import DAE
 from scdae.posterior import Posterior
@@ -84,6 +85,8 @@ def sample(
     >>> len(r)
     20
     """
+    check_adata(adata)
+    check_settings(sample, settings)
     if n < 1:
         raise ValueError(f"n={n!r}: ask for one draw at least.")
     names = tuple(f"{key_added}_{i}" for i in range(n))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from scdae.arguments import check_adata
 from scdae.core.conformal import conformal_pvalue
 from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
 from scdae.core.splits import Evidence, evidence, fit_split, sides
@@ -97,6 +98,10 @@ def score_sequences(
     >>> query.obs["guard_chimera"].shape
     (20,)
     """
+    check_adata(adata)
+    check_adata(reference, "reference")
+    if calibration is not None:
+        check_adata(calibration, "calibration")
     check_name(key_added, "key_added")
     columns = (*_COLUMNS, *_WHERE) if calibration is not None else ("misfit", "chimera", *_WHERE)
     check_free(
