@@ -78,16 +78,16 @@ def open_rows(matrix: Any, name: str) -> Rows:
             f"{name} is a NumPy masked array. Pass its values and, as mask=, where they were observed: "
             "mask=~numpy.ma.getmaskarray(...)."
         )
-    home = type(matrix).__module__.partition(".")[0]
     if sp.issparse(matrix):
         return _sparse_rows(matrix, name)
     if isinstance(matrix, np.ndarray):
         return _sliced_rows(np.asarray(matrix), name)
-    if home == "dask":
-        return _dask_rows(matrix, name)
-    if home in ("h5py", "zarr"):
+    if is_dask(matrix):
+        return _dask_rows(plain_dask(matrix), name)
+    homes = {home.__module__.partition(".")[0] for home in type(matrix).__mro__}
+    if homes & {"h5py", "zarr"}:
         return _sliced_rows(matrix, name)
-    if home == "anndata" and hasattr(matrix, "to_memory"):
+    if "anndata" in homes and hasattr(matrix, "to_memory"):
         stored = int(matrix.group["data"].shape[0])
         if getattr(matrix, "format", None) == "csr":
             return _sliced_rows(matrix, name, stored)
@@ -103,6 +103,20 @@ def open_rows(matrix: Any, name: str) -> Rows:
 def in_memory(matrix: Any) -> bool:
     """Whether the values of a matrix are there, not in a file or a dask graph."""
     return sp.issparse(matrix) or isinstance(matrix, np.ndarray)
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether it is a dask array, or a part of one that anndata made; dask is not imported for that."""
+    return any(home.__module__.partition(".")[0] == "dask" for home in type(matrix).__mro__)
+
+
+def plain_dask(matrix: Any) -> Any:
+    """The array itself: the subclass that anndata makes of a part of one loses its type once it is sliced or pickled."""
+    import dask.array as da
+
+    if type(matrix) is da.Array:
+        return matrix
+    return da.Array(matrix.dask, matrix.name, matrix.chunks, dtype=matrix.dtype, meta=matrix._meta)
 
 
 def canonical_csr(block: Any) -> sp.csr_matrix:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger
+from scdae.annotation import obs_column
 from scdae.core.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _column(adata: AnnData, name: str, argument: str) -> pd.Series:
     if name not in adata.obs.columns:
         shown = ", ".join(repr(c) for c in adata.obs.columns) or "none"
         raise ValueError(f"{argument}={name!r} is no column of obs. Columns there: {shown}.")
-    labels = adata.obs[name]
+    labels = obs_column(adata, name)
     if labels.ndim != 1:
         raise ValueError(f"{argument}={name!r}: obs has {labels.shape[1]} columns of this name. Rename all but one.")
     absent = np.flatnonzero(labels.isna().to_numpy())

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.annotation import copied, obs_column
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.counts import read_counts
 from scdae.covariates import read_batches
@@ -163,7 +164,7 @@ def rank_genes(
         tables[name] = _ranked(found, place, adata.var_names)
     entry = _entry(tables, groupby, reference, layer, delta, level)
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     with writing_to(adata):
         adata.uns[key_added] = entry
     n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}
@@ -257,8 +258,8 @@ def _check_numbers(delta: float, level: float, n_samples: int) -> None:
 
 def _read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
     """Group of each cell, -1 for none, and the names of the groups."""
-    if groupby in adata.obs and adata.obs[groupby].isna().any():
-        has = adata.obs[groupby].notna().to_numpy()
+    if groupby in adata.obs and obs_column(adata, groupby).isna().any():
+        has = obs_column(adata, groupby).notna().to_numpy()
         codes = np.full(adata.n_obs, -1)
         part, levels = _read_groups(adata[has], groupby)
         codes[has] = part
