@@ -107,7 +107,9 @@ def joint_obs(
     return joint
 
 
-def _joint_column(parts: Sequence[pd.Series | None], sizes: Sequence[int]) -> np.ndarray | pd.api.extensions.ExtensionArray:
+def _joint_column(
+    parts: Sequence[pd.Series | None], sizes: Sequence[int]
+) -> np.ndarray | pd.api.extensions.ExtensionArray:
     """Values below one another: categories are united, kinds that do not go together become text."""
     there = [part for part in parts if part is not None]
     categorical = [isinstance(part.dtype, pd.CategoricalDtype) for part in there]
@@ -123,12 +125,13 @@ def _joint_column(parts: Sequence[pd.Series | None], sizes: Sequence[int]) -> np
             for part, size in zip(parts, sizes, strict=True)
         ]
         return pd.concat(full, ignore_index=True).array
-    plain = [
-        part.astype(part.cat.categories.dtype) if isinstance(part.dtype, pd.CategoricalDtype) else part for part in there
-    ]
+    plain = [part.astype(object) if is_one else part for part, is_one in zip(there, categorical, strict=True)]
     if len(there) < len(parts):
         rest = iter(plain)
-        plain = [pd.Series([np.nan] * n, dtype=object) if p is None else next(rest) for p, n in zip(parts, sizes, strict=True)]
+        plain = [
+            pd.Series([np.nan] * n, dtype=object) if p is None else next(rest)
+            for p, n in zip(parts, sizes, strict=True)
+        ]
     joint = pd.concat(plain, ignore_index=True)
     if joint.dtype == object:
         joint = joint.infer_objects()
