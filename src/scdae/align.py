@@ -73,6 +73,7 @@ def align(
 
     named = _named(adatas, keys)
     check_name(mask_added, "mask_added")
+    check_name(label, "label")
     names = list(named)
     var_names = union_of_genes([adata.var_names for adata in named.values()], names, "data sets")
     columns = [var_names.get_indexer(adata.var_names.astype(str)) for adata in named.values()]

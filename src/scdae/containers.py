@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -160,18 +161,17 @@ def _sliced_rows(matrix: Any, name: str, stored: int | None = None) -> Rows:
         step = min(BLOCK_VALUES * shape[0] // max(1, stored), 16 * step)
     step = max(1, step)
     bounds = np.append(np.arange(0, shape[0], step), shape[0])
+    return Rows(shape, np.dtype(matrix.dtype), bounds, partial(_read_slice, matrix, name))
+
+
+def _read_slice(matrix: Any, name: str, start: int, stop: int) -> Any:
     home = getattr(matrix, "group", matrix)
-    on_file = type(home).__module__.startswith("h5py")
-
-    def read(start: int, stop: int) -> Any:
-        if on_file and not home:
-            raise OSError(
-                f"{name} lies in a file that has been closed since. Open it again and make the layer anew, and keep the file "
-                "open as long as a lazy layer of it is looked at: to_memory() of a part closes it, for example."
-            )
-        return matrix[start:stop]
-
-    return Rows(shape, np.dtype(matrix.dtype), bounds, read)
+    if type(home).__module__.startswith("h5py") and not home:
+        raise OSError(
+            f"{name} lies in a file that has been closed since. Open it again and make the layer anew, and keep the file "
+            "open as long as a lazy layer of it is looked at: to_memory() of a part closes it, for example."
+        )
+    return matrix[start:stop]
 
 
 def _dask_rows(matrix: Any, name: str) -> Rows:
@@ -179,19 +179,19 @@ def _dask_rows(matrix: Any, name: str) -> Rows:
         matrix = matrix.compute_chunk_sizes()
     shape = _checked_shape(matrix, name)
     bounds = np.concatenate([[0], np.cumsum(matrix.chunks[0])]).astype(np.int64)
+    return Rows(shape, np.dtype(matrix.dtype), bounds, partial(_read_dask, matrix))
+
+
+def _read_dask(matrix: Any, start: int, stop: int) -> Any:
+    import dask
+
+    # one piece for each chunk of columns: joining sparse chunks is left to SciPy
     column_bounds = np.concatenate([[0], np.cumsum(matrix.chunks[1])]).astype(np.int64)
-
-    def read(start: int, stop: int) -> Any:
-        import dask
-
-        # one piece for each chunk of columns: joining sparse chunks is left to SciPy
-        lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]
-        pieces = dask.compute(*lazy)
-        if len(pieces) == 1:
-            return pieces[0]
-        return sp.hstack(pieces, format="csr") if any(map(sp.issparse, pieces)) else np.hstack(pieces)
-
-    return Rows(shape, np.dtype(matrix.dtype), bounds, read)
+    lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]
+    pieces = dask.compute(*lazy)
+    if len(pieces) == 1:
+        return pieces[0]
+    return sp.hstack(pieces, format="csr") if any(map(sp.issparse, pieces)) else np.hstack(pieces)
 
 
 def _checked_shape(matrix: Any, name: str) -> tuple[int, int]:

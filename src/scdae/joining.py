@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import dask.array as da
     from anndata import AnnData
 
-__all__ = ["Part", "join_lazily", "join_now", "own_mask"]
+__all__ = ["JOINED", "Part", "join_lazily", "join_now", "own_mask"]
+
+JOINED = "joined_files"  # entry of uns that says which files were joined
 
 
 class Part(NamedTuple):

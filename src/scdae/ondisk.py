@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scdae.containers import Rows
-from scdae.joining import Part, join_lazily, own_mask
+from scdae.joining import JOINED, Part, join_lazily, own_mask
 from scdae.stored import SPARSE, on_disk, open_group, rows_of
 from scdae.union import joint_obs, union_of_genes
 from scdae.writing import check_name
@@ -22,9 +22,7 @@ from scdae.writing import check_name
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["JOINED", "find_files", "join_files", "open_on_disk", "stored_entries"]
-
-JOINED = "joined_files"  # entry of uns that says which files were joined
+__all__ = ["find_files", "join_files", "open_on_disk", "stored_entries"]
 
 
 def open_on_disk(path: str | os.PathLike[str]) -> AnnData:
@@ -141,6 +139,7 @@ def join_files(
     if not files:
         raise ValueError("paths is empty: pass files (.h5ad, .zarr), or a pattern such as 'samples/*.h5ad'.")
     check_name(mask_added, "mask_added")
+    check_name(label, "label")
     names = [file.stem for file in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
