@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,13 +16,14 @@ import scipy.sparse as sp
 
 from scdae._settings import settings
 from scdae.arguments import check_adata
+from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
-from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
+from scdae.validate import check_orientation, describe_source, whole_count_sources
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -141,7 +143,7 @@ def open_counts(
     read = _reader(rows, observed, allow_nan)
     most = settings.max_entries if most is None else most
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
-    problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
+    problem = problem_of(tally, adata, layer, allow_fractional=allow_fractional)
     if problem is not None:
         raise ValueError(problem)
     if for_fit and tally.n_stored == 0:
@@ -151,11 +153,8 @@ def open_counts(
         return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
     chosen, parts = survey.sample()
     sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
-
-    def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        return as_parts(*read(start, stop))
-
-    blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen, survey.hidden_cells)
+    again = partial(_read_again, read)
+    blocks = Blocks(rows.bounds, again, survey.lengths, survey.hidden, survey.totals, chosen, survey.hidden_cells)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
 
 
@@ -182,27 +181,24 @@ def unread_counts(
     rows = open_rows(_pick(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
     read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
-
-    def checked(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        block, missing = read(start, stop)
-        tally = Tally(rows.shape[1])
-        tally.add(block, start)
-        problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
-        if problem is not None:
-            raise ValueError(problem)
-        return as_parts(block, missing)
-
+    checked = CheckedReader(read, adata, layer, allow_fractional)
     return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
 
 def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
     """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is."""
+    return partial(_read_observed, rows, observed, allow_nan)
 
-    def read(start: int, stop: int) -> tuple[sp.csr_matrix, np.ndarray | None]:
-        missing = None if observed is None else ~observed(start, stop)
-        return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
 
-    return read
+def _read_observed(
+    rows: Rows, observed: Any, allow_nan: bool, start: int, stop: int
+) -> tuple[sp.csr_matrix, np.ndarray | None]:
+    missing = None if observed is None else ~observed(start, stop)
+    return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
+
+
+def _read_again(read: Any, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+    return as_parts(*read(start, stop))
 
 
 def _pick(adata: AnnData, layer: str | None) -> Any:

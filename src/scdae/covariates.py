@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger
+from scdae.annotation import obs_column
 from scdae.arguments import listed, nearest
 from scdae.core.conditions import Conditions
 
@@ -276,7 +277,7 @@ def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> 
             f"{', '.join(repr(column) for column in columns) or 'none'}."
         )
     name = found
-    labels = adata.obs[name]
+    labels = obs_column(adata, name)
     if labels.ndim != 1:
         raise ValueError(f"{argument}={name!r}: obs has {labels.shape[1]} columns of this name. Rename all but one.")
     absent = np.flatnonzero(labels.isna().to_numpy())

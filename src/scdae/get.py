@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae.arguments import check_adata
+from scdae.columns import columns_of
 from scdae.results import results
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
         raise KeyError(_nothing_under(adata, key, f"layers[{key!r}]"))
     layer = adata.layers[key]
     names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    values = layer if genes is None else layer[:, positions(adata, names)]
-    values = values.toarray() if hasattr(values, "toarray") else np.array(values)
+    values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{key!r}]")
     return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
 
 
@@ -219,7 +219,16 @@ def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
 def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:
     """Positions of genes by name; unknown ones are named in the error."""
     names = list(names)
-    found = adata.var_names.get_indexer(names)
+    index = adata.var_names
+    repeated = [name for name in names if not index.is_unique and (index == name).sum() > 1]
+    if repeated:
+        raise KeyError(
+            f"{repeated[0]!r} names {int((index == repeated[0]).sum())} genes in adata.var_names. Make the names unique "
+            "(adata.var_names_make_unique()) first."
+        )
+    first = index[~index.duplicated()]
+    found = np.flatnonzero(~index.duplicated())[first.get_indexer(names)] if len(first) < len(index) else None
+    found = index.get_indexer(names) if found is None else np.where(first.get_indexer(names) < 0, -1, found)
     missing = [name for name, at in zip(names, found, strict=True) if at < 0]
     if missing:
         shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")

@@ -15,6 +15,7 @@ from scdae._log import get_logger
 from scdae.core.conditions import Conditions
 from scdae.count_types import AnyCounts
 from scdae.layers import InPlace
+from scdae.matching import GeneMap
 from scdae.readout import find_genes, read_blocks, read_quantile
 from scdae.silent import OwnCounts, counted_silent, fate, say_silent
 
@@ -88,21 +89,46 @@ def lazy_layer(
     else:
         read = partial(read_quantile, *of_query, output, batch)
 
-    def decode(block_id: tuple[int, ...]) -> Any:
-        start, stop = spans[block_id[0]]
-        values = InPlace(stop - start, place.columns, place.known)
-        own = OwnCounts(place, output, values.array, start)
-        for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
-            values.put(slice(rows.start - start, rows.stop - start), part)
-        if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
-            said[0] = True
-            say_silent(own.counted, place, counts.var_names, fate(output))
-        return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
-
+    decode = partial(
+        _decode,
+        spans=spans,
+        read=read,
+        wanted=wanted,
+        place=place,
+        dtype=dtype,
+        threshold=threshold,
+        output=output,
+        var_names=counts.var_names,
+        said=said,
+    )
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
     heights = tuple(stop - start for start, stop in spans)
     name = f"scdae-{output}-{secrets.token_hex(8)}"  # a name of its own: nothing has to be hashed
     return da.map_blocks(decode, chunks=(heights, (len(columns),)), dtype=meta.dtype, meta=meta, name=name)
+
+
+def _decode(
+    block_id: tuple[int, ...],
+    spans: list[tuple[int, int]],
+    read: Any,
+    wanted: np.ndarray | None,
+    place: GeneMap,
+    dtype: Any,
+    threshold: float | None,
+    output: str | float,
+    var_names: np.ndarray,
+    said: list[bool],
+) -> Any:
+    """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
+    start, stop = spans[block_id[0]]
+    values = InPlace(stop - start, place.columns, place.known)
+    own = OwnCounts(place, output, values.array, start)
+    for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
+        values.put(slice(rows.start - start, rows.stop - start), part)
+    if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
+        said[0] = True
+        say_silent(own.counted, place, var_names, fate(output))
+    return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
 
 
 def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.containers import open_rows, row_of_entry
+from scdae.containers import Rows, open_rows, row_of_entry
 from scdae.named import table_by_name
 
 if TYPE_CHECKING:
@@ -62,13 +63,12 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
         )
     if tuple(mask.shape) != adata.shape:
         raise ValueError(f"{name} has shape {tuple(mask.shape)}; it has to be that of adata, {adata.shape}.")
-    rows = open_rows(mask, name)
+    return partial(_read_mask, open_rows(mask, name))
 
-    def read(start: int, stop: int) -> np.ndarray:
-        block = rows.read(start, stop)
-        return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=bool)
 
-    return read
+def _read_mask(rows: Rows, start: int, stop: int) -> np.ndarray:
+    block = rows.read(start, stop)
+    return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=bool)
 
 
 def mask_of_rows(mask: Any, rows: np.ndarray, adata: AnnData) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from scdae._log import get_logger
 from scdae.align import align
+from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
@@ -230,7 +231,7 @@ def impute(
         layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
 
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
     if transform_batch is not None:
         record["transform_batch"] = level_name(transform_batch)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae.arguments import check_adata
+from scdae.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def gain(
     found = evaluated(adata, key)
     source = found.get("layer")
     counts = adata.layers[source] if source in adata.layers else adata.X
-    mean = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
+    mean = gene_means(counts, "counts")
     skill = adata.var[f"{key}_skill"].to_numpy(np.float64)
     verdict = adata.var[f"{key}_verdict"].astype(str).to_numpy()
     axis = new_axes(ax, (7, 3.8))

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from scdae._log import get_logger
+from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.anomaly import Readings, combined, rarity, standardise
 from scdae.core.conformal import conformal_pvalue
@@ -158,7 +159,7 @@ def anomaly_score(
     pvalue[calibrating] = (pvalue[calibrating] * (m + 1) - 1) / m
 
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     fdr = np.full(n_obs, np.nan)
     tested = there[:n_obs] & ~known.named
     fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
 from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
@@ -145,7 +146,7 @@ def evaluate(
     of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance)
     entry = _entry(job, split, scores, of_gene, low_rank.rank, fraction, seed)
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     with writing_to(adata):
         for name, column in of_gene.items():
             adata.var[f"{key}_{name}"] = column

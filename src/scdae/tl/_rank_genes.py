@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings, listed, nearest
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.counts import read_counts
@@ -170,7 +171,7 @@ def rank_genes(
         n_left_out[name] = int((~called).sum())
     entry = _entry(tables, groupby, reference, layer, delta, level)
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     with writing_to(adata):
         adata.uns[key_added] = entry
     n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from scdae.annotation import obs_column
 from scdae.arguments import check_adata
+from scdae.columns import as_dense
 from scdae.core.conformal import conformal_pvalue
 from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
 from scdae.core.splits import Evidence, evidence, fit_split, sides
@@ -219,7 +221,7 @@ def _read(adata: AnnData, name: str, var_names: np.ndarray, shape: tuple[int, in
     for place, key in (("layers", "observed"), ("obsm", "window_starts")):
         if key not in getattr(adata, place):
             raise ValueError(f"{name}: {place}[{key!r}] is missing. Make it with scdae.pp.kmers.")
-    observed = np.asarray(adata.layers["observed"])[:, :: shape[1]]
+    observed = as_dense(adata.layers["observed"])[:, :: shape[1]]
     return Windows(read_counts(adata, mask="observed", for_fit=False).matrix, observed)
 
 
@@ -229,7 +231,7 @@ def _groups(reference: AnnData, group_key: str | None) -> np.ndarray:
         return np.arange(reference.n_obs)
     if group_key not in reference.obs:
         raise ValueError(f"group_key={group_key!r} is no column of reference.obs. Name one, or pass None.")
-    levels, number = np.unique(reference.obs[group_key].astype(str), return_inverse=True)
+    levels, number = np.unique(obs_column(reference, group_key).astype(str), return_inverse=True)
     if len(levels) < 3:
         raise ValueError(
             f"group_key={group_key!r}: the reference has {len(levels)} group(s), and relatives are sought in other groups. "
