@@ -289,6 +289,13 @@ class DAE:
             devices=devices,
         )
         self.var_names, self.covariates = counts.var_names, covariates
+        if self.outcome.extremes is not None:
+            row, column = (int(part[0]) for part in self.outcome.extremes)
+            get_logger().warning(
+                f"scdae: {len(self.outcome.extremes[0]):,} count(s) are larger than ten whole cells, the first in cell "
+                f"{str(counts.obs_names[row])!r}, gene {str(counts.var_names[column])!r}. They are not learned from and come back as they "
+                "are; find out what they are, or remove these cells."
+            )
         self.never_observed = never_observed(counts)
         if len(self.never_observed):
             get_logger().warning(

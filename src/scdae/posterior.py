@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from scdae.core import posterior as law
 from scdae.core.conditions import Conditions
+from scdae.core.extreme import extreme_entries, put_back
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.counts import Counts
 from scdae.readout import query_cells
@@ -142,6 +143,10 @@ def posterior_of(
     for rows, part, _ in read_out(fitted, data, "prior"):
         prior[rows, has] = part[:, network]
     x[:, has] = data.counts[:, network].toarray()
+    matrix = found.take(counts.matrix, counts.unobserved)[0]
+    extremes = extreme_entries(matrix, fitted.largest)
+    for values in (prior, x):  # counts that no cell can have stay as they are
+        values[:, has] = put_back(values[:, has], matrix, extremes, slice(0, data.n_obs), network)
     of_network, pi = law_of_genes(fitted)
     theta = np.full(len(genes), np.inf, np.float32)
     theta[has] = of_network[network]

@@ -12,6 +12,7 @@ from scdae.core.batches import Size, cells_at_once, slices
 from scdae.core.cells import CellData
 from scdae.core.completion import Gaps
 from scdae.core.conditions import Conditions
+from scdae.core.extreme import extreme_entries, put_back
 from scdae.core.fitted import cell_data
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.quantiles import cell_quantiles
@@ -58,7 +59,9 @@ def query_cells(
     outcome, found = model.fitted_outcome(), find_genes(model, counts)
     if silent is not None:
         say_silent(counted_silent(counts, found), found, counts.var_names, silent)
-    return cell_data(*found.take(counts.matrix, counts.unobserved), conditions, outcome.fitted.profile), found
+    fitted = outcome.fitted
+    matrix, unobserved = found.take(counts.matrix, counts.unobserved)
+    return cell_data(matrix, unobserved, conditions, fitted.profile, fitted.largest), found
 
 
 def read_query(
@@ -130,7 +133,9 @@ def read_blocks(
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
         block = counts.read(start, stop)
-        data = cell_data(*found.take(*block), here, fitted.profile)
+        matrix, unobserved = found.take(*block)
+        data = cell_data(matrix, unobserved, here, fitted.profile, fitted.largest)
+        extremes = extreme_entries(matrix, fitted.largest if output == "mean" else np.inf)
         if own is not None:
             own.add(start, *block, data)
         blind = blind_cells(data)
@@ -141,6 +146,8 @@ def read_blocks(
         for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape, genes):
             if blind[rows].any():  # nothing says how many molecules to expect
                 part = np.where(blind[rows, None], np.float32(np.nan), part)
+            if len(extremes):
+                part = put_back(part, matrix, extremes, rows, genes)
             yield slice(start + rows.start, start + rows.stop), part, position
 
 
@@ -178,11 +185,13 @@ def read_quantile(
     tuple
         Slice of cells, and float32 (cells, n) values.
     """
-    theta, pi = law_of_genes(model.fitted_outcome().fitted)
+    fitted = model.fitted_outcome().fitted
+    theta, pi = law_of_genes(fitted)
     if genes is not None:
         theta, pi = theta[genes], None if pi is None else pi[genes]
     for start, stop in counts.spans if spans is None else spans:
-        matrix, unobserved = found.take(*counts.read(start, stop))
+        whole, unobserved = found.take(*counts.read(start, stop))
+        matrix, extremes = whole, extreme_entries(whole, fitted.largest)
         if genes is not None:
             matrix, unobserved = matrix[:, genes], None if unobserved is None else unobserved[:, genes]
         span = [(start, stop)]
@@ -194,6 +203,7 @@ def read_quantile(
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
             factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
+            prior = put_back(prior, whole, extremes, here, genes)
             yield rows, factor * cell_quantiles(chance, matrix[here], prior, theta, pi, observed)
 
 

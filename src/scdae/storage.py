@@ -54,6 +54,7 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "molecules": outcome.report.molecules,
         "history": outcome.history,
         "gap_max_iter": fitted.gaps.max_iter,
+        "largest_count": None if np.isinf(fitted.largest) else fitted.largest,
     }
     arrays: dict[str, np.ndarray] = {
         "var_names": model.var_names,
@@ -144,6 +145,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         profile=arrays["profile"],
         inflated=arrays["inflated"],
         gaps=model.config.gaps._replace(max_iter=header.get("gap_max_iter", model.config.gaps.max_iter)),
+        largest=np.inf if header.get("largest_count") is None else float(header["largest_count"]),
     )
     model.outcome = Outcome(
         fitted=fitted,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.core.extreme import largest_count
+
 __all__ = ["Survey"]
 
 _ENTRIES = 2**24  # stored entries that the cells drawn have, about
@@ -46,7 +48,8 @@ class Survey:
         """Look at the rows from `start` on."""
         stop = start + block.shape[0]
         self.lengths[start:stop] = np.diff(block.indptr)
-        self.totals += np.bincount(block.indices, block.data, len(self.totals))
+        usual = np.minimum(block.data, largest_count(block))  # one damaged value is not to be all that was counted
+        self.totals += np.bincount(block.indices, usual, len(self.totals))
         if unobserved is not None:
             self._hidden[start:stop] = np.diff(unobserved.indptr)
             self._hidden_cells += np.bincount(unobserved.indices, minlength=len(self._hidden_cells))

@@ -120,6 +120,8 @@ class Stream:
         Of all cells.
     profile
         Share of each gene in the average cell, float64 (n_vars,).
+    largest
+        Most molecules of a single count.
     """
 
     blocks: Blocks
@@ -127,6 +129,7 @@ class Stream:
     kept: CellData
     conditions: Conditions
     profile: np.ndarray
+    largest: float = np.inf
 
     @property
     def n_obs(self) -> int:
@@ -219,7 +222,7 @@ class Stream:
             gaps = [sp.csr_matrix(counts.shape, dtype=bool) if gap is None else gap for counts, gap in parts]
             hidden = sp.vstack(gaps, format="csr")[back]
         together = sp.vstack([counts for counts, _ in parts], format="csr")[back]
-        return cells, cell_data(together, hidden, self.conditions.take(cells), self.profile)
+        return cells, cell_data(together, hidden, self.conditions.take(cells), self.profile, self.largest)
 
 
 def _select(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
