@@ -179,8 +179,9 @@ def _too_few(n_found: int, query: np.ndarray, wanted: np.ndarray) -> str:
     """Why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
     message = f"{n_found:,} of the {len(wanted):,} genes of the model are in var_names, less than half. "
     here, there = _kind(query), _kind(wanted)
-    if n_found < _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too
-        message += f"The model has {there} such as {str(wanted[0])!r}, the query {here} such as {str(query[0])!r}."
+    if n_found <= _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too
+        also = "" if here == there else f"{here} "
+        message += f"The model has {there} such as {str(wanted[0])!r}, the query {also}such as {str(query[0])!r}."
         if here != there:
             return message + f" Put {there} into adata.var_names: a column of adata.var may have them."
         return message + " Are they of another species, annotation or assay? Fit a model on the query itself."

@@ -152,13 +152,15 @@ class DAE:
         layer
             Layer with the counts; None for `X`.
         mask
-            What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed.
+            What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
+            DataFrame is taken by its names.
         batch_key
             Column of `obs` with the batch, whatever its type. What a batch does to the genes is learnt, and the latent space
             is common to all batches.
         covariates
             Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
-            continuous.
+            continuous. Cells that the model is applied to later may have other numbers; those outside of the range here
+            are taken for its nearest end, and a warning says so.
         allow_fractional
             Admit expected counts that are not whole numbers.
         allow_nan
@@ -341,8 +343,8 @@ class DAE:
             the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
             ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
         depth
-            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as
-            the cell has.
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken by its
+            names. None: as many as the cell has.
         transform_batch
             Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
             stays its own.
@@ -351,7 +353,8 @@ class DAE:
         threshold
             Leave out values below it: the result is sparse. None for all.
         genes
-            Genes that are wanted: names, positions, a slice or a boolean array. None: all. The cells are placed by all genes.
+            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are placed by all
+            genes.
         dtype
             float32, or float16 where the result is dense.
         layer, mask, allow_fractional, allow_nan
@@ -360,7 +363,9 @@ class DAE:
         Returns
         -------
         numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
-            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN.
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which nothing
+            was observed. Genes that the model names and never counted come back as they were counted; ``"prior"`` and
+            ``"sd"`` of such counts are NaN.
 
         Examples
         --------
@@ -424,7 +429,7 @@ class DAE:
         adata
             The data the model was fitted to, or others with the same genes in any order.
         genes, cells
-            What to look at: names, positions, a slice or a boolean array. None: all. All genes of a cell are used to place
+            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are used to place
             it, whatever `genes` says.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.

@@ -68,10 +68,11 @@ def impute(
     layer
         Layer with the counts; None for `X`.
     mask
-        What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed. Other entries
-        are left out of training and filled by self-consistency: with what the network makes of the completed profile.
+        What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed; a DataFrame
+        is taken by its names. Other entries are left out of training and filled by self-consistency: with what the network makes of the completed profile.
         ``uns[key_added]["missing"]`` says how many there were, how many still moved at the end, after how many
-        iterations, and by what factor the changes shrank from one to the next.
+        iterations, and by what factor the changes shrank from one to the next. Genes that no cell observed, and cells of
+        which no gene was observed, come back as NaN, and are counted there, too.
     batch_key
         Column of `obs` with the batch. What a batch does to the genes is learnt, the latent space is common to all
         batches, and each cell's output is that of its own batch.
@@ -93,8 +94,8 @@ def impute(
         standard deviation of the expected count; ``"log1p"``, expected log1p of counts per 10,000, as if the cell were
         measured anew (less than the logarithm of the mean, since counts vary).
     depth
-        Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as the
-        cell has.
+        Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is
+        taken by its names. None: as many as the cell has.
     quantiles
         Probabilities whose quantiles of the expected count become further layers: ``(0.05, 0.95)`` writes
         ``layers[key_added + "_q05"]`` and ``layers[key_added + "_q95"]``, the ends of the interval that holds the
@@ -107,7 +108,9 @@ def impute(
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
-        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given.
+        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given. Genes that
+        it names and never counted come back as they were counted; ``uns[key_added]["genes_as_counted"]`` names those that
+        have counts here.
     seed
         Seed of everything random.
     allow_fractional

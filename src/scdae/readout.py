@@ -19,7 +19,7 @@ from scdae.core.quantiles import cell_quantiles
 from scdae.counts import AnyCounts, Counts
 from scdae.layers import InPlace
 from scdae.matching import GeneMap, map_genes
-from scdae.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, own_counts, say_silent
+from scdae.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_silent
 
 if TYPE_CHECKING:
     from scdae.model import DAE
@@ -217,7 +217,7 @@ def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -
     latent = np.zeros((n_obs, model.config.n_latent), np.float32)
     for start, stop in counts.spans:
         block = counts.read(start, stop)
-        silent |= (own_counts(found, *block)[0] > 0).any(axis=0)
+        silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[found.silent_source] > 0
         matrix, unobserved = found.take(*block)
         depth[start:stop] = np.asarray(matrix.sum(axis=1)).ravel()
         for rows, prior, place in read_blocks(model, counts, conditions, found, "prior", spans=[(start, stop)]):

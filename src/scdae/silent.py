@@ -91,28 +91,42 @@ class OwnCounts:
         self.n_blind = 0  # cells of which nothing was observed, so far
 
     def add(self, start: int, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None, data: CellData) -> None:
-        """Fill in the rows from `start` on: their counts over the genes of the query, and over those of the network."""
-        self.n_blind += int(blind_cells(data).sum())
-        if not len(self.found.silent):
-            return
-        x, observed = own_counts(self.found, matrix, unobserved)
-        self.counted |= (x > 0).any(axis=0)
-        rows = slice(start - self.first, start - self.first + len(x))
-        self.values[rows, self.found.silent] = np.where(
-            blind_cells(data)[:, None] & ~observed, np.nan, self._values(x, observed, data)
-        )
+        """Fill in the rows from `start` on: their counts over the genes of the query, and over those of the network.
 
-    def _values(self, x: np.ndarray, observed: np.ndarray, data: CellData) -> np.ndarray:
-        unknown = np.broadcast_to(self.found.silent_unknown, x.shape)
-        stand_in = np.where(unknown, np.nan, np.float32(0))  # where nothing was counted or observed
+        There may be many silent genes, next to all of them without counts, so only what is no zero is looked at.
+        """
+        blind, found = blind_cells(data), self.found
+        self.n_blind += int(blind.sum())
+        if not len(found.silent):
+            return
+        counts = matrix[:, found.silent_source].tocoo()
+        self.counted |= np.bincount(counts.col, minlength=len(found.silent)) > 0
+        rows = self.values[start - self.first : start - self.first + matrix.shape[0]]
+        unknown = np.flatnonzero(found.silent_unknown)
+        if len(unknown):
+            rows[:, found.silent[unknown]] = self._nothing_counted(unknown, unobserved)
+        rows[counts.row, found.silent[counts.col]] = self._values(counts.data, counts.row, data)
+        for row in np.flatnonzero(blind):
+            x = matrix[[row]][:, found.silent_source].toarray()[0]
+            rows[row, found.silent[x == 0]] = np.nan
+
+    def _nothing_counted(self, unknown: np.ndarray, unobserved: sp.csr_matrix | None) -> Any:
+        """Values of genes that no cell of the fit observed, where nothing was counted: 0 where that was observed."""
         if self.output not in _KNOWN:
-            return np.where(x > 0, np.nan, stand_in)  # it is not known how far a count is from what is expected
-        if self.output != "mean":
-            depth = np.asarray(data.counts.sum(axis=1), np.float64).ravel() / data.share
-            x = np.divide(x, depth[:, None], out=np.full(x.shape, np.nan), where=depth[:, None] > 0)
-            x = np.log1p(1e4 * x) if self.output == "log1p" else x
-            x = np.where(np.isnan(x), stand_in, x)
-        return np.where(observed, x, stand_in)
+            return np.nan
+        if unobserved is None:
+            return 0.0
+        return np.where(unobserved[:, self.found.silent_source[unknown]].toarray(), np.nan, 0)
+
+    def _values(self, x: np.ndarray, row: np.ndarray, data: CellData) -> np.ndarray:
+        """Values of the counts above 0, (n,), in these rows."""
+        if self.output not in _KNOWN:
+            return np.full(len(x), np.nan)  # it is not known how far a count is from what is expected
+        if self.output == "mean":
+            return x
+        depth = np.asarray(data.counts.sum(axis=1), np.float64).ravel() / data.share
+        share = np.divide(x, depth[row], out=np.full(len(x), np.nan), where=depth[row] > 0)
+        return np.log1p(1e4 * share) if self.output == "log1p" else share
 
     def say(self, counts: AnyCounts) -> None:
         """Warn of what was found, once all blocks are filled in."""

@@ -56,7 +56,8 @@ def anomaly_score(
         A :class:`scdae.DAE` that was fitted to other, normal cells. None: one is fitted to seven tenths of the cells named
         in `normal`, or to all cells.
     normal
-        Cells known to be normal, which `model` has not seen: a boolean column of `obs` or array, or another AnnData. None:
+        Cells known to be normal, which `model` has not seen: a boolean column of `obs`, array or Series, which is taken by its
+        names, or another AnnData. None:
         all cells of `adata`, compared with one another. A p-value is then the share of cells that look at least as odd; it
         cannot say that any of them is wrong.
     key_added

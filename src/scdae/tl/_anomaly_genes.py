@@ -46,7 +46,7 @@ def anomaly_genes(
     model
         Fitted model.
     cells
-        Names, positions, a slice or a boolean array.
+        Names, positions, a slice, or a boolean array or Series.
     normal
         As for :func:`anomaly_score`. None: all cells of `adata`.
     n

@@ -55,7 +55,7 @@ def sample(
         Write the draws to ``layers[key_added + "_0"]`` and so on. None: nothing is written, and they are returned one at a
         time.
     genes, cells
-        What to draw for: names, positions, a slice or a boolean array; all when left out. Layers are of all.
+        What to draw for: names, positions, a slice, or a boolean array or Series; all when left out. Layers are of all.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     seed
