@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
@@ -52,13 +53,15 @@ class CheckedReader:
         tally = Tally(block.shape[1])
         tally.add(block, start)
         if tally.findings:
-            problem = problem_of(tally, self._described(), self._layer, allow_fractional=self._allow_fractional)
+            problem = problem_of(
+                tally, self._described(block, start), self._layer, allow_fractional=self._allow_fractional
+            )
             if problem is not None:
                 raise ValueError(problem)
         return as_parts(block, missing)
 
-    def _described(self) -> AnnData:
-        """The data; where they are gone, their names, to which a message adds what it can."""
+    def _described(self, block: sp.csr_matrix, start: int) -> AnnData:
+        """The data; where they are gone, their names and these rows."""
         from anndata import AnnData
 
         adata = None if self._adata is None else self._adata()
@@ -67,8 +70,16 @@ class CheckedReader:
         obs = pd.DataFrame(index=self._names[0])
         if self._joined:
             obs[self._joined[0]["label"]] = self._joined[1].to_numpy()
+        ends = np.zeros(len(obs) + 1, block.indptr.dtype)
+        ends[start : start + len(block.indptr)] = block.indptr
+        ends[start + len(block.indptr) :] = block.indptr[-1]
+        matrix = sp.csr_matrix((block.data, block.indices, ends), shape=(len(obs), block.shape[1]))
         return AnnData(
-            obs=obs, var=pd.DataFrame(index=self._names[1]), uns={JOINED: self._joined[0]} if self._joined else {}
+            matrix if self._layer is None else None,
+            obs=obs,
+            var=pd.DataFrame(index=self._names[1]),
+            layers={} if self._layer is None else {self._layer: matrix},
+            uns={JOINED: self._joined[0]} if self._joined else {},
         )
 
 

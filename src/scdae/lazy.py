@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer"]
+__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer", "whole_chunks"]
 
 _VALUES = 2**24  # values of a chunk, about
 _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
@@ -149,6 +151,22 @@ def joined(layer: da.Array) -> Any:
         values[start : start + len(part)] = part
         start += len(part)
     return values
+
+
+@contextmanager
+def whole_chunks() -> Iterator[None]:
+    """Have anndata write .zarr files without shards, if it knows of them.
+
+    A shard holds several chunks in one file, which is written anew for each chunk of a dask array that reaches it: five times
+    the bytes, and more memory than the chunk. anndata 0.13 chooses shards by itself.
+    """
+    import anndata
+
+    if not hasattr(anndata.settings, "auto_shard_zarr_v3"):
+        yield
+        return
+    with anndata.settings.override(auto_shard_zarr_v3=False):
+        yield
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:

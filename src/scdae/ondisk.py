@@ -15,7 +15,7 @@ import pandas as pd
 
 from scdae.containers import Rows
 from scdae.joining import JOINED, Part, join_lazily, own_mask
-from scdae.stored import SPARSE, on_disk, open_group, rows_of
+from scdae.places import SPARSE, on_disk, open_group, rows_of
 from scdae.union import joint_obs, union_of_genes
 from scdae.writing import check_name
 

@@ -85,13 +85,15 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     ...     os.listdir(folder)
     ['a.h5ad']
     """
+    from scdae.lazy import whole_chunks
+
     check_target(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     complete, former = Path(f"{beside}.tmp"), Path(f"{beside}.old")
     write = adata.write_h5ad if target.suffix == ".h5ad" else adata.write_zarr
     try:
-        with warnings.catch_warnings():
+        with whole_chunks(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
             write(complete, convert_strings_to_categoricals=False)
         if target.is_dir():  # a folder cannot be replaced in one step

@@ -228,7 +228,7 @@ def _project(
 ) -> jax.Array:
     model: Autoencoder = nnx.merge(graph, params)
     weight, centre, effects, gene_mean, seen_share = known
-    theta = jnp.full(counts.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
+    theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
 
     def decoded(logs: jax.Array) -> jax.Array:
