@@ -17,10 +17,18 @@ from scdae._settings import settings
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
+from scdae.features import warn_other_features
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
-from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
+from scdae.validate import (
+    Tally,
+    check_orientation,
+    describe_source,
+    not_counts,
+    whole_count_sources,
+    without_noise,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -146,6 +154,8 @@ def open_counts(
     if for_fit and tally.n_stored == 0:
         raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
     fractional = "fractional" in tally
+    if for_fit:
+        warn_other_features(var_names, adata.var, survey.totals)
     if held is not None:
         return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
     chosen, parts = survey.sample()
@@ -199,7 +209,7 @@ def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], 
 
     def read(start: int, stop: int) -> tuple[sp.csr_matrix, np.ndarray | None]:
         missing = None if observed is None else ~observed(start, stop)
-        return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
+        return drop_unobserved(without_noise(canonical_csr(rows.read(start, stop))), missing, allow_nan=allow_nan)
 
     return read
 
@@ -229,7 +239,8 @@ def _pick(adata: AnnData, layer: str | None) -> Any:
             raise ValueError(f"adata.X is None. Pass layer=... with the layer that holds counts. Layers here: {shown}.")
         return adata.X
     if layer not in layers:
-        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.")
+        raw = " For the counts in .raw pass adata.raw.to_adata()." if layer == "raw" and adata.raw is not None else ""
+        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.{raw}")
     return adata.layers[layer]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import secrets
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scdae.containers import Rows, canonical_csr, open_rows
+from scdae.io import is_anndata, read_any
+from scdae.stored import open_on_disk, stored_entries
 from scdae.writing import check_name
 
 if TYPE_CHECKING:
@@ -23,52 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_files", "join_files", "open_on_disk", "stored_entries"]
 
-_SPARSE = ("csr_matrix", "csc_matrix")
-
-
-def open_on_disk(path: str | os.PathLike[str]) -> AnnData:
-    """Open an AnnData file without reading `X` and the layers.
-
-    Parameters
-    ----------
-    path
-        .h5ad or .zarr.
-
-    Returns
-    -------
-    anndata.AnnData
-        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left out.
-
-    Examples
-    --------
-    >>> import anndata, numpy as np, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     anndata.AnnData(np.ones((3, 2))).write_h5ad(folder + "/a.h5ad")
-    ...     open_on_disk(folder + "/a.h5ad").shape
-    (3, 2)
-    """
-    import anndata
-    from anndata.io import read_elem
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old formats
-        group = _open_group(Path(path))
-        layers = {name: _on_disk(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
-        return anndata.AnnData(
-            _on_disk(group["X"]) if "X" in group else None,
-            obs=read_elem(group["obs"]),
-            var=read_elem(group["var"]),
-            layers=layers,
-        )
-
-
-def stored_entries(path: str | os.PathLike[str]) -> int:
-    """Stored entries of the largest matrix (`X` or a layer) of an .h5ad or .zarr file; all of them if it is dense."""
-    group = _open_group(Path(path))
-    matrices = [group["X"]] if "X" in group else []
-    matrices += [group["layers"][name] for name in group["layers"]] if "layers" in group else []
-    sizes = [m["data"].shape[0] if m.attrs.get("encoding-type") in _SPARSE else m.size for m in matrices]
-    return int(max(sizes, default=0))
+_FEW = 5  # names shown before "..."
 
 
 def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
@@ -133,13 +89,13 @@ def join_files(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"paths: two files are called {twice!r}, and cells are named by their file. Rename one.")
-    parts = [open_on_disk(file) for file in files]
+    if not files:
+        raise ValueError("paths names no file.")
+    opened = [_open_part(file, layer) for file in files]
+    parts = [part for part, _ in opened]
     var_names = _union([part.var_names for part in parts], names)
     columns = [var_names.get_indexer(part.var_names) for part in parts]
-    rows = [
-        open_rows(part.X if layer is None else part.layers[layer], f"{name}: counts")
-        for name, part in zip(names, parts, strict=True)
-    ]
+    rows = [open_rows(counts, f"{file}: counts") for file, (_, counts) in zip(files, opened, strict=True)]
     obs = pd.concat([part.obs for part in parts], join="inner")
     obs.index = [f"{cell}-{name}" for name, part in zip(names, parts, strict=True) for cell in part.obs_names]
     obs[label] = pd.Categorical(np.repeat(names, [part.n_obs for part in parts]), categories=names)
@@ -149,7 +105,7 @@ def join_files(
     read = partial(_read_block, blocks=blocks, rows=rows, columns=columns, n_vars=len(var_names))
     meta = sp.csr_matrix((0, 0), dtype=np.float32)
     x = da.map_blocks(read, chunks=chunks, dtype=np.float32, meta=meta, name=f"scdae-join-{secrets.token_hex(8)}")
-    joint = anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=var_names))
+    joint = anndata.AnnData(x, obs=obs, var=_feature_types(parts, columns, var_names))
     if any(len(part) < len(var_names) for part in columns):
         known = np.zeros((len(files), len(var_names)), bool)
         for i, part in enumerate(columns):
@@ -159,6 +115,41 @@ def join_files(
             mask, chunks=chunks, dtype=bool, meta=np.zeros((0, 0), bool), name=f"scdae-observed-{secrets.token_hex(8)}"
         )
     return joint
+
+
+def _feature_types(parts: list[AnnData], columns: list[Any], var_names: pd.Index) -> pd.DataFrame:
+    """What tells genes from proteins and others, where all files say it, and alike."""
+    var = pd.DataFrame(index=var_names)
+    if not all("feature_types" in part.var for part in parts):
+        return var
+    types = np.full(len(var_names), "", dtype=object)
+    for part, own in zip(parts, columns, strict=True):
+        given = part.var["feature_types"].astype(str).to_numpy()
+        if ((types[own] != "") & (types[own] != given)).any():
+            return var
+        types[own] = given
+    var["feature_types"] = types
+    return var
+
+
+def _open_part(file: Path, layer: str | None) -> tuple[AnnData, Any]:
+    """A file left on disk, and the matrix of its counts."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist.")
+    if not is_anndata(file):
+        read_any(file)  # says what is wrong with it
+        raise ValueError(f"{file} is no .h5ad or .zarr: only these can be read together. Save it as .h5ad first.")
+    part = open_on_disk(file)
+    layers = [key for key in part.layers if key is not None]
+    if layer == "raw" and layer not in layers:
+        part = open_on_disk(file, raw=True)
+        return part, part.X
+    if layer is not None and layer not in layers:
+        shown = ", ".join(repr(key) for key in layers[:_FEW]) + (", ..." if len(layers) > _FEW else "")
+        raise ValueError(f"{file}: layer={layer!r} does not exist. Layers there: {shown or 'none'}.")
+    if layer is None and part.X is None:
+        raise ValueError(f"{file} has no X. Pass layer=... with the layer that holds counts, or leave the file out.")
+    return part, part.X if layer is None else part.layers[layer]
 
 
 def _read_block(
@@ -188,21 +179,3 @@ def _union(several: list[pd.Index], names: list[str]) -> pd.Index:
             f"The files share no gene. Their names look different: {[str(g[0]) for g in several if len(g)]}."
         )
     return joint
-
-
-def _open_group(path: Path) -> Any:
-    if path.is_dir():
-        import zarr
-
-        return zarr.open_group(path, mode="r")
-    import h5py
-
-    return h5py.File(path, "r")
-
-
-def _on_disk(element: Any) -> Any:
-    """A sparse dataset of anndata, or a dask array."""
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import sparse_dataset
-
-    return sparse_dataset(element) if element.attrs.get("encoding-type") in _SPARSE else read_elem_lazy(element)

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scdae.writable import nullable_strings
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -91,7 +93,7 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     complete, former = Path(f"{beside}.tmp"), Path(f"{beside}.old")
     write = adata.write_h5ad if target.suffix == ".h5ad" else adata.write_zarr
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullable_strings():
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
             write(complete, convert_strings_to_categoricals=False)
         if target.is_dir():  # a folder cannot be replaced in one step
