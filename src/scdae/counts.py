@@ -18,6 +18,7 @@ from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.features import warn_other_features
+from scdae.guarded import first_line
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
@@ -145,7 +146,7 @@ def open_counts(
         _warn_repeated(var_names)
     observed = None if mask is None else open_mask(mask, adata)
 
-    read = _reader(rows, observed, allow_nan)
+    read = _reader(rows, observed, allow_nan, None if in_memory(_pick(adata, layer)) else name)
     most = settings.max_entries if most is None else most
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
     problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
@@ -190,7 +191,7 @@ def unread_counts(
     _check_type(adata)
     rows = open_rows(_pick(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
-    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
+    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan, describe_source(layer))
 
     def checked(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
         block, missing = read(start, stop)
@@ -204,14 +205,36 @@ def unread_counts(
     return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
 
-def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
-    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is."""
+def _reader(
+    rows: Rows, observed: Any, allow_nan: bool, stored_as: str | None
+) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
+    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is.
+
+    Rows that come from a file or a graph, called `stored_as`, are checked first: SciPy does not survive all of them.
+    """
 
     def read(start: int, stop: int) -> tuple[sp.csr_matrix, np.ndarray | None]:
         missing = None if observed is None else ~observed(start, stop)
-        return drop_unobserved(without_noise(canonical_csr(rows.read(start, stop))), missing, allow_nan=allow_nan)
+        block = rows.read(start, stop) if stored_as is None else _sound(rows, start, stop, stored_as)
+        return drop_unobserved(without_noise(canonical_csr(block)), missing, allow_nan=allow_nan)
 
     return read
+
+
+def _sound(rows: Rows, start: int, stop: int, name: str) -> Any:
+    try:
+        block = rows.read(start, stop)
+        if sp.issparse(block) and block.format in ("csr", "csc"):
+            block.check_format(full_check=True)
+    except (MemoryError, TypeError):
+        raise
+    except Exception as error:  # of zarr's codecs, h5py, dask, SciPy
+        if "has been closed" in str(error):  # in words already
+            raise
+        raise ValueError(
+            f"{name} cannot be read: rows {start:,} to {stop - 1:,} are truncated or damaged ({first_line(error)})."
+        ) from error
+    return block
 
 
 def _check_type(adata: object) -> None:

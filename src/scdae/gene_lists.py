@@ -56,13 +56,16 @@ def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     known = {str(name) for name in var_names}
     fields = [[part.strip().strip("\"'") for part in re.split(r"[,;\t]", line)] for line in lines]
     whole = [line.strip("\"'") for line in lines]
-    choices = [whole, [part for line in fields for part in line if part], [line[0] for line in fields]]
-    # R writes row numbers or names before the column that is meant
-    choices += [[line[-1] for line in fields]] if all(len(line) == 2 for line in fields[1:]) else []
+    choices = [whole, [part for line in fields for part in line if part]]
+    for column in (0, -1):  # of a table; R writes row numbers or names before the column that is meant
+        chosen = [line[column] for line in fields]
+        others = [part for line in fields for part in (line[1:] if column == 0 else line[:-1])]
+        if len(lines) > 1 and others and not known.intersection(others):
+            choices.append(chosen)
     has_title = len(lines) > 1 and (fields[0][0].lower().replace(" ", "_") in _TITLES or len(fields[0]) > 1)
     choices += [choice[1:] for choice in choices if len(choice) > 1 and choice[0] not in known] if has_title else []
     complete = next((choice for choice in choices if known.issuperset(choice)), None)
-    best = complete or max(choices, key=lambda choice: sum(name in known for name in choice) / len(choice))
+    best = complete or max(choices, key=lambda choice: sum(name in known for name in choice))
     return list(dict.fromkeys(best))
 
 

@@ -28,10 +28,10 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     path = os.fspath(path)
     try:
         yield
-    except (FileNotFoundError, PermissionError, MemoryError) as error:
-        if isinstance(error, FileNotFoundError) and not os.path.exists(path):
-            raise
-        if not isinstance(error, FileNotFoundError):
+    except (PermissionError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        if not os.path.exists(path):
             raise
         raise ValueError(_damaged(path, error)) from error
     except ValueError as error:

@@ -114,11 +114,31 @@ def read_mtx(path: Path, genome: str | None = None) -> AnnData:
     return genes_only(matrix, _cell_frame(cells.rows), _gene_frame(genes, tables), genome)
 
 
+class _Text:
+    """A stream that ends in an error at what is no text: zeros, as of a disk that was full, kill SciPy's reader."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        part: bytes = self._stream.read(size)
+        if b"\x00" in part:
+            raise ValueError("it holds zero bytes, which are no text")
+        return part
+
+
+def _open(path: Path) -> Any:
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if zipped else path.open("rb")
+
+
 def _read_matrix(path: Path) -> Any:
     from scipy.io import mmread
 
     try:
-        return mmread(path, spmatrix=False)
+        with _open(path) as stream:
+            return mmread(_Text(stream), spmatrix=False)
     except MemoryError:
         raise
     except Exception as error:
@@ -127,9 +147,9 @@ def _read_matrix(path: Path) -> Any:
 
 def _sides(path: Path) -> tuple[int, int]:
     """Rows and columns, by the first lines; they are checked before memory is taken for them."""
-    opener = gzip.open if path.name.endswith(".gz") else open
     try:
-        with opener(path, "rb") as stream:
+        with _open(path) as stream:
+            is_zipped = isinstance(stream, gzip.GzipFile)
             banner = line = stream.readline(10_000)
             while line.startswith(b"%") or (line and not line.strip()):
                 line = stream.readline(10_000)
@@ -141,7 +161,7 @@ def _sides(path: Path) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"{path.name} is truncated or damaged ({first_line(error)})") from error
     n_lines = numbers[2] if len(numbers) == 3 else numbers[0] * numbers[1] // 2
-    room = path.stat().st_size * (_MOST_PACKED if path.name.endswith(".gz") else 1)
+    room = path.stat().st_size * (_MOST_PACKED if is_zipped else 1)
     if n_lines * _LEAST_LINE > room:
         raise ValueError(
             f"{path.name} is truncated or damaged (it is too short for the {n_lines:,} entries that it names)"
@@ -187,17 +207,21 @@ def _read_table(path: Path) -> pd.DataFrame:
 
     separator = "," if ".csv" in path.name else "\t"
     try:
-        return pd.read_csv(path, sep=separator, header=None, dtype=str, quoting=_quoting(path), keep_default_na=False)
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            quoting=csv.QUOTE_MINIMAL if ".csv" in path.name else csv.QUOTE_NONE,
+            keep_default_na=False,
+            skip_blank_lines=False,  # kb has them for genes without a symbol
+        )
     except pd.errors.EmptyDataError:
         return pd.DataFrame({0: []})
     except MemoryError:
         raise
     except Exception as error:
         raise ValueError(f"{path.name} is truncated or damaged ({first_line(error)})") from error
-
-
-def _quoting(path: Path) -> int:
-    return csv.QUOTE_MINIMAL if ".csv" in path.name else csv.QUOTE_NONE
 
 
 def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[_Table, _Table, bool] | None:
@@ -214,12 +238,14 @@ def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[
 def _of_length(table: _Table, n: int) -> _Table | None:
     """The table, with its header as the names of its columns, if it then has `n` rows."""
     rows = table.rows
+    while len(rows) > n and (rows.iloc[-1] == "").all():
+        rows = rows.iloc[:-1]
     has_header = len(rows) > 0 and str(rows.iloc[0, 0]).strip().lower() in _HEADERS
     if len(rows) == n + 1 and (has_header or ".csv" in table.path.name):
         named = rows.iloc[1:].reset_index(drop=True)
         named.columns = [str(name) for name in rows.iloc[0]]
         return table._replace(rows=named)
-    return table if len(rows) == n else None
+    return table._replace(rows=rows) if len(rows) == n else None
 
 
 def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -247,8 +273,9 @@ def _gene_frame(genes: _Table, tables: list[_Table]) -> pd.DataFrame:
     if "name" not in features:  # kb has symbols in a file of their own
         stem = _TABLE.sub("", genes.path.name)
         for table in tables:
-            if table.path.name.startswith(f"{stem}.names") and len(table.rows) == len(features):
-                symbols = table.rows.iloc[:, 0].to_numpy()
+            fits = _of_length(table, len(features)) if table.path.name.startswith(f"{stem}.names") else None
+            if fits is not None:
+                symbols = fits.rows.iloc[:, 0].to_numpy()
                 features["name"] = np.where(symbols == "", features["gene_ids"].to_numpy(), symbols)
     return features
 

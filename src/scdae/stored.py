@@ -168,9 +168,10 @@ def _read_what_is_known(path: Path) -> AnnData:
         if name in group:
             found = _known(group[name], name, left)
             parts[name] = {} if found is _MISSING else found
-    if "raw" in group:
-        raw = _known(group["raw"], "raw", left)
-        if isinstance(raw, dict) and {"X", "var"} <= set(raw):
+    if "raw" in group and is_group(group["raw"]):
+        raw = {key: _known(group["raw"][key], f"raw.{key}", left) for key in group["raw"]}
+        raw = {key: value for key, value in raw.items() if value is not _MISSING}
+        if {"X", "var"} <= set(raw):
             parts["raw"] = raw
     from scdae._log import get_logger
 

@@ -83,7 +83,10 @@ def _check_matrix(matrix: Any, name: str, wanted: tuple[int | None, int | None])
         raise ValueError(f"it is truncated or damaged ({name} has {n_ends:,} pointers, but {major + 1:,} are needed)")
     for part in ("indptr", "indices", "data"):
         _check_chunks(matrix, part, name)
-    last = int(matrix["indptr"][-1])
+    ends = np.asarray(matrix["indptr"][:]).ravel()
+    last = int(ends[-1])
+    if int(ends[0]) != 0 or (ends[1:] < ends[:-1]).any():
+        raise ValueError(f"it is truncated or damaged (the pointers of {name} do not rise from 0)")
     if last != n_data:
         raise ValueError(
             f"it is truncated or damaged (the pointers of {name} end at {last:,}, but it has {n_data:,} values)"

@@ -19,6 +19,7 @@ __all__ = [
     "Threshold",
     "check_can_be_written",
     "open_source",
+    "probe_source",
     "wanted_genes",
     "write_output",
 ]
@@ -68,6 +69,15 @@ class Opened(NamedTuple):
     layer: str | None  # that holds the counts
     mask: str | None  # layer that says what was observed
     large: bool  # left on disk
+
+
+def probe_source(source: Path) -> None:
+    """Find out whether HDF5 files kill the library, before JAX starts: then there is no safe fork any more."""
+    from scdae.ondisk import find_files
+    from scdae.probing import probe
+
+    for file in find_files(source):
+        probe(file)
 
 
 def open_source(

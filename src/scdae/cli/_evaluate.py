@@ -26,7 +26,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
-from scdae.cli._data import GenesOnly, open_source
+from scdae.cli._data import GenesOnly, open_source, probe_source
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def evaluate(
         from scdae.output import check_target, write_text
 
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         if genes is not None:
             check_target(genes, overwrite=overwrite, endings=(".csv",))
         clock = Clock()

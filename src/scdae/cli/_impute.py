@@ -42,6 +42,7 @@ from scdae.cli._data import (
     Threshold,
     check_can_be_written,
     open_source,
+    probe_source,
     wanted_genes,
     write_output,
 )
@@ -113,6 +114,7 @@ def impute(
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
         opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)

@@ -42,6 +42,7 @@ from scdae.cli._data import (
     Threshold,
     check_can_be_written,
     open_source,
+    probe_source,
     wanted_genes,
     write_output,
 )
@@ -120,6 +121,7 @@ def fit(
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
         from scdae.model import DAE
@@ -206,6 +208,7 @@ def apply(
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         from scdae.model import DAE
 
         model = DAE.load(model_file)

@@ -27,7 +27,7 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
-from scdae.cli._data import GenesOnly, check_can_be_written, open_source
+from scdae.cli._data import GenesOnly, check_can_be_written, open_source, probe_source
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def score(
 
         check_target(target, overwrite=overwrite, endings=_ENDINGS)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         from scdae.model import DAE
 
         model = None if model_file is None else DAE.load(model_file)
