@@ -115,7 +115,7 @@ def _length(frame: Any, name: str) -> int | None:
         names = names.get("values", names.get("codes"))
         if names is None:
             return None
-    elif _n_missing(names):
+    if _n_missing(names):
         raise ValueError(f"it is truncated or damaged (parts of {name}_names are not there)")
     return int(names.shape[0]) if len(names.shape) == 1 else None
 
