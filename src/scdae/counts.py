@@ -20,10 +20,12 @@ from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
+from scdae.features import warn_other_features
+from scdae.guarded import first_line
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
-from scdae.validate import check_orientation, describe_source, whole_count_sources
+from scdae.validate import check_orientation, describe_source, whole_count_sources, without_noise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -140,7 +142,7 @@ def open_counts(
         _warn_repeated(var_names)
     observed = None if mask is None else open_mask(mask, adata)
 
-    read = _reader(rows, observed, allow_nan)
+    read = _reader(rows, observed, allow_nan, None if in_memory(_pick(adata, layer)) else name)
     most = settings.max_entries if most is None else most
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
     problem = problem_of(tally, adata, layer, allow_fractional=allow_fractional)
@@ -149,6 +151,8 @@ def open_counts(
     if for_fit and tally.n_stored == 0:
         raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
     fractional = "fractional" in tally
+    if for_fit:
+        warn_other_features(var_names, adata.var, survey.totals)
     if held is not None:
         return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
     chosen, parts = survey.sample()
@@ -180,21 +184,43 @@ def unread_counts(
     check_adata(adata)
     rows = open_rows(_pick(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
-    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
+    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan, describe_source(layer))
     checked = CheckedReader(read, adata, layer, allow_fractional)
     return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
 
-def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
-    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is."""
-    return partial(_read_observed, rows, observed, allow_nan)
+def _reader(
+    rows: Rows, observed: Any, allow_nan: bool, stored_as: str | None
+) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
+    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is.
+
+    Rows that come from a file or a graph, called `stored_as`, are checked first: SciPy does not survive all of them.
+    """
+    return partial(_read_observed, rows, observed, allow_nan, stored_as)
 
 
 def _read_observed(
-    rows: Rows, observed: Any, allow_nan: bool, start: int, stop: int
+    rows: Rows, observed: Any, allow_nan: bool, stored_as: str | None, start: int, stop: int
 ) -> tuple[sp.csr_matrix, np.ndarray | None]:
     missing = None if observed is None else ~observed(start, stop)
-    return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
+    block = rows.read(start, stop) if stored_as is None else _sound(rows, start, stop, stored_as)
+    return drop_unobserved(without_noise(canonical_csr(block)), missing, allow_nan=allow_nan)
+
+
+def _sound(rows: Rows, start: int, stop: int, name: str) -> Any:
+    try:
+        block = rows.read(start, stop)
+        if sp.issparse(block) and block.format in ("csr", "csc"):
+            block.check_format(full_check=True)
+    except (MemoryError, TypeError):
+        raise
+    except Exception as error:  # of zarr's codecs, h5py, dask, SciPy
+        if "has been closed" in str(error):  # in words already
+            raise
+        raise ValueError(
+            f"{name} cannot be read: rows {start:,} to {stop - 1:,} are truncated or damaged ({first_line(error)})."
+        ) from error
+    return block
 
 
 def _read_again(read: Any, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
@@ -209,7 +235,8 @@ def _pick(adata: AnnData, layer: str | None) -> Any:
             raise ValueError(f"adata.X is None. Pass layer=... with the layer that holds counts. Layers here: {shown}.")
         return adata.X
     if layer not in layers:
-        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.")
+        raw = " For the counts in .raw pass adata.raw.to_adata()." if layer == "raw" and adata.raw is not None else ""
+        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.{raw}")
     return adata.layers[layer]
 
 

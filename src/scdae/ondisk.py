@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from scdae.containers import Rows
+from scdae.io import is_anndata, read_any
 from scdae.joining import JOINED, Part, join_lazily, own_mask
-from scdae.places import SPARSE, on_disk, open_group, rows_of
+from scdae.places import rows_of
+from scdae.stored import open_on_disk, stored_entries
 from scdae.union import joint_obs, union_of_genes
 from scdae.writing import check_name
 
@@ -24,56 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_files", "join_files", "open_on_disk", "stored_entries"]
 
-
-def open_on_disk(path: str | os.PathLike[str]) -> AnnData:
-    """Open an AnnData file without reading `X` and the layers.
-
-    Parameters
-    ----------
-    path
-        .h5ad or .zarr.
-
-    Returns
-    -------
-    anndata.AnnData
-        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left out.
-
-    Examples
-    --------
-    >>> import anndata, numpy as np, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     anndata.AnnData(np.ones((3, 2))).write_h5ad(folder + "/a.h5ad")
-    ...     open_on_disk(folder + "/a.h5ad").shape
-    (3, 2)
-    """
-    import anndata
-    from anndata.io import read_elem
-
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    with warnings.catch_warnings(), _naming(path):
-        warnings.simplefilter("ignore")  # old formats
-        group = open_group(path)
-        if not {"obs", "var"} <= set(group):
-            raise ValueError("it has no obs and var")
-        layers = {name: on_disk(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
-        return anndata.AnnData(
-            on_disk(group["X"]) if "X" in group else None,
-            obs=read_elem(group["obs"]),
-            var=read_elem(group["var"]),
-            layers=layers,
-        )
-
-
-def stored_entries(path: str | os.PathLike[str]) -> int:
-    """Stored entries of the largest matrix (`X` or a layer) of an .h5ad or .zarr file; all of them if it is dense."""
-    with _naming(Path(path)):
-        group = open_group(Path(path))
-        matrices = [group["X"]] if "X" in group else []
-        matrices += [group["layers"][name] for name in group["layers"]] if "layers" in group else []
-        sizes = [m["data"].shape[0] if m.attrs.get("encoding-type") in SPARSE else m.size for m in matrices]
-    return int(max(sizes, default=0))
+_FEW = 5  # names shown before "..."
 
 
 def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
@@ -145,8 +96,8 @@ def join_files(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"paths: two files are called {twice!r}, and cells are named by their file. Rename one.")
     found = [_described(file, layer, mask_added) for file in files]
-    var_names = union_of_genes([one.var_names for one in found], names, "files")
-    columns = [var_names.get_indexer(one.var_names.astype(str)).astype(np.int32) for one in found]
+    var_names = union_of_genes([one.var.index for one in found], names, "files")
+    columns = [var_names.get_indexer(one.var.index.astype(str)).astype(np.int32) for one in found]
     obs = joint_obs([one.obs for one in found], names, label, everything=False, what="file")
 
     n_vars = len(var_names)
@@ -154,7 +105,7 @@ def join_files(
     joint = anndata.AnnData(
         join_lazily(parts, n_vars, np.float32, sparse=True),
         obs=obs,
-        var=pd.DataFrame(index=var_names),
+        var=_feature_types([one.var for one in found], columns, var_names),
         uns={JOINED: {"label": label, "files": [file.name for file in files]}},
     )
     if any(len(part.columns) < n_vars for part in parts) or any(one.mask is not None for one in found):
@@ -167,37 +118,43 @@ class _Described(NamedTuple):
     """One of the files."""
 
     obs: pd.DataFrame
-    var_names: pd.Index
+    var: pd.DataFrame
     counts: Rows
     mask: Rows | None
 
 
 def _described(path: Path, layer: str | None, mask: str) -> _Described:
     """What is known of a file without reading its matrices."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    if not is_anndata(path):
+        read_any(path)  # says what is wrong with it
+        raise ValueError(f"{path} is no .h5ad or .zarr: only these can be read together. Save it as .h5ad first.")
     adata = open_on_disk(path)
     layers = [name for name in adata.layers if name is not None]
-    shown = ", ".join(map(repr, layers)) or "none"
-    if layer is None and adata.X is None:
-        raise ValueError(f"{path} has no X. Pass layer= with the layer that holds counts. Layers there: {shown}.")
-    if layer is not None and layer not in layers:
-        raise ValueError(f"layer={layer!r} is not in {path}. Layers there: {shown}.")
+    shown = ", ".join(map(repr, layers[:_FEW])) + (", ..." if len(layers) > _FEW else "") or "none"
     element = "X" if layer is None else f"layers/{layer}"
+    if layer == "raw" and layer not in layers:
+        adata, element = open_on_disk(path, raw=True), "raw/X"
+    elif layer is None and adata.X is None:
+        raise ValueError(f"{path} has no X. Pass layer= with the layer that holds counts. Layers there: {shown}.")
+    elif layer is not None and layer not in layers:
+        raise ValueError(f"layer={layer!r} is not in {path}. Layers there: {shown}.")
     known = own_mask(adata, mask, str(path))
     known = None if known is None else rows_of(path, f"layers/{mask}", f"{path}: layers[{mask!r}]")
-    return _Described(adata.obs, adata.var_names, rows_of(path, element, f"{path}: counts"), known)
+    return _Described(adata.obs, adata.var, rows_of(path, element, f"{path}: counts"), known)
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file in every failure to open it, in one line."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError) as error:
-        if path.exists() and not isinstance(error, PermissionError):
-            raise ValueError(f"{path} cannot be read: it is no .h5ad or .zarr file.") from error
-        raise
-    except Exception as error:  # readers of two formats and their codecs fail in many ways
-        text = str(error).strip().splitlines()
-        raise ValueError(
-            f"{path} cannot be read: it is truncated, damaged or no AnnData ({text[0].rstrip('.') if text else type(error).__name__})."
-        ) from error
+def _feature_types(tables: list[pd.DataFrame], columns: list[np.ndarray], var_names: pd.Index) -> pd.DataFrame:
+    """What tells genes from proteins and others, where all files say it, and alike."""
+    var = pd.DataFrame(index=var_names)
+    if not all("feature_types" in table for table in tables):
+        return var
+    types = np.full(len(var_names), "", dtype=object)
+    for table, own in zip(tables, columns, strict=True):
+        given = table["feature_types"].astype(str).to_numpy()
+        if ((types[own] != "") & (types[own] != given)).any():
+            return var
+        types[own] = given
+    var["feature_types"] = types
+    return var

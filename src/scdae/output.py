@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scdae.writable import nullable_strings
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -93,7 +95,7 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     complete, former = Path(f"{beside}.tmp"), Path(f"{beside}.old")
     write = adata.write_h5ad if target.suffix == ".h5ad" else adata.write_zarr
     try:
-        with whole_chunks(), warnings.catch_warnings():
+        with whole_chunks(), nullable_strings(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
             write(complete, convert_strings_to_categoricals=False)
         if target.is_dir():  # a folder cannot be replaced in one step

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scdae.containers import Rows, open_rows
+from scdae.stored import on_disk, open_group
 
-__all__ = ["Place", "SPARSE", "on_disk", "open_group", "rows_of"]
-
-SPARSE = ("csr_matrix", "csc_matrix")
+__all__ = ["Place", "rows_of"]
 
 
 class Place(NamedTuple):
@@ -44,22 +43,3 @@ def _read(place: Place, name: str, start: int, stop: int) -> Any:
 @lru_cache(maxsize=64)  # files that are open at the same time
 def _opened(place: Place, name: str) -> Rows:
     return open_rows(on_disk(open_group(Path(place.path))[place.element]), name)
-
-
-def open_group(path: Path) -> Any:
-    """Root of a .zarr or .h5ad file, read-only."""
-    if path.is_dir():
-        import zarr
-
-        return zarr.open_group(path, mode="r")
-    import h5py
-
-    return h5py.File(path, "r")
-
-
-def on_disk(element: Any) -> Any:
-    """A sparse dataset of anndata, or a dask array."""
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import sparse_dataset
-
-    return sparse_dataset(element) if element.attrs.get("encoding-type") in SPARSE else read_elem_lazy(element)

@@ -14,6 +14,7 @@ from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
+from scdae.features import keep_genes
 from scdae.ondisk import join_files
 from scdae.sequences import kmers, read_fasta
 from scdae.writing import check_free, check_name, writing_to
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["align", "impute", "join_files", "kmers", "read_fasta", "thin"]
+__all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta", "thin"]
 
 _WRITER = "scdae.pp.impute"
 _ADAPTABLE, _POOR = 100, 0.8  # cells, and share of a model's own gain, below which it is said that adapting would help

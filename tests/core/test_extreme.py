@@ -65,7 +65,11 @@ def test_one_damaged_count_does_not_move_the_other_cells(log, monkeypatch, count
     posterior = model.posterior(damaged, cells=[7], genes=[11, 3])
     np.testing.assert_allclose(posterior.mean[0], restored[7, [11, 3]], rtol=1e-4)
     message = "\n".join(record.getMessage() for record in log.records)
-    assert "1 count(s) are larger than ten whole cells" in message and adata.var_names[11] in message and adata.obs_names[7] in message
+    assert (
+        "1 count(s) are larger than ten whole cells" in message
+        and adata.var_names[11] in message
+        and adata.obs_names[7] in message
+    )
 
 
 def test_a_saved_model_knows_it(tmp_path):

@@ -37,6 +37,7 @@ __all__ = [
     "Verbose",
     "as_options",
     "checkpoint_options",
+    "naming",
     "one_line_errors",
     "set_verbosity",
 ]
@@ -64,11 +65,16 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help="Raw counts: .h5ad, .zarr, 10x .h5, folder with matrix.mtx, or a quoted pattern of .h5ad or .zarr.",
+        help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
 Layer = Annotated[
-    str | None, typer.Option(help="Layer with the raw counts.", show_default="X", rich_help_panel="Counts")
+    str | None,
+    typer.Option(
+        help="Layer with the raw counts; 'raw' for those of .raw, with its genes.",
+        show_default="X",
+        rich_help_panel="Counts",
+    ),
 ]
 BatchKey = Annotated[
     str | None, typer.Option(help="Column of obs with the batch.", show_default="none", rich_help_panel="Counts")
@@ -212,9 +218,20 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Begin errors with what they are about: an option and the file that was given for it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        kind = next(kind for kind in (TypeError, ValueError, OSError) if isinstance(error, kind))
+        raise kind(f"{what}: {error}") from error
+
+
 def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
+    text = text.replace("pass adata.raw.to_adata()", "pass --layer raw")
     text = re.sub(
         r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
         _option,

@@ -34,7 +34,18 @@ from scdae.cli._common import (
     one_line_errors,
     set_verbosity,
 )
-from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_output
+from scdae.cli._data import (
+    DType,
+    Genes,
+    GenesOnly,
+    ResultsOnly,
+    Threshold,
+    check_can_be_written,
+    open_source,
+    probe_source,
+    wanted_genes,
+    write_output,
+)
 from scdae.cli._processes import (
     Coordinator,
     Distributed,
@@ -82,6 +93,7 @@ def fit(
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -109,13 +121,14 @@ def fit(
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
         from scdae.model import DAE
 
         known = None if reference is None else DAE.load(reference)
         clock = Clock()
-        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer)
+        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer, genes_only=genes_only)
         clock.lap("reading")
         options: dict[str, Any] = {
             "layer": layer,
@@ -170,6 +183,7 @@ def apply(
     results_only: ResultsOnly = False,
     key_added: KeyAdded = "scdae",
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -194,13 +208,15 @@ def apply(
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         from scdae.model import DAE
 
         model = DAE.load(model_file)
         clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer)
+        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
         alone = opened.large or results_only or genes is not None or dtype != "float32"
+        check_can_be_written(adata, target, alone=alone)
         clock.lap("reading")
 
         from scdae import pp
