@@ -87,8 +87,8 @@ def purify(
     seed
         Seed of the thinning, and of the fit where there is one.
     allow_fractional
-        Admit counts that are not whole numbers, as an attack in log space leaves them. Their whole parts are thinned, the
-        fractional parts are split in proportion.
+        Admit counts that are not whole numbers, as an attack in log space leaves them. `fractions` says what becomes of
+        them.
     overwrite
         Replace a layer or uns entry of that name that this function did not write.
     **settings
