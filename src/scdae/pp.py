@@ -268,7 +268,7 @@ def thin(
     seed
         Seed of the split.
     allow_fractional
-        Admit counts that are not whole numbers; their fractional parts are split in proportion.
+        Admit counts that are not whole numbers; the fractional part of each goes to one of the two by lot.
 
     Returns
     -------

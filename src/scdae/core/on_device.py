@@ -110,7 +110,7 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 
 
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
-    """Keep each molecule with probability `keep` (k,): float32 (k,); fractions are split in proportion.
+    """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
 
     The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
     binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
@@ -127,7 +127,10 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     skewed = jnp.where(variance > 1, (1 - 2 * keep) / 6 * (normal**2 - 1), 0)
     spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # rounding up or down by lot adds a sixth, and leaves the mean
     many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape, jnp.float32))
-    return few + jnp.clip(many, 0, beyond) + (values - whole) * keep
+    by_lot = (
+        jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
+    )  # the three keys above stay what they were
+    return few + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
 
 
 class Near:

@@ -46,7 +46,7 @@ SCALES = {
 FRACTIONS = {
     "draw": "a fraction of a molecule is there or not, by chance",
     "round": "counts are rounded to whole numbers",
-    "keep": "fractions stay, and thinning splits them in proportion",
+    "keep": "fractions stay, and thinning keeps each as a whole or not at all",
 }
 _LARGEST_LOG = 20.0  # log1p of counts per 10,000 is below; what an attack adds is clipped, so that it stays finite
 
