@@ -23,6 +23,7 @@ from scdae.cli._common import (
     Source,
     Verbose,
     one_line_errors,
+    say,
     set_verbosity,
 )
 from scdae.cli._data import open_source
@@ -123,7 +124,7 @@ def score(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score
 
-            typer.echo(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
+            say(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
 
 
 def _report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
