@@ -24,6 +24,7 @@ from scdae.cli._common import (
     Source,
     Verbose,
     one_line_errors,
+    say,
     set_verbosity,
 )
 from scdae.cli._data import GenesOnly, open_source, probe_source
@@ -106,7 +107,7 @@ def evaluate(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_evaluation
 
-            typer.echo(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
+            say(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
 
 
 def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from scdae.cli._common import (
     Verbose,
     checkpoint_options,
     one_line_errors,
+    say,
     set_verbosity,
 )
 from scdae.cli._data import (
@@ -162,4 +163,4 @@ def impute(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}"
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

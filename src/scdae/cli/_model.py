@@ -32,6 +32,7 @@ from scdae.cli._common import (
     Verbose,
     checkpoint_options,
     one_line_errors,
+    say,
     set_verbosity,
 )
 from scdae.cli._data import (
@@ -163,7 +164,7 @@ def fit(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_model
 
-            typer.echo(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
+            say(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
 
 
 def apply(
@@ -247,4 +248,4 @@ def apply(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}, with {model_file}"
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

@@ -25,6 +25,7 @@ from scdae.cli._common import (
     Verbose,
     naming,
     one_line_errors,
+    say,
     set_verbosity,
 )
 from scdae.cli._data import GenesOnly, check_can_be_written, open_source, probe_source
@@ -139,7 +140,7 @@ def score(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score
 
-            typer.echo(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
+            say(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
 
 
 def _is_path(normal: str) -> bool:

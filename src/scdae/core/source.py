@@ -6,7 +6,7 @@ hands out the cells of one step after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +52,7 @@ class Source(Protocol):
     def size(self, order: np.ndarray, genes: np.ndarray | None = None) -> Size:
         """Capacities that suffice for each step; entries of the genes marked in `genes` are listed."""
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step."""
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
@@ -93,7 +93,7 @@ class InMemory:
         """Capacities that suffice for each step."""
         return Size.of(self.data, order, genes)
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step."""
         for cells in order:
             yield self.data.take(cells)
@@ -178,7 +178,7 @@ class Stream:
         chosen = None if genes is None else np.minimum(lengths, int(genes.sum()))
         return Size(capacity(lengths, order), capacity(hidden, order), capacity(chosen, order), genes)
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step; while some are trained on, a thread reads those that come next."""
         batch_size = order.shape[1]
         n_steps = self.window(batch_size) // batch_size
