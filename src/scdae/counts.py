@@ -17,6 +17,7 @@ from scdae._settings import settings
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
+from scdae.doubts import say_doubts
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
@@ -147,15 +148,20 @@ def open_counts(
         raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
     fractional = "fractional" in tally
     if held is not None:
-        return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
-    chosen, parts = survey.sample()
-    sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
+        counts = Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
+    else:
+        chosen, parts = survey.sample()
+        counts = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
+    if for_fit:
+        say_doubts(counts.matrix, name, adata.uns, boolean=rows.dtype.kind == "b", fractional=fractional)
+    if held is not None:
+        return counts
 
     def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
         return as_parts(*read(start, stop))
 
     blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
-    return CountBlocks(blocks, sample, obs_names, var_names, fractional)
+    return CountBlocks(blocks, counts, obs_names, var_names, fractional)
 
 
 def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | UnreadCounts:
