@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae.arguments import check_adata
 from scdae.annotation import frame_of
+from scdae.arguments import check_adata
 from scdae.columns import columns_of
 from scdae.results import results
 

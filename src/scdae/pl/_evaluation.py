@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scdae.arguments import check_adata
 from scdae.annotation import frame_of
+from scdae.arguments import check_adata
 from scdae.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
 
