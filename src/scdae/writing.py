@@ -15,8 +15,10 @@ __all__ = ["check_free", "check_name", "writing_to"]
 
 def check_name(value: object, argument: str) -> None:
     """Raise unless `value` can be the name of a layer or a column."""
-    if not isinstance(value, str) or not value or "/" in value:
-        raise ValueError(f"{argument}={value!r}: use a name without '/'; it becomes the name of what is written.")
+    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value:
+        raise ValueError(
+            f"{argument}={value!r}: use a name without '/', and not '.'; it becomes the name of what is written."
+        )
 
 
 def check_free(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from scdae.cli._common import home
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -15,6 +17,7 @@ __all__ = ["DType", "Genes", "ResultsOnly", "Threshold", "Opened", "open_source"
 Genes = Annotated[
     Path | None,
     typer.Option(
+        callback=home,
         help="Text file of the genes to write, one a line; implies --results-only.",
         show_default="all",
         rich_help_panel="Output",

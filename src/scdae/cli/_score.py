@@ -22,6 +22,7 @@ from scdae.cli._common import (
     Seed,
     Source,
     Verbose,
+    home,
     one_line_errors,
     say,
     set_verbosity,
@@ -41,11 +42,15 @@ def score(
     source: Source,
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="Table of the cells, .csv, or INPUT with it in obs, .h5ad or .zarr."),
+        typer.Argument(
+            metavar="OUTPUT", callback=home, help="Table of the cells, .csv, or INPUT with it in obs, .h5ad or .zarr."
+        ),
     ],
     model_file: Annotated[
         Path | None,
-        typer.Option("--model", help="Model of normal cells.", show_default="fitted here", rich_help_panel="Model"),
+        typer.Option(
+            "--model", callback=home, help="Model of normal cells.", show_default="fitted here", rich_help_panel="Model"
+        ),
     ] = None,
     normal: Annotated[
         str | None,
@@ -90,8 +95,8 @@ def score(
         if opened.large and not as_table:
             raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
         known: Any = normal
-        if normal is not None and normal not in adata.obs.columns and Path(normal).exists():
-            known = open_source(Path(normal), genome, layer, mask_layer).adata
+        if normal is not None and normal not in adata.obs.columns and Path(normal).expanduser().exists():
+            known = open_source(Path(normal).expanduser(), genome, layer, mask_layer).adata
         clock.lap("reading")
 
         from scdae import tl
@@ -115,12 +120,16 @@ def score(
         )
         clock.lap("scoring")
         if as_table:
-            write_text(target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"))
+            write_text(
+                target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"), overwrite=overwrite
+            )
         else:
             write_atomic(adata, target, overwrite=overwrite)
         clock.lap("writing")
         if json_file is not None:
-            write_report(json_file, _report(adata, key_added, str(source), str(target), clock.laps))
+            write_report(
+                json_file, _report(adata, key_added, str(source), str(target), clock.laps), overwrite=overwrite
+            )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score
 
