@@ -58,7 +58,9 @@ def open_source(source: Path, genome: str | None, layer: str | None, mask: str |
     from scdae._settings import settings
     from scdae.io import is_anndata, read_any
     from scdae.ondisk import find_files, join_files, open_on_disk, stored_entries
+    from scdae.replacing import put_back
 
+    put_back(source)
     files = find_files(source)
     if len(files) > 1:
         if mask is not None:

@@ -25,7 +25,15 @@ __all__ = ["Checkpoints", "Progress", "has_checkpoint", "open_checkpoints"]
 _SECONDS = 60.0  # between checkpoints, unless steps are asked for
 _KEPT = 2  # so that there is one left when the last is damaged
 _LOCK = "in-use.lock"
-_DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, RuntimeError)  # what reading a damaged checkpoint may raise
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+)  # what reading a damaged checkpoint may raise
 
 
 @dataclass

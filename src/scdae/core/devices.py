@@ -233,16 +233,39 @@ class SeveralDevices:
         return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS)), out_specs=P(), check_vma=False)
 
 
+class _Started:
+    """Whether JAX was started by this package, in this process or in the one that it was forked from."""
+
+    here = False
+    in_parent = False
+
+
+def _forked() -> None:
+    _Started.in_parent = _Started.here or _Started.in_parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def check_platform() -> None:
     """Start JAX; an error in words if its environment variables name a platform that is not here.
 
     Raises
     ------
+    RuntimeError
+        This process was forked from one that had used JAX, whose threads it does not have: it would wait for ever.
     ValueError
         ``JAX_PLATFORMS`` (or ``JAX_PLATFORM_NAME``) names another one than there are; the message lists these.
     """
+    if _Started.in_parent:
+        raise RuntimeError(
+            "This process was forked from one in which JAX was used already, and JAX would wait for ever here. Start it with "
+            "multiprocessing.get_context('spawn'), or fork before scdae is used."
+        )
     try:
         jax.devices()
+        _Started.here = True
     except (RuntimeError, AssertionError) as error:
         given = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
         asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
