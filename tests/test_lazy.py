@@ -180,7 +180,9 @@ def test_free_memory_is_known_here():
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
-@pytest.mark.parametrize("held", [lambda x: x, lambda x: da.from_array(x.toarray(), chunks=(40, 30))])
+@pytest.mark.parametrize(
+    "held", [lambda x: x, lambda x: da.from_array(x.toarray(), chunks=(40, 30))], ids=["memory", "dask"]
+)
 def test_lazy_layers_are_pickled_and_copied(chunked, model, held, threshold):
     adata = small.structured()
     adata.X = held(adata.X)
