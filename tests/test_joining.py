@@ -169,7 +169,7 @@ def test_what_is_no_data_set():
     adata = small.structured()
     with pytest.raises(TypeError, match="adatas is one AnnData"):
         scdae.pp.align(adata)
-    with pytest.raises(TypeError, match="'1' has to be an anndata.AnnData"):
+    with pytest.raises(TypeError, match=r"adatas\['1'\] has to be an anndata.AnnData"):
         scdae.pp.align([adata, "b.h5ad"])
     with pytest.raises(ValueError, match="paths is empty"):
         scdae.pp.join_files([])

@@ -79,8 +79,6 @@ def align(
     named = _named(adatas, keys)
     check_name(mask_added, "mask_added")
     check_name(label, "label")
-    for name, adata in named.items():
-        check_adata(adata, f"adatas[{name!r}]")
     names = list(named)
     var_names = union_of_genes([adata.var_names for adata in named.values()], names, "data sets")
     columns = [var_names.get_indexer(adata.var_names.astype(str)) for adata in named.values()]
@@ -149,10 +147,6 @@ def _is_sparse(matrix: Any) -> bool:
 
 
 def _named(adatas: Mapping[str, AnnData] | Iterable[AnnData], keys: Sequence[str] | None) -> dict[str, AnnData]:
-    import anndata
-
-    if isinstance(adatas, anndata.AnnData):
-        raise TypeError("adatas is one AnnData; pass several, by name or in a list.")
     if isinstance(adatas, Mapping):
         if keys is not None:
             raise ValueError("keys= are for a list; these data sets have names already. Leave it out.")
@@ -164,11 +158,7 @@ def _named(adatas: Mapping[str, AnnData] | Iterable[AnnData], keys: Sequence[str
             raise ValueError(f"keys={names!r}: give each of the {len(several)} data sets a name of its own.")
         named = dict(zip(names, several, strict=True))
     for name, adata in named.items():
-        if not isinstance(adata, anndata.AnnData):
-            kind = f"{type(adata).__module__}.{type(adata).__qualname__}"
-            raise TypeError(
-                f"adatas: {name!r} has to be an anndata.AnnData, but is a {kind}. Files are joined by join_files."
-            )
+        check_adata(adata, f"adatas[{name!r}]")
     if len(named) < 2:
         raise ValueError(f"adatas holds {len(named)} data set(s): joining takes two.")
     return named

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.arguments import check_adata
+
 if TYPE_CHECKING:
     import pandas as pd
     import scipy.sparse as sp
@@ -122,6 +124,7 @@ def keep_genes(adata: AnnData) -> AnnData:
     >>> list(scdae.pp.keep_genes(anndata.AnnData(np.ones((2, 3)), var=var)).var_names)
     ['CD3E', 'NKG7']
     """
+    check_adata(adata)
     found = other_features(adata.var_names, adata.var)
     if not found:
         return adata

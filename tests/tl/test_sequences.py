@@ -110,7 +110,7 @@ def test_sets_of_other_windows_are_refused(family):
     with pytest.raises(ValueError, match="^model was fitted to other windows than those of reference"):
         scdae.tl.score_sequences(wrong, model, wrong)
     assert not [name for each in (wrong, right) for name in each.obs if name.startswith("guard")]
-    with pytest.raises(TypeError, match="adata is a dict"):
+    with pytest.raises(TypeError, match="adata has to be an anndata.AnnData, but is a dict"):
         scdae.tl.score_sequences({}, model, reference)
 
 

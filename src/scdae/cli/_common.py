@@ -41,7 +41,6 @@ __all__ = [
     "Verbose",
     "as_options",
     "checkpoint_options",
-    "naming",
     "home",
     "one_line_errors",
     "say",
@@ -244,16 +243,6 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
         named = named or n_named > 0 or about in text
         typer.echo(f"error: {text}" if named else f"error: {about}: {text}", err=True)
         raise typer.Exit(1) from error
-
-
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Begin errors with what they are about: an option and the file that was given for it."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        kind = next(kind for kind in (TypeError, ValueError, OSError) if isinstance(error, kind))
-        raise kind(f"{what}: {error}") from error
 
 
 def _in_words(error: Exception) -> tuple[Exception, bool]:

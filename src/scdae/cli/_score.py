@@ -24,7 +24,6 @@ from scdae.cli._common import (
     Source,
     Verbose,
     home,
-    naming,
     one_line_errors,
     say,
     set_verbosity,
@@ -103,7 +102,7 @@ def score(
         check_can_be_written(adata, target)
         known: Any = normal
         if normal is not None and normal not in adata.obs.columns and _is_path(normal):
-            with naming(f"--normal {normal}"):
+            with one_line_errors(debug, about=f"--normal {normal}"):
                 options = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
                 there = open_source(Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only)
                 known = _normal_cells(there, opened, options)

@@ -33,7 +33,7 @@ def extreme_entries(counts: sp.csr_matrix, largest: float) -> np.ndarray:
     --------
     >>> import numpy as np, scipy.sparse as sp
     >>> extreme_entries(sp.csr_matrix(np.array([[5.0, 900.0], [800.0, 900.0]])), 700)
-    array([1, 2])
+    array([1, 2, 3])
     """
     above = np.flatnonzero(counts.data > largest)
     if not len(above):
