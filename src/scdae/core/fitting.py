@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.adapting import adapted_network
-from scdae.core.axes import gene_profile
+from scdae.core.axes import gene_profile, smoothed_profile
 from scdae.core.blocks import Blocks
 from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
@@ -152,7 +152,7 @@ def fit_counts(
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
-    report = measure_gain(graph, params, trained.inflated, profile, trained.held_out, law)
+    report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
     fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps)
