@@ -140,3 +140,15 @@ def zero_inflated(pi):
     lossy = np.arange(n_vars) % 4 == 0
     lost = (rng.random(mean.shape) < pi) & lossy
     return np.where(lost, 0, counts).astype(np.float32), lossy
+
+
+def family(n=30, length=700, seed=0):
+    """Copies of a random gene in which a twentieth of the letters differ, without up to twenty letters at each end."""
+    rng = np.random.default_rng(seed)
+    gene = rng.integers(0, 4, length).astype(np.int8)
+    found = []
+    for _ in range(n):
+        hit = rng.random(length) < 0.05
+        start, stop = rng.integers(0, 20, 2)
+        found.append((np.where(hit, (gene + 1) % 4, gene).astype(np.int8)[start : length - stop], int(start)))
+    return found

@@ -53,3 +53,26 @@ def test_what_cannot_be(files, monkeypatch):
     done = run("score", files / "a.h5ad", files / "s.csv", *model)
     assert done.exit_code == 0 and "as odd" in done.stdout
     assert not (files / "o.h5ad").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda normal: setattr(normal, "X", normal.X * 0.5), "fractional value"),
+        (lambda normal: normal.var_names.__class__, "cells to compare with"),
+        (None, "normal.h5ad"),
+    ],
+)
+def test_the_file_of_normal_cells_is_named_where_it_is_at_fault(files, change, words):
+    normal = small.structured()[: 10 if "compare" in words else 40].copy()
+    if change is None:
+        (files / "normal.h5ad").write_bytes(b"no file of any kind")
+    else:
+        change(normal)
+        write_atomic(normal, files / "normal.h5ad")
+    done = run(
+        "score", files / "a.h5ad", files / "s.csv", "--model", files / "m.scdae", "--normal", files / "normal.h5ad"
+    )
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert f"{files / 'normal.h5ad'}" in done.stderr and words in done.stderr and "a.h5ad" not in done.stderr
+    assert not (files / "s.csv").exists()

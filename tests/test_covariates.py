@@ -3,6 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import scdae
+import small
 from scdae.covariates import AVERAGE, Covariates, read_batches, read_covariates
 
 
@@ -260,3 +262,81 @@ def test_batches_that_are_not_there(adata, known):
         read_covariates(adata, None, "lane")[0].batch_weights("a")
     with pytest.raises(ValueError, match="transform_batch='average' needs batch_key="):
         Covariates().batch_weights("average")
+
+
+# Values that say nothing, values that were never seen, names that are numbers ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values", [[3.3] * 150, [1e-30] * 150, [np.float32(3.3)] * 75 + [3.3] * 75, [7] * 150, [-4.7e9] * 150, [0.0] * 150]
+)
+def test_one_number_throughout_is_refused_whatever_it_is(values):
+    adata = _wrap(150, age=values)
+    with pytest.raises(ValueError, match=r"covariates: obs\['age'\] is .* in all 150 cells and says nothing"):
+        read_covariates(adata, None, "age")
+
+
+def test_small_differences_of_whole_numbers_and_of_real_ones_count():
+    whole = np.arange(3) + 1_700_000_000_000
+    for values in (whole, pd.array(whole, dtype="Int64"), [1e-30, 2e-30, 1e-30], [3.3, 3.301, 3.3]):
+        known = read_covariates(_wrap(3, t=values), None, "t")[0]
+        assert known.scales["t"][1] > 0
+
+
+def test_values_outside_of_those_of_the_fit_are_taken_to_their_edge(log):
+    known, inside = read_covariates(_wrap(4, age=[20.0, 30.0, 40.0, 20.0]), None, "age")
+    assert known.ranges == {"age": (20.0, 40.0)}
+    found = known.conditions(_wrap(4, age=[20.0, 1000.0, 40.0000001, -3.0]))
+    np.testing.assert_array_equal(found.values, inside.values[[0, 2, 2, 0]])
+    assert "obs['age'] lies outside of what the model was fitted to, 20 to 40, in 2 of 4 cells" in log.text
+    assert "the first being 'cell1' with 1000" in log.text
+    log.clear()
+    known.conditions(_wrap(2, age=[20.0, 40.0000001]))
+    assert not log.records
+
+
+def test_ranges_are_saved_and_earlier_models_go_without(tmp_path):
+    model = small.fitted_to_covariates()
+    model.save(tmp_path / "m.scdae")
+    assert scdae.DAE.load(tmp_path / "m.scdae").covariates == model.covariates
+    known = Covariates(scales={"age": (30.0, 10.0)})
+    np.testing.assert_allclose(known.conditions(_wrap(2, age=[130.0, 30.0])).values, [[10.0], [0.0]])
+
+
+def test_totals_do_not_run_away_with_a_covariate(log):
+    adata, model = small.covaried(), small.fitted_to_covariates()
+    same = model.impute(adata).sum(axis=1)
+    adata.obs["age"] = 5000
+    other = model.impute(adata).sum(axis=1)
+    assert "obs['age'] lies outside" in log.text
+    assert 0.5 < np.median(other / same) < 2
+
+
+def test_columns_whose_names_are_numbers():
+    adata = _wrap(4)
+    adata.obs = pd.DataFrame({0: ["x", "y", "x", "y"], 1: [1.0, 2.0, 3.0, 5.0]}, index=adata.obs_names)
+    known, conditions = read_covariates(adata, 0, [1])
+    assert known.batch_key == "0" and known.others == ["1"]
+    adata.obs.columns = ["0", "1"]  # as a file gives them back
+    for one, other in zip(conditions, known.conditions(adata), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="batch_key=7 is no column of obs. Columns there: '0', '1'"):
+        read_batches(adata, 7)
+
+
+def test_tables_and_misspelt_names_are_refused():
+    adata = _wrap(3, age=[1.0, 2.0, 3.0], donor=list("aab"))
+    for wrong in (adata.obs["age"], adata.obs[["age"]]):
+        with pytest.raises(TypeError, match="covariates is a pandas .* Put its columns into adata.obs"):
+            read_covariates(adata, None, wrong)
+        with pytest.raises(TypeError, match="batch_key is a pandas"):
+            read_covariates(adata, wrong, None)
+    with pytest.raises(ValueError, match="batch_key='Donor' is no column of obs. Did you mean 'donor'"):
+        read_batches(adata, "Donor")
+
+
+def test_cells_without_a_batch_where_there_may_be_some():
+    adata = _wrap(4, kind=pd.Categorical(["b", None, "a", "b"], categories=["z", "b", "a"]), none=[None] * 4)
+    codes, levels = read_batches(adata, "kind", gaps=True)
+    assert codes.tolist() == [0, -1, 1, 0] and levels == ["b", "a"]
+    assert read_batches(adata, "none", gaps=True)[1] == []

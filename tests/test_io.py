@@ -165,24 +165,23 @@ def test_damaged_mtx_folders(tmp_path):
     assert "5 features and barcodes.tsv 1 cells" in _error(folder)
     (folder / "barcodes.tsv").unlink()
     assert "barcodes.tsv.gz, barcodes.tsv" in _error(folder)
-    assert "pass the folder" in _error(folder / "matrix.mtx")
+    assert "barcodes.tsv.gz, barcodes.tsv" in _error(folder / "matrix.mtx")
 
 
 def test_kinds_that_are_not_read(tmp_path):
-    files = {name: tmp_path / name for name in ("empty.h5ad", "table.csv", "store.zip", "other.h5", "a.loom", "a.h5mu")}
+    files = {name: tmp_path / name for name in ("empty.h5ad", "table.csv", "store.zip", "other.h5", "a.h5mu")}
     files["empty.h5ad"].touch()
     files["table.csv"].write_text("gene,a,b\nx,1,2\n")
     with zipfile.ZipFile(files["store.zip"], "w") as archive:
         archive.writestr("x", "y")
     for name, keys in {
         "other.h5": ["pixels"],
-        "a.loom": ["matrix", "row_attrs/Gene", "col_attrs/CellID"],
         "a.h5mu": ["mod/rna/X", "mod/prot/X", "obs/_index"],
     }.items():
         with h5py.File(files[name], "w") as file:
             for key in keys:
                 file[key] = np.ones(3)
-    words = ["is empty", "cannot be read here", "zip archive", "it holds 'pixels'", "loom", "'prot', 'rna'"]
+    words = ["is empty", "cannot be read here", "zip archive", "it holds 'pixels'", "'prot', 'rna'"]
     for path, word in zip(files.values(), words, strict=True):
         assert word in _error(path)
     (tmp_path / "folder").mkdir()
@@ -224,6 +223,8 @@ def test_zarr_without_an_anndata_and_genome_for_one(tmp_path):
         ("anndata_v0.7.0_synthetic.h5ad", (30, 20), None),
         ("made_pbmc3k150_csc_lognorm_raw_layers.h5ad", (150, 2000), None),
         ("made_pbmc3k150_dense_float64.h5ad", (150, 3000), None),
+        ("made_pbmc3k120.loom", (120, 4797), None),
+        ("starmap_mpfc.loom", (3704, 158), None),
     ],
 )
 def test_real_files(name, shape, total):  # totals as scanpy 1.11 reads them
@@ -249,8 +250,6 @@ def test_real_zarr_stores(tmp_path, name):
     [
         ("10x_v2_multiple_genomes.h5", "'another_genome', 'hg19_chr21'"),
         ("made_citeseq_pbmc5k_200.h5mu", "'prot', 'rna'"),
-        ("made_pbmc3k120.loom", "loom"),
-        ("starmap_mpfc.loom", "loom"),
         ("made_pbmc3k150_genes_by_cells.csv.gz", "cannot be read here"),
     ],
 )

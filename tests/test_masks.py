@@ -61,7 +61,7 @@ def test_values_behind_the_mask_are_not_looked_at():
         (SEEN.astype(int), TypeError, "int64.*boolean"),
         ("nowhere", ValueError, "mask='nowhere' does not exist. Layers here: 'weights'"),
         ("weights", TypeError, r"mask \(layers\['weights'\]\) is of dtype float32"),
-        (pd.DataFrame(SEEN), TypeError, "data frame"),
+        (pd.DataFrame(SEEN), ValueError, "mask is taken by name, but 3 of the 3 names in adata.obs_names"),
         (object(), TypeError, "boolean"),
         (np.zeros((3, 3), bool), ValueError, "among the observed entries"),
     ],

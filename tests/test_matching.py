@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import scdae
+import small
 from scdae.counts import Counts
 from scdae.matching import map_genes
 
@@ -96,3 +98,39 @@ def test_repeated_names_are_told_apart_by_position_only():
         match_genes(query(["a", "b", "a"]), GENES, KEPT)
     with pytest.raises(ValueError, match="the genes of the model repeat 1 name.*'a'"):
         match_genes(query(["b", "a", "c"]), twice, np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("names", "model", "words"),
+    [
+        ([f"ENSG{i:011d}" for i in range(50)], [f"GENE{i}" for i in range(50)], "The model has symbols in capitals.*the query Ensembl ids.*Put symbols in capitals into adata.var_names"),
+        ([f"Gene{i}" for i in range(50)], [f"GENX{i}" for i in range(50)], "the query symbols with a capital first"),
+        ([str(i) for i in range(50)], [f"ENSMUSG{i:011d}.2" for i in range(50)], "model has Ensembl ids.*the query numbers such as '0'"),
+        ([f"GRCh38_{i}G" for i in range(50)], [f"GENE{i}" for i in range(50)], "the query names with a genome before them"),
+        ([f"OTHER{i}" for i in range(50)], [f"GENE{i}" for i in range(50)], "another species, annotation or assay"),
+        ([f"GENE{i}" for i in range(17)], [f"GENE{i}" for i in range(50)], r"17 of the 50 genes.*a panel of 17 genes.*Fit a model on the panel.*scdae\.pp\.align.*mask='observed'"),
+    ],
+)  # fmt: skip
+def test_why_genes_do_not_match_and_what_to_do(names, model, words):
+    with pytest.raises(ValueError, match=words):
+        map_genes(np.array(names), np.array(model), np.arange(50))
+
+
+def test_genes_the_fit_never_counted_are_found_and_chosen():
+    found = map_genes(np.array(list("cxedba")), GENES, KEPT, unknown=np.array([2]))
+    assert found.silent.tolist() == found.silent_source.tolist() == [0] and found.silent_unknown.tolist() == [True]
+    _, some = found.choose(np.array([2, 0, 1, 0]))
+    assert some.silent.tolist() == [1, 3] and some.silent_source.tolist() == [0, 0]
+    assert some.silent_unknown.all() and some.known.tolist() == [True, True, False, True]
+    same = map_genes(GENES, GENES, KEPT)
+    assert same.silent.tolist() == [2] and not same.silent_unknown.any()
+
+
+def test_the_remedy_for_a_panel_works():
+    reference, panel = small.structured()[:100].copy(), small.structured()[100:, :20].copy()
+    model = small.fit(reference, max_epochs=2)
+    with pytest.raises(ValueError, match="a panel of 20 genes"):
+        model.impute(panel)
+    joint = scdae.pp.align([reference, panel])
+    values = model.impute(joint, mask="observed")
+    assert values.shape == (150, 60) and np.isfinite(values).all() and (values[100:, 20:] > 0).all()

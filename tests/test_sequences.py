@@ -1,12 +1,15 @@
 import gzip
+import logging
 import sys
 
+import anndata as ad
 import jax
 import numpy as np
 import pytest
 
 import scdae
-import scdae.sequences
+from scdae.fasta import import_scikit_bio
+from scdae.frames import frame_of
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +95,99 @@ def test_what_is_odd_is_counted(sequences):
         ({"a": "ACGT" * 100, "b": "ACGT"}, "1 of 2 have fewer than min_length=200 letters, the first being 'b'"),
         ({"a": "ACGT" * 100, "b": "ACGE" * 100}, "1 of 2 hold letters that are no nucleotides.*'b' with 'E'. Only"),
         ({"a": "AC-T" * 100}, "Take the gaps out"),
+        ({"a": "MKVLAEFQ" * 100}, "These look like proteins"),
+        ({"a": "ACGT" * 100, "b": ""}, "1 of 2 have fewer than"),
+        ({">": "ACGT" * 100}, "1 of 1 have no identifier"),
         (["ACGT"], "item 0 is a str"),
     ],
 )
 def test_bad_sequences_are_named(sequences, words):
     with pytest.raises(ValueError, match=words):
         scdae.pp.kmers(sequences)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"ACGT", {"a": 5}, {"a": b"ACGT"}, scdae.datasets.simulate(5, 5)])
+def test_what_is_no_sequence_is_named(wrong):
+    with pytest.raises(TypeError, match="^sequences"):
+        scdae.pp.kmers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (">a\n" + "ACGE" * 100, "1 of 1 hold letters"),
+        (">a\nACGT", "1 of 1 have fewer than"),
+        (">a x\n" + "ACGT" * 100 + "\n>a y\n" + "ACGT" * 100, "1 identifiers are repeated"),
+    ],
+)
+def test_errors_about_sequences_name_the_file(tmp_path, content, words):
+    (tmp_path / "a.fasta").write_text(content)
+    with pytest.raises(ValueError, match=words) as raised:
+        scdae.pp.kmers(tmp_path / "a.fasta")
+    assert str(raised.value).startswith(f"{tmp_path / 'a.fasta'}: ")
+
+
+@pytest.mark.parametrize("name", ["k", "n_windows", "min_length"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "3", None, True, float("nan")])
+def test_numbers_out_of_range_are_named(sequences, name, value):
+    with pytest.raises(ValueError, match=rf"{name}={value!r}: use a whole number"):
+        scdae.pp.kmers(sequences, **{name: value})
+
+
+def test_genes_on_both_strands_are_turned_and_it_is_said(sequences, caplog):
+    complement = str.maketrans("ACGT", "TGCA")
+    mixed = {
+        name: text.translate(complement)[::-1] if i % 2 else text for i, (name, text) in enumerate(sequences.items())
+    }
+    plain, found = (scdae.pp.kmers(each, k=3, n_windows=4) for each in (sequences, mixed))
+    assert (plain.X != found.X).nnz == 0 and found.obs["reversed"].tolist() == [False, True] * 12
+    logger = logging.getLogger("scdae")
+    logger.addHandler(caplog.handler)
+    try:
+        scdae.pp.kmers(mixed, reference=plain)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "12 of 24 sequences lie on the other strand and were turned" in caplog.text
+
+
+def test_windows_without_letters_are_not_observed(sequences):
+    reference = scdae.pp.kmers(sequences, k=3, n_windows=6)
+    name, text = next(iter(sequences.items()))
+    start = reference.obsm["window_starts"][0]
+    gap = slice(start[2], start[4])
+    odd = {
+        "masked": text[: gap.start] + "N" * (gap.stop - gap.start) + text[gap.stop :],
+        "joined": (text[: gap.start] + "N" * 10 + text[gap.stop :]).lower().replace("t", "u"),
+        "half": text[: gap.start] + "N" * (start[3] - start[2] - 20) + text[start[3] - 20 :],
+        "begins": "N" * start[2] + text[start[2] :],
+        "nothing": "N" * 500,
+        "scattered": "".join("N" if i % 60 == 0 else letter for i, letter in enumerate(text)),
+        "riddled": "".join("N" if i % 3 == 0 else letter for i, letter in enumerate(text)),
+    }
+    query = scdae.pp.kmers(odd, reference=reference)
+    observed = query.layers["observed"][:, ::64].astype(int).tolist()
+    assert observed[:2] == [[1, 1, 0, 0, 1, 1]] * 2
+    assert observed[2] == [1, 1, 0, 1, 1, 1] and observed[3] == [0, 0, 1, 1, 1, 1]
+    assert observed[4] == [0] * 6 and observed[5] == [1] * 6 and observed[6] == [0] * 6
+    assert (query.X.toarray()[~query.layers["observed"]] == 0).all()
+    same = np.repeat(np.isin(np.arange(6), (0, 1, 4, 5)), 64)
+    close = np.abs(query.X[1].toarray() - reference.X[0].toarray())[0, same].sum()
+    assert close <= 8, "words across the joint alone are lost"
+
+
+def test_the_frame_has_a_fingerprint(sequences, tmp_path):
+    names = list(sequences)
+    reference = scdae.pp.kmers(sequences, k=3, n_windows=4)
+    some = {name: sequences[name] for name in names[:8]}
+    query, other = scdae.pp.kmers(some, reference=reference), scdae.pp.kmers(some, k=3, n_windows=4)
+    assert frame_of(query, "query") == frame_of(reference, "reference") != frame_of(other, "other")
+    reference.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad")
+    assert frame_of(again, "again") == frame_of(reference, "reference")
+    del again.uns["kmers"]["frame"]  # as written by earlier versions
+    assert frame_of(again, "again") == frame_of(reference, "reference")
+    with pytest.raises(TypeError, match="reference is a dict"):
+        scdae.pp.kmers(some, reference={})
 
 
 def test_bad_arguments_and_files_are_named(sequences, tmp_path, monkeypatch):
@@ -107,7 +197,7 @@ def test_bad_arguments_and_files_are_named(sequences, tmp_path, monkeypatch):
         scdae.pp.kmers(tmp_path / "none.fasta")
     for name, content in (("empty.fasta", ""), ("text.fasta", "no header\n")):
         (tmp_path / name).write_text(content)
-        with pytest.raises(ValueError, match="not read as FASTA|there are none"):
+        with pytest.raises(ValueError, match="not read as FASTA|holds no sequences"):
             scdae.pp.kmers(tmp_path / name)
     monkeypatch.setitem(sys.modules, "skbio", None)
     with pytest.raises(ImportError, match=r"pip install 'scdae\[seq\]'"):
@@ -116,7 +206,7 @@ def test_bad_arguments_and_files_are_named(sequences, tmp_path, monkeypatch):
 
 def test_sequences_of_scikit_bio(sequences):
     before = jax.config.read("jax_enable_x64")
-    skbio = scdae.sequences._scikit_bio()
+    skbio = import_scikit_bio()
     assert jax.config.read("jax_enable_x64") == before, "scikit-bio turns it on"
     items = [skbio.DNA(text, metadata={"id": name.split()[0], "description": name}) for name, text in sequences.items()]
     adata = scdae.pp.kmers(items, k=3, n_windows=4)

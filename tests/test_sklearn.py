@@ -1,3 +1,4 @@
+import copy
 import pickle
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scdae
+import scdae.logs
 import small
 from scdae.core.axes import gene_profile
 from scdae.core.fitted import Fitted, cell_data
@@ -34,6 +36,16 @@ def untrained(model, adata, **_):
 def test_it_is_an_estimator(estimator, check, monkeypatch):
     small.keep_compiled()
     monkeypatch.setattr(scdae.DAE, "fit", untrained)
+    check(estimator)
+
+
+@parametrize_with_checks([Purifier(input_scale="log1p"), Purifier(input_scale="log1p", allow_fractional=True)])
+def test_it_is_an_estimator_of_logs(estimator, check, monkeypatch):
+    """The checks' values are no logs of counts, so whether they are is not looked at, but for the sign."""
+    small.keep_compiled()
+    monkeypatch.setattr(scdae.DAE, "fit", untrained)
+    monkeypatch.setattr(scdae.logs, "_TOTALS", (0, np.inf))
+    monkeypatch.setattr(scdae.logs, "_ENOUGH", np.inf)
     check(estimator)
 
 
@@ -65,6 +77,70 @@ def test_log_normalised_cells_are_taken_back_to_counts():
     assert small.bits(step.model_) == small.bits(model)  # the counts are found exactly
     assert step.transform(logs - 0.01).min() >= 0
     assert Purifier(model, input_scale="log1p", depth=500).fit(logs).depth_ == 500
+
+
+def logs_of(counts):
+    return np.log1p(counts * (1e4 / counts.sum(axis=1))[:, None]).astype(np.float32)
+
+
+def test_the_fit_refuses_what_are_no_logs_and_transform_takes_perturbed_ones():
+    counts, model = small.dense(small.structured()), small.fitted(likelihood="nb")
+    logs, rng = logs_of(counts), np.random.default_rng(0)
+    step = Purifier(model, input_scale="log1p").fit(logs)
+    assert step.__sklearn_tags__().input_tags.positive_only
+    noisy = logs + rng.normal(0, 0.2, logs.shape)
+    for wrong, words in (
+        (noisy, "Negative values in data passed to Purifier: "),
+        (np.maximum(noisy, 0), "are no multiples of one molecule"),
+        (logs / np.log(2), "look like log2"),
+        ((logs - logs.mean(axis=0)) / logs.std(axis=0), "Negative values.*z-scores"),
+    ):
+        for kind in (np.asarray, sp.csr_matrix):
+            with pytest.raises(ValueError, match=words):
+                Purifier(model, input_scale="log1p").fit(kind(wrong))
+    assert np.isfinite(step.transform(noisy)).all()
+    with pytest.raises(ValueError, match="z-scores"):
+        step.transform((logs - logs.mean(axis=0)) / logs.std(axis=0))
+    estimated = Purifier(model, input_scale="log1p", allow_fractional=True).fit(np.maximum(noisy, 0))
+    assert np.isfinite(estimated.transform(noisy)).all()
+
+
+def test_an_annotated_matrix_a_path_and_text_are_refused_at_once(tmp_path):
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    step = Purifier(model).fit(adata.X)
+    for wrong, words in (
+        (adata, r"X is a AnnData.*Pass adata\.X.*scdae\.tl\.purify"),
+        ("cells.h5ad", "X is a str.*Read a file first"),
+        (tmp_path, "Path.*Read a file first"),
+        ({"X": adata.X}, "X is a dict"),
+        (["cell", "cell"], "X is a list of text"),
+    ):
+        for call in (Purifier().fit, Purifier().fit_transform, step.transform):
+            with pytest.raises(TypeError, match=words):
+                call(wrong)
+
+
+def test_tables_go_by_their_columns():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    table = adata.to_df()
+    step = Purifier(model).fit(table)
+    np.testing.assert_array_equal(step.feature_names_in_, adata.var_names)
+    np.testing.assert_array_equal(step.transform(table), Purifier(model).fit(adata.X).transform(adata.X))
+    with pytest.raises(ValueError, match="feature names"):
+        step.transform(table.iloc[:, ::-1])
+
+
+@pytest.mark.parametrize("depth", [0, -5, float("nan"), float("inf"), "many", True, [1, 2]])
+def test_a_depth_that_is_none_is_named(depth):
+    with pytest.raises(ValueError, match="depth=.*use a positive number"):
+        Purifier(depth=depth).fit(small.dense(small.structured()))
+
+
+def test_a_fitted_model_can_be_pickled_and_copied():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    expected = model.impute(adata)
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(again.impute(adata), expected)
 
 
 def test_a_pipeline_of_purifier_and_classifier():

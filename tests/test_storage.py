@@ -184,7 +184,7 @@ def test_files_of_version_0_1_stay_loadable():
     adata = scdae.datasets.simulate(120, 40, n_types=2, trajectory=False, seed=5, depth=600)[:10].copy()
     np.testing.assert_allclose(model.impute(adata), expected["restored"], rtol=1e-3)
     np.testing.assert_allclose(model.latent(adata), expected["latent"], rtol=1e-3, atol=1e-4)
-    assert model.batch_key == "batch" and model.config.gap_max_iter == 50  # a setting that it did not have
+    assert model.batch_key == "batch" and model.outcome.fitted.gaps.max_iter == 50  # a setting that it did not have
     assert model.covariates.others == [] and model.covariates.levels == {"batch": model.batch_levels}
 
 

@@ -210,3 +210,48 @@ def test_repeated_gene_names_warn_once(log):
     assert list(counts.var_names) == names
     assert [r.levelname for r in log.records] == ["WARNING"]
     assert "2 name(s) more than once ('B', 'C')" in log.text
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_counts_with_rounding_errors_are_counts(form, dtype):
+    x = _counts(60, 20).astype(dtype) * 37
+    noisy = (x * (1 + np.random.default_rng(1).choice([-1e-6, 1e-7, 0, 1e-6], x.shape))).astype(dtype)
+    noisy[0, :3] = [1e-7, 2.9999995, 1e-6]
+    x[0, :3] = [0, 3, 0]
+    before = noisy.copy()
+    for given in (form(noisy), np.asarray(noisy)):
+        counts = read_counts(_wrap(given), allow_fractional=False)
+        np.testing.assert_array_equal(counts.matrix.toarray(), x.astype("f4"))
+        assert not counts.fractional and counts.matrix.nnz == np.count_nonzero(x)
+    np.testing.assert_array_equal(noisy, before)
+
+
+@pytest.mark.parametrize("value", [1.00001, 0.99999, 1e-4, 1000.01, 2e6 + 0.25])
+def test_other_fractions_are_none(value):
+    x = _counts().astype("f8")
+    x[3, 4] = value
+    assert "1 fractional value(s)" in _message(_wrap(x))
+    assert read_counts(_wrap(x), allow_fractional=True).fractional
+
+
+def test_only_layers_that_can_be_the_counts_of_x_are_offered():
+    """X of kb: nascent and mature molecules and a share of the ambiguous ones."""
+    nascent, ambiguous = _counts(seed=1), _counts(seed=2)
+    x = nascent + ambiguous * 0.37
+    text = _message(_wrap(x, layers={"nascent": nascent, "ambiguous": ambiguous}))
+    assert "allow_fractional=True" in text and "nascent" not in text and "ambiguous'" not in text
+    estimated = nascent * 0.37
+    text = _message(_wrap(estimated, layers={"umi": nascent, "other": ambiguous}))
+    assert "layer='umi'" in text and "other" not in text.replace("otherwise", "")
+
+
+def test_raw_of_more_genes_is_offered_where_it_fits():
+    x = _counts()
+    adata = _wrap(x[:, :6] * 0.37)
+    adata.raw = _wrap(x)
+    assert "pass adata.raw.to_adata()" in _message(adata)
+    adata.raw = _wrap(_counts(seed=5))
+    assert ".raw" not in _message(adata)
+    adata.raw = _wrap(x)
+    assert "For the counts in .raw pass adata.raw.to_adata()" in _message(adata, layer="raw")

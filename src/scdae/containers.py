@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,16 +79,16 @@ def open_rows(matrix: Any, name: str) -> Rows:
             f"{name} is a NumPy masked array. Pass its values and, as mask=, where they were observed: "
             "mask=~numpy.ma.getmaskarray(...)."
         )
-    home = type(matrix).__module__.partition(".")[0]
     if sp.issparse(matrix):
         return _sparse_rows(matrix, name)
     if isinstance(matrix, np.ndarray):
         return _sliced_rows(np.asarray(matrix), name)
-    if home == "dask":
-        return _dask_rows(matrix, name)
-    if home in ("h5py", "zarr"):
+    if is_dask(matrix):
+        return _dask_rows(plain_dask(matrix), name)
+    homes = {home.__module__.partition(".")[0] for home in type(matrix).__mro__}
+    if homes & {"h5py", "zarr"}:
         return _sliced_rows(matrix, name)
-    if home == "anndata" and hasattr(matrix, "to_memory"):
+    if "anndata" in homes and hasattr(matrix, "to_memory"):
         stored = int(matrix.group["data"].shape[0])
         if getattr(matrix, "format", None) == "csr":
             return _sliced_rows(matrix, name, stored)
@@ -103,6 +104,20 @@ def open_rows(matrix: Any, name: str) -> Rows:
 def in_memory(matrix: Any) -> bool:
     """Whether the values of a matrix are there, not in a file or a dask graph."""
     return sp.issparse(matrix) or isinstance(matrix, np.ndarray)
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether it is a dask array, or a part of one that anndata made; dask is not imported for that."""
+    return any(home.__module__.partition(".")[0] == "dask" for home in type(matrix).__mro__)
+
+
+def plain_dask(matrix: Any) -> Any:
+    """The array itself: the subclass that anndata makes of a part of one loses its type once it is sliced or pickled."""
+    import dask.array as da
+
+    if type(matrix) is da.Array:
+        return matrix
+    return da.Array(matrix.dask, matrix.name, matrix.chunks, dtype=matrix.dtype, meta=matrix._meta)
 
 
 def canonical_csr(block: Any) -> sp.csr_matrix:
@@ -146,18 +161,17 @@ def _sliced_rows(matrix: Any, name: str, stored: int | None = None) -> Rows:
         step = min(BLOCK_VALUES * shape[0] // max(1, stored), 16 * step)
     step = max(1, step)
     bounds = np.append(np.arange(0, shape[0], step), shape[0])
+    return Rows(shape, np.dtype(matrix.dtype), bounds, partial(_read_slice, matrix, name))
+
+
+def _read_slice(matrix: Any, name: str, start: int, stop: int) -> Any:
     home = getattr(matrix, "group", matrix)
-    on_file = type(home).__module__.startswith("h5py")
-
-    def read(start: int, stop: int) -> Any:
-        if on_file and not home:
-            raise OSError(
-                f"{name} lies in a file that has been closed since. Open it again and make the layer anew, and keep the file "
-                "open as long as a lazy layer of it is looked at: to_memory() of a part closes it, for example."
-            )
-        return matrix[start:stop]
-
-    return Rows(shape, np.dtype(matrix.dtype), bounds, read)
+    if type(home).__module__.startswith("h5py") and not home:
+        raise OSError(
+            f"{name} lies in a file that has been closed since. Open it again and make the layer anew, and keep the file "
+            "open as long as a lazy layer of it is looked at: to_memory() of a part closes it, for example."
+        )
+    return matrix[start:stop]
 
 
 def _dask_rows(matrix: Any, name: str) -> Rows:
@@ -165,19 +179,19 @@ def _dask_rows(matrix: Any, name: str) -> Rows:
         matrix = matrix.compute_chunk_sizes()
     shape = _checked_shape(matrix, name)
     bounds = np.concatenate([[0], np.cumsum(matrix.chunks[0])]).astype(np.int64)
+    return Rows(shape, np.dtype(matrix.dtype), bounds, partial(_read_dask, matrix))
+
+
+def _read_dask(matrix: Any, start: int, stop: int) -> Any:
+    import dask
+
+    # one piece for each chunk of columns: joining sparse chunks is left to SciPy
     column_bounds = np.concatenate([[0], np.cumsum(matrix.chunks[1])]).astype(np.int64)
-
-    def read(start: int, stop: int) -> Any:
-        import dask
-
-        # one piece for each chunk of columns: joining sparse chunks is left to SciPy
-        lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]
-        pieces = dask.compute(*lazy)
-        if len(pieces) == 1:
-            return pieces[0]
-        return sp.hstack(pieces, format="csr") if any(map(sp.issparse, pieces)) else np.hstack(pieces)
-
-    return Rows(shape, np.dtype(matrix.dtype), bounds, read)
+    lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]
+    pieces = dask.compute(*lazy)
+    if len(pieces) == 1:
+        return pieces[0]
+    return sp.hstack(pieces, format="csr") if any(map(sp.issparse, pieces)) else np.hstack(pieces)
 
 
 def _checked_shape(matrix: Any, name: str) -> tuple[int, int]:

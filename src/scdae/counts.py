@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from scdae._settings import settings
+from scdae.arguments import check_adata
+from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
+from scdae.features import warn_other_features
+from scdae.guarded import first_line
 from scdae.masks import drop_unobserved, open_mask
 from scdae.passes import as_parts, shared_pass
 from scdae.survey import Survey
-from scdae.validate import Tally, check_orientation, describe_source, not_counts, whole_count_sources
+from scdae.validate import check_orientation, describe_source, whole_count_sources, without_noise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -127,7 +132,7 @@ def open_counts(
     together
         Devices of the processes that share the pass over the counts; None for this process alone.
     """
-    _check_type(adata)
+    check_adata(adata)
     name = describe_source(layer)
     rows = open_rows(_pick(adata, layer), name)
     obs_names, var_names = _names(adata.obs_names), _names(adata.var_names)
@@ -137,24 +142,23 @@ def open_counts(
         _warn_repeated(var_names)
     observed = None if mask is None else open_mask(mask, adata)
 
-    read = _reader(rows, observed, allow_nan)
+    read = _reader(rows, observed, allow_nan, None if in_memory(_pick(adata, layer)) else name)
     most = settings.max_entries if most is None else most
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
-    problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
+    problem = problem_of(tally, adata, layer, allow_fractional=allow_fractional)
     if problem is not None:
         raise ValueError(problem)
     if for_fit and tally.n_stored == 0:
         raise ValueError(_nothing_counted(adata, layer, masked=survey.hidden is not None))
     fractional = "fractional" in tally
+    if for_fit:
+        warn_other_features(var_names, adata.var, survey.totals)
     if held is not None:
         return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
     chosen, parts = survey.sample()
     sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
-
-    def read_again(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        return as_parts(*read(start, stop))
-
-    blocks = Blocks(rows.bounds, read_again, survey.lengths, survey.hidden, survey.totals, chosen)
+    again = partial(_read_again, read)
+    blocks = Blocks(rows.bounds, again, survey.lengths, survey.hidden, survey.totals, chosen, survey.hidden_cells)
     return CountBlocks(blocks, sample, obs_names, var_names, fractional)
 
 
@@ -163,7 +167,7 @@ def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | Un
 
     Parameters are those of :func:`read_counts`.
     """
-    _check_type(adata)
+    check_adata(adata)
     here = in_memory(_pick(adata, options.get("layer")))
     return open_counts(adata, for_fit=False, **options) if here else unread_counts(adata, **options)
 
@@ -177,48 +181,50 @@ def unread_counts(
     allow_nan: bool = False,
 ) -> UnreadCounts:
     """Prepare to read the counts of an AnnData, without reading them. Parameters are those of :func:`read_counts`."""
-    _check_type(adata)
+    check_adata(adata)
     rows = open_rows(_pick(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
-    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan)
-
-    def checked(start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        block, missing = read(start, stop)
-        tally = Tally(rows.shape[1])
-        tally.add(block, start)
-        problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
-        if problem is not None:
-            raise ValueError(problem)
-        return as_parts(block, missing)
-
+    read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan, describe_source(layer))
+    checked = CheckedReader(read, adata, layer, allow_fractional)
     return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
 
 
-def _reader(rows: Rows, observed: Any, allow_nan: bool) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
-    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is."""
+def _reader(
+    rows: Rows, observed: Any, allow_nan: bool, stored_as: str | None
+) -> Callable[[int, int], tuple[sp.csr_matrix, Any]]:
+    """Reads rows as canonical CSR, whatever their dtype, without what was not observed, and where that is.
 
-    def read(start: int, stop: int) -> tuple[sp.csr_matrix, np.ndarray | None]:
-        missing = None if observed is None else ~observed(start, stop)
-        return drop_unobserved(canonical_csr(rows.read(start, stop)), missing, allow_nan=allow_nan)
-
-    return read
+    Rows that come from a file or a graph, called `stored_as`, are checked first: SciPy does not survive all of them.
+    """
+    return partial(_read_observed, rows, observed, allow_nan, stored_as)
 
 
-def _check_type(adata: object) -> None:
-    from anndata import AnnData
+def _read_observed(
+    rows: Rows, observed: Any, allow_nan: bool, stored_as: str | None, start: int, stop: int
+) -> tuple[sp.csr_matrix, np.ndarray | None]:
+    missing = None if observed is None else ~observed(start, stop)
+    block = rows.read(start, stop) if stored_as is None else _sound(rows, start, stop, stored_as)
+    return drop_unobserved(without_noise(canonical_csr(block)), missing, allow_nan=allow_nan)
 
-    if isinstance(adata, AnnData):
-        return
-    kind = f"{type(adata).__module__}.{type(adata).__qualname__}"
-    modalities: Any = getattr(adata, "mod", None)
-    if hasattr(modalities, "keys"):
-        keys = ", ".join(repr(key) for key in modalities.keys())
-        hint = f"Pass one of its modalities: adata.mod[...] with one of {keys}."
-    elif isinstance(adata, str) or hasattr(adata, "__fspath__"):
-        hint = "Read the file first, for example with anndata.read_h5ad."
-    else:
-        hint = "Wrap counts (cells in rows, genes in columns) as anndata.AnnData(counts)."
-    raise TypeError(f"adata has to be an anndata.AnnData, but is a {kind}. {hint}")
+
+def _sound(rows: Rows, start: int, stop: int, name: str) -> Any:
+    try:
+        block = rows.read(start, stop)
+        if sp.issparse(block) and block.format in ("csr", "csc"):
+            block.check_format(full_check=True)
+    except (MemoryError, TypeError):
+        raise
+    except Exception as error:  # of zarr's codecs, h5py, dask, SciPy
+        if "has been closed" in str(error):  # in words already
+            raise
+        raise ValueError(
+            f"{name} cannot be read: rows {start:,} to {stop - 1:,} are truncated or damaged ({first_line(error)})."
+        ) from error
+    return block
+
+
+def _read_again(read: Any, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+    return as_parts(*read(start, stop))
 
 
 def _pick(adata: AnnData, layer: str | None) -> Any:
@@ -229,7 +235,8 @@ def _pick(adata: AnnData, layer: str | None) -> Any:
             raise ValueError(f"adata.X is None. Pass layer=... with the layer that holds counts. Layers here: {shown}.")
         return adata.X
     if layer not in layers:
-        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.")
+        raw = " For the counts in .raw pass adata.raw.to_adata()." if layer == "raw" and adata.raw is not None else ""
+        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.{raw}")
     return adata.layers[layer]
 
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger
+from scdae.annotation import obs_column
+from scdae.arguments import listed, nearest
 from scdae.core.conditions import Conditions
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["AVERAGE", "Covariates", "level_name", "read_batches", "read_covariates"]
+__all__ = ["AVERAGE", "Covariates", "has_column", "level_name", "read_batches", "read_covariates"]
 
 AVERAGE = "average"  # value of transform_batch
+_SAME = 1e-7  # of their size, by which values may differ and are one number: what float32 leaves of it
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,15 @@ class Covariates:
         Mean and standard deviation of each continuous column.
     moved
         Whether all cells are taken for moved from those of a reference, which the model was adapted from.
+    ranges
+        Least and largest value of each continuous column in the fit. Models of earlier versions have none.
     """
 
     batch_key: str | None = None
     levels: dict[str, list[str]] = field(default_factory=dict)
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     moved: bool = False
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def n_levels(self) -> int:
@@ -76,16 +82,32 @@ class Covariates:
             if unknown:
                 raise ValueError(
                     f"obs[{name!r}] has {len(unknown)} level(s) that the model was not fitted to, the first being "
-                    f"{unknown[0]!r}. It knows {', '.join(map(repr, known))}: fit a model to all data together, or let it learn "
+                    f"{unknown[0]!r}. It knows {listed(known)}: fit a model to all data together, or let it learn "
                     "new batches with DAE.adapt(adata)."
                 )
             if len(known) > 1:
                 codes.append(first + np.array([known.index(level) for level in levels], np.int32)[found])
                 first += len(known)
         values = [np.ones(adata.n_obs)] if self.moved else []
-        values += [(_numbers(adata, name) - mean) / sd for name, (mean, sd) in self.scales.items()]
+        values += [(self._within(adata, name) - mean) / sd for name, (mean, sd) in self.scales.items()]
         conditions = Conditions(_columns(codes, adata.n_obs, np.int32), _columns(values, adata.n_obs, np.float32))
         return conditions if conditions.any else None
+
+    def _within(self, adata: AnnData, name: str) -> np.ndarray:
+        """A continuous column, float64 (n_obs,), no value below or above those of the fit: beyond them nothing is known."""
+        values = _numbers(adata, name)
+        if name not in self.ranges:
+            return values
+        low, high = self.ranges[name]
+        margin = _SAME * max(abs(low), abs(high))
+        outside = np.flatnonzero((values < low - margin) | (values > high + margin))
+        if outside.size:
+            get_logger().warning(
+                f"scdae: obs[{name!r}] lies outside of what the model was fitted to, {low:g} to {high:g}, in {outside.size:,} of "
+                f"{adata.n_obs:,} cells, the first being {str(adata.obs_names[outside[0]])!r} with {values[outside[0]]:g}. The nearest "
+                "value of the fit is taken in its place."
+            )
+        return np.clip(values, low, high)
 
     def batch_weights(self, transform_batch: str) -> np.ndarray | None:
         """Share of each batch in the one named, float32 (n_batches,), or None if there is one batch; an error if none is.
@@ -108,8 +130,8 @@ class Covariates:
         if name == AVERAGE:
             return np.full(len(names), 1 / len(names), np.float32)
         raise ValueError(
-            f"transform_batch={transform_batch!r} is no batch of obs[{self.batch_key!r}]. Choose {AVERAGE!r} or one of "
-            f"{', '.join(map(repr, names))}."
+            f"transform_batch={transform_batch!r} is no batch of obs[{self.batch_key!r}].{nearest(name, names)} Choose "
+            f"{AVERAGE!r} or one of {listed(names)}."
         )
 
 
@@ -137,12 +159,22 @@ def read_covariates(
     ValueError, TypeError
         A column does not exist, is named twice, has missing or infinite values, or is one number throughout.
     """
-    names = [] if covariates is None else [covariates] if isinstance(covariates, str) else list(covariates)
+    if hasattr(covariates, "iloc"):  # the names of its rows or columns are not meant
+        raise TypeError(
+            f"covariates is a pandas {type(covariates).__name__}. Put its columns into adata.obs first, and pass their names: "
+            "covariates=['age', 'sex']."
+        )
+    batch_key = batch_key if batch_key is None or not _is_name(batch_key) else str(batch_key)
+    given: Any = [] if covariates is None else [covariates] if _is_name(covariates) else covariates
+    names = [str(name) if _is_name(name) else name for name in given]
+    from pandas.api.types import is_integer_dtype
+
     repeated = [name for i, name in enumerate(names) if name == batch_key or name in names[:i]]
     if repeated:
         raise ValueError(f"covariates={covariates!r}: {repeated[0]!r} is given twice (batch_key={batch_key!r}).")
     levels: dict[str, list[str]] = {}
     scales: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     if batch_key is not None:
         levels[batch_key] = read_batches(adata, batch_key)[1]
     for name in names:
@@ -150,16 +182,21 @@ def read_covariates(
             levels[name] = read_batches(adata, name, "covariates")[1]
             continue
         values = _numbers(adata, name)
-        if not values.std() > 0:
+        low, high = float(values.min()), float(values.max())
+        whole = is_integer_dtype(_column(adata, name, "covariates"))
+        if high - low <= (0 if whole else _SAME * max(abs(low), abs(high))):
             raise ValueError(
                 f"covariates: obs[{name!r}] is {values[0]:g} in all {adata.n_obs:,} cells and says nothing. Leave it out."
             )
         scales[name] = (float(values.mean()), float(values.std()))
-    found = Covariates(batch_key, levels, scales)
+        ranges[name] = (low, high)
+    found = Covariates(batch_key, levels, scales, ranges=ranges)
     return found, found.conditions(adata)
 
 
-def read_batches(adata: AnnData, batch_key: str, argument: str = "batch_key") -> tuple[np.ndarray, list[str]]:
+def read_batches(
+    adata: AnnData, batch_key: str, argument: str = "batch_key", *, gaps: bool = False
+) -> tuple[np.ndarray, list[str]]:
     """Read the batch of each cell.
 
     Labels are names, whatever their type: numbers and dates become levels as text. Levels that no cell has are left
@@ -173,11 +210,13 @@ def read_batches(adata: AnnData, batch_key: str, argument: str = "batch_key") ->
         Column of `obs`.
     argument
         Name of the argument, for errors.
+    gaps
+        Whether cells may be without a batch.
 
     Returns
     -------
     codes
-        int32, (n_obs,): place of each cell's batch in `levels`.
+        int32, (n_obs,): place of each cell's batch in `levels`; -1 where it has none.
     levels
         Names of the batches: categories in their order, other labels sorted.
 
@@ -198,44 +237,73 @@ def read_batches(adata: AnnData, batch_key: str, argument: str = "batch_key") ->
     """
     import pandas as pd
 
-    labels = _column(adata, batch_key, argument)
+    labels = _column(adata, batch_key, argument, gaps=gaps)
+    there = labels.dropna()
     if isinstance(labels.dtype, pd.CategoricalDtype):
-        distinct = labels.cat.remove_unused_categories().cat.categories
+        distinct = there.cat.remove_unused_categories().cat.categories
     else:
-        distinct = pd.Index(labels.unique())
+        distinct = pd.Index(there.unique())
         try:
             distinct = distinct.sort_values()
         except TypeError:  # numbers next to text
             distinct = sorted(distinct, key=str)
     levels = list(dict.fromkeys(level_name(value) for value in distinct))
-    codes = pd.Categorical([level_name(value) for value in labels], categories=levels).codes.astype(np.int32)
+    codes = np.full(adata.n_obs, -1, np.int32)
+    named = pd.Categorical([level_name(value) for value in there], categories=levels)
+    codes[labels.notna().to_numpy()] = named.codes
     if len(levels) > max(20, adata.n_obs // 4):
-        get_logger().warning(
-            f"{argument}={batch_key!r} has {len(levels):,} levels for {adata.n_obs:,} cells. Is it a batch?"
-        )
+        asked = "Are they groups?" if argument == "groupby" else "Is it a batch?"
+        get_logger().warning(f"{argument}={batch_key!r} has {len(levels):,} levels for {adata.n_obs:,} cells. {asked}")
     return codes, levels
 
 
-def _column(adata: AnnData, name: str, argument: str) -> pd.Series:
-    """A column of `obs` in which every cell has a value."""
-    if isinstance(name, (list, tuple, set, np.ndarray)):
+def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> pd.Series:
+    """A column of `obs` in which every cell has a value, unless there may be gaps."""
+    columns = adata.obs.columns
+    if not _is_name(name):
+        if hasattr(name, "iloc"):
+            raise TypeError(
+                f"{argument} is a pandas {type(name).__name__}. Put it into adata.obs first, and pass the name of the column."
+            )
+        several = "To combine several, make a column of their joined labels"
         raise TypeError(
-            f"{argument}={name!r}: pass the name of one obs column. To combine several, make a column of their joined "
-            "labels, or pass the others as covariates=."
+            f"{argument}={name!r}: pass the name of one obs column. {several}"
+            f"{'.' if argument == 'groupby' else ', or pass the others as covariates=.'}"
         )
-    if name not in adata.obs.columns:
-        shown = ", ".join(repr(c) for c in adata.obs.columns) or "none"
-        raise ValueError(f"{argument}={name!r} is no column of obs. Columns there: {shown}.")
-    labels = adata.obs[name]
+    found = _alike(columns, name)
+    if found is None:
+        raise ValueError(
+            f"{argument}={name!r} is no column of obs.{nearest(name, columns)} Columns there: "
+            f"{', '.join(repr(column) for column in columns) or 'none'}."
+        )
+    name = found
+    labels = obs_column(adata, name)
     if labels.ndim != 1:
         raise ValueError(f"{argument}={name!r}: obs has {labels.shape[1]} columns of this name. Rename all but one.")
     absent = np.flatnonzero(labels.isna().to_numpy())
-    if absent.size:
+    if absent.size and not gaps:
         raise ValueError(
             f"obs[{name!r}] ({argument}) has no value in {absent.size:,} of {adata.n_obs:,} cells, the first being "
             f"{str(adata.obs_names[absent[0]])!r} (row {absent[0]}). Give these cells a value or remove them."
         )
     return labels
+
+
+def has_column(adata: AnnData, name: str) -> bool:
+    """Whether `obs` has a column of that name, which may be a number there."""
+    return _alike(adata.obs.columns, name) is not None
+
+
+def _alike(columns: pd.Index, name: Any) -> Any:
+    """The column of that name, or the only one that is a number and reads so; None where there is none."""
+    if name in columns:
+        return name
+    alike = [column for column in columns if str(column) == str(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
 
 
 def _is_categorical(column: pd.Series) -> bool:

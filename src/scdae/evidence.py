@@ -16,7 +16,7 @@ from scdae.core.heldout import HeldOut, measure_gain
 from scdae.core.prediction import OUTPUTS
 from scdae.core.thinning import thin
 from scdae.counts import CountBlocks, Counts
-from scdae.matching import map_genes
+from scdae.readout import find_genes
 
 if TYPE_CHECKING:
     from scdae.model import DAE
@@ -30,7 +30,7 @@ def gene_table(
     """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0."""
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    columns = map_genes(counts.var_names, model.var_names, outcome.genes, quiet=True).columns
+    columns = find_genes(model, counts, quiet=True).columns
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     theta = np.exp(np.where(fitted.inflated, values["log_theta_zi"], values["log_theta"]))
     if fitted.likelihood == "poisson":
@@ -81,7 +81,7 @@ def query_gain(
         return genes, _of_cells(cells, rows, counts), skill
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
-    found = map_genes(counts.var_names, model.var_names, outcome.genes, quiet=True)
+    found = find_genes(model, counts, quiet=True)
     matrix, unobserved = found.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
     kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae.arguments import check_adata
+from scdae.columns import columns_of
 from scdae.results import results
 
 if TYPE_CHECKING:
@@ -46,12 +48,12 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
     >>> scdae.get.imputed(adata, genes=["gene_7", "gene_2"]).shape
     (200, 2)
     """
+    check_adata(adata)
     if key not in adata.layers:
         raise KeyError(_nothing_under(adata, key, f"layers[{key!r}]"))
     layer = adata.layers[key]
     names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    values = layer if genes is None else layer[:, positions(adata, names)]
-    values = values.toarray() if hasattr(values, "toarray") else np.array(values)
+    values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{key!r}]")
     return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
 
 
@@ -74,6 +76,7 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
     KeyError
         When `scdae.pp.impute` has written nothing under `key`.
     """
+    check_adata(adata)
     entries = stored_report(adata, key)
     return pd.Series(
         {name: value for name, value in entries.items() if np.ndim(value) == 0 and not isinstance(value, Mapping)},
@@ -103,6 +106,7 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     KeyError
         When there is no evaluation under that key.
     """
+    check_adata(adata)
     found = adata.uns.get(f"{key}_evaluation")
     if not isinstance(found, Mapping) or "methods" not in found:
         raise KeyError(f"There is no adata.uns[{f'{key}_evaluation'!r}]. Call scdae.tl.evaluate(adata) first.")
@@ -131,6 +135,7 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     KeyError
         When `scdae.pp.impute` has written nothing under `key`.
     """
+    check_adata(adata)
     prefix = f"{key}_"
     columns = [name for name in ("dispersion", "dropout", "gain") if prefix + name in adata.var]
     if not columns:
@@ -161,6 +166,7 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
     KeyError
         When there is no such result, or no such group in it.
     """
+    check_adata(adata)
     found = adata.uns.get(key)
     if not isinstance(found, Mapping) or "lfc_lower" not in found:
         raise KeyError(
@@ -201,6 +207,7 @@ def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
     KeyError
         When there is no such result.
     """
+    check_adata(adata)
     found = adata.uns.get(key)
     if not isinstance(found, Mapping) or "trials" not in found:
         raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.tune(adata) first.")
@@ -212,7 +219,16 @@ def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
 def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:
     """Positions of genes by name; unknown ones are named in the error."""
     names = list(names)
-    found = adata.var_names.get_indexer(names)
+    index = adata.var_names
+    repeated = [name for name in names if not index.is_unique and (index == name).sum() > 1]
+    if repeated:
+        raise KeyError(
+            f"{repeated[0]!r} names {int((index == repeated[0]).sum())} genes in adata.var_names. Make the names unique "
+            "(adata.var_names_make_unique()) first."
+        )
+    first = index[~index.duplicated()]
+    found = np.flatnonzero(~index.duplicated())[first.get_indexer(names)] if len(first) < len(index) else None
+    found = index.get_indexer(names) if found is None else np.where(first.get_indexer(names) < 0, -1, found)
     missing = [name for name, at in zip(names, found, strict=True) if at < 0]
     if missing:
         shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")

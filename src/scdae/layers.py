@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scdae._log import get_logger
 from scdae.core.prediction import OUTPUTS
+from scdae.named import by_name
 
-__all__ = ["InPlace", "check_depth", "check_form", "check_output", "check_quantiles", "log_layer_size"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["InPlace", "check_depth", "check_form", "check_output", "check_quantiles", "depths", "log_layer_size"]
 
 
 class InPlace:
     """An array in the order of a query's genes, filled from values in the order of the network's.
 
-    Genes that had no counts in the fit stay zero; those that the model does not know are NaN.
+    Genes that had no counts in the fit stay zero, until :class:`scdae.silent.OwnCounts` fills them in; those that the model
+    does not know are NaN.
     """
 
     def __init__(self, n_obs: int, columns: np.ndarray, known: np.ndarray):
@@ -38,21 +43,44 @@ def check_output(output: str) -> None:
         raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
 
 
-def check_depth(depth: Any, output: str, n_obs: int) -> np.ndarray | None:
-    """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it."""
+def check_depth(depth: Any, output: str, obs_names: pd.Index) -> np.ndarray | None:
+    """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it.
+
+    A Series is taken by its names.
+    """
     if depth is None:
         return None
     if output != "log1p":
-        raise ValueError(f"depth={depth!r} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
-    values = np.asarray(depth, dtype=np.float32)
+        shown = repr(depth) if np.ndim(depth) == 0 else f"{type(depth).__name__} of {len(depth):,} values"
+        raise ValueError(f"depth={shown} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
+    return depths(depth, obs_names)
+
+
+def depths(depth: Any, obs_names: pd.Index) -> np.ndarray:
+    """Molecules of each cell, float32 (n_obs,): a number for all, one for each, or a Series, which is taken by its names.
+
+    Raises
+    ------
+    ValueError
+        The length is another, names do not fit, or a value is missing or not above 0.
+    """
+    n_obs, given = len(obs_names), by_name(depth, obs_names, "depth")
+    try:
+        values = np.asarray(given, dtype=np.float32)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"depth={given!r}: use a number of molecules, or one for each cell, such as adata.obs['total_counts']."
+            if np.ndim(given) == 0
+            else f"depth holds {np.asarray(given).dtype} values. Use numbers of molecules."
+        ) from None
     if values.shape not in ((), (n_obs,)):
         raise ValueError(f"depth has shape {values.shape}: give one number, or one for each of the {n_obs:,} cells.")
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
-        first = values[wrong].flat[0]
+        where = "" if values.ndim == 0 else f", cell {str(obs_names[np.flatnonzero(wrong)[0]])!r}"
         raise ValueError(
-            f"depth must be a positive number of molecules, but {int(wrong.sum())} of {values.size} are not (the first: "
-            f"{first}). For a cell's own depth leave depth= out."
+            f"depth must be a positive number of molecules, but {int(wrong.sum()):,} of {values.size:,} are not (the first: "
+            f"{values[wrong].flat[0]}{where}). For a cell's own depth leave depth= out."
         )
     return np.broadcast_to(values, (n_obs,))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,16 @@ from scdae._log import get_logger
 from scdae.core.conditions import Conditions
 from scdae.count_types import AnyCounts
 from scdae.layers import InPlace
-from scdae.matching import map_genes
-from scdae.readout import read_blocks, read_quantile
+from scdae.matching import GeneMap
+from scdae.readout import find_genes, read_blocks, read_quantile
+from scdae.silent import OwnCounts, counted_silent, fate, say_silent
 
 if TYPE_CHECKING:
     import dask.array as da
 
     from scdae.model import DAE
 
-__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer"]
+__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer", "whole_chunks"]
 
 _VALUES = 2**24  # values of a chunk, about
 _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
@@ -71,30 +74,63 @@ def lazy_layer(
     """
     import dask.array as da
 
-    found = map_genes(counts.var_names, model.var_names, model.fitted_outcome().genes, quiet=quiet)
+    found = find_genes(model, counts, quiet=quiet)
     n_vars = counts.shape[1]
     columns = np.arange(n_vars) if genes is None else genes
     spans = _spans(counts, n_vars)
 
     wanted, place = (None, found) if genes is None else found.choose(columns)
     of_query = model, counts, conditions, found
+    silent = counted_silent(counts, place)
+    said = [quiet or silent is not None]
+    if not quiet:
+        say_silent(silent, place, counts.var_names, fate(output))
     read: Any
     if isinstance(output, str):
         read = partial(read_blocks, *of_query, output, depth, None, batch)
     else:
         read = partial(read_quantile, *of_query, output, batch)
 
-    def decode(block_id: tuple[int, ...]) -> Any:
-        start, stop = spans[block_id[0]]
-        values = InPlace(stop - start, place.columns, place.known)
-        for rows, part, *_ in read(spans=[(start, stop)], genes=wanted):
-            values.put(slice(rows.start - start, rows.stop - start), part)
-        return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
-
+    decode = partial(
+        _decode,
+        spans=spans,
+        read=read,
+        wanted=wanted,
+        place=place,
+        dtype=dtype,
+        threshold=threshold,
+        output=output,
+        var_names=counts.var_names,
+        said=said,
+    )
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
     heights = tuple(stop - start for start, stop in spans)
     name = f"scdae-{output}-{secrets.token_hex(8)}"  # a name of its own: nothing has to be hashed
     return da.map_blocks(decode, chunks=(heights, (len(columns),)), dtype=meta.dtype, meta=meta, name=name)
+
+
+def _decode(
+    block_id: tuple[int, ...],
+    spans: list[tuple[int, int]],
+    read: Any,
+    wanted: np.ndarray | None,
+    place: GeneMap,
+    dtype: Any,
+    threshold: float | None,
+    output: str | float,
+    var_names: np.ndarray,
+    said: list[bool],
+) -> Any:
+    """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
+    start, stop = spans[block_id[0]]
+    values = InPlace(stop - start, place.columns, place.known)
+    own = OwnCounts(place, output, values.array, start)
+    for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
+        values.put(slice(rows.start - start, rows.stop - start), part)
+    if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
+        said[0] = True
+        say_silent(own.counted, place, var_names, fate(output))
+    return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
 
 
 def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:
@@ -115,6 +151,22 @@ def joined(layer: da.Array) -> Any:
         values[start : start + len(part)] = part
         start += len(part)
     return values
+
+
+@contextmanager
+def whole_chunks() -> Iterator[None]:
+    """Have anndata write .zarr files without shards, if it knows of them.
+
+    A shard holds several chunks in one file, which is written anew for each chunk of a dask array that reaches it: five times
+    the bytes, and more memory than the chunk. anndata 0.13 chooses shards by itself.
+    """
+    import anndata
+
+    if not hasattr(anndata.settings, "auto_shard_zarr_v3"):
+        yield
+        return
+    with anndata.settings.override(auto_shard_zarr_v3=False):
+        yield
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:

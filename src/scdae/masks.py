@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.containers import open_rows, row_of_entry
+from scdae.containers import Rows, open_rows, row_of_entry
+from scdae.named import table_by_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["drop_unobserved", "open_mask"]
+__all__ = ["drop_unobserved", "mask_of_rows", "open_mask"]
 
 
 def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
@@ -22,7 +24,8 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
     Parameters
     ----------
     mask
-        Name of a boolean layer, or boolean array or sparse matrix (n_obs, n_vars), True = observed.
+        Name of a boolean layer, or boolean array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A DataFrame is
+        taken by its names.
     adata
         The object that the mask is about.
 
@@ -35,7 +38,7 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
     TypeError
         The mask is not boolean.
     ValueError
-        There is no such layer, or the shape is not that of `adata`.
+        There is no such layer, the shape is not that of `adata`, or a DataFrame lacks names.
     """
     name = "mask"
     if isinstance(mask, str):
@@ -45,7 +48,12 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
             raise ValueError(f"mask={mask!r} does not exist. Layers here: {shown}.")
         name, mask = f"mask (layers[{mask!r}])", adata.layers[mask]
     elif hasattr(mask, "columns"):
-        raise TypeError("mask is a data frame. Pass mask.loc[adata.obs_names, adata.var_names].to_numpy().")
+        mask = table_by_name(mask, adata.obs_names, adata.var_names, name)
+    elif hasattr(mask, "index") and hasattr(mask, "to_frame"):
+        raise TypeError(
+            "mask is a pandas Series, but each cell and gene needs a value. Where it is about genes, pass a DataFrame of "
+            "cells by genes, or np.broadcast_to(mask[adata.var_names], adata.shape)."
+        )
     elif isinstance(mask, (list, tuple)):
         mask = np.asarray(mask)
     if np.dtype(getattr(mask, "dtype", object)) != np.bool_:
@@ -55,13 +63,21 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
         )
     if tuple(mask.shape) != adata.shape:
         raise ValueError(f"{name} has shape {tuple(mask.shape)}; it has to be that of adata, {adata.shape}.")
-    rows = open_rows(mask, name)
+    return partial(_read_mask, open_rows(mask, name))
 
-    def read(start: int, stop: int) -> np.ndarray:
-        block = rows.read(start, stop)
-        return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=bool)
 
-    return read
+def _read_mask(rows: Rows, start: int, stop: int) -> np.ndarray:
+    block = rows.read(start, stop)
+    return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=bool)
+
+
+def mask_of_rows(mask: Any, rows: np.ndarray, adata: AnnData) -> Any:
+    """The mask of some cells (positions): the name of a layer stays as it is, and a DataFrame is put in order first."""
+    if mask is None or isinstance(mask, str):
+        return mask
+    if hasattr(mask, "columns"):
+        mask = table_by_name(mask, adata.obs_names, adata.var_names, "mask")
+    return np.asarray(mask)[rows] if isinstance(mask, (list, tuple)) else mask[rows]
 
 
 def drop_unobserved(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +15,7 @@ from scdae._log import get_logger
 __all__ = ["GeneMap", "map_genes", "place_genes"]
 
 _ENSEMBL = re.compile(r"(ENS[A-Z]*[GT]\d{6,})\.\d+", re.IGNORECASE)
+_NONE = np.zeros(0, np.int64)
 _LEAST_SHARE = 0.5  # of the model's genes that a query has to have
 
 
@@ -27,10 +29,20 @@ class GeneMap:
         Bool (n_vars,): genes of the query that the model knows.
     columns
         int (n_kept,): column of the query for each gene of the network, -1 where it has none.
+    silent
+        int (n_silent,): columns of the genes that the model names and that are not in the network, since the fit counted
+        none of them.
+    silent_source
+        int (n_silent,): the same in the query, where `silent` is about some of its genes.
+    silent_unknown
+        Bool (n_silent,): those that no cell of the fit observed.
     """
 
     known: np.ndarray
     columns: np.ndarray
+    silent: np.ndarray = field(default_factory=_NONE.copy)
+    silent_source: np.ndarray = field(default_factory=_NONE.copy)
+    silent_unknown: np.ndarray = field(default_factory=partial(np.zeros, 0, bool))
 
     def choose(self, wanted: np.ndarray) -> tuple[np.ndarray, GeneMap]:
         """Genes of the network that are wanted, int (n,), and where these are among those wanted.
@@ -44,7 +56,12 @@ class GeneMap:
         present = np.flatnonzero(self.columns >= 0)
         network[self.columns[present]] = present
         genes = network[wanted]
-        return genes[genes >= 0], GeneMap(self.known[wanted], np.flatnonzero(genes >= 0))
+        place = np.full(len(self.known), -1)
+        place[self.silent] = np.arange(len(self.silent))
+        quiet = place[wanted]
+        at, quiet = np.flatnonzero(quiet >= 0), quiet[quiet >= 0]
+        silent = at, self.silent_source[quiet], self.silent_unknown[quiet]
+        return genes[genes >= 0], GeneMap(self.known[wanted], np.flatnonzero(genes >= 0), *silent)
 
     def take(
         self, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
@@ -78,7 +95,9 @@ class GeneMap:
         return wide, absent.tocsr()
 
 
-def map_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, *, quiet: bool = False) -> GeneMap:
+def map_genes(
+    query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, *, unknown: np.ndarray = _NONE, quiet: bool = False
+) -> GeneMap:
     """Find the genes of a model in a query, by name.
 
     Parameters
@@ -89,6 +108,8 @@ def map_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, *, qu
         Names of all genes the model was fitted to, str (n_model,).
     genes
         Which of them the network has, int (n_kept,): those that were counted at least once.
+    unknown
+        Which of them no cell of the fit observed, int (n,).
     quiet
         Whether to leave out the warnings about genes that are missing or unknown: said before.
 
@@ -98,13 +119,17 @@ def map_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, *, qu
         Gene names are repeated and not those of the model in its order, or too few genes match.
     """
     if np.array_equal(query, var_names):
-        return GeneMap(np.ones(len(var_names), bool), np.asarray(genes))
-    return GeneMap(*_by_name(query, var_names, genes, quiet))
+        columns, silent = np.asarray(genes), np.setdiff1d(np.arange(len(var_names)), genes)
+        return GeneMap(np.ones(len(var_names), bool), columns, silent, silent, np.isin(silent, unknown))
+    known, columns, others = _by_name(query, var_names, genes, quiet)
+    quiet_ones = np.setdiff1d(np.arange(len(var_names)), genes)[others >= 0]
+    silent = others[others >= 0]
+    return GeneMap(known, columns, silent, silent, np.isin(quiet_ones, unknown))
 
 
 def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> np.ndarray:
     """Gene of the network for each gene of a query: int (n_vars,), -1 for none. Arguments and errors as above."""
-    _, columns = _by_name(query, var_names, genes, quiet=False, adapting=True)
+    _, columns, _ = _by_name(query, var_names, genes, quiet=False, adapting=True)
     place = np.full(len(query), -1, np.int64)
     found = columns >= 0
     place[columns[found]] = np.flatnonzero(found)
@@ -113,7 +138,8 @@ def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> 
 
 def _by_name(
     query: np.ndarray, var_names: np.ndarray, genes: np.ndarray, quiet: bool, adapting: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Genes of the query that are known, and the places in it of those of the network and of the model's others."""
     for names, where in ((query, "var_names of the query"), (var_names, "the genes of the model")):
         unique, number = np.unique(names, return_counts=True)
         if len(unique) < len(names):
@@ -122,18 +148,15 @@ def _by_name(
                 "cannot be matched by name. Make them unique (adata.var_names_make_unique()) before fit and here."
             )
     columns = _find(query, var_names[genes])
-    others = np.setdiff1d(np.arange(len(var_names)), genes)
+    others = _find(query, var_names[np.setdiff1d(np.arange(len(var_names)), genes)], taken=columns)
     known = np.zeros(len(query), bool)
-    for found in (columns, _find(query, var_names[others])):
+    for found in (columns, others):
         known[found[found >= 0]] = True
     spelt = [(str(var_names[g]), str(query[c])) for g, c in zip(genes, columns, strict=True) if c >= 0]
     spelt = [pair for pair in spelt if pair[0] != pair[1]]
     n_found = int((columns >= 0).sum())
     if n_found < _LEAST_SHARE * len(columns):
-        raise ValueError(
-            f"{n_found:,} of the {len(columns):,} genes of the model are in var_names, less than half. The model has "
-            f"names such as {str(var_names[genes][0])!r}, the query such as {str(query[0])!r}."
-        )
+        raise ValueError(_too_few(n_found, query, var_names[genes]))
     if spelt and not quiet:
         get_logger().warning(
             f"scdae: {len(spelt):,} gene(s) were matched though they are spelt otherwise, the first being {spelt[0][1]!r} for "
@@ -149,18 +172,57 @@ def _by_name(
             f"scdae: {int((~known).sum()):,} gene(s) unknown to the model, the first being "
             f"{str(query[~known][0])!r}, come back as NaN."
         )
-    return known, columns
+    return known, columns, others
 
 
-def _find(query: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Place in `query` of each wanted name, int64, -1 for none: the same name, or the only one like it."""
+def _too_few(n_found: int, query: np.ndarray, wanted: np.ndarray) -> str:
+    """Why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
+    message = f"{n_found:,} of the {len(wanted):,} genes of the model are in var_names, less than half. "
+    here, there = _kind(query), _kind(wanted)
+    if n_found <= _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too
+        also = "" if here == there else f"{here} "
+        message += f"The model has {there} such as {str(wanted[0])!r}, the query {also}such as {str(query[0])!r}."
+        if here != there:
+            return message + f" Put {there} into adata.var_names: a column of adata.var may have them."
+        return message + " Are they of another species, annotation or assay? Fit a model on the query itself."
+    return message + (
+        f"The query is a panel of {len(query):,} genes, most of which the model knows. Fit a model on the panel, or join it with the "
+        "data of the model, scdae.pp.align([reference, query]), and call impute on the joint object with mask='observed'."
+    )
+
+
+_KINDS = {  # what names of genes look like, where most of them do
+    "Ensembl ids": re.compile(r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?", re.IGNORECASE),
+    "names with a genome before them": re.compile(r"(GRC[hm]\d+|hg\d+|mm\d+|\w*(human|mouse))_+.+", re.IGNORECASE),
+    "numbers": re.compile(r"\d+"),
+    "RefSeq accessions": re.compile(r"[NX][MR]_\d+(\.\d+)?"),
+    "probe names": re.compile(r"\d+(_[a-z]+)?_at"),
+    "symbols in capitals": re.compile(r"[A-Z0-9][A-Z0-9.\-]*(orf\d+)?"),
+    "symbols with a capital first": re.compile(r"[A-Z][a-z0-9.\-]*"),
+}
+
+
+def _kind(names: np.ndarray) -> str:
+    """What most of the names are, in words."""
+    some = [str(name) for name in names[:: max(len(names) // 200, 1)]]
+    for kind, pattern in _KINDS.items():
+        if sum(pattern.fullmatch(name) is not None for name in some) > 0.6 * len(some):
+            return kind
+    return "names"
+
+
+def _find(query: np.ndarray, wanted: np.ndarray, taken: np.ndarray = _NONE) -> np.ndarray:
+    """Place in `query` of each wanted name, int64, -1 for none: the same name, or the only one like it.
+
+    Places in `taken` are those of other genes already.
+    """
     names, targets = [str(name) for name in query], [str(name) for name in wanted]
     places = np.full(len(targets), -1, np.int64)
     for alike in (str, _without_version, lambda name: _without_version(name).casefold()):
         left = np.flatnonzero(places < 0)
         if not len(left):
             break
-        free = set(range(len(names))) - set(places[places >= 0].tolist())
+        free = set(range(len(names))) - set(taken.tolist()) - set(places[places >= 0].tolist())
         here = _only(alike, [(names[i], i) for i in sorted(free)])
         there = _only(alike, [(targets[j], int(j)) for j in left])
         for name, j in there.items():

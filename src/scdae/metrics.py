@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import special
+
+from scdae.columns import as_dense
 
 __all__ = ["deviance_skill", "gene_correlation", "gene_mean", "log_normalize", "poisson_deviance", "rmse"]
 
@@ -28,8 +32,8 @@ def poisson_deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
     >>> poisson_deviance([0, 2], [1.0, 2.0])
     array([2., 0.])
     """
-    counts = np.asarray(counts, dtype=np.float64)
-    mean = np.asarray(mean, dtype=np.float64)
+    counts = _float64(counts)
+    mean = _float64(mean)
     return 2.0 * special.kl_div(counts, mean)
 
 
@@ -54,7 +58,7 @@ def gene_mean(counts: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     array([[1.5, 0.5],
            [1.5, 0.5]])
     """
-    counts = np.asarray(counts, dtype=np.float64)
+    counts = _float64(counts)
     per_gene = counts.sum(axis=0)
     total = per_gene.sum()
     share = per_gene / total if total > 0 else per_gene
@@ -89,7 +93,7 @@ def deviance_skill(counts: np.ndarray, mean: np.ndarray, baseline: np.ndarray, *
     >>> deviance_skill(x, x, gene_mean(x))
     1.0
     """
-    mean = (1 - blend) * np.asarray(mean, dtype=np.float64) + blend * np.asarray(baseline, dtype=np.float64)
+    mean = (1 - blend) * _float64(mean) + blend * _float64(baseline)
     reference = poisson_deviance(counts, baseline).sum()
     return float(1 - poisson_deviance(counts, mean).sum() / reference) if reference > 0 else float("nan")
 
@@ -116,7 +120,7 @@ def log_normalize(counts: np.ndarray, target: float = 1e4) -> np.ndarray:
     array([[25., 75.],
            [ 0.,  0.]])
     """
-    counts = np.asarray(counts, dtype=np.float64)
+    counts = _float64(counts)
     total = counts.sum(axis=1, keepdims=True)
     return np.log1p(np.divide(target * counts, total, out=np.zeros_like(counts), where=total > 0))
 
@@ -129,7 +133,7 @@ def rmse(predicted: np.ndarray, truth: np.ndarray, axis: int | None = None) -> n
     >>> float(rmse([1.0, 5.0], [1.0, 1.0]).round(3))
     2.828
     """
-    error = np.asarray(predicted, dtype=np.float64) - np.asarray(truth, dtype=np.float64)
+    error = _float64(predicted) - _float64(truth)
     return np.sqrt(np.mean(error**2, axis=axis))
 
 
@@ -151,9 +155,14 @@ def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     >>> gene_correlation([[0, 1], [1, 1], [2, 1]], [[2, 0], [1, 1], [0, 2]])
     array([-1., nan])
     """
-    a = np.asarray(predicted, dtype=np.float64)
-    b = np.asarray(truth, dtype=np.float64)
+    a = _float64(predicted)
+    b = _float64(truth)
     a = a - a.mean(axis=0)
     b = b - b.mean(axis=0)
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
     return np.divide((a * b).sum(axis=0), scale, out=np.full(a.shape[1], np.nan), where=scale > 0)
+
+
+def _float64(values: Any) -> np.ndarray:
+    """Values of any container, worked out."""
+    return as_dense(values).astype(np.float64, copy=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
+from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
@@ -18,12 +19,14 @@ from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
 from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
-from scdae.covariates import Covariates, read_covariates
+from scdae.covariates import Covariates, has_column, read_covariates
 from scdae.layers import check_depth, check_form, check_output
 from scdae.lazy import joined, lazy_layer
+from scdae.masks import mask_of_rows
 from scdae.matching import place_genes
 from scdae.positions import positions
 from scdae.readout import read_latent, read_query
+from scdae.silent import never_observed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,6 +122,7 @@ class DAE:
         )
         self.outcome: Outcome | None = None
         self.var_names: np.ndarray = np.zeros(0, np.str_)
+        self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
         self.covariates = Covariates()
 
     def __repr__(self) -> str:
@@ -148,13 +152,15 @@ class DAE:
         layer
             Layer with the counts; None for `X`.
         mask
-            What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed.
+            What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
+            DataFrame is taken by its names.
         batch_key
             Column of `obs` with the batch, whatever its type. What a batch does to the genes is learnt, and the latent space
             is common to all batches.
         covariates
             Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
-            continuous.
+            continuous. Cells that the model is applied to later may have other numbers; those outside of the range here
+            are taken for its nearest end, and a warning says so.
         allow_fractional
             Admit expected counts that are not whole numbers.
         allow_nan
@@ -178,6 +184,7 @@ class DAE:
         ValueError, TypeError
             The data are no counts, or an argument does not fit; nothing was trained.
         """
+        check_adata(adata)
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
             counts = open_counts(
@@ -239,11 +246,12 @@ class DAE:
         >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
         (40, 50)
         """
+        check_adata(adata)
         outcome, found = self.fitted_outcome(), devices_for(devices)
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
         )
-        if batch_key is None and self.batch_key is not None and self.batch_key in adata.obs.columns:
+        if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
             batch_key = self.batch_key
         columns, conditions = read_covariates(adata, batch_key, covariates)
         if not columns.batches:
@@ -283,6 +291,19 @@ class DAE:
             devices=devices,
         )
         self.var_names, self.covariates = counts.var_names, covariates
+        if self.outcome.extremes is not None:
+            row, column = (int(part[0]) for part in self.outcome.extremes)
+            get_logger().warning(
+                f"scdae: {len(self.outcome.extremes[0]):,} count(s) are larger than ten whole cells, the first in cell "
+                f"{str(counts.obs_names[row])!r}, gene {str(counts.var_names[column])!r}. They are not learned from and come back as they "
+                "are; find out what they are, or remove these cells."
+            )
+        self.never_observed = never_observed(counts)
+        if len(self.never_observed):
+            get_logger().warning(
+                f"scdae: {len(self.never_observed):,} of {len(self.var_names):,} genes were observed in no cell (mask), the first "
+                f"being {str(self.var_names[self.never_observed[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+            )
         return self
 
     @property
@@ -322,8 +343,8 @@ class DAE:
             the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
             ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
         depth
-            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as
-            the cell has.
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken by its
+            names. None: as many as the cell has.
         transform_batch
             Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
             stays its own.
@@ -332,7 +353,8 @@ class DAE:
         threshold
             Leave out values below it: the result is sparse. None for all.
         genes
-            Genes that are wanted: names, positions, a slice or a boolean array. None: all. The cells are placed by all genes.
+            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are placed by all
+            genes.
         dtype
             float32, or float16 where the result is dense.
         layer, mask, allow_fractional, allow_nan
@@ -341,7 +363,9 @@ class DAE:
         Returns
         -------
         numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
-            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN.
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which nothing
+            was observed. Genes that the model names and never counted come back as they were counted; ``"prior"`` and
+            ``"sd"`` of such counts are NaN.
 
         Examples
         --------
@@ -352,8 +376,9 @@ class DAE:
         >>> layer[:5, :3].compute().shape
         (5, 3)
         """
+        check_adata(adata)
         check_output(output)
-        new_depth = check_depth(depth, output, adata.n_obs)
+        new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
         columns = None if genes is None else positions(adata.var_names, genes, "genes")
         options: dict[str, Any] = {
@@ -382,6 +407,7 @@ class DAE:
         allow_nan: bool = False,
     ) -> np.ndarray:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
+        check_adata(adata)
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
@@ -403,7 +429,7 @@ class DAE:
         adata
             The data the model was fitted to, or others with the same genes in any order.
         genes, cells
-            What to look at: names, positions, a slice or a boolean array. None: all. All genes of a cell are used to place
+            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are used to place
             it, whatever `genes` says.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
@@ -427,6 +453,7 @@ class DAE:
         >>> bool((lower <= upper).all()), posterior.sd.shape
         (True, (80, 3))
         """
+        check_adata(adata)
         from scdae.posterior import posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")
@@ -434,7 +461,7 @@ class DAE:
         if cells is not None:
             rows = positions(adata.obs_names, cells, "cells")
             part = adata[rows]
-            mask = mask if mask is None or isinstance(mask, str) else mask[rows]
+            mask = mask_of_rows(mask, rows, adata)
         counts = read_counts(
             part,
             layer=layer,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
-import secrets
-import warnings
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
-from scdae.containers import Rows, canonical_csr, open_rows
+from scdae.containers import Rows
+from scdae.io import is_anndata, read_any
+from scdae.joining import JOINED, Part, join_lazily, own_mask
+from scdae.places import rows_of
+from scdae.stored import open_on_disk, stored_entries
+from scdae.union import joint_obs, union_of_genes
 from scdae.writing import check_name
 
 if TYPE_CHECKING:
@@ -23,52 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_files", "join_files", "open_on_disk", "stored_entries"]
 
-_SPARSE = ("csr_matrix", "csc_matrix")
-
-
-def open_on_disk(path: str | os.PathLike[str]) -> AnnData:
-    """Open an AnnData file without reading `X` and the layers.
-
-    Parameters
-    ----------
-    path
-        .h5ad or .zarr.
-
-    Returns
-    -------
-    anndata.AnnData
-        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left out.
-
-    Examples
-    --------
-    >>> import anndata, numpy as np, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     anndata.AnnData(np.ones((3, 2))).write_h5ad(folder + "/a.h5ad")
-    ...     open_on_disk(folder + "/a.h5ad").shape
-    (3, 2)
-    """
-    import anndata
-    from anndata.io import read_elem
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old formats
-        group = _open_group(Path(path))
-        layers = {name: _on_disk(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
-        return anndata.AnnData(
-            _on_disk(group["X"]) if "X" in group else None,
-            obs=read_elem(group["obs"]),
-            var=read_elem(group["var"]),
-            layers=layers,
-        )
-
-
-def stored_entries(path: str | os.PathLike[str]) -> int:
-    """Stored entries of the largest matrix (`X` or a layer) of an .h5ad or .zarr file; all of them if it is dense."""
-    group = _open_group(Path(path))
-    matrices = [group["X"]] if "X" in group else []
-    matrices += [group["layers"][name] for name in group["layers"]] if "layers" in group else []
-    sizes = [m["data"].shape[0] if m.attrs.get("encoding-type") in _SPARSE else m.size for m in matrices]
-    return int(max(sizes, default=0))
+_FEW = 5  # names shown before "..."
 
 
 def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
@@ -98,20 +54,24 @@ def join_files(
     layer
         Layer of each file with the counts; None for `X`.
     label
-        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``.
+        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``. A column that the files
+        have under this name is kept with ``_own`` behind it.
     mask_added
-        Layer that says what was observed, where the files have not all the same genes: for ``mask=``.
+        Layer that says what was observed, for ``mask=``: where the files have not all the same genes, or have such a layer of
+        their own, which is kept.
 
     Returns
     -------
     anndata.AnnData
         Cells of all files below one another, called ``cell-sample``; genes in the order in which they come first. `X` is a
-        dask array of sparse chunks. Columns of `obs` that all files have are kept.
+        dask array of sparse chunks, which other processes can work out, too: files are opened where they are read. Columns
+        of `obs` that all files have are kept; ``uns["joined_files"]`` names the files.
 
     Raises
     ------
     ValueError
-        Names of files or genes are repeated, or the files share no gene.
+        A file cannot be read, or lacks the layer; names of files or genes are repeated, or the files share no gene. The
+        message names the file.
 
     Examples
     --------
@@ -125,84 +85,76 @@ def join_files(
     ((60, 40), (5, 3))
     """
     import anndata
-    import dask.array as da
 
     files = find_files(paths) if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
+    if not files:
+        raise ValueError("paths is empty: pass files (.h5ad, .zarr), or a pattern such as 'samples/*.h5ad'.")
     check_name(mask_added, "mask_added")
+    check_name(label, "label")
     names = [file.stem for file in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"paths: two files are called {twice!r}, and cells are named by their file. Rename one.")
-    parts = [open_on_disk(file) for file in files]
-    var_names = _union([part.var_names for part in parts], names)
-    columns = [var_names.get_indexer(part.var_names) for part in parts]
-    rows = [
-        open_rows(part.X if layer is None else part.layers[layer], f"{name}: counts")
-        for name, part in zip(names, parts, strict=True)
-    ]
-    obs = pd.concat([part.obs for part in parts], join="inner")
-    obs.index = [f"{cell}-{name}" for name, part in zip(names, parts, strict=True) for cell in part.obs_names]
-    obs[label] = pd.Categorical(np.repeat(names, [part.n_obs for part in parts]), categories=names)
+    found = [_described(file, layer, mask_added) for file in files]
+    var_names = union_of_genes([one.var.index for one in found], names, "files")
+    columns = [var_names.get_indexer(one.var.index.astype(str)).astype(np.int32) for one in found]
+    obs = joint_obs([one.obs for one in found], names, label, everything=False, what="file")
 
-    blocks = [(i, start, stop) for i, one in enumerate(rows) for start, stop in one.spans()]
-    chunks = tuple(stop - start for _, start, stop in blocks), (len(var_names),)
-    read = partial(_read_block, blocks=blocks, rows=rows, columns=columns, n_vars=len(var_names))
-    meta = sp.csr_matrix((0, 0), dtype=np.float32)
-    x = da.map_blocks(read, chunks=chunks, dtype=np.float32, meta=meta, name=f"scdae-join-{secrets.token_hex(8)}")
-    joint = anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=var_names))
-    if any(len(part) < len(var_names) for part in columns):
-        known = np.zeros((len(files), len(var_names)), bool)
-        for i, part in enumerate(columns):
-            known[i, part] = True
-        mask = partial(_mask_block, blocks=blocks, known=known)
-        joint.layers[mask_added] = da.map_blocks(
-            mask, chunks=chunks, dtype=bool, meta=np.zeros((0, 0), bool), name=f"scdae-observed-{secrets.token_hex(8)}"
-        )
+    n_vars = len(var_names)
+    parts = [Part(len(one.obs), where, one.counts) for one, where in zip(found, columns, strict=True)]
+    joint = anndata.AnnData(
+        join_lazily(parts, n_vars, np.float32, sparse=True),
+        obs=obs,
+        var=_feature_types([one.var for one in found], columns, var_names),
+        uns={JOINED: {"label": label, "files": [file.name for file in files]}},
+    )
+    if any(len(part.columns) < n_vars for part in parts) or any(one.mask is not None for one in found):
+        masks = [Part(len(one.obs), where, one.mask) for one, where in zip(found, columns, strict=True)]
+        joint.layers[mask_added] = join_lazily(masks, n_vars, bool, sparse=False)
     return joint
 
 
-def _read_block(
-    block_id: tuple[int, ...], blocks: list[tuple[int, int, int]], rows: list[Rows], columns: list[Any], n_vars: int
-) -> sp.csr_matrix:
-    """Counts of some rows of one file, over the genes of all."""
-    i, start, stop = blocks[block_id[0]]
-    block = canonical_csr(rows[i].read(start, stop)).tocoo()
-    return sp.csr_matrix((block.data, (block.row, columns[i][block.col])), shape=(stop - start, n_vars))
+class _Described(NamedTuple):
+    """One of the files."""
+
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    counts: Rows
+    mask: Rows | None
 
 
-def _mask_block(block_id: tuple[int, ...], blocks: list[tuple[int, int, int]], known: np.ndarray) -> np.ndarray:
-    i, start, stop = blocks[block_id[0]]
-    return np.repeat(known[i][None], stop - start, axis=0)
+def _described(path: Path, layer: str | None, mask: str) -> _Described:
+    """What is known of a file without reading its matrices."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    if not is_anndata(path):
+        read_any(path)  # says what is wrong with it
+        raise ValueError(f"{path} is no .h5ad or .zarr: only these can be read together. Save it as .h5ad first.")
+    adata = open_on_disk(path)
+    layers = [name for name in adata.layers if name is not None]
+    shown = ", ".join(map(repr, layers[:_FEW])) + (", ..." if len(layers) > _FEW else "") or "none"
+    element = "X" if layer is None else f"layers/{layer}"
+    if layer == "raw" and layer not in layers:
+        adata, element = open_on_disk(path, raw=True), "raw/X"
+    elif layer is None and adata.X is None:
+        raise ValueError(f"{path} has no X. Pass layer= with the layer that holds counts. Layers there: {shown}.")
+    elif layer is not None and layer not in layers:
+        raise ValueError(f"layer={layer!r} is not in {path}. Layers there: {shown}.")
+    known = own_mask(adata, mask, str(path))
+    known = None if known is None else rows_of(path, f"layers/{mask}", f"{path}: layers[{mask!r}]")
+    return _Described(adata.obs, adata.var, rows_of(path, element, f"{path}: counts"), known)
 
 
-def _union(several: list[pd.Index], names: list[str]) -> pd.Index:
-    """All genes, in the order in which they come first."""
-    for name, genes in zip(names, several, strict=True):
-        if not genes.is_unique:
-            raise ValueError(f"{name!r} repeats gene names. Make them unique (adata.var_names_make_unique()) first.")
-    joint = several[0]
-    for genes in several[1:]:
-        joint = joint.append(genes.difference(joint, sort=False))
-    if len(several) > 1 and not set.intersection(*map(set, several)):
-        raise ValueError(
-            f"The files share no gene. Their names look different: {[str(g[0]) for g in several if len(g)]}."
-        )
-    return joint
-
-
-def _open_group(path: Path) -> Any:
-    if path.is_dir():
-        import zarr
-
-        return zarr.open_group(path, mode="r")
-    import h5py
-
-    return h5py.File(path, "r")
-
-
-def _on_disk(element: Any) -> Any:
-    """A sparse dataset of anndata, or a dask array."""
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import sparse_dataset
-
-    return sparse_dataset(element) if element.attrs.get("encoding-type") in _SPARSE else read_elem_lazy(element)
+def _feature_types(tables: list[pd.DataFrame], columns: list[np.ndarray], var_names: pd.Index) -> pd.DataFrame:
+    """What tells genes from proteins and others, where all files say it, and alike."""
+    var = pd.DataFrame(index=var_names)
+    if not all("feature_types" in table for table in tables):
+        return var
+    types = np.full(len(var_names), "", dtype=object)
+    for table, own in zip(tables, columns, strict=True):
+        given = table["feature_types"].astype(str).to_numpy()
+        if ((types[own] != "") & (types[own] != given)).any():
+            return var
+        types[own] = given
+    var["feature_types"] = types
+    return var

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
+import re
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from scdae.core import stopping
+from scdae.replacing import in_place, tidy_up
+from scdae.room import NoRoom, bytes_of, free_bytes, in_words, release, reserve
+from scdae.writable import nullable_strings
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["check_target", "write_atomic", "write_text"]
+__all__ = ["WriteError", "check_target", "is_store", "same_place", "write_atomic", "write_text", "writes"]
+
+_STORE = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")  # one of these lies at the root of a zarr store
+_LEAST = 2**23  # bytes that are to be free before a further block is restored and written
+_NUMBER = re.compile(r"\b(?:errno = |Errno )(\d+)")  # in what HDF5 says
+
+
+class WriteError(OSError):
+    """A result could not be written; the message begins with its name."""
 
 
 def check_target(
     path: str | os.PathLike[str], *, overwrite: bool = False, endings: tuple[str, ...] = (".h5ad", ".zarr")
 ) -> None:
     """Find out whether a result can be written to `path`, before time is spent on computing it.
+
+    What a job that was killed has left beside it is removed, and what that had moved aside is put back.
 
     Parameters
     ----------
@@ -35,33 +53,51 @@ def check_target(
     ValueError
         The ending is another one.
     FileExistsError
-        There is something, and `overwrite` is False or it is a folder where a file is to be written.
+        There is something, and `overwrite` is False, or it is a folder where a file is to be written, or a folder that is no
+        zarr store.
     FileNotFoundError, PermissionError
         The folder around it does not exist, or cannot be written to.
     """
     path = Path(path)
     if path.suffix not in endings:
         raise ValueError(f"{path} has to end in {' or '.join(endings)}, which says how to write it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {path.parent} for {path.name} does not exist. Make it first.")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The folder {folder} for {path.name} does not exist. Make it first.")
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.fsencode(path.name)) > longest:
+        raise ValueError(f"{path.name[:40]}...: this name is longer than the {longest} bytes that the system takes.")
+    tidy_up(path)
     if path.exists():
         if not overwrite:
             raise FileExistsError(f"{path} exists. Choose another name, or pass overwrite=True to replace it.")
-        if path.is_dir() != (path.suffix == ".zarr"):
-            kind = "a folder" if path.is_dir() else "a file"
-            raise FileExistsError(f"{path} is {kind}, so it is not replaced. Choose another name.")
+        _check_replaceable(path)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PermissionError(f"The folder {path.parent} cannot be written to ({error.strerror}).") from error
+        raise PermissionError(f"The folder {folder} cannot be written to ({error.strerror}).") from error
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a zarr store."""
+    return any((folder / name).is_file() for name in _STORE)
+
+
+def same_place(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to the same file or folder, by whatever names."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write an AnnData so that `path` holds all of it or, after any failure, what it held before.
 
     It is written under a name of its own next to the target and renamed when complete, so jobs that share a folder do
-    not meet. `adata` is not changed.
+    not meet, and whoever looks finds the old one or the new one. A link is followed, and the mode of what is replaced is kept.
+    `adata` is not changed.
 
     Parameters
     ----------
@@ -76,6 +112,8 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     ------
     ValueError, FileExistsError, FileNotFoundError, PermissionError
         See `check_target`.
+    WriteError
+        The disk is full, or something else went wrong there.
 
     Examples
     --------
@@ -85,30 +123,22 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     ...     os.listdir(folder)
     ['a.h5ad']
     """
+    from scdae.lazy import whole_chunks
+
     check_target(path, overwrite=overwrite)
-    target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    complete, former = Path(f"{beside}.tmp"), Path(f"{beside}.old")
-    write = adata.write_h5ad if target.suffix == ".h5ad" else adata.write_zarr
-    try:
-        with warnings.catch_warnings():
+    as_zarr = Path(path).suffix == ".zarr"
+    with writes(path), in_place(path, overwrite=overwrite) as (complete, shield):
+        with shield.open(), _ending_threads(path), whole_chunks(), nullable_strings(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
-            write(complete, convert_strings_to_categoricals=False)
-        if target.is_dir():  # a folder cannot be replaced in one step
-            os.replace(target, former)
-            try:
-                os.replace(complete, target)
-            except BaseException:
-                os.replace(former, target)
-                raise
-        else:
-            os.replace(complete, target)
-    finally:
-        _remove(complete)
-        _remove(former)
+            if as_zarr:
+                adata.write_zarr(complete, convert_strings_to_categoricals=False)
+            else:
+                _write_h5ad(adata, complete, path)
+        if overwrite and Path(path).exists():
+            _check_replaceable(Path(path))
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = True) -> None:
     """Write text so that `path` holds all of it or, after any failure, what it held before.
 
     Examples
@@ -119,17 +149,89 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     ...     os.listdir(folder)
     ['a.json']
     """
-    target = Path(os.path.realpath(path))
-    complete = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    with writes(path), in_place(path, overwrite=overwrite) as (complete, shield):
+        with shield.open():
+            complete.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writes(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Call what goes wrong with the disk by the name of the file that was to be written."""
     try:
-        complete.write_text(text, encoding="utf-8")
-        os.replace(complete, target)
-    finally:
-        _remove(complete)
+        yield
+    except (WriteError, FileExistsError):
+        raise
+    except NoRoom as error:
+        raise WriteError(str(error)) from error
+    except (OSError, RuntimeError) as error:
+        number = _number(error)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(number) if number is not None else " ".join(str(error).split())[:100]
+        raise WriteError(
+            f"{path} could not be written: {reason}. What was there before, if anything, is unchanged."
+        ) from error
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error, also where HDF5 has put it into words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.is_dir() != (path.suffix == ".zarr"):
+        kind = "a folder" if path.is_dir() else "a file"
+        raise FileExistsError(f"{path} is {kind}, so it is not replaced. Choose another name.")
+    if path.is_dir() and not is_store(path):
+        raise FileExistsError(
+            f"{path} is a folder, but no zarr store, so it is not replaced. Choose another name, or remove it yourself."
+        )
+
+
+def _write_h5ad(adata: AnnData, complete: Path, path: str | os.PathLike[str]) -> None:
+    """Write into room that was reserved: HDF5 takes the process down where it cannot write what it has in its caches."""
+    import anndata
+    import h5py
+    import pandas as pd
+
+    if adata.isbacked or not isinstance(adata.obs, pd.DataFrame) or not isinstance(adata.var, pd.DataFrame):
+        adata.write_h5ad(complete, convert_strings_to_categoricals=False)
+        return
+    with h5py.File(complete, "w") as file:
+        file.flush()
+        reserve(complete, bytes_of(adata), path)
+        anndata.io.write_elem(file, "/", adata)
+    release(complete)
+
+
+@contextmanager
+def _ending_threads(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Look before each block of a lazy layer, and have no thread still writing when this ends."""
+    if "dask" not in sys.modules:
+        yield
+        return
+    import dask
+    from dask.callbacks import Callback
+    from dask.system import CPU_COUNT
+
+    folder = os.path.dirname(os.path.realpath(path))
+
+    def look(*_: Any) -> None:
+        stopping.stop_if_asked()
+        free = free_bytes(folder)
+        if free is not None and free < _LEAST:
+            raise NoRoom(f"{path}: {in_words(free)} are left there. Make room, or choose another place.")
+
+    with Callback(pretask=look):
+        if not stopping.is_noting() or dask.config.get("pool", None) or dask.config.get("scheduler", None):
+            yield
+            return
+        pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT)
+        try:
+            with dask.config.set(pool=pool):
+                yield
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.arguments import check_adata
 from scdae.core.config import Config, Likelihood
 from scdae.core.training import batch_size_for, n_steps_for
 from scdae.counts import Counts, open_counts
@@ -98,6 +99,7 @@ def plan_training(
     ValueError, TypeError
         Those of the fit.
     """
+    check_adata(adata)
     counts = open_counts(
         adata,
         layer=layer,
@@ -190,17 +192,20 @@ def plan_impute(
     ValueError, TypeError
         Those of the call.
     """
+    check_adata(adata)
     from scdae.layers import check_depth, check_output, check_quantiles
-    from scdae.pp import check_names, corrected_key, quantile_layers
+    from scdae.pp import check_corrected, check_names, corrected_key, quantile_layers
 
     check_output(output)
     chances = check_quantiles(quantiles)
-    check_depth(depth, output, adata.n_obs)
+    check_depth(depth, output, adata.obs_names)
     key = key_added if transform_batch is None else corrected_key(key_added, transform_batch)
     plan = plan_training(adata, Config(likelihood, max_epochs=max_epochs, seed=seed), layer=layer, **data)
     check_names(adata, key, layer, chances, overwrite=overwrite)
     if transform_batch is not None:
-        read_covariates(adata, data.get("batch_key"), data.get("covariates"))[0].batch_weights(transform_batch)
+        known = read_covariates(adata, data.get("batch_key"), data.get("covariates"))[0]
+        known.batch_weights(transform_batch)
+        check_corrected(transform_batch, known.batch_levels)
     layers = [key, *quantile_layers(key, chances)]
     n_genes = adata.n_vars if genes is None else len(genes)
     size = len(layers) * adata.n_obs * n_genes * np.dtype(dtype).itemsize

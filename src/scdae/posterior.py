@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from scdae.core import posterior as law
 from scdae.core.conditions import Conditions
+from scdae.core.extreme import extreme_entries, put_back
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.counts import Counts
 from scdae.readout import query_cells
+from scdae.silent import blind_cells, own_counts, say_blind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +30,8 @@ class Posterior:
     """Law of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
 
     All values are counts at the cell's own depth. Entries are independent of each other given the model, whose own error
-    is not in it.
+    is not in it. Of genes that were not counted where the model was fitted nothing is known: an entry with counts has these
+    for its mean, and NaN for all else.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ class Posterior:
     counts
         float32 (n, g).
     prior
-        float32 (n, g): expected counts by the model, before the entry's own count is weighed in.
+        float32 (n, g): expected counts by the model, before the entry's own count is weighed in; NaN where it knows nothing.
     theta
         float32 (g,): inverse dispersion; infinite for a Poisson model.
     dropout
@@ -61,7 +64,8 @@ class Posterior:
     @property
     def mean(self) -> np.ndarray:
         """Posterior mean, float32 (n, g): what ``output="mean"`` writes."""
-        return np.asarray(law.posterior_mean(*self._law))
+        as_counted = np.isnan(self.prior) & (self.dropout < 1)
+        return np.where(as_counted, self.counts, np.asarray(law.posterior_mean(*self._law)))
 
     @property
     def sd(self) -> np.ndarray:
@@ -125,6 +129,7 @@ def posterior_of(
     fitted = model.fitted_outcome().fitted
     data, found = query_cells(model, counts, conditions)
     columns, known = found.columns, found.known
+    prior, x, lost = (np.zeros((data.n_obs, len(genes)), np.float32) for _ in range(3))
     if not known[genes].all():
         unknown = genes[~known[genes]]
         raise ValueError(
@@ -133,20 +138,29 @@ def posterior_of(
         )
     place = np.full(len(counts.var_names), -1)
     place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-    has = place[genes] >= 0  # the others had no counts in the fit: the model expects none
+    has = place[genes] >= 0  # the others had no counts in the fit
     network = place[genes][has]
-    shape = data.n_obs, len(genes)
-    prior, x, lost = (np.zeros(shape, np.float32) for _ in range(3))
     for rows, part, _ in read_out(fitted, data, "prior"):
         prior[rows, has] = part[:, network]
     x[:, has] = data.counts[:, network].toarray()
+    matrix = found.take(counts.matrix, counts.unobserved)[0]
+    extremes = extreme_entries(matrix, fitted.largest)
+    for values in (prior, x):  # counts that no cell can have stay as they are
+        values[:, has] = put_back(values[:, has], matrix, extremes, slice(0, data.n_obs), network)
     of_network, pi = law_of_genes(fitted)
     theta = np.full(len(genes), np.inf, np.float32)
     theta[has] = of_network[network]
     if pi is not None:
         lost[:, has] = pi[network]
     if data.unobserved is not None:
-        hidden = np.zeros(shape, bool)
+        hidden = np.zeros(x.shape, bool)
         hidden[:, has] = data.unobserved[:, network].toarray()
         lost[hidden] = 1
+    some = found.choose(genes)[1]
+    x[:, some.silent], observed = own_counts(some, counts.matrix, counts.unobserved)
+    prior[:, some.silent] = np.where((x[:, some.silent] > 0) | some.silent_unknown, np.nan, 0)
+    lost[:, some.silent] = ~observed
+    blind = blind_cells(data)
+    prior[blind] = np.nan
+    say_blind(int(blind.sum()), data.n_obs)
     return Posterior(names[0], names[1][genes], x, prior, theta, lost)

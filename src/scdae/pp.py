@@ -10,8 +10,11 @@ import numpy as np
 
 from scdae._log import get_logger
 from scdae.align import align
+from scdae.annotation import copied
+from scdae.arguments import check_adata, check_settings
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
+from scdae.features import keep_genes
 from scdae.ondisk import join_files
 from scdae.sequences import kmers, read_fasta
 from scdae.writing import check_free, check_name, writing_to
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["align", "impute", "join_files", "kmers", "read_fasta", "thin"]
+__all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta", "thin"]
 
 _WRITER = "scdae.pp.impute"
 _ADAPTABLE, _POOR = 100, 0.8  # cells, and share of a model's own gain, below which it is said that adapting would help
@@ -66,10 +69,11 @@ def impute(
     layer
         Layer with the counts; None for `X`.
     mask
-        What was observed: boolean layer name, array or sparse matrix (n_obs, n_vars), True = observed. Other entries
-        are left out of training and filled by self-consistency: with what the network makes of the completed profile.
+        What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed; a DataFrame
+        is taken by its names. Other entries are left out of training and filled by self-consistency: with what the network makes of the completed profile.
         ``uns[key_added]["missing"]`` says how many there were, how many still moved at the end, after how many
-        iterations, and by what factor the changes shrank from one to the next.
+        iterations, and by what factor the changes shrank from one to the next. Genes that no cell observed, and cells of
+        which no gene was observed, come back as NaN, and are counted there, too.
     batch_key
         Column of `obs` with the batch. What a batch does to the genes is learnt, the latent space is common to all
         batches, and each cell's output is that of its own batch.
@@ -91,8 +95,8 @@ def impute(
         standard deviation of the expected count; ``"log1p"``, expected log1p of counts per 10,000, as if the cell were
         measured anew (less than the logarithm of the mean, since counts vary).
     depth
-        Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell. None: as many as the
-        cell has.
+        Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is
+        taken by its names. None: as many as the cell has.
     quantiles
         Probabilities whose quantiles of the expected count become further layers: ``(0.05, 0.95)`` writes
         ``layers[key_added + "_q05"]`` and ``layers[key_added + "_q95"]``, the ends of the interval that holds the
@@ -105,7 +109,9 @@ def impute(
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
-        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given.
+        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given. Genes that
+        it names and never counted come back as they were counted; ``uns[key_added]["genes_as_counted"]`` names those that
+        have counts here.
     seed
         Seed of everything random.
     allow_fractional
@@ -152,13 +158,16 @@ def impute(
     >>> adata.layers["scdae"].shape
     (80, 50)
     """
+    check_adata(adata)
+    check_settings(impute, settings)
     from scdae.core.checkpoints import open_checkpoints
     from scdae.core.completion import Gaps
     from scdae.core.devices import devices_for
     from scdae.layers import check_depth, check_form, check_output, check_quantiles, log_layer_size
     from scdae.lazy import choose_lazy, joined, lazy_layer
     from scdae.model import DAE
-    from scdae.readout import read_latent, read_query
+    from scdae.readout import counted_silent_names, read_latent, read_query
+    from scdae.silent import n_never_observed
 
     check_output(output)
     check_form(threshold, np.float32)
@@ -167,7 +176,7 @@ def impute(
     if transform_batch is not None:
         check_name(key_added, "key_added")
         key_added = corrected_key(key_added, transform_batch)
-    new_depth = check_depth(depth, output, adata.n_obs)
+    new_depth = check_depth(depth, output, adata.obs_names)
     counts = open_counts(
         adata,
         layer=layer,
@@ -182,7 +191,8 @@ def impute(
     if model is None:
         columns, conditions = read_covariates(adata, batch_key, covariates)
         batch = None if transform_batch is None else columns.batch_weights(transform_batch)
-        model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **_known(settings))  # type: ignore[arg-type]
+        check_corrected(transform_batch, columns.batch_levels)
+        model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **settings)  # type: ignore[arg-type]
         log_layer_size(adata.shape, 1 + len(chances))
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=trained_on.first) as checkpoints:
             model._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=trained_on)
@@ -203,6 +213,7 @@ def impute(
         if clash:
             raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
         model.fitted_outcome()
+        check_corrected(transform_batch, model.batch_levels)
         conditions, batch = model._conditions(adata), model._batch_weights(transform_batch)
         log_layer_size(adata.shape, 1 + len(chances))
         from scdae.evidence import query_gain
@@ -224,12 +235,16 @@ def impute(
         layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
 
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
     if transform_batch is not None:
         record["transform_batch"] = level_name(transform_batch)
-    if gaps.n_unobserved:
-        record["missing"] = gaps.report()
+    never = n_never_observed(counts)
+    if gaps.n_unobserved or any(never.values()):
+        record["missing"] = gaps.report() | never
+    as_counted = counted_silent_names(model, counts)
+    if len(as_counted):
+        record["genes_as_counted"] = as_counted
     _write(adata, key_added, model, counts, layers, latent, gains, record)
     return adata if copy else None
 
@@ -253,7 +268,7 @@ def thin(
     seed
         Seed of the split.
     allow_fractional
-        Admit counts that are not whole numbers; their fractional parts are split in proportion.
+        Admit counts that are not whole numbers; the fractional part of each goes to one of the two by lot.
 
     Returns
     -------
@@ -268,6 +283,7 @@ def thin(
     >>> bool(((train.X + test.X) != adata.X).nnz == 0)
     True
     """
+    check_adata(adata)
     from anndata import AnnData
 
     from scdae.core.thinning import thin as thin_matrix
@@ -278,17 +294,6 @@ def thin(
     parts = thin_matrix(counts.matrix, fraction, np.random.default_rng(seed))
     first, second = (AnnData(part, obs=adata.obs.copy(), var=adata.var.copy()) for part in parts)
     return first, second
-
-
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the model; an error that lists them when one is not known."""
-    from scdae.core.config import Config
-
-    names = [name for name in Config.names() if name not in ("likelihood", "max_epochs", "seed")]
-    for name in settings:
-        if name not in names:
-            raise TypeError(f"impute() has no argument {name!r}. Settings of the model: {', '.join(names)}.")
-    return settings
 
 
 def _hint_at_adapting(skill: float, own: float, n_obs: int) -> None:
@@ -344,6 +349,19 @@ def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]
 def corrected_key(key: str, transform_batch: str) -> str:
     """Name of what was corrected for batches, such as ``scdae_as_average``; slashes would be folders in a file."""
     return f"{key}_as_{level_name(transform_batch)}".replace("/", "_")
+
+
+def check_corrected(transform_batch: str | None, levels: Sequence[str]) -> None:
+    """Raise where what is corrected to one batch would have the name of what is corrected to another."""
+    if transform_batch is None:
+        return
+    name = level_name(transform_batch)
+    same = [level for level in levels if level != name and level.replace("/", "_") == name.replace("/", "_")]
+    if same and "/" in name:
+        raise ValueError(
+            f"transform_batch={name!r}: layers cannot have '/' in their names, and with '_' in its place this one has that of batch "
+            f"{same[0]!r}. Rename one of the two batches."
+        )
 
 
 def quantile_layers(key: str, chances: Sequence[float]) -> list[str]:

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.containers import canonical_csr, row_of_entry
 from scdae.core.batches import cells_at_once
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import Fitted
 from scdae.core.purification import SCALES, Purification, counts_of_logs, purify_counts, purify_logs, thinned_draws
 
-__all__ = ["check_logs", "check_scale", "purified_rows"]
-
-_LARGEST = 20.0  # log1p of counts per 10,000 stays far below
-_TOTALS = (1e3, 1e5)  # counts per 10,000 add up to 10,000, more or less, even where they were perturbed
+__all__ = ["check_scale", "purified_rows"]
 
 
 def check_scale(value: object, argument: str) -> None:
@@ -25,52 +21,6 @@ def check_scale(value: object, argument: str) -> None:
     if value not in SCALES:
         choices = " or ".join(f"{name!r} ({what})" for name, what in SCALES.items())
         raise ValueError(f"{argument}={value!r}: choose {choices}.")
-
-
-def check_logs(block: Any, name: str, start: int = 0) -> sp.csr_matrix:
-    """Values that are to be log1p of counts per 10,000, as canonical float32 CSR.
-
-    Parameters
-    ----------
-    block
-        Rows of a matrix, dense or sparse. Negative values pass: a perturbation leaves them.
-    name
-        What the user calls the matrix.
-    start
-        Its first row, for the message.
-
-    Raises
-    ------
-    ValueError
-        Values are NaN, infinite or too large for a logarithm, or do not add up to about 10,000 when taken back.
-    """
-    csr = canonical_csr(block)
-    values = csr.data
-    with np.errstate(invalid="ignore"):
-        kinds = {
-            "NaN": np.isnan(values),
-            "infinite": np.isinf(values),
-            f"above {_LARGEST:g}, which no log1p of counts per 10,000 is": values > _LARGEST,
-        }
-    for kind, where in kinds.items():
-        if where.any():
-            at = int(np.flatnonzero(where)[0])
-            row, column = start + int(row_of_entry(csr)[at]), int(csr.indices[at])
-            raise ValueError(
-                f"{name} is not log-normalised: {int(where.sum()):,} value(s) are {kind}; the first is {values[at]:.6g} in row "
-                f"{row}, column {column}. Give log1p of counts per 10,000, or counts with input_scale='counts'."
-            )
-    back = np.expm1(np.maximum(values.astype(np.float64), 0))
-    totals = np.bincount(row_of_entry(csr), back, csr.shape[0])
-    totals = totals[totals > 0]
-    if totals.size and not _TOTALS[0] <= np.median(totals) <= _TOTALS[1]:
-        raise ValueError(
-            f"{name} is not log1p of counts per 10,000: taken back by expm1, the values of a cell add up to "
-            f"{np.median(totals):,.4g} (median). Normalise to 10,000 over all genes of the model "
-            "(scanpy.pp.normalize_total(adata, target_sum=1e4), then scanpy.pp.log1p), or give counts with "
-            "input_scale='counts'."
-        )
-    return sp.csr_matrix((values.astype(np.float32, copy=False), csr.indices, csr.indptr), shape=csr.shape)
 
 
 def purified_rows(

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.annotation import frame_of
+from scdae.arguments import check_adata
+from scdae.containers import in_memory, is_dask
 from scdae.layers import check_form
 from scdae.positions import positions
 
@@ -51,6 +54,7 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     >>> part.shape, part.layers["scdae"].dtype
     ((80, 2), dtype('float16'))
     """
+    check_adata(adata)
     import anndata
     import scipy.sparse as sp
 
@@ -62,13 +66,15 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     layers = {}
     for name in names:
         layer = adata.layers[name]
+        if not (in_memory(layer) or is_dask(layer)):  # a dataset of a file
+            layer = layer[:]
         is_sparse = sp.issparse(getattr(layer, "_meta", layer))
         check_form(1.0 if is_sparse else None, dtype)
         layer = layer if everything else layer[:, columns]
         layers[name] = layer.astype(dtype) if layer.dtype != np.dtype(dtype) else layer
     return anndata.AnnData(
-        obs=adata.obs.copy(),
-        var=adata.var.iloc[columns].copy(),
+        obs=frame_of(adata.obs).copy(),
+        var=frame_of(adata.var).iloc[columns].copy(),
         obsm={f"X_{key}": adata.obsm[f"X_{key}"]},
         uns={key: adata.uns[key]},
         layers=layers,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import index
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +14,19 @@ import scipy.sparse as sp
 
 from scdae._log import get_logger
 from scdae.core.kmers import Frame, Placed, find_frame, letters, place, words
+from scdae.fasta import as_header, read_fasta
+from scdae.frames import RECORD, fingerprint, read_frame, record_of
+from scdae.taxonomy import genus_of, is_lineage
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["kmers", "read_fasta"]
 
-_RECORD = "kmers"
 _KNOWN = set("ACGTUNRYSWKMBDHV")
 _REACHED = 0.7  # of a window, for it to count as observed
+_COUNTED = 0.35  # of its words, which are fewer where single letters are unknown
+_PROTEIN = set("EFILPQZX*")  # letters of amino acids that are no nucleotides
 _LARGEST = 6
 
 
@@ -43,7 +47,7 @@ def kmers(
     Parameters
     ----------
     sequences
-        FASTA file, gzipped or not (scikit-bio reads it: ``pip install 'scdae[seq]'``); or sequences by their header line,
+        FASTA file, packed with gzip or not (scikit-bio reads it: ``pip install 'scdae[seq]'``); or sequences by their header line,
         ``{"id description": "ACGT..."}``; or scikit-bio's own sequences. U is read as T.
     k
         Letters of a word, 1 to 6.
@@ -62,20 +66,25 @@ def kmers(
 
         ``layers["observed"]`` : bool, for ``mask=`` of the model.
 
-        ``obs`` : by identifier, ``description``, ``genus`` (its first word), ``length``, ``n_anchors`` (found in it; 0: it was
-        laid over all windows as it is), ``reversed``, ``n_ambiguous`` (letters other than A, C, G and T, which no word holds).
+        ``obs`` : by identifier, ``description``, ``genus`` (as lineages of SILVA, RDP, GTDB, Greengenes, UNITE or sintax say it, or
+        names of organisms as in NCBI; empty where none is known), ``length``, ``n_anchors`` (found in it; 0: it was laid over
+        all windows as it is, or over none if it is much shorter), ``reversed``, ``n_ambiguous`` (letters other than A, C, G and
+        T, which no word holds).
 
         ``var`` : ``window`` (from 0) and ``kmer``.
 
         ``obsm["window_starts"]`` : int32 (n_sequences, n_windows + 1), letter at which each window begins, and the last ends.
 
-        ``uns["kmers"]`` : arguments, anchors and edges of the windows, and how many sequences are repeated.
+        ``uns["kmers"]`` : arguments, anchors and edges of the windows, ``frame`` (a fingerprint of these), and how many sequences
+        are repeated.
 
     Raises
     ------
     ValueError
-        There are no sequences, identifiers are repeated, letters are no nucleotides, sequences are too short, or an argument is
-        out of its range.
+        There are no sequences, identifiers are repeated, letters are no nucleotides, sequences are too short, the file is
+        damaged or no FASTA, or an argument is out of its range.
+    TypeError
+        `sequences` or `reference` is something else.
     ImportError
         A file is given and scikit-bio is not installed.
 
@@ -90,21 +99,21 @@ def kmers(
     from anndata import AnnData
 
     if reference is not None:
-        record = _record(reference)
+        record = record_of(reference, "reference")
         k, n_windows = int(record["k"]), int(record["n_windows"])
-    for name, value, most in (("k", k, _LARGEST), ("n_windows", n_windows, 1000)):
-        if not 1 <= value <= most:
-            raise ValueError(f"{name}={value!r}: use a whole number from 1 to {most}.")
+    k, n_windows = _whole("k", k, _LARGEST), _whole("n_windows", n_windows, 1000)
+    min_length = _whole("min_length", min_length, None)
     names, descriptions, texts = _read(sequences)
-    _check(names, texts, min_length)
+    where = fspath(sequences) if isinstance(sequences, str | PathLike) else "sequences"
+    _check(names, texts, min_length, where)
     numbered = [letters(text) for text in texts]
-    frame = find_frame(numbered, n_windows) if reference is None else _frame(record)
+    frame = find_frame(numbered, n_windows) if reference is None else read_frame(record)
     placed = [place(one, frame) for one in numbered]
     counts, observed, starts = _count(placed, frame, k)
     obs = pd.DataFrame(
         {
             "description": descriptions,
-            "genus": [description.split(" ")[0] for description in descriptions],
+            "genus": [genus_of(f"{name} {text}") for name, text in zip(names, descriptions, strict=True)],
             "length": [len(one) for one in numbered],
             "n_anchors": [one.n_anchors for one in placed],
             "reversed": [one.reversed for one in placed],
@@ -116,7 +125,7 @@ def kmers(
     adata = AnnData(counts, obs=obs, var=_variables(k, n_windows))
     adata.layers["observed"] = np.repeat(observed, 4**k, axis=1)
     adata.obsm["window_starts"] = starts
-    adata.uns[_RECORD] = {
+    adata.uns[RECORD] = {
         "written_by": "scdae.pp.kmers",
         "k": k,
         "n_windows": n_windows,
@@ -125,8 +134,9 @@ def kmers(
         "anchors": frame.anchors,
         "places": frame.places,
         "edges": frame.edges,
+        "frame": fingerprint(k, frame),
     }
-    _tell(obs, repeated, frame)
+    _tell(obs, observed, repeated, frame)
     return adata
 
 
@@ -147,9 +157,11 @@ def _count(placed: list[Placed], frame: Frame, k: int) -> tuple[sp.csr_matrix, n
     observed, starts = np.zeros(shape, bool), np.zeros((shape[0], shape[1] + 1), np.int32)
     rows, columns = [], []
     for i, one in enumerate(placed):
-        observed[i] = one.coverage(frame.edges) >= _REACHED
-        starts[i] = np.searchsorted(one.places, frame.edges)
         word = words(one.letters, k)
+        observed[i] = one.coverage(frame.edges) >= _REACHED
+        if (one.letters < 0).any():
+            observed[i] &= one.coverage(frame.edges, word >= 0) >= _COUNTED
+        starts[i] = np.searchsorted(one.places, frame.edges)
         window = np.searchsorted(frame.edges, one.places[: len(word)], side="right") - 1
         inside = (window >= 0) & (window < frame.n_windows) & (word >= 0)
         inside[inside] = observed[i, window[inside]]
@@ -161,24 +173,42 @@ def _count(placed: list[Placed], frame: Frame, k: int) -> tuple[sp.csr_matrix, n
     return counts, observed, starts
 
 
+def _whole(name: str, value: Any, most: int | None) -> int:
+    """The value as a whole number of 1 or more, or an error that names it."""
+    span = "1 or more" if most is None else f"1 to {most}"
+    try:
+        number = int(value) if isinstance(value, float) and value == int(value) else index(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if isinstance(value, bool) or number < 1 or (most is not None and number > most):
+        raise ValueError(f"{name}={value!r}: use a whole number {'of' if most is None else 'from'} {span}.")
+    return number
+
+
 def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     """Identifiers, descriptions and letters in capitals."""
+    wanted = "Give a file, a mapping of header lines to sequences, or sequences of scikit-bio."
     if isinstance(sequences, str | PathLike):
-        sequences = read_fasta(sequences)
+        path = sequences
+        sequences = read_fasta(path)
+        if not sequences:
+            raise ValueError(f"{fspath(path)} holds no sequences: there are none in it.")
+    if isinstance(sequences, pd.Series):
+        sequences = dict(zip(sequences.index, sequences, strict=True)) if sequences.index.is_unique else sequences
     if isinstance(sequences, Mapping):
-        headers = [str(header).strip().partition(" ") for header in sequences]
-        found = [
-            (name, rest.strip(), str(text)) for (name, _, rest), text in zip(headers, sequences.values(), strict=True)
-        ]
+        found = [(*_name(str(header)), _letters(text, header)) for header, text in sequences.items()]
     else:
+        if (
+            isinstance(sequences, bytes | pd.DataFrame)
+            or not isinstance(sequences, Iterable)
+            or hasattr(sequences, "obs")
+        ):
+            raise TypeError(f"sequences is a {type(sequences).__name__}. {wanted}")
         found = []
         for i, one in enumerate(sequences):
             about = getattr(one, "metadata", None)
             if about is None:
-                raise ValueError(
-                    f"sequences: item {i} is a {type(one).__name__}. Give a file, a mapping of header lines to sequences, "
-                    "or sequences of scikit-bio."
-                )
+                raise ValueError(f"sequences: item {i} is a {type(one).__name__}. {wanted}")
             found.append((str(about.get("id", i)), str(about.get("description", "")), str(one)))
     if not found:
         raise ValueError("sequences: there are none. Give at least one.")
@@ -186,114 +216,80 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     return names, descriptions, [text.upper().replace("U", "T") for text in texts]
 
 
-def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
-    """Read sequences by their header line.
-
-    Parameters
-    ----------
-    path
-        FASTA file, gzipped or not.
-
-    Returns
-    -------
-    dict
-        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it.
-
-    Raises
-    ------
-    ImportError
-        scikit-bio is not installed.
-    ValueError
-        It is no FASTA, or header lines are repeated.
-
-    Examples
-    --------
-    >>> import scdae
-    >>> sequences = scdae.pp.read_fasta("genes.fasta.gz")  # doctest: +SKIP
-    """
-    skbio = _scikit_bio()
-    path = Path(fspath(path))
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        read = list(skbio.io.read(str(path), format="fasta", verify=False, constructor=skbio.Sequence))
-    except (skbio.io.FASTAFormatError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not read as FASTA: {error}") from error
-    found = {f"{one.metadata['id']} {one.metadata['description']}".strip(): str(one) for one in read}
-    if len(found) < len(read):
-        raise ValueError(f"{path}: {len(read) - len(found):,} header lines are repeated. Give each sequence its own.")
-    return found
+def _name(header: str) -> tuple[str, str]:
+    """Identifier and description; a lineage alone is the identifier."""
+    header = as_header(header)
+    if is_lineage(header):
+        return header, ""
+    name, *rest = header.split(None, 1) or [""]
+    return name, rest[0] if rest else ""
 
 
-def _scikit_bio() -> Any:
-    """scikit-bio. Importing it (0.7.4) turns JAX to double precision for everybody, so the setting is put back."""
-    import jax
-
-    before = jax.config.read("jax_enable_x64")
-    try:
-        import skbio
-    except ImportError as error:
-        raise ImportError(
-            "Reading FASTA needs scikit-bio, which is not installed. Run: pip install 'scdae[seq]'"
-        ) from error
-    finally:
-        jax.config.update("jax_enable_x64", before)
-    return skbio
+def _letters(text: Any, header: Any) -> str:
+    if isinstance(text, str) or hasattr(text, "metadata"):
+        return "".join(str(text).split())
+    raise TypeError(f"sequences: {header!r} is a {type(text).__name__}. Give its letters as text.")
 
 
-def _check(names: list[str], texts: list[str], min_length: int) -> None:
-    """Name what is wrong with the sequences, how many there are and the first of them."""
+def _check(names: list[str], texts: list[str], min_length: int, where: str) -> None:
+    """Name what is wrong with the sequences, how many there are, the first of them, and the file if there is one."""
+    unnamed = names.count("")
+    if unnamed:
+        raise ValueError(f"{where}: {unnamed:,} of {len(names):,} have no identifier. Give each sequence its own.")
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
         raise ValueError(
-            f"sequences: {len(twice):,} identifiers are repeated, the first being {twice[0]!r}. Give each sequence its own."
+            f"{where}: {len(twice):,} identifiers are repeated, the first being {twice[0]!r}. Give each sequence its own."
         )
     short = [name for name, text in zip(names, texts, strict=True) if len(text) < min_length]
     if short:
         raise ValueError(
-            f"sequences: {len(short):,} of {len(texts):,} have fewer than min_length={min_length} letters, the first being "
+            f"{where}: {len(short):,} of {len(texts):,} have fewer than min_length={min_length} letters, the first being "
             f"{short[0]!r}. Leave them out, or lower min_length."
         )
     for name, text in zip(names, texts, strict=True):
         unknown = set(text) - _KNOWN
         if unknown:
             n_bad = sum(bool(set(other) - _KNOWN) for other in texts)
-            fix = (
-                "Take the gaps out."
-                if unknown <= {"-", "."}
-                else "Only nucleotides and their ambiguity codes are read."
-            )
+            fix = "Only nucleotides and their ambiguity codes are read."
+            if unknown <= {"-", "."}:
+                fix = "Take the gaps out of the alignment: text.replace('-', '').replace('.', '')."
+            elif len(unknown & _PROTEIN) > 2:
+                fix += " These look like proteins: give the genes."
             raise ValueError(
-                f"sequences: {n_bad:,} of {len(texts):,} hold letters that are no nucleotides, the first being {name!r} with "
+                f"{where}: {n_bad:,} of {len(texts):,} hold letters that are no nucleotides, the first being {name!r} with "
                 f"{', '.join(map(repr, sorted(unknown)))}. {fix}"
             )
 
 
-def _record(reference: AnnData) -> Mapping[str, Any]:
-    record = reference.uns.get(_RECORD)
-    if not isinstance(record, Mapping) or record.get("written_by") != "scdae.pp.kmers":
-        raise ValueError("reference was not made by scdae.pp.kmers: its uns['kmers'] is missing.")
-    return record
-
-
-def _frame(record: Mapping[str, Any]) -> Frame:
-    anchors, places, edges = (np.asarray(record[name]) for name in ("anchors", "places", "edges"))
-    return Frame(anchors.astype(np.int64), places.astype(np.float64), edges.astype(np.float64))
-
-
-def _tell(obs: pd.DataFrame, repeated: int, frame: Frame) -> None:
+def _tell(obs: pd.DataFrame, observed: np.ndarray, repeated: int, frame: Frame) -> None:
     log = get_logger()
     log.info(f"scdae: {len(obs):,} sequences, {len(frame.anchors):,} anchors.")
     if repeated:
         log.info(f"scdae: {repeated:,} sequences are copies of others.")
+    turned = int(obs["reversed"].sum())
+    if turned:
+        log.info(f"scdae: {turned:,} of {len(obs):,} sequences lie on the other strand and were turned.")
     if not len(frame.anchors):
         log.warning(
             "scdae: the sequences share no anchors, so windows are cut by relative position. Are they of one gene?"
         )
-    elif (lost := int((obs["n_anchors"] == 0).sum())) > 0:
+    elif (lost := int(((obs["n_anchors"] == 0) & observed.any(axis=1)).sum())) > 0:
         log.info(f"scdae: {lost:,} sequences have too few anchors and were laid over all windows as they are.")
     ambiguous = int((obs["n_ambiguous"] > 0).sum())
     if ambiguous:
         log.info(
             f"scdae: {ambiguous:,} sequences hold letters other than A, C, G and T; words with them are not counted."
+        )
+    unseen = obs.index[~observed.any(axis=1)]
+    if len(unseen):
+        log.warning(
+            f"scdae: {len(unseen):,} of {len(obs):,} sequences cover no window, the first being {unseen[0]!r}: they are much "
+            "shorter than the windows and have too few anchors, or hold hardly a letter but N. Nothing of them was observed."
+        )
+    unnamed = int((obs["genus"] == "").sum())
+    if unnamed:
+        log.info(
+            f"scdae: no genus is known of {unnamed:,} of {len(obs):,} sequences: obs['genus'] is empty there. Put labels of your "
+            "own into a column of obs if you have them."
         )

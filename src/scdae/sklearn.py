@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scdae.core.purification import Purification
+from scdae.logs import check_logs, one_molecule
 from scdae.model import DAE
-from scdae.purifying import check_logs, check_scale, purified_rows
+from scdae.purifying import check_scale, purified_rows
 
 __all__ = ["Purifier"]
 
@@ -37,7 +39,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Molecules of each cell before it was normalised, where ``input_scale="log1p"``: one number for all. None: the median of
         the cells in `fit`, whose smallest values tell what one molecule is.
     allow_fractional
-        Admit counts that are not whole numbers.
+        Admit counts that are not whole numbers, and their logs.
     settings
         Settings of the :class:`scdae.DAE` that `fit` trains, such as ``{"n_latent": 20}``; None for the defaults.
     random_state
@@ -115,7 +117,10 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            The values are not of that scale, or an argument does not fit.
+            The values are not of that scale, or an argument does not fit. Logs have to be those of counts: z-scores, logs to another
+            base or with noise are refused, the latter unless `allow_fractional`.
+        TypeError
+            `X` is no matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
         """
         from anndata import AnnData
 
@@ -124,6 +129,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_scale(self.scale, "scale")
         matrix = self._matrix(X, reset=True)
         depth = np.asarray(matrix.sum(axis=1)).ravel()
+        _check_depth(self.depth)
         if self.input_scale == "log1p":
             matrix, depth = _counts_of_fit(matrix, self.depth)
         depth = depth[depth > 0]
@@ -166,10 +172,18 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _matrix(self, X: Any, *, reset: bool) -> sp.csr_matrix:
         """Checked values as float32 CSR."""
+        _check_kind(X)
         options: dict[str, Any] = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
         found = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **options)
         if self.input_scale == "log1p":
-            return check_logs(found, "X")
+            values = found.data if sp.issparse(found) else found
+            if reset and (values < 0).any():
+                raise ValueError(
+                    f"Negative values in data passed to Purifier: {int((values < 0).sum()):,}, the first "
+                    f"{values[values < 0][0]:.6g}. Fit it to log1p of counts per 10,000 of cells that nobody has perturbed, which are 0 "
+                    "or more: z-scores and other centred values are none. transform takes perturbed ones."
+                )
+            return check_logs(found, "X", clean=reset and not self.allow_fractional)
         csr = sp.csr_matrix(found, dtype=np.float32)
         csr.sum_duplicates()
         csr.eliminate_zeros()
@@ -196,6 +210,22 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
+def _check_kind(X: Any) -> None:
+    """A TypeError for what is no matrix, before anything walks through it."""
+    if hasattr(X, "obs") and hasattr(X, "var"):
+        raise TypeError(
+            f"X is a {type(X).__name__}, and Purifier takes a matrix. Pass adata.X or adata.layers[...], or use "
+            "scdae.tl.purify(adata, model)."
+        )
+    if isinstance(X, str | bytes | PathLike | dict) and not sp.issparse(X):
+        raise TypeError(
+            f"X is a {type(X).__name__}, and Purifier takes a matrix of cells and genes. Read a file first, for example with "
+            "anndata.read_h5ad, and pass adata.X."
+        )
+    if isinstance(X, list | tuple) and X and isinstance(X[0], str | bytes):
+        raise TypeError(f"X is a {type(X).__name__} of text, and Purifier takes a matrix of cells and genes.")
+
+
 def _known_model(model: Any, n_vars: int) -> DAE:
     if not isinstance(model, DAE):
         raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
@@ -209,17 +239,21 @@ def _known_model(model: Any, n_vars: int) -> DAE:
     return model
 
 
+def _check_depth(depth: Any) -> None:
+    if depth is None:
+        return
+    if isinstance(depth, bool) or not isinstance(depth, int | float | np.number) or not 0 < depth < np.inf:
+        raise ValueError(f"depth={depth!r}: use a positive number of molecules, one for all cells, or None.")
+
+
 def _counts_of_fit(logs: sp.csr_matrix, depth: float | None) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Counts of cells that are log-normalised, and their depths; without `depth` the smallest value of a cell is one molecule."""
+    """Counts of cells that are log-normalised, and their depths; without `depth` the smallest values say what one molecule is."""
     scaled = logs.copy()
     scaled.data = np.expm1(np.maximum(scaled.data, 0))
     scaled.eliminate_zeros()
     lengths = np.diff(scaled.indptr)
     if depth is None:
-        one = np.ones(scaled.shape[0], np.float32)
-        filled = np.flatnonzero(lengths)
-        if filled.size:
-            one[filled] = np.minimum.reduceat(scaled.data, scaled.indptr[filled])
+        one = one_molecule(scaled)
     else:
         one = np.full(scaled.shape[0], 1e4 / depth, np.float32)
     counts = scaled.data / np.repeat(one, lengths)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from os import PathLike
@@ -20,6 +23,9 @@ from scdae.core.fitting import Outcome
 from scdae.core.heldout import Report
 from scdae.core.network import Autoencoder, with_values
 from scdae.covariates import Covariates
+from scdae.model_file import check_arrays, check_header, check_parameters, checksum
+from scdae.output import writes
+from scdae.replacing import in_place
 
 if TYPE_CHECKING:
     from scdae.model import DAE
@@ -28,13 +34,53 @@ __all__ = ["load_model", "save_model"]
 
 FORMAT = 2  # 2: covariates, and batches whose effects start from their means
 _KIND = "scdae model"
+# What reading a damaged archive or header may raise
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _REPORT = ("gene_deviance", "gene_baseline", "cell_deviance", "cell_baseline", "expected")
 
 
-def save_model(model: DAE, path: str | PathLike[str]) -> None:
-    """Write `model` to `path`, next to it first and then in its place."""
+def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+    """Write `model` to `path`, next to it first and then in its place; a link is followed.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    path
+        File. ``~`` is the home folder.
+    overwrite
+        Whether a file that is there by then is replaced.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError, WriteError
+        The folder is not there, `path` is a folder, or the file could not be written.
+    """
     from scdae import __version__
 
+    target = _path(path)
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r}: the folder {str(folder)!r} does not exist. Make it first.")
+    if target.is_dir():
+        raise FileExistsError(f"path={str(path)!r} is a folder. Add the name of a file, such as model.scdae.")
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     header = {
@@ -46,6 +92,7 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "batch_key": model.batch_key,
         "levels": model.covariates.levels,
         "scales": model.covariates.scales,
+        "ranges": model.covariates.ranges,
         "moved": model.covariates.moved,
         "n_epochs": outcome.n_epochs,
         "stopped_early": outcome.stopped_early,
@@ -53,6 +100,7 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
         "molecules": outcome.report.molecules,
         "history": outcome.history,
         "gap_max_iter": fitted.gaps.max_iter,
+        "largest_count": None if np.isinf(fitted.largest) else fitted.largest,
     }
     arrays: dict[str, np.ndarray] = {
         "var_names": model.var_names,
@@ -66,53 +114,79 @@ def save_model(model: DAE, path: str | PathLike[str]) -> None:
     }
     if fitted.axes.effects is not None:
         arrays["axes_effects"] = np.asarray(fitted.axes.effects)
+    if len(model.never_observed):
+        arrays["never_observed"] = model.never_observed
     arrays |= {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
     arrays |= {f"param_{name}": np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     header["arrays"] = sorted(arrays)
+    header = json.loads(json.dumps(header))  # as it will be read
+    header["checksum"] = checksum(header, arrays)
     arrays["header"] = np.array(json.dumps(header))
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"path={str(path)!r}: the folder {str(target.parent)!r} does not exist. Make it first.")
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as file:
+    with writes(target), in_place(target, overwrite=overwrite) as (complete, shield), shield.open():
+        with complete.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def load_model(path: str | PathLike[str]) -> DAE:
-    """Read a model that :func:`save_model` wrote."""
-    if not Path(path).is_file():
+    """Read a model that :func:`save_model` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        There is no such file, or it may not be read.
+    ValueError
+        It is no model, damaged or changed; the message says what is wrong with it.
+    """
+    file = _path(path)
+    if not file.is_file():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file.")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not an archive of arrays")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("header")))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, NotImplementedError, zlib.error) as error:
-        raise ValueError(f"path={str(path)!r} is no scdae model, or the file is damaged ({error}).") from error
+        header, arrays = _read(file)
+    except PermissionError as error:
+        raise PermissionError(f"path={str(path)!r} cannot be read ({error.strerror}).") from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"path={str(path)!r} is no scdae model, or the file is damaged ({reason}).") from error
     if not isinstance(header, dict) or header.get("kind") != _KIND:
         raise ValueError(f"path={str(path)!r} is no scdae model.")
-    if header["format"] > FORMAT:
+    number = header.get("format")
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"path={str(path)!r} is damaged: its format is {number!r}.")
+    if number > FORMAT:
         raise ValueError(
-            f"path={str(path)!r} was written by scdae {header['version']} in format {header['format']}; this version "
+            f"path={str(path)!r} was written by scdae {header.get('version')} in format {number}; this version "
             f"reads formats up to {FORMAT}. Update scdae."
         )
     try:
+        check_header(header)
+        check_arrays(header, arrays)
+        if header.get("checksum", "") not in ("", checksum(header, arrays)):  # files of earlier versions have none
+            raise ValueError("its sum is wrong, so it was changed after it was written")
         return _rebuild(header, arrays)
-    except KeyError as error:
-        raise ValueError(f"path={str(path)!r} is damaged: {error} is missing.") from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"path={str(path)!r} is damaged: {reason}. Use another copy, or fit the model again."
+        ) from error
+
+
+def _path(path: str | PathLike[str]) -> Path:
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path={path!r}: use the name of a file.")
+    return Path(path).expanduser()
+
+
+def _read(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("not an archive of arrays")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return json.loads(str(arrays.pop("header"))), arrays
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     from scdae.model import DAE
 
-    for name in header.get("arrays", ()):  # files of format 1 have no list
-        if name not in arrays:
-            raise KeyError(name)
     settings = dict(header["settings"])
     settings["noise"] = tuple(settings["noise"])
     model = DAE(**settings)
@@ -120,6 +194,10 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
     if "batch_effect" in values and header["format"] == 1:
         values["batch_start"] = np.zeros_like(values["batch_effect"])
+    width, depth = model.config.n_hidden, model.config.n_latent
+    for name, shape in (("hidden_kernel", (axes.weight.shape[1], width)), ("latent_kernel", (width, depth))):
+        if name not in values or values[name].shape != shape:  # before so large a network is made
+            raise ValueError(f"param_{name} is missing, or not of shape {shape} as the settings say")
     network = Autoencoder(
         arrays["profile"],
         n_inputs=axes.weight.shape[1],
@@ -130,9 +208,14 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         with_turns="batch_turn" in values,
     )
     graph, params = nnx.split(network, nnx.Param)
-    for name in nnx.to_pure_dict(params):
-        if name not in values:
-            raise KeyError(f"param_{name}")
+    covariates = _covariates(header)
+    conditions = covariates.n_levels + len(covariates.scales) + covariates.moved
+    check_parameters(
+        {**arrays, **{f"param_{name}": value for name, value in values.items()}},
+        nnx.to_pure_dict(params),
+        conditions,
+        len(covariates.batch_levels) if covariates.batches else 0,
+    )
     fitted = Fitted(
         likelihood=header["law"],
         axes=axes,
@@ -141,6 +224,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         profile=arrays["profile"],
         inflated=arrays["inflated"],
         gaps=model.config.gaps._replace(max_iter=header.get("gap_max_iter", model.config.gaps.max_iter)),
+        largest=np.inf if header.get("largest_count") is None else float(header["largest_count"]),
     )
     model.outcome = Outcome(
         fitted=fitted,
@@ -154,7 +238,8 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         held_out=header["held_out"],
     )
     model.var_names = arrays["var_names"]
-    model.covariates = _covariates(header)
+    model.never_observed = arrays.get("never_observed", model.never_observed)  # earlier files do not say
+    model.covariates = covariates
     return model
 
 
@@ -163,4 +248,5 @@ def _covariates(header: dict[str, Any]) -> Covariates:
     if header["format"] == 1:
         return Covariates(key, {} if key is None else {key: header["batch_levels"]})
     scales = {name: (mean, sd) for name, (mean, sd) in header["scales"].items()}
-    return Covariates(key, header["levels"], scales, header["moved"])
+    ranges = {name: (low, high) for name, (low, high) in header.get("ranges", {}).items()}  # earlier files have none
+    return Covariates(key, header["levels"], scales, header["moved"], ranges)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.core.extreme import largest_count
+
 __all__ = ["Survey"]
 
 _ENTRIES = 2**24  # stored entries that the cells drawn have, about
@@ -27,6 +29,7 @@ class Survey:
         self.lengths = np.zeros(shape[0], np.int32)
         self.totals = np.zeros(shape[1])
         self._hidden = np.zeros(shape[0], np.int32)
+        self._hidden_cells = np.zeros(shape[1], np.int64)
         self._rng = np.random.default_rng([seed, 3])
         self._drawn: np.ndarray | None = None
         self._parts: list[tuple[sp.csr_matrix, sp.csr_matrix | None]] = []
@@ -36,13 +39,20 @@ class Survey:
         """Entries of each cell that were not observed, int32 (n_obs,); None where all were."""
         return self._hidden if self._hidden.any() else None
 
+    @property
+    def hidden_cells(self) -> np.ndarray | None:
+        """Cells in which each gene was not observed, int64 (n_vars,); None where all were."""
+        return self._hidden_cells if self._hidden.any() else None
+
     def add(self, block: sp.csr_matrix, unobserved: sp.csr_matrix | None, start: int) -> None:
         """Look at the rows from `start` on."""
         stop = start + block.shape[0]
         self.lengths[start:stop] = np.diff(block.indptr)
-        self.totals += np.bincount(block.indices, block.data, len(self.totals))
+        usual = np.minimum(block.data, largest_count(block))  # one damaged value is not to be all that was counted
+        self.totals += np.bincount(block.indices, usual, len(self.totals))
         if unobserved is not None:
             self._hidden[start:stop] = np.diff(unobserved.indptr)
+            self._hidden_cells += np.bincount(unobserved.indices, minlength=len(self._hidden_cells))
         drawn = self.draw(self.mean_of(block)) if self._drawn is None else self._drawn
         here = drawn[(drawn >= start) & (drawn < stop)] - start
         if len(here):
@@ -68,5 +78,6 @@ class Survey:
         found = Survey(self.shape, self.seed)
         found.lengths, found.totals = self.lengths + other.lengths, self.totals + other.totals
         found._hidden, found._drawn = self._hidden + other._hidden, self._drawn
+        found._hidden_cells = self._hidden_cells + other._hidden_cells
         found._parts = self._parts + other._parts
         return found

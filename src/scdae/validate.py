@@ -14,7 +14,7 @@ from scdae.containers import canonical_csr, open_rows, row_of_entry
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Tally", "check_orientation", "describe_source", "not_counts", "whole_count_sources"]
+__all__ = ["Tally", "check_orientation", "describe_source", "not_counts", "whole_count_sources", "without_noise"]
 
 _GENE_ID = re.compile(
     r"(ENS[A-Z]{0,6}G\d{9,}(\.\d+)?|FBgn\d{7}|WBGene\d{8}|AT[1-5CM]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?)", re.IGNORECASE
@@ -23,6 +23,7 @@ _BARCODE = re.compile(r"([A-Za-z0-9]+[_#:.-])*[ACGTN]{8,}([_-][A-Za-z0-9]+)*")
 _WELL_KNOWN_GENES = frozenset(("ACTB", "B2M", "CD3D", "EEF1A1", "GAPDH", "MALAT1", "MT-CO1", "PPIA", "RPLP0", "VIM"))
 _FEW = 5  # names shown before "..."
 _LOG_VALUE_LIMIT = 20.0  # log1p of counts per 10k, or of anything countable, stays below
+_NOISE, _MOST_NOISE = 2e-6, 0.01  # of a count that was text or passed through R: relative to it, or to 1; at most
 _ENOUGH_CELLS = 1000  # to tell how they were normalised
 _TOTALS_SPREAD = 0.01  # coefficient of variation below which totals are taken to be set by normalisation
 
@@ -66,7 +67,7 @@ class Tally:
             self._note("NaN", np.isnan(values), block, start)
             self._note("infinite", np.isinf(values) | too_large, block, start)
             self._note("negative", finite & (values < 0), block, start)
-            self._note("fractional", finite & (values != np.rint(values)), block, start)
+            self._note("fractional", finite & (np.abs(values - np.rint(values)) > _noise(values)), block, start)
 
     def _note(self, kind: str, where: np.ndarray, block: sp.csr_matrix, start: int) -> None:
         at = np.flatnonzero(where)
@@ -94,6 +95,39 @@ class Tally:
         return Tally(self.n_vars, found, self.n_stored + other.n_stored)
 
 
+def without_noise(block: sp.csr_matrix) -> sp.csr_matrix:
+    """Whole numbers in place of values that miss them by rounding errors, as of text or R: at most 2e-6 of them.
+
+    Parameters
+    ----------
+    block
+        Canonical CSR; not changed.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix
+        The same object where nothing is off.
+    """
+    values = block.data
+    if values.size == 0 or values.dtype.kind != "f":
+        return block
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = np.rint(values)
+        off = values != whole
+        off &= np.abs(values - whole) <= _noise(values)
+    if not off.any():
+        return block
+    block = sp.csr_matrix((np.where(off, whole, values), block.indices.copy(), block.indptr.copy()), shape=block.shape)
+    block.eliminate_zeros()
+    block.has_canonical_format = True
+    return block
+
+
+def _noise(values: np.ndarray) -> np.ndarray:
+    """How much values may be off whole numbers and still be counts."""
+    return np.minimum(_NOISE * np.maximum(1.0, np.abs(values)), _MOST_NOISE)
+
+
 def describe_source(layer: str | None) -> str:
     """How messages call the matrix: `X`, or `layers['name']`."""
     return "X" if layer is None else f"layers[{layer!r}]"
@@ -113,17 +147,46 @@ def not_counts(tally: Tally, adata: AnnData, layer: str | None, *, allow_fractio
     return f"{what}{also} {_remedy(main, adata, layer)}"
 
 
-def whole_count_sources(adata: AnnData, layer: str | None) -> list[str]:
-    """Other places in `adata` that hold counts by value, each with how to use it."""
+def whole_count_sources(adata: AnnData, layer: str | None, *, of_these: bool = False) -> list[str]:
+    """Other places in `adata` that hold counts by value, each with how to use it.
+
+    Parameters
+    ----------
+    adata, layer
+        The matrix that was looked at.
+    of_these
+        Only those that can be the counts of this very matrix: nonzero where it is, and nowhere else.
+    """
+    matrix = adata.X if layer is None else adata.layers[layer]
+
+    def fits(other: Any, columns: np.ndarray | None = None) -> bool:
+        return _holds_counts(other) and not (of_these and not _same_support(matrix, other, columns))
+
     found = []
-    if layer is not None and adata.X is not None and _holds_counts(adata.X):
+    if layer is not None and adata.X is not None and fits(adata.X):
         found.append("X (leave layer out)")
     for key in adata.layers:
-        if key is not None and key != layer and _holds_counts(adata.layers[key]):
+        if key is not None and key != layer and fits(adata.layers[key]):
             found.append(f"layers[{key!r}] (pass layer={key!r})")
-    if adata.raw is not None and _holds_counts(adata.raw.X):
-        found.append(f".raw with {adata.raw.shape[1]:,} genes (pass adata.raw.to_adata())")
+    if adata.raw is not None:
+        columns = adata.raw.var_names.get_indexer(adata.var_names) if adata.raw.var_names.is_unique else None
+        known = columns is not None and bool((columns >= 0).all())
+        if fits(adata.raw.X, columns if known else None):
+            found.append(f".raw with {adata.raw.shape[1]:,} genes (pass adata.raw.to_adata())")
     return found
+
+
+def _same_support(matrix: Any, other: Any, columns: np.ndarray | None = None) -> bool:
+    """Whether two matrices are nonzero at the same entries; of the other one only at some columns, if they are given."""
+    one, two = open_rows(matrix, ""), open_rows(other, "")
+    if one.shape[0] != two.shape[0] or (columns is None and one.shape[1] != two.shape[1]):
+        return False
+    for start, stop in one.spans():
+        a, b = canonical_csr(one.read(start, stop)), canonical_csr(two.read(start, stop))
+        b = b if columns is None else canonical_csr(b[:, columns])
+        if not (np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)):
+            return False
+    return True
 
 
 def check_orientation(obs_names: np.ndarray, var_names: np.ndarray) -> None:
@@ -167,8 +230,7 @@ def _remedy(kind: str, adata: AnnData, layer: str | None) -> str:
             "out of the training, or keep only shared genes with join='inner'; if they stand for no molecule, fill "
             "them with 0."
         )
-    places = whole_count_sources(adata, layer)
-    use = f"Whole counts are in {'; '.join(places)}." if places else ""
+    use = _whole(whole_count_sources(adata, layer))
     if kind == "infinite":
         return use or "Find out where they come from (often a division by zero) and go back to the raw counts."
     if kind == "negative":
@@ -180,7 +242,14 @@ def _remedy(kind: str, adata: AnnData, layer: str | None) -> str:
         "If these are estimated counts (Salmon, alevin, ambient-corrected, ...), pass allow_fractional=True; "
         "otherwise use raw counts, which are whole numbers."
     )
+    use = _whole(
+        whole_count_sources(adata, layer, of_these=True)
+    )  # others may be of another quantity: nascent molecules
     return (f"It may be {looks}. " if looks else "") + (f"{use} " if use else "") + expected
+
+
+def _whole(places: list[str]) -> str:
+    return f"Whole counts are in {'; '.join(places)}." if places else ""
 
 
 _NO_COUNTS_ELSEWHERE = (

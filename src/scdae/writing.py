@@ -7,16 +7,40 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scdae._log import get_logger
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["check_free", "check_name", "writing_to"]
+__all__ = ["check_free", "check_name", "warn_of_names", "writing_to"]
 
 
 def check_name(value: object, argument: str) -> None:
     """Raise unless `value` can be the name of a layer or a column."""
-    if not isinstance(value, str) or not value or "/" in value:
-        raise ValueError(f"{argument}={value!r}: use a name without '/'; it becomes the name of what is written.")
+    if not isinstance(value, str) or not _fit_for_files(value):
+        raise ValueError(
+            f"{argument}={value!r}: use a name without '/', not empty, '.' or '..'; it becomes the name of what is written."
+        )
+
+
+def _fit_for_files(name: object) -> bool:
+    """Whether .h5ad and .zarr files can have an entry of that name: parts of a path are none."""
+    return isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..")
+
+
+def warn_of_names(adata: AnnData) -> None:
+    """Warn of names in the data that no file can have, before anything is computed that is to be written with them."""
+    wrong = []
+    for place in ("obs", "var", "layers", "obsm", "varm", "obsp", "varp", "uns"):
+        keys = getattr(adata, place)
+        keys = keys.columns if place in ("obs", "var") else keys.keys()
+        wrong += [f"{place}[{key!r}]" for key in keys if key is not None and not _fit_for_files(key)]
+    if wrong:
+        shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        get_logger().warning(
+            f"scdae: {len(wrong):,} name(s) in adata cannot be written to .h5ad or .zarr files: {shown}. Files need text without "
+            "'/', and not '.' or '..'. Rename before you write."
+        )
 
 
 def check_free(
@@ -45,6 +69,7 @@ def check_free(
     overwrite
         Whether to replace what is there.
     """
+    warn_of_names(adata)
     earlier = adata.uns.get(record)
     if overwrite or (isinstance(earlier, Mapping) and earlier.get("written_by") == writer):
         return

@@ -4,18 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scdae.core.kmers import find_frame, letters, place, reverse_complement, words
-
-
-def family(n=30, length=700, seed=0):
-    """Copies of a random gene in which a twentieth of the letters differ, without up to twenty letters at each end."""
-    rng = np.random.default_rng(seed)
-    gene = rng.integers(0, 4, length).astype(np.int8)
-    found = []
-    for _ in range(n):
-        hit = rng.random(length) < 0.05
-        start, stop = rng.integers(0, 20, 2)
-        found.append((np.where(hit, (gene + 1) % 4, gene).astype(np.int8)[start : length - stop], int(start)))
-    return found
+from small import family
 
 
 @given(text=st.text("ACGTN", max_size=12), k=st.integers(1, 4))
@@ -84,3 +73,64 @@ def test_without_anchors_places_are_relative():
     placed = place(strangers[1], frame)
     assert placed.n_anchors == 0 and placed.places[0] == 0
     assert placed.places[-1] == pytest.approx(1) and np.allclose(placed.coverage(frame.edges), 1)
+
+
+def unknown(n):
+    return np.full(n, -1, np.int8)
+
+
+@pytest.mark.parametrize("n", [1, 10, 60])
+def test_what_lies_between_joined_reads_was_not_observed(n):
+    members = family()
+    frame = find_frame([one for one, _ in members], 5)
+    one = members[2][0]
+    joined = place(np.concatenate([one[:200], unknown(n), one[-200:]]), frame)
+    plain = place(one, frame).places
+    np.testing.assert_allclose(joined.places[:200], plain[:200])
+    np.testing.assert_allclose(joined.places[-200:], plain[-200:])
+    assert np.all(np.diff(joined.places) > 0)
+    coverage = joined.coverage(frame.edges)
+    assert coverage[0] > 0.95 and coverage[2] < 0.05 and coverage[4] > 0.95
+    assert coverage[1] == pytest.approx(
+        (200 - np.searchsorted(plain, frame.edges[1])) / np.diff(frame.edges)[0], abs=0.03
+    )
+
+
+def test_without_a_letter_between_them_windows_are_not_covered_either():
+    members = family()
+    frame = find_frame([one for one, _ in members], 5)
+    one = members[2][0]
+    coverage = place(np.concatenate([one[:200], one[-200:]]), frame).coverage(frame.edges)
+    assert coverage[0] > 0.9 and coverage[2] < 0.3 and coverage[4] > 0.9
+
+
+def test_unknown_letters_take_up_what_is_missing_and_hide_what_nobody_can_place():
+    members = family()
+    frame = find_frame([one for one, _ in members], 5)
+    one, plain = members[2][0], place(members[2][0], frame).places
+    masked = one.copy()
+    masked[300:380] = -1
+    np.testing.assert_allclose(place(masked, frame).places, plain)
+    long = np.concatenate([one[:300], unknown(200), one[380:]])  # more of them than letters are missing
+    np.testing.assert_allclose(place(long, frame).places[500:], plain[380:])
+    stray = np.random.default_rng(1).integers(0, 4, 150).astype(np.int8)
+    for sequence, kept in (
+        (np.concatenate([one[:400], unknown(10), stray]), slice(0, 400)),
+        (np.concatenate([stray, unknown(10), one[300:]]), slice(160, None)),
+    ):
+        placed = place(sequence, frame)
+        assert (np.delete(placed.letters, np.arange(len(sequence))[kept]) == -1).all() and (
+            placed.letters[kept] >= 0
+        ).all()
+    few = place(np.concatenate([one[:400], unknown(1), stray]), frame)
+    assert (few.letters >= 0).sum() == 550, "a single unknown letter says nothing of what follows"
+
+
+def test_a_short_sequence_without_anchors_is_laid_nowhere():
+    members = family()
+    frame = find_frame([one for one, _ in members], 4)
+    rng = np.random.default_rng(2)
+    for n, covered in ((250, 0), (600, 1)):
+        placed = place(rng.integers(0, 4, n).astype(np.int8), frame)
+        assert placed.n_anchors == 0 and np.allclose(placed.coverage(frame.edges), covered)
+    assert np.allclose(place(unknown(600), frame).coverage(frame.edges), 0)

@@ -87,9 +87,17 @@ def test_all_or_nothing_is_kept(count):
     assert (thinned(count, 1.0, 500) == count).all()
 
 
-def test_fractions_are_split_in_proportion():
-    kept = np.asarray(thin_on_device(jax.random.key(0), jnp.array([0.5, 2.25]), jnp.array([0.4, 1.0])))
-    np.testing.assert_allclose(kept, [0.2, 2.25])
+def test_a_fraction_is_kept_whole_or_not_at_all():
+    kept = np.asarray(thin_on_device(jax.random.key(0), jnp.full(20_000, 0.5), jnp.full(20_000, 0.4)))
+    assert set(np.unique(kept)) == {0, 0.5}
+    assert kept.mean() == pytest.approx(0.2, abs=0.01)
+    assert thin_on_device(jax.random.key(0), jnp.array([2.25]), jnp.array([1.0])).tolist() == [2.25]
+    assert thin_on_device(jax.random.key(0), jnp.array([2.25]), jnp.array([0.0])).tolist() == [0]
+
+
+def test_a_fraction_is_drawn_apart_from_the_molecule():
+    kept = np.asarray(thin_on_device(jax.random.key(1), jnp.full(20_000, 1.5), jnp.full(20_000, 0.5)))
+    assert np.corrcoef(np.floor(kept), kept - np.floor(kept))[0, 1] == pytest.approx(0, abs=0.03)
 
 
 @pytest.mark.parametrize(("masked", "batches"), [(False, False), (True, False), (False, True), (True, True)])

@@ -56,7 +56,32 @@ def test_fractional_counts_keep_their_sum(dtype):
     np.testing.assert_array_equal(kept + rest, values)
     assert ((kept >= 0) & (rest >= 0)).all()
     assert kept.sum() == pytest.approx(0.3 * values.sum(), rel=0.01)
-    np.testing.assert_allclose(thin_values(np.array([0.5]), 0.3, np.random.default_rng(0)), 0.15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fraction_goes_to_one_part_by_lot(dtype):
+    values = np.full(20_000, 3.25, dtype)
+    kept = thin_values(values, 0.3, np.random.default_rng(0))
+    fraction = kept - np.floor(kept)
+    assert set(fraction.tolist()) == {0, 0.25}
+    assert (fraction > 0).mean() == pytest.approx(0.3, abs=0.02)
+    assert np.corrcoef(fraction, np.floor(kept))[0, 1] == pytest.approx(0, abs=0.03)
+
+
+def test_fractions_do_not_move_the_draws_of_whole_counts():
+    whole = np.random.default_rng(1).poisson(2, 1000).astype(np.float32)
+    mixed = whole + np.where(np.arange(1000) % 2, 0.3, 0).astype(np.float32)
+    kept = thin_values(whole, 0.4, np.random.default_rng(2))
+    np.testing.assert_array_equal(np.floor(thin_values(mixed, 0.4, np.random.default_rng(2))), kept)
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 1, 3])
+def test_halves_of_estimated_counts_do_not_know_of_each_other(mean):
+    """Unique reads and as many that weigh 0.3: with shares of the fraction in both halves they correlate by up to 0.13."""
+    rng = np.random.default_rng(3)
+    values = rng.poisson(mean / 2, 200_000) + 0.3 * rng.poisson(mean / 2, 200_000)
+    kept = thin_values(values, 0.5, rng)
+    assert np.corrcoef(kept, values - kept)[0, 1] < 0.01
 
 
 def test_matrix_parts_add_up_and_are_canonical(counts):

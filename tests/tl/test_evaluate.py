@@ -1,3 +1,4 @@
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,3 +134,14 @@ def test_errors_come_before_training():
     adata.uns["scdae"] = {"written_by": "scdae.pp.impute", "layer": "X", "mask": "given", "settings": {}}
     with pytest.raises(ValueError, match=r"Pass the same mask="):
         scdae.tl.evaluate(adata)
+
+
+def test_noise_in_estimated_counts_is_not_called_help():
+    """With a share of each fraction in both halves, twice as many genes were."""
+    small.keep_compiled()
+    rng = np.random.default_rng(1)
+    mean = np.exp(rng.normal(0, 0.3, (600, 1)) + rng.normal(-1, 1, 150))
+    counts = rng.poisson(mean / 2) + 0.3 * rng.poisson(mean / 2)  # unique reads, and others by their weight
+    adata = ad.AnnData(counts.astype(np.float32))
+    scdae.tl.evaluate(adata, fraction=0.5, allow_fractional=True, likelihood="nb", max_epochs=5)
+    assert (adata.var["scdae_verdict"] == "helped").mean() <= 0.03

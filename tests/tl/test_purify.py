@@ -1,5 +1,6 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -58,6 +59,20 @@ def test_perturbed_logs_come_back_near_the_clean_ones(model):
         scdae.tl.purify(adata, model, layer="fractional", key_added="x")
 
 
+def test_depths_with_names_go_by_these(model):
+    adata = small.structured()
+    adata.layers["logs"] = logs_of(adata)
+    depth = pd.Series(small.dense(adata).sum(axis=1), index=adata.obs_names)
+    options = {"layer": "logs", "input_scale": "log1p", "scale": "counts"}
+    scdae.tl.purify(adata, model, depth=depth, **options)
+    scdae.tl.purify(adata, model, depth=depth.sample(frac=1, random_state=1), key_added="shuffled", **options)
+    np.testing.assert_array_equal(adata.layers["shuffled"], adata.layers["purified"])
+    with pytest.raises(ValueError, match="depth .*cell_1'"):
+        scdae.tl.purify(adata, model, depth=depth.iloc[1:], key_added="x", **options)
+    with pytest.raises(ValueError, match="depth: .* is no number"):
+        scdae.tl.purify(adata, model, depth=["deep"] * adata.n_obs, key_added="x", **options)
+
+
 def test_thinning_is_reproducible_and_lazy_counts_are_read(model):
     adata = small.structured()
     layers = []
@@ -103,6 +118,11 @@ def test_batches_are_those_of_the_model():
             "is not log-normalised: 1 value.* are NaN; .* row 2, column 3",
         ),
         ({"input_scale": "log1p", "depth": 800, "layer": "little"}, "add up to"),
+        ({"input_scale": "log1p", "depth": 800, "layer": "z"}, r"layers\['z'\] is not log1p of .* as in z-scores"),
+        (
+            {"input_scale": "log1p", "depth": 800, "layer": "log2"},
+            r"layers\['log2'\] is not log1p of .* look like log2",
+        ),
         ({"input_scale": "log1p", "depth": 800, "layer": "none"}, "layer='none' does not exist"),
         ({"key_added": "truth"}, r"layers\['truth'\] is there already"),
         ({"layer": "truth", "key_added": "truth", "overwrite": True}, "is the layer that holds the profiles"),
@@ -114,6 +134,9 @@ def test_what_does_not_fit_is_named(model, options, words):
     adata = small.structured()
     adata.layers["nan"] = logs_of(adata)
     adata.layers["nan"][2, 3] = np.nan
+    logs = logs_of(adata)
+    adata.layers["z"] = (logs - logs.mean(axis=0)) / logs.std(axis=0)
+    adata.layers["log2"] = logs / np.log(2)
     adata.layers["little"] = logs_of(adata) / 100
     with pytest.raises(ValueError, match=words):
         scdae.tl.purify(adata, model, **options)

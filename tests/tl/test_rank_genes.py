@@ -89,6 +89,63 @@ def test_expected_false_discoveries_are_running_means():
     assert dict(zip(table["names"], table["pvals_adj"].round(3), strict=True)) == {"a": 0.1, "b": 0.0, "c": 0.0}
 
 
+def test_genes_that_were_not_measured_in_a_group_are_not_called(log):
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    kind = adata.obs["cell_type"]
+    seen = np.ones(adata.shape, bool)
+    seen[np.ix_(kind == "type_1", np.arange(6))] = False  # nowhere in this group
+    seen[np.ix_(kind != "type_1", np.arange(6, 9))] = False  # nowhere else
+    scdae.tl.rank_genes(adata, "cell_type", model, mask=seen)
+    assert "(mask), are not called: 9 in 'type_1', up to that in 3 group(s) in all" in log.text
+    names = adata.var_names
+    for group, left_out in (("type_1", names[:9]), ("type_2", names[6:9])):
+        table = scdae.get.rank_genes(adata, group)
+        assert set(table.index[table["logfoldchanges"].isna()]) == set(left_out)
+        gone = table.loc[left_out]
+        assert gone[["lfc_lower", "lfc_upper"]].isna().all(axis=None)
+        assert (gone[["pvals", "pvals_adj"]] == 1).all(axis=None) and (gone["scores"] == 0).all()
+        by_scanpy = sc.get.rank_genes_groups_df(adata, group, key="rank_genes_scdae", pval_cutoff=0.05)
+        assert len(by_scanpy) and not set(by_scanpy["names"]) & set(left_out)
+        assert (table["scores"].diff().dropna() <= 0).all()
+    scdae.tl.rank_genes(adata, "cell_type", model, mask=seen, groups="type_2", reference="type_3", key_added="pair")
+    assert set(scdae.get.rank_genes(adata, "type_2", key="pair")["logfoldchanges"].isna()[lambda x: x].index) == set(
+        names[6:9]
+    )
+
+
+def test_no_gene_that_two_groups_have_in_common():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    seen = np.zeros(adata.shape, bool)
+    first = (adata.obs["cell_type"] == "type_1").to_numpy()
+    seen[np.ix_(first, np.arange(30))] = True
+    seen[np.ix_(~first, np.arange(30, adata.n_vars))] = True
+    scdae.tl.rank_genes(adata, "cell_type", model, mask=seen, groups="type_1")
+    table = scdae.get.rank_genes(adata, "type_1")
+    assert table["logfoldchanges"].isna().all() and (table["pvals_adj"] == 1).all()
+
+
+def test_groups_that_are_numbers_and_one_of_one_cell():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    adata.obs["cluster"] = adata.obs["cell_type"].cat.codes.to_numpy() + 1
+    adata.obs["half"] = adata.obs["cluster"] * 1.0
+    for groupby, groups, reference in (("cluster", [1, 2], 3), ("cluster", np.int64(2), "rest"), ("half", [2.0], "1")):
+        scdae.tl.rank_genes(adata, groupby, model, groups=groups, reference=reference)
+        assert adata.uns["rank_genes_scdae"]["names"].dtype.names == tuple(str(int(g)) for g in np.atleast_1d(groups))
+    adata.obs["one"] = ["single"] + ["many"] * (adata.n_obs - 1)
+    scdae.tl.rank_genes(adata, "one", model, groups=["single", "single"])
+    assert np.isfinite(scdae.get.rank_genes(adata, "single")["logfoldchanges"]).all()
+
+
+def test_a_group_called_rest():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    adata.obs["kind"] = adata.obs["cell_type"].astype(str).replace("type_3", "rest")
+    with pytest.raises(ValueError, match="reference='rest' means all other cells, but .* has a group of that name"):
+        scdae.tl.rank_genes(adata, "kind", model)
+    adata.obs["two"] = adata.obs["kind"].replace("type_2", "rest")  # the others are that group
+    scdae.tl.rank_genes(adata, "two", model)
+    assert adata.uns["rank_genes_scdae"]["names"].dtype.names == ("type_1",)
+
+
 def test_result_is_written_to_files(ranked, tmp_path):
     for name in ("a.h5ad", "a.zarr"):
         write_atomic(ranked, tmp_path / name)
@@ -105,6 +162,17 @@ def test_result_is_written_to_files(ranked, tmp_path):
         ({"groupby": "one"}, "there is one group only"),
         ({"reference": "x"}, "reference='x' is no group"),
         ({"groups": ["y"]}, "groups: 'y' is no group"),
+        ({"groups": "type-1"}, "groups: 'type-1' is no group of .* Did you mean 'type_1'"),
+        ({"groups": 3}, "groups: '3' is no group .* Groups there: 'type_1', 'type_2', 'type_3'"),
+        ({"groups": []}, r"groups=\[\] names no group"),
+        ({"groups": None}, "groups: 'None' is no group"),
+        ({"groups": ["type_1"], "reference": "type_1"}, "is the reference, and cannot be compared with itself"),
+        ({"reference": 7}, "reference='7' is no group"),
+        ({"groupby": "nothing"}, "has no value in any cell"),
+        ({"groupby": "blank"}, "149 cells have an empty name for their group"),
+        ({"groupby": ["one", "blank"]}, "pass the name of one obs column"),
+        ({"refrence": "type_1"}, r"rank_genes\(\) has no argument 'refrence'. Did you mean 'reference'"),
+        ({"key_added": "a/b"}, "key_added='a/b': use a name without '/'"),
         ({"delta": -1}, "delta=-1"),
         ({"level": 1}, "level=1"),
         ({"n_samples": 3}, "n_samples=3"),
@@ -115,6 +183,8 @@ def test_result_is_written_to_files(ranked, tmp_path):
 def test_arguments_that_do_not_fit(change, words):
     adata = small.structured()
     adata.obs["one"] = "a"
+    adata.obs["nothing"] = np.nan
+    adata.obs["blank"] = ["x"] + [""] * (adata.n_obs - 1)
     options = {"groupby": "cell_type", "model": small.fitted(likelihood="nb")} | change
     with pytest.raises((ValueError, TypeError), match=words):
         scdae.tl.rank_genes(adata, **options)

@@ -84,6 +84,53 @@ def test_without_calibration_there_are_scores_alone(family):
     assert (some.X != before).nnz == 0
 
 
+def test_sequences_of_unknown_letters_have_no_scores(family):
+    model, reference, calibration, adata, _ = family
+    gene = "".join(scdae.datasets.simulate_16s(n_genera=3, length=600, seed=0).popitem())[-560:]
+    some = {"normal": gene, "nothing": "N" * 560, "short": "ACGGT" * 50}
+    query = scdae.pp.kmers(some, reference=reference)
+    scdae.tl.score_sequences(query, model, reference, calibration)
+    scores = query.obs.filter(regex="misfit|chimera")
+    assert scores.loc["normal"].notna().all() and scores.loc[["nothing", "short"]].isna().all(axis=None)
+    assert query.obs.loc["nothing", ["guard_breakpoint", "guard_left", "guard_right"]].tolist() == [0, "", ""]
+    with pytest.raises(ValueError, match="calibration: none of its 2 sequences has a misfit score"):
+        scdae.tl.score_sequences(adata.copy(), model, reference, query[1:].copy(), overwrite=True)
+
+
+def test_sets_of_other_windows_are_refused(family):
+    model, reference, calibration, _, _ = family
+    sequences = list(scdae.datasets.simulate_16s(n_genera=30, length=600, seed=0).items())
+    cut = {name: text[150:400] for name, text in sequences}
+    wrong = scdae.pp.kmers(cut, k=3, n_windows=6)  # reference= forgotten
+    right = scdae.pp.kmers(cut, reference=reference)
+    with pytest.raises(ValueError, match="^adata: its windows are not those of reference"):
+        scdae.tl.score_sequences(wrong, model, reference, calibration)
+    with pytest.raises(ValueError, match="^calibration: its windows are not those of reference"):
+        scdae.tl.score_sequences(right, model, reference, wrong)
+    with pytest.raises(ValueError, match="^model was fitted to other windows than those of reference"):
+        scdae.tl.score_sequences(wrong, model, wrong)
+    assert not [name for each in (wrong, right) for name in each.obs if name.startswith("guard")]
+    with pytest.raises(TypeError, match="adata is a dict"):
+        scdae.tl.score_sequences({}, model, reference)
+
+
+def test_sequences_without_a_label_are_groups_of_their_own(family):
+    model, reference, _, adata, _ = family
+    scores = []
+    for label in ("", None, "own"):
+        some, known = adata[:3].copy(), reference.copy()
+        genus = known.obs["genus"].astype(object)
+        genus.iloc[:20] = [label] * 20 if label != "own" else [f"own_{i}" for i in range(20)]
+        known.obs["genus"] = genus
+        scdae.tl.score_sequences(some, model, known, overwrite=True)
+        scores.append(some.obs["guard_chimera"].to_numpy())
+    np.testing.assert_array_equal(scores[0], scores[2])
+    np.testing.assert_array_equal(scores[1], scores[2])
+    known.obs["genus"] = ""
+    with pytest.raises(ValueError, match="no sequence of the reference has a label there"):
+        scdae.tl.score_sequences(some, model, known, overwrite=True)
+
+
 def test_errors_name_what_is_wrong(family):
     model, reference, calibration, adata, _ = family
     score = scdae.tl.score_sequences

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scdae.cli._common import Debug, one_line_errors
+from scdae.cli._common import Debug, one_line_errors, say
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 __all__ = ["demo", "info"]
@@ -27,7 +27,7 @@ def demo(
     with one_line_errors(debug):
         from scdae import demo as job
 
-        typer.echo(job.run(folder, n_cells=cells, n_genes=genes, seed=seed, max_epochs=max_epochs)["text"])
+        say(job.run(folder, n_cells=cells, n_genes=genes, seed=seed, max_epochs=max_epochs)["text"])
 
 
 def info(json_file: JsonFile = None, debug: Debug = False) -> None:
@@ -53,4 +53,4 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
         write_report(json_file, {**dict(rows), "devices": devices, "cores": cores})
         if not to_stdout(json_file):
             for name, value in [*rows, *(("device", device) for device in devices), ("cores", cores)]:
-                typer.echo(f"{name:<8} {value}")
+                say(f"{name:<8} {value}")

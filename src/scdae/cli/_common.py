@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from scdae.core.stopping import stop_if_asked
 
 __all__ = [
     "AllowFractional",
@@ -37,7 +41,9 @@ __all__ = [
     "Verbose",
     "as_options",
     "checkpoint_options",
+    "naming",
     "one_line_errors",
+    "say",
     "set_verbosity",
 ]
 
@@ -64,11 +70,16 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help="Raw counts: .h5ad, .zarr, 10x .h5, folder with matrix.mtx, or a quoted pattern of .h5ad or .zarr.",
+        help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
 Layer = Annotated[
-    str | None, typer.Option(help="Layer with the raw counts.", show_default="X", rich_help_panel="Counts")
+    str | None,
+    typer.Option(
+        help="Layer with the raw counts; 'raw' for those of .raw, with its genes.",
+        show_default="X",
+        rich_help_panel="Counts",
+    ),
 ]
 BatchKey = Annotated[
     str | None, typer.Option(help="Column of obs with the batch.", show_default="none", rich_help_panel="Counts")
@@ -163,6 +174,7 @@ class Clock:
 
     def lap(self, step: str) -> None:
         """End a step."""
+        stop_if_asked()
         now = time.perf_counter()
         self.laps[step] = now - self._last
         self._last = now
@@ -192,29 +204,67 @@ def checkpoint_options(folder: Path | None, every: int | None, resume: bool) -> 
 
 @contextmanager
 def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
-    """End with code 1 and one line for whatever goes wrong, with code 130 when interrupted."""
+    """End with code 1 and one line for whatever goes wrong, with code 130 when interrupted.
+
+    Parameters
+    ----------
+    debug
+        Whether to raise errors as they are.
+    about
+        What errors are about, INPUT as a rule. Those of writing name what was to be written.
+    """
     try:
         yield
+        stop_if_asked()
     except typer.Exit:
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
+        stop_if_asked()  # a library that was interrupted may have made another error of it
         if debug:
             raise
         text = as_options(" ".join(str(error).split()))
         if isinstance(error, MemoryError):
             text = f"not enough memory. {text}"
         elif not isinstance(error, (ValueError, TypeError, OSError)):
-            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-        typer.echo(f"error: {text}" if about in text else f"error: {about}: {text}", err=True)
+            name = type(error).__name__
+            text = f"this cannot be done, and scdae does not know why ({name}: {text}). --debug shows where."
+        named = about in text or _names_its_file(error)
+        typer.echo(f"error: {text}" if named else f"error: {about}: {text}", err=True)
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Begin errors with what they are about: an option and the file that was given for it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        kind = next(kind for kind in (TypeError, ValueError, OSError) if isinstance(error, kind))
+        raise kind(f"{what}: {error}") from error
+
+
+def _names_its_file(error: Exception) -> bool:
+    from scdae.output import WriteError
+
+    return isinstance(error, WriteError)
+
+
+def say(text: str) -> None:
+    """Print a page. Where nobody reads it any more (``| head``), what was done is done all the same."""
+    try:
+        typer.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
 
 
 def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
+    text = text.replace("pass adata.raw.to_adata()", "pass --layer raw")
     text = re.sub(
         r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
         _option,

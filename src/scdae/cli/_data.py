@@ -10,7 +10,19 @@ import typer
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["DType", "Genes", "ResultsOnly", "Threshold", "Opened", "open_source", "wanted_genes", "write_output"]
+__all__ = [
+    "DType",
+    "Genes",
+    "GenesOnly",
+    "Opened",
+    "ResultsOnly",
+    "Threshold",
+    "check_can_be_written",
+    "open_source",
+    "probe_source",
+    "wanted_genes",
+    "write_output",
+]
 
 Genes = Annotated[
     Path | None,
@@ -18,6 +30,15 @@ Genes = Annotated[
         help="Text file of the genes to write, one a line; implies --results-only.",
         show_default="all",
         rich_help_panel="Output",
+    ),
+]
+GenesOnly = Annotated[
+    bool,
+    typer.Option(
+        "--genes-only",
+        help="Leave out features that are no genes: proteins and guides by var['feature_types'], control probes and codes of in "
+        "situ panels and counters such as __no_feature by name.",
+        rich_help_panel="Counts",
     ),
 ]
 Threshold = Annotated[
@@ -50,13 +71,48 @@ class Opened(NamedTuple):
     large: bool  # left on disk
 
 
-def open_source(source: Path, genome: str | None, layer: str | None, mask: str | None) -> Opened:
-    """Open a file, folder or pattern of several files."""
+def probe_source(source: Path) -> None:
+    """Find out whether HDF5 files kill the library, before JAX starts: then there is no safe fork any more."""
+    from scdae.ondisk import find_files
+    from scdae.probing import probe
+
+    for file in find_files(source):
+        probe(file)
+
+
+def open_source(
+    source: Path,
+    genome: str | None,
+    layer: str | None,
+    mask: str | None,
+    *,
+    genes_only: bool = False,
+    target: Path | None = None,
+) -> Opened:
+    """Open a file, folder or pattern of several files.
+
+    Parameters
+    ----------
+    source
+        What to open.
+    genome, layer, mask
+        As they were given. ``layer="raw"`` is ``.raw``, with its own genes, where no layer is called so.
+    genes_only
+        Whether to leave out features that are certainly no genes.
+    target
+        Where the result goes: a pattern does not take it in.
+    """
+    from scdae.features import keep_genes
+
+    opened = _open(_without(source, target), genome, layer, mask)
+    return opened._replace(adata=keep_genes(opened.adata)) if genes_only else opened
+
+
+def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
     from scdae._settings import settings
     from scdae.io import is_anndata, read_any
-    from scdae.ondisk import find_files, join_files, open_on_disk, stored_entries
+    from scdae.ondisk import join_files, open_on_disk, stored_entries
 
-    files = find_files(source)
     if len(files) > 1:
         if mask is not None:
             raise ValueError(
@@ -65,19 +121,62 @@ def open_source(source: Path, genome: str | None, layer: str | None, mask: str |
         joint = join_files(files, layer=layer)
         return Opened(joint, None, "observed" if "observed" in joint.layers else None, True)
     if is_anndata(files[0]) and stored_entries(files[0]) > settings.max_entries:
-        return Opened(open_on_disk(files[0]), layer, mask, True)
-    return Opened(read_any(files[0], genome=genome), layer, mask, False)
+        found = open_on_disk(files[0])
+        if layer == "raw" and layer not in found.layers:
+            return Opened(open_on_disk(files[0], raw=True), None, mask, True)
+        return Opened(found, layer, mask, True)
+    adata = read_any(files[0], genome=genome)
+    if layer == "raw" and layer not in adata.layers:
+        return Opened(_of_raw(adata, files[0]), None, mask, False)
+    return Opened(adata, layer, mask, False)
+
+
+def _of_raw(adata: AnnData, source: Path) -> AnnData:
+    """Cells as they are, genes and counts of ``.raw``."""
+    import warnings
+
+    if adata.raw is None:
+        raise ValueError(
+            f"--layer raw: {source} has no .raw and no layer of that name. Leave --layer out, or name another."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names that repeat: said when the counts are read
+        return adata.raw.to_adata()
+
+
+def _without(source: Path, target: Path | None) -> list[Path]:
+    """The files that `source` stands for; a pattern does not take in the result of an earlier run."""
+    from scdae.ondisk import find_files
+
+    files = find_files(source)
+    if target is None or len(files) < 2:
+        return files
+    kept = [file for file in files if file.resolve() != target.resolve()]
+    if len(kept) < len(files):
+        from scdae._log import get_logger
+
+        get_logger().warning(f"{source} takes in {target}, the result itself, which is left out.")
+    return kept
 
 
 def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
     """Names in a text file, once it is known that `adata` has them."""
+    from scdae.gene_lists import read_gene_list
     from scdae.positions import positions
 
     if path is None:
         return None
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = read_gene_list(path, adata.var_names)
     positions(adata.var_names, names, f"genes of {path}")
     return names
+
+
+def check_can_be_written(adata: AnnData, target: Path, *, alone: bool = False) -> None:
+    """Find out before the training whether what INPUT holds can be written to OUTPUT."""
+    from scdae.writable import check_writable
+
+    if target.suffix in (".h5ad", ".zarr"):
+        check_writable(adata, target, alone=alone)
 
 
 def write_output(

@@ -24,8 +24,10 @@ from scdae.cli._common import (
     Source,
     Verbose,
     one_line_errors,
+    say,
     set_verbosity,
 )
+from scdae.cli._data import GenesOnly, open_source, probe_source
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def evaluate(
         typer.Option(help="Write a table of genes as CSV.", show_default="not written", rich_help_panel="Output"),
     ] = None,
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -66,14 +69,14 @@ def evaluate(
     """Measure on INPUT what imputation gains: a model is shown most molecules and predicts the rest. INPUT is not changed."""
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
-        from scdae.io import read_any
         from scdae.output import check_target, write_text
 
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         if genes is not None:
             check_target(genes, overwrite=overwrite, endings=(".csv",))
         clock = Clock()
-        adata = read_any(source, genome=genome)
+        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer, genes_only=genes_only)
         clock.lap("reading")
 
         from scdae import tl
@@ -104,7 +107,7 @@ def evaluate(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_evaluation
 
-            typer.echo(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
+            say(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
 
 
 def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) -> dict[str, Any]:

@@ -32,9 +32,21 @@ from scdae.cli._common import (
     Verbose,
     checkpoint_options,
     one_line_errors,
+    say,
     set_verbosity,
 )
-from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_output
+from scdae.cli._data import (
+    DType,
+    Genes,
+    GenesOnly,
+    ResultsOnly,
+    Threshold,
+    check_can_be_written,
+    open_source,
+    probe_source,
+    wanted_genes,
+    write_output,
+)
 from scdae.cli._report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
 
 __all__ = ["impute"]
@@ -74,6 +86,7 @@ def impute(
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -102,11 +115,13 @@ def impute(
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer)
+        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
         alone = opened.large or results_only or genes is not None or dtype != "float32"
+        check_can_be_written(adata, target, alone=alone)
         clock.lap("reading")
 
         from scdae import pp
@@ -148,4 +163,4 @@ def impute(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}"
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

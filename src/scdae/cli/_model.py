@@ -32,9 +32,21 @@ from scdae.cli._common import (
     Verbose,
     checkpoint_options,
     one_line_errors,
+    say,
     set_verbosity,
 )
-from scdae.cli._data import DType, Genes, ResultsOnly, Threshold, open_source, wanted_genes, write_output
+from scdae.cli._data import (
+    DType,
+    Genes,
+    GenesOnly,
+    ResultsOnly,
+    Threshold,
+    check_can_be_written,
+    open_source,
+    probe_source,
+    wanted_genes,
+    write_output,
+)
 from scdae.cli._processes import (
     Coordinator,
     Distributed,
@@ -82,6 +94,7 @@ def fit(
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -109,13 +122,14 @@ def fit(
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
         from scdae.model import DAE
 
         known = None if reference is None else DAE.load(reference)
         clock = Clock()
-        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer)
+        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer, genes_only=genes_only)
         clock.lap("reading")
         options: dict[str, Any] = {
             "layer": layer,
@@ -150,7 +164,7 @@ def fit(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_model
 
-            typer.echo(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
+            say(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
 
 
 def apply(
@@ -170,6 +184,7 @@ def apply(
     results_only: ResultsOnly = False,
     key_added: KeyAdded = "scdae",
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -194,13 +209,15 @@ def apply(
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         from scdae.model import DAE
 
         model = DAE.load(model_file)
         clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer)
+        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
         alone = opened.large or results_only or genes is not None or dtype != "float32"
+        check_can_be_written(adata, target, alone=alone)
         clock.lap("reading")
 
         from scdae import pp
@@ -231,4 +248,4 @@ def apply(
             from scdae.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}, with {model_file}"
-            typer.echo(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

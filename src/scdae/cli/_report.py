@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scdae.cli._common import say
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -66,7 +68,7 @@ def write_report(path: Path | None, report: Any) -> None:
         return
     text = json.dumps(plain(report), indent=2)
     if to_stdout(path):
-        typer.echo(text)
+        say(text)
         return
     from scdae.output import write_text
 
@@ -89,7 +91,7 @@ def tell_plan(plan: Plan, command: str, *, source: str, target: str, json_file: 
     if not to_stdout(json_file):
         from scdae.summary import describe_plan
 
-        typer.echo(describe_plan(plan, command, source=source, target=target))
+        say(describe_plan(plan, command, source=source, target=target))
 
 
 def run_report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:

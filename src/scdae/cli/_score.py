@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,14 +23,18 @@ from scdae.cli._common import (
     Seed,
     Source,
     Verbose,
+    naming,
     one_line_errors,
+    say,
     set_verbosity,
 )
-from scdae.cli._data import open_source
+from scdae.cli._data import GenesOnly, check_can_be_written, open_source, probe_source
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from scdae.cli._data import Opened
 
 __all__ = ["score"]
 
@@ -63,6 +68,7 @@ def score(
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     genome: Genome = None,
+    genes_only: GenesOnly = False,
     allow_fractional: AllowFractional = False,
     allow_nan: AllowNan = False,
     overwrite: Annotated[
@@ -80,38 +86,49 @@ def score(
 
         check_target(target, overwrite=overwrite, endings=_ENDINGS)
         check_report(json_file, overwrite=overwrite)
+        probe_source(source)
         from scdae.model import DAE
 
         model = None if model_file is None else DAE.load(model_file)
         clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer)
+        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
         adata, as_table = opened.adata, target.suffix == ".csv"
         if opened.large and not as_table:
             raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
+        check_can_be_written(adata, target)
         known: Any = normal
-        if normal is not None and normal not in adata.obs.columns and Path(normal).exists():
-            known = open_source(Path(normal), genome, layer, mask_layer).adata
+        if normal is not None and normal not in adata.obs.columns and _is_path(normal):
+            with naming(f"--normal {normal}"):
+                options = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
+                there = open_source(Path(normal), genome, layer, mask_layer, genes_only=genes_only)
+                known = _normal_cells(there, opened, options)
         clock.lap("reading")
 
         from scdae import tl
         from scdae.tl._anomaly import anomaly_columns
 
         settings: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
-        tl.anomaly_score(
-            adata,
-            model,
-            normal=known,
-            key_added=key_added,
-            layer=opened.layer,
-            mask=opened.mask,
-            batch_key=batch_key,
-            covariates=covariate,
-            seed=seed,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-            overwrite=overwrite,
-            **settings,
-        )
+        try:
+            tl.anomaly_score(
+                adata,
+                model,
+                normal=known,
+                key_added=key_added,
+                layer=opened.layer,
+                mask=opened.mask,
+                batch_key=batch_key,
+                covariates=covariate,
+                seed=seed,
+                allow_fractional=allow_fractional,
+                allow_nan=allow_nan,
+                overwrite=overwrite,
+                **settings,
+            )
+        except (ValueError, TypeError) as error:
+            if normal is None or known is normal or not str(error).startswith("normal"):
+                raise
+            with one_line_errors(debug, about=normal):  # the file of --normal is at fault, not INPUT
+                raise ValueError(str(error).removeprefix("normal: ")) from error
         clock.lap("scoring")
         if as_table:
             write_text(target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"))
@@ -123,7 +140,35 @@ def score(
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score
 
-            typer.echo(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
+            say(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
+
+
+def _is_path(normal: str) -> bool:
+    """Whether it is meant as a file and not as a column of obs."""
+    return (
+        Path(normal).exists()
+        or glob.has_magic(normal)
+        or Path(normal).suffix in (".h5ad", ".zarr", ".h5", ".loom", ".mtx")
+    )
+
+
+def _normal_cells(normal: Opened, query: Opened, options: dict[str, Any]) -> AnnData:
+    """Normal cells, whose counts are checked, with counts and mask where those of the query are."""
+    from scdae.counts import counts_to_apply
+
+    counts_to_apply(normal.adata, layer=normal.layer, mask=normal.mask, **options)
+    if normal.layer == query.layer and normal.mask == query.mask:
+        return normal.adata
+    from anndata import AnnData
+
+    adata = normal.adata
+    x = adata.X if normal.layer is None else adata.layers[normal.layer]
+    layers = {} if query.layer is None else {query.layer: x}
+    if query.mask is not None and query.mask not in layers:
+        import numpy as np
+
+        layers[query.mask] = np.ones(adata.shape, bool) if normal.mask is None else adata.layers[normal.mask]
+    return AnnData(x, obs=adata.obs, var=adata.var, layers=layers)
 
 
 def _report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:

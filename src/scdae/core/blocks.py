@@ -30,6 +30,8 @@ class Blocks:
         float64 (n_vars,): molecules of each gene.
     rows
         int64 (n_known,), sorted: the cells that are known.
+    hidden_cells
+        int (n_vars,): cells in which each gene was not observed; None where all were.
     """
 
     bounds: np.ndarray
@@ -38,6 +40,7 @@ class Blocks:
     hidden: np.ndarray | None
     totals: np.ndarray
     rows: np.ndarray
+    hidden_cells: np.ndarray | None = None
 
     @property
     def n_obs(self) -> int:

@@ -67,8 +67,8 @@ def complete(
     observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
     factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, batch.conditions), -LARGEST, LARGEST))
     counts = batch.x_in if factor is None else batch.x_in / factor[batch.rows, batch.cols]
-    total = jnp.zeros(n_cells).at[batch.rows].add(counts)
-    theta = jnp.full(n_vars, POISSON) if likelihood == "poisson" else model.theta()
+    total = jnp.zeros(n_cells, jnp.float32).at[batch.rows].add(counts)
+    theta = jnp.full(n_vars, POISSON, jnp.float32) if likelihood == "poisson" else model.theta()
     real = batch.hidden_cols < n_vars
     gaps = batch.hidden_rows, jnp.minimum(batch.hidden_cols, n_vars - 1)
 

@@ -14,7 +14,8 @@ __all__ = ["POISSON", "expected_log1p", "expected_log1p_by_mean"]
 
 POISSON = 1e8  # inverse dispersion that is as good as none
 
-_LOW, _HIGH, _STEP = np.log(1e-8), np.log(36.0), 0.5  # nodes of the integral, on the log scale
+_LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.5  # nodes of the integral, on the log scale
+_BELOW = float(np.exp(_LOW) / np.expm1(_STEP))  # a Python number, which leaves the dtype of what it is multiplied with
 
 
 def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:
@@ -55,7 +56,7 @@ def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.A
         u = nodes[k]
         return total - jnp.exp(-u) * jnp.expm1(-shape * jnp.log1p(-ratio * jnp.expm1(-scale * u)))
 
-    below = scale * mean * np.exp(_LOW) / np.expm1(_STEP)
+    below = scale * mean * _BELOW
     start = jnp.zeros(jnp.broadcast_shapes(mean.shape, shape.shape, scale.shape), jnp.float32) + below
     return _STEP * jax.lax.fori_loop(0, len(nodes), add, start)
 
@@ -88,7 +89,7 @@ def _value_and_slope(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> tup
         none = -shape * log
         return value - weight * jnp.expm1(none), slope + weight * reach * jnp.exp(none - log)
 
-    below = scale * np.exp(_LOW) / np.expm1(_STEP)
+    below = scale * _BELOW
     nothing = jnp.zeros(jnp.broadcast_shapes(mean.shape, shape.shape, scale.shape), jnp.float32)
     value, slope = jax.lax.fori_loop(0, len(nodes), add, (nothing + below * mean, nothing + below))
     return _STEP * value, _STEP * slope

@@ -12,6 +12,7 @@ from scdae.core.axes import Axes, observed_share
 from scdae.core.cells import CellData
 from scdae.core.completion import FixedPoint
 from scdae.core.conditions import Conditions, no_conditions
+from scdae.core.extreme import without_extremes
 
 __all__ = ["Fitted", "cell_data"]
 
@@ -27,12 +28,18 @@ class Fitted:
     profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
     inflated: np.ndarray  # bool (n_kept,): genes with dropout
     gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
+    largest: float = np.inf  # most molecules of a single count
 
 
 def cell_data(
-    counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, conditions: Conditions | None, profile: np.ndarray
+    counts: sp.csr_matrix,
+    unobserved: sp.csr_matrix | None,
+    conditions: Conditions | None,
+    profile: np.ndarray,
+    largest: float = np.inf,
 ) -> CellData:
-    """Counts with the exposure share of every cell under `profile`."""
+    """Counts with the exposure share of every cell under `profile`, without single counts beyond `largest`."""
+    counts = without_extremes(counts, largest, profile)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
     share = np.maximum(observed_share(profile, unobserved, counts.shape[0]), 1e-6).astype(np.float32)
     return CellData(counts, unobserved, conditions, share)

@@ -12,10 +12,12 @@ import scipy.sparse as sp
 from scdae.core.adapting import adapted_network
 from scdae.core.axes import gene_profile, smoothed_profile
 from scdae.core.blocks import Blocks
+from scdae.core.cells import entry_rows
 from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
 from scdae.core.devices import Devices
+from scdae.core.extreme import extreme_entries, largest_count, without_extremes
 from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
@@ -48,6 +50,9 @@ class Outcome:
     n_epochs: float
     stopped_early: bool
     held_out: float
+    extremes: tuple[np.ndarray, np.ndarray] | None = (
+        None  # rows and columns of single counts too large to be trained on
+    )
 
 
 def held_out_share(molecules: float) -> float:
@@ -108,6 +113,10 @@ def fit_counts(
     unobserved = None if unobserved is None else unobserved[cells][:, genes]
     of_cells = None if conditions is None else conditions.take(rows)
 
+    largest = largest_count(counts)
+    extreme = extreme_entries(counts, largest)
+    extremes = None if not len(extreme) else (rows[entry_rows(counts)[extreme]], genes[counts.indices[extreme]])
+    counts = without_extremes(counts, largest, gene_profile(_without(counts, extreme), unobserved))
     share = held_out_share(float(counts.sum())) if config.held_out is None else config.held_out
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
     profile = gene_profile(counts, unobserved)
@@ -117,7 +126,7 @@ def fit_counts(
     source: Source = InMemory(data)
     if blocks is not None:
         everything = no_conditions(blocks.n_obs) if conditions is None else conditions
-        source = Stream(replace(blocks, rows=rows), genes, data, everything, profile)
+        source = Stream(replace(blocks, rows=rows), genes, data, everything, profile, largest)
 
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
@@ -155,7 +164,7 @@ def fit_counts(
     report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
-    fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps)
+    fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps, largest)
     if config.gap_max_iter is None:
         fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
     return Outcome(
@@ -168,7 +177,17 @@ def fit_counts(
         n_epochs=trained.n_epochs,
         stopped_early=trained.stopped_early,
         held_out=share,
+        extremes=extremes,
     )
+
+
+def _without(counts: sp.csr_matrix, entries: np.ndarray) -> sp.csr_matrix:
+    """Counts with some entries set to zero; the same object where there are none."""
+    if not len(entries):
+        return counts
+    rest = counts.copy()
+    rest.data[entries] = 0
+    return rest
 
 
 def _calmer(config: Config) -> Config:

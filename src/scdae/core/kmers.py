@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import median_filter
 
+from scdae.core.letters import letters, reverse_complement, words
+from scdae.core.strands import other_strand
+
 __all__ = ["ANCHOR", "Frame", "Placed", "find_frame", "letters", "place", "reverse_complement", "words"]
 
 ANCHOR = 10  # letters of an anchor
 _COMMON = 0.3  # share of the sequences that have an anchor
 _LEAST = 8  # anchors by which a sequence is placed
 _STRAY = 15  # letters by which an anchor may be off its neighbours, of which so many are looked at
-
-_TABLE = np.full(256, -1, np.int8)
-for _number, _letter in enumerate("ACGT"):
-    _TABLE[[ord(_letter), ord(_letter.lower())]] = _number
-_TABLE[[ord("U"), ord("u")]] = 3
+_JOINT = 5  # unknown letters in a row between which and what follows anything may be missing
+_STRETCH = 2.0  # coordinates that a letter stands for, at most: between two anchors others may be missing
+_WHOLE = 0.7  # of the windows, as letters, for a sequence without anchors to be laid over them
 
 
 @dataclass(frozen=True)
@@ -71,58 +72,29 @@ class Placed:
     n_anchors: int
     reversed: bool
 
-    def coverage(self, edges: np.ndarray) -> np.ndarray:
-        """Share of each window that the sequence reaches over: float64 (n_windows,)."""
-        first, last = self.places[0], self.places[-1]
-        reached = np.minimum(last, edges[1:]) - np.maximum(first, edges[:-1])
-        return np.clip(reached / np.diff(edges), 0, 1)
+    def coverage(self, edges: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+        """Share of each window that the sequence covers with letters that are known: float64 (n_windows,).
 
-
-def letters(text: str) -> np.ndarray:
-    """Number the letters of a sequence: int8 (length,), 0 to 3 for A, C, G and T or U, and -1 for others.
-
-    Examples
-    --------
-    >>> letters("ACGUN").tolist()
-    [0, 1, 2, 3, -1]
-    """
-    return _TABLE[np.frombuffer(text.encode("latin-1", "replace"), np.uint8)]
-
-
-def reverse_complement(sequence: np.ndarray) -> np.ndarray:
-    """The other strand, of numbered letters."""
-    return np.where(sequence >= 0, 3 - sequence, -1)[::-1].astype(np.int8)
-
-
-def words(sequence: np.ndarray, k: int) -> np.ndarray:
-    """Number the words that begin at each letter.
-
-    Parameters
-    ----------
-    sequence
-        int8 (length,): numbered letters.
-    k
-        Letters of a word, up to 15.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64 (length - k + 1,), from 0 to 4**k - 1; -1 where one of the letters is not A, C, G or T.
-
-    Examples
-    --------
-    >>> words(letters("ACGNAC"), 2).tolist()
-    [1, 6, -1, -1, 1]
-    """
-    n = len(sequence) - k + 1
-    if n < 1:
-        return np.zeros(0, np.int64)
-    number, bad = np.zeros(n, np.int64), np.zeros(n, bool)
-    for i in range(k):
-        part = sequence[i : i + n]
-        number = 4 * number + part
-        bad |= part < 0
-    return np.where(bad, -1, number)
+        Parameters
+        ----------
+        edges
+            float64 (n_windows + 1,): where windows begin and end.
+        known
+            Boolean, for the first so many letters: those that count. None: A, C, G and T.
+        """
+        if not len(self.places):
+            return np.zeros(len(edges) - 1)
+        known = self.letters >= 0 if known is None else known
+        step = np.diff(self.places)
+        longest = _STRETCH if self.n_anchors else np.inf
+        if known.all() and not (step > longest).any():
+            first, last = self.places[0], self.places[-1]
+            reached = np.minimum(last, edges[1:]) - np.maximum(first, edges[:-1])
+            return np.clip(reached / np.diff(edges), 0, 1)
+        step[: len(known)][~known[: len(step)]] = 0
+        covered = np.concatenate([[0], np.cumsum(np.minimum(step, longest))])
+        share: np.ndarray = np.diff(np.interp(edges, self.places, covered)) / np.diff(edges)
+        return np.clip(share, 0, 1)
 
 
 def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
@@ -131,17 +103,22 @@ def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
     Parameters
     ----------
     sequences
-        Numbered letters of each, all on the same strand.
+        Numbered letters of each, on either strand.
     n_windows
         Windows to cut.
 
     Notes
     -----
-    The frame is that of the sequence with the most anchors. Anchors that it lacks get the median of their places in the
-    others. The windows reach from the tenth to the ninetieth percentile of the ends of the sequences.
+    The frame is that of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks get the
+    median of their places in the others. The windows reach from the tenth to the ninetieth percentile of the ends of the
+    sequences.
     """
-    of_each = [words(sequence, ANCHOR) for sequence in sequences]
-    once = [_once(found) for found in of_each]
+    once = [_once(words(sequence, ANCHOR)) for sequence in sequences]
+    turned = other_strand([found[0] for found in once], ANCHOR, common=_COMMON, least=_LEAST)
+    if turned.any():
+        sequences = [reverse_complement(one) if t else one for one, t in zip(sequences, turned, strict=True)]
+        for i in np.flatnonzero(turned):
+            once[i] = _once(words(sequences[i], ANCHOR))
     number, counted = np.unique(np.concatenate([found[0] for found in once]), return_counts=True)
     anchors = number[counted >= max(_COMMON * len(sequences), 2)]
     hits = [_known(found, anchors) for found in once]
@@ -182,8 +159,10 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
 
     Notes
     -----
-    Places between two anchors are on a line, and beyond the last they go on letter by letter. A sequence with too few
-    anchors is laid over all windows from its first letter to its last.
+    Places between two anchors are on a line, and beyond the last they go on letter by letter. Where unknown letters in a row lie
+    between, they take up what is missing, and what lies behind them without an anchor is left out: nobody knows where it
+    belongs. A sequence with too few anchors is laid over all windows from its first letter to its last if it is about as long as
+    they are; if not, it lies behind them.
     """
     strands = [sequence, reverse_complement(sequence)] if turn else [sequence]
     hits = [_known(_once(words(strand, ANCHOR)), frame.anchors) for strand in strands]
@@ -193,8 +172,42 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
     spots = np.arange(len(sequence), dtype=np.float64)
     if line is None:
         low, high = frame.edges[0], frame.edges[-1]
+        if len(frame.anchors) and len(sequence) < _WHOLE * (high - low):
+            return Placed(sequence, high + spots, 0, False)
         return Placed(sequence, low + (high - low) * spots / max(len(sequence) - 1, 1), 0, False)
-    return Placed(strands[best], _on_line(spots, *line), len(line[0]), best == 1)
+    taken, (at, places) = strands[best], line
+    n_anchors = len(at)
+    unknown = taken < 0
+    if unknown.any():
+        taken, at, places = _around_gaps(taken, unknown, at, places)
+    return Placed(taken, _on_line(spots, at, places), n_anchors, best == 1)
+
+
+def _around_gaps(
+    sequence: np.ndarray, unknown: np.ndarray, at: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Letters, and points of their line, such that letters on either side of unknown ones go with the anchors there."""
+    edge = np.flatnonzero(np.diff(np.concatenate([[False], unknown, [False]]).astype(np.int8)))
+    first, stop = edge[::2], edge[1::2]
+    after = np.searchsorted(at, first)  # anchors hold no unknown letter, so each lies before a run or behind it
+    joint = stop - first >= _JOINT
+    before_all, behind_all = stop[joint & (after == 0)], first[joint & (after == len(at))]
+    if len(before_all) or len(behind_all):
+        sequence = sequence.copy()
+        sequence[: before_all.max(initial=0)] = -1
+        sequence[behind_all.min(initial=len(sequence)) :] = -1
+    new_at, new_places = [at.astype(np.float64)], [places]
+    for gap in np.unique(after[(after > 0) & (after < len(at))]):
+        these = np.flatnonzero(after == gap)
+        one = these[np.argmax((stop - first)[these])]
+        left, right = places[gap - 1] + first[one] - at[gap - 1], places[gap] - (at[gap] - stop[one])
+        missing = (right - left) - (stop[one] - first[one])
+        if left < right and (joint[one] or missing > _STRAY):
+            new_at.append(np.array([first[one], stop[one]], np.float64))
+            new_places.append(np.array([left, right]))
+    at, places = np.concatenate(new_at), np.concatenate(new_places)
+    order = np.argsort(at, kind="stable")
+    return sequence, at[order], places[order]
 
 
 def _once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

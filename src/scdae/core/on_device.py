@@ -110,7 +110,7 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 
 
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
-    """Keep each molecule with probability `keep` (k,): float32 (k,); fractions are split in proportion.
+    """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
 
     The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
     binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
@@ -118,16 +118,19 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
-    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape)) < keep
-    few = (drawn & (jnp.arange(_FEW)[:, None] < whole)).sum(axis=0)
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep
+    few = (drawn & (jnp.arange(_FEW, dtype=jnp.int32)[:, None] < whole)).sum(axis=0)
 
     beyond = jnp.maximum(whole - _FEW, 0)
-    normal = jax.random.normal(at_once, values.shape)
+    normal = jax.random.normal(at_once, values.shape, jnp.float32)
     variance = beyond * keep * (1 - keep)
     skewed = jnp.where(variance > 1, (1 - 2 * keep) / 6 * (normal**2 - 1), 0)
     spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # rounding up or down by lot adds a sixth, and leaves the mean
-    many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape))
-    return few + jnp.clip(many, 0, beyond) + (values - whole) * keep
+    many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape, jnp.float32))
+    by_lot = (
+        jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
+    )  # the three keys above stay what they were
+    return few + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
 
 
 class Near:
@@ -188,7 +191,7 @@ def make_minibatch(
 
     def minibatch(data: DeviceData, cells: jax.Array, key: jax.Array) -> Batch:
         of_noise, of_thinning = jax.random.split(key)
-        level = jax.random.uniform(of_noise, cells.shape, minval=noise[0], maxval=noise[1])
+        level = jax.random.uniform(of_noise, cells.shape, jnp.float32, minval=noise[0], maxval=noise[1])
         rows, place, real = pick(data.counts, cells, size.stored)
         cols = jnp.where(real, data.counts.columns[place], 0)
         x = jnp.where(real, data.counts.values[place], 0)
@@ -200,9 +203,9 @@ def make_minibatch(
             hidden_rows, at, is_hidden = pick(data.hidden, cells, size.hidden)
             hidden_cols = jnp.where(is_hidden, data.hidden.columns[at], n_vars)
             means = jnp.where(is_hidden, mean[jnp.minimum(hidden_cols, n_vars - 1)], 0)
-            gaps = jnp.zeros((len(cells), n_vars)).at[hidden_rows, hidden_cols].add(means, mode="drop")
+            gaps = jnp.zeros((len(cells), n_vars), jnp.float32).at[hidden_rows, hidden_cols].add(means, mode="drop")
             inputs = inputs + gaps @ weight
-        nobody, chosen = jnp.zeros(len(cells)), jnp.zeros(0, jnp.int32)
+        nobody, chosen = jnp.zeros(len(cells), jnp.float32), jnp.zeros(0, jnp.int32)
         if listed is not None:
             (chosen,) = jnp.nonzero(listed[cols] & real, size=size.chosen, fill_value=size.stored - 1)
         return Batch(
@@ -270,7 +273,7 @@ def project_there(
     if effects is not None:
         factor = jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
         x_in = x_in / factor[rows, cols]
-    total = jnp.zeros(n_cells).at[rows].add(x_in)
+    total = jnp.zeros(n_cells, jnp.float32).at[rows].add(x_in)
     scale = TARGET / jnp.maximum(total / jnp.maximum(share, 1e-6), 1e-12)
-    logs = jnp.zeros((n_cells, n_vars)).at[rows, cols].add(jnp.log1p(x_in * scale[rows]))
+    logs = jnp.zeros((n_cells, n_vars), jnp.float32).at[rows, cols].add(jnp.log1p(x_in * scale[rows]))
     return logs @ weight - mean @ weight

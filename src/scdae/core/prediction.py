@@ -149,12 +149,14 @@ def _read_out(
     latent = model.encode(batch.inputs, batch.conditions)
     log_share = log_proportions(model.decode(latent, batch.conditions), observed)
     share = jnp.exp(_some(log_share, genes))
-    whole = jnp.ones(n_cells) if observed is None else jnp.exp(log_share).sum(axis=1)  # shares of all genes, beyond 1
+    whole = (
+        jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
+    )  # shares of all genes, beyond 1
     factor = None
     if there is not None:  # the same exposure under the shares of the other batch
         other = _some(jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1), genes)
         factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
-    theta = jnp.full(n_vars, jnp.inf) if likelihood == "poisson" else model.theta(inflated)
+    theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     pi = _some(model.pi(inflated), genes) if likelihood == "zinb" else None
     x = _scatter_some(batch, n_cells, n_vars, genes)
     entries = _Entries(x, total[:, None] * share, _some(theta, genes), pi, _some(observed, genes))
@@ -188,8 +190,10 @@ def _scatter_some(batch: Batch, n_cells: int, n_vars: int, genes: Any) -> jax.Ar
     if genes is None:
         return scatter(batch.x_in, batch, n_cells, n_vars)
     n = len(genes)
-    place = jnp.full(n_vars, n).at[genes].set(jnp.arange(n))  # others go to a column that nothing is read from
-    found = jnp.zeros((n_cells, n + 1)).at[batch.rows, place[batch.cols]].add(batch.x_in)
+    place = (
+        jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
+    )  # others go to a column that nothing is read from
+    found = jnp.zeros((n_cells, n + 1), jnp.float32).at[batch.rows, place[batch.cols]].add(batch.x_in)
     return found[:, place[genes]]  # a gene may be wanted twice
 
 

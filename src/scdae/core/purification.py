@@ -46,7 +46,7 @@ SCALES = {
 FRACTIONS = {
     "draw": "a fraction of a molecule is there or not, by chance",
     "round": "counts are rounded to whole numbers",
-    "keep": "fractions stay, and thinning splits them in proportion",
+    "keep": "fractions stay, and thinning keeps each as a whole or not at all",
 }
 _LARGEST_LOG = 20.0  # log1p of counts per 10,000 is below; what an attack adds is clipped, so that it stays finite
 
@@ -228,7 +228,7 @@ def _project(
 ) -> jax.Array:
     model: Autoencoder = nnx.merge(graph, params)
     weight, centre, effects, gene_mean, seen_share = known
-    theta = jnp.full(counts.shape[1], POISSON) if likelihood == "poisson" else model.theta(inflated)
+    theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
 
     def decoded(logs: jax.Array) -> jax.Array:

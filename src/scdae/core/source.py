@@ -6,7 +6,7 @@ hands out the cells of one step after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +52,7 @@ class Source(Protocol):
     def size(self, order: np.ndarray, genes: np.ndarray | None = None) -> Size:
         """Capacities that suffice for each step; entries of the genes marked in `genes` are listed."""
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step."""
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
@@ -93,7 +93,7 @@ class InMemory:
         """Capacities that suffice for each step."""
         return Size.of(self.data, order, genes)
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step."""
         for cells in order:
             yield self.data.take(cells)
@@ -120,6 +120,8 @@ class Stream:
         Of all cells.
     profile
         Share of each gene in the average cell, float64 (n_vars,).
+    largest
+        Most molecules of a single count.
     """
 
     blocks: Blocks
@@ -127,6 +129,7 @@ class Stream:
     kept: CellData
     conditions: Conditions
     profile: np.ndarray
+    largest: float = np.inf
 
     @property
     def n_obs(self) -> int:
@@ -175,7 +178,7 @@ class Stream:
         chosen = None if genes is None else np.minimum(lengths, int(genes.sum()))
         return Size(capacity(lengths, order), capacity(hidden, order), capacity(chosen, order), genes)
 
-    def minibatches(self, order: np.ndarray) -> Iterator[CellData]:
+    def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """The cells of each step; while some are trained on, a thread reads those that come next."""
         batch_size = order.shape[1]
         n_steps = self.window(batch_size) // batch_size
@@ -219,7 +222,7 @@ class Stream:
             gaps = [sp.csr_matrix(counts.shape, dtype=bool) if gap is None else gap for counts, gap in parts]
             hidden = sp.vstack(gaps, format="csr")[back]
         together = sp.vstack([counts for counts, _ in parts], format="csr")[back]
-        return cells, cell_data(together, hidden, self.conditions.take(cells), self.profile)
+        return cells, cell_data(together, hidden, self.conditions.take(cells), self.profile, self.largest)
 
 
 def _select(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> Any:

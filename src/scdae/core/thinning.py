@@ -2,7 +2,8 @@
 
 If a count is Poisson with rate ``m`` and each of its molecules is put into the first part with probability `fraction`,
 the parts are independent Poisson counts with rates ``fraction * m`` and ``(1 - fraction) * m``. That is what lets a
-network be trained on one part against the other without clean data.
+network be trained on one part against the other without clean data. Estimated counts are no whole numbers: what is left of a
+molecule is never shared out, since both parts would know of it then.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
     ----------
     values
         Counts, zero or more, of any shape and of integer or floating dtype. The integer part is drawn from a binomial
-        law; a fractional part (expected counts of a quantifier) is split in proportion.
+        law; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by lot.
     fraction
         Probability of keeping a molecule, from 0 to 1: a scalar, or an array that broadcasts to the shape of `values`.
     rng
@@ -72,8 +73,9 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
 
     split = values != whole
     if split.any():
-        total = values[split]
-        rest = total - (kept[split] + (total - whole[split]) * _pick(fraction, split)).astype(values.dtype)
+        # A share of the fraction in each part would make them correlate, so that noise would seem to be predicted.
+        total, by_lot = values[split], rng.random(int(split.sum()), dtype=np.float32) < _pick(fraction, split)
+        rest = total - (kept[split] + (total - whole[split]) * by_lot).astype(values.dtype)
         kept[split] = total - rest  # one of the two differences is exact whichever part is larger, so the sum is, too
     return kept
 

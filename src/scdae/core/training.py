@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.axes import Axes
+from scdae.core.background import closed_at_end, finishing, in_background
 from scdae.core.batches import Batch, observed_mask
 from scdae.core.cells import CellData
 from scdae.core.checkpoints import Checkpoints, Progress
@@ -31,6 +32,7 @@ from scdae.core.optimiser import optimiser_for
 from scdae.core.shares import share_for
 from scdae.core.source import Source
 from scdae.core.starting import Start
+from scdae.core.stopping import stop_if_asked
 
 __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
 
@@ -90,6 +92,7 @@ def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
     return max(int(np.clip(40 * n_obs / batch_size, *_STEPS)), per_epoch)
 
 
+@finishing
 def train(
     source: Source,
     data: CellData,
@@ -173,9 +176,10 @@ def train(
     if devices.number == 1 and config.corruption == "thinning" and fits(source):
         near = Near(source, axes, config.noise, order, screen_seed)
         near.use(update, size)
-    minibatches = source.minibatches(order[run.step :, share.columns])
+    minibatches = closed_at_end(source.minibatches(order[run.step :, share.columns]))
     ready: Future[Screen | None] | None = None
     for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
+        stop_if_asked()
         if near is None:
             cells, draw = next(minibatches), share.generator(step, rng)
             noise = draw.uniform(low, high, cells.n_obs).astype(np.float32)
@@ -190,7 +194,7 @@ def train(
         run.losses.append(loss)
         run.step = step
         if ready is None:
-            ready = _in_background(make_ready, devices.fetch(run.params), step <= screen_step and maybe.any())
+            ready = in_background(make_ready, devices.fetch(run.params), step <= screen_step and maybe.any())
         screen = ready.result() if step in checks or step == screen_step else None
         if step == screen_step and screen is not None:
             found = devices.agree(find_dropout(graph, devices.fetch(run.params), screen))
@@ -221,14 +225,6 @@ def train(
         stopped_early=run.step < n_steps,
         diverged=not np.isfinite(run.best_score),
     )
-
-
-def _in_background(task: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Run a task in a thread of its own."""
-    thread = ThreadPoolExecutor(1, "scdae-ready")
-    future = thread.submit(task, *args)
-    thread.shutdown(wait=False)
-    return future
 
 
 def _make_update(

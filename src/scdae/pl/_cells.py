@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
+from scdae.annotation import obs_column
+from scdae.arguments import check_adata
+from scdae.columns import columns_of
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -79,6 +82,7 @@ def embedding(
     >>> len(axes)
     4
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     genes = [genes] if isinstance(genes, str) else list(genes)
@@ -156,6 +160,7 @@ def gene_gene(
     ValueError
         When the layer holds no expected counts, or `ax` has another number of axes.
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     if color is not None and color not in adata.obs:
@@ -174,7 +179,7 @@ def gene_gene(
         if len(axes) != 2:
             raise ValueError(f"ax needs two axes, before and after, got {len(axes)}.")
         figure = axes[0].figure
-    labels = None if color is None else adata.obs[color].astype(str).to_numpy()[cells]
+    labels = None if color is None else obs_column(adata, color).astype(str).to_numpy()[cells]
     for axis, values, title in zip(axes, (raw, restored), ("before", "after"), strict=True):
         for i, name in enumerate(["cells"] if labels is None else sorted(set(labels))):
             at = np.ones(len(cells), bool) if labels is None else labels == name
@@ -234,6 +239,6 @@ def _intervals(
     ends = []
     for chance in (chances.min(), chances.max()):
         (name,) = quantile_layers(key, [float(chance)])
-        ends.append(log_per_10k(np.asarray(adata.layers[name][:, at]), total)[cells])
+        ends.append(log_per_10k(columns_of(adata.layers[name], at, f"layers[{name!r}]"), total)[cells])
     low, high = ends
     return [(np.maximum(middle - low, 0)[:, i], np.maximum(high - middle, 0)[:, i]) for i in range(len(genes))]

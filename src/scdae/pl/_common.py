@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
+
+from scdae.columns import columns_of, totals_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,20 +31,14 @@ def before(adata: AnnData, key: str, genes: np.ndarray) -> tuple[np.ndarray, np.
     run = adata.uns.get(key, {})
     source = run.get("layer")
     counts = adata.layers[source] if isinstance(source, str) and source in adata.layers else adata.X
-    part = counts[:, genes]
-    part = part.toarray() if sparse.issparse(part) else part
+    if counts is None:
+        raise KeyError(
+            "The counts that the run was given are not in this object (X is None). Draw the one that it was called on."
+        )
+    part = columns_of(counts, genes, "counts")
     filled = "missing" in run and run.get("output") in ("mean", "prior")
-    total = _known_total(adata.layers[key]) if filled else counts.sum(axis=1)
-    return np.asarray(part, dtype=np.float64), np.asarray(total, dtype=np.float64).ravel()
-
-
-def _known_total(values: Any) -> Any:
-    """Total of each cell over the genes that the model knows; the others are NaN."""
-    if sparse.issparse(values):
-        values = values.copy()
-        values.data = np.nan_to_num(values.data)
-        return values.sum(axis=1)
-    return np.nansum(values, axis=1)
+    total = totals_of(adata.layers[key] if filled else counts, "counts")  # genes that the model does not know are NaN
+    return part.astype(np.float64), total
 
 
 def evaluated(adata: AnnData, key: str) -> Any:
@@ -56,7 +51,7 @@ def evaluated(adata: AnnData, key: str) -> Any:
 
 def log_per_10k(values: Any, size: np.ndarray) -> np.ndarray:
     """Log of one plus values per 10,000 molecules of the cell."""
-    dense = values.toarray() if sparse.issparse(values) else np.asarray(values, dtype=np.float64)
+    dense = np.asarray(values, dtype=np.float64)
     return np.log1p(dense * np.divide(1e4, size, out=np.zeros_like(size), where=size > 0)[:, None])
 
 

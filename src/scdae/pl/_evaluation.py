@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scdae.arguments import check_adata
+from scdae.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
 
 if TYPE_CHECKING:
@@ -65,10 +67,11 @@ def gain(
     >>> axis.get_ylabel()
     'share of held-out deviance explained'
     """
+    check_adata(adata)
     found = evaluated(adata, key)
     source = found.get("layer")
     counts = adata.layers[source] if source in adata.layers else adata.X
-    mean = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
+    mean = gene_means(counts, "counts")
     skill = adata.var[f"{key}_skill"].to_numpy(np.float64)
     verdict = adata.var[f"{key}_verdict"].astype(str).to_numpy()
     axis = new_axes(ax, (7, 3.8))
@@ -131,6 +134,7 @@ def calibration(
     KeyError
         When there is no evaluation under that key, or no entry had enough expected molecules to be judged.
     """
+    check_adata(adata)
     found = evaluated(adata, key)
     if not found["calibration_entries"]:
         raise KeyError(f"adata.uns[{f'{key}_evaluation'!r}] has no entry with enough expected molecules to be judged.")
@@ -178,6 +182,7 @@ def noise_sweep(
     KeyError
         When there is no sweep under that key.
     """
+    check_adata(adata)
     found = adata.uns.get(key)
     if not isinstance(found, Mapping) or "range_skill" not in found:
         raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.noise_sweep(adata) first.")

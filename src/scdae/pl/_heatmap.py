@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scdae import get
+from scdae.annotation import frame_of, obs_column
+from scdae.arguments import check_adata
+from scdae.columns import columns_of, totals_of
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ def before_after(
     >>> len(panels)
     3
     """
+    check_adata(adata)
     import matplotlib.pyplot as plt
 
     genes = [genes] if isinstance(genes, str) else list(genes)
@@ -124,7 +128,7 @@ def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarra
         raise KeyError(f"groupby: no column {missing[0]!r} in adata.obs; there are {list(adata.obs.columns)}.")
     order = np.arange(adata.n_obs)
     if columns:
-        table = adata.obs[columns].reset_index(drop=True)
+        table = frame_of(adata.obs[columns]).reset_index(drop=True)
         order = table.sort_values(columns, kind="stable").index.to_numpy()
     if len(order) > max_cells:
         order = order[np.linspace(0, len(order) - 1, max_cells).round().astype(int)]
@@ -151,20 +155,22 @@ def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order
         if truth not in adata.layers:
             raise KeyError(f"truth: no layer {truth!r} in adata.layers; there are {list(adata.layers)}.")
         expected = adata.layers[truth]
-        panels["truth"] = log_per_10k(expected[:, at], np.asarray(expected.sum(axis=1), dtype=np.float64).ravel())
+        place = f"layers[{truth!r}]"
+        panels["truth"] = log_per_10k(columns_of(expected, at, place), totals_of(expected, place))
     return {title: values[order] for title, values in panels.items()}
 
 
 def _mark_groups(axis: Axes, adata: AnnData, columns: list[str], order: np.ndarray) -> None:
     """Separate and name the groups of a categorical first column."""
-    if not columns or not isinstance(adata.obs[columns[0]].dtype, pd.CategoricalDtype):
+    labels = obs_column(adata, columns[0]) if columns else None
+    if labels is None or not isinstance(labels.dtype, pd.CategoricalDtype):
         axis.set_xlabel(f"cells, by {columns[0]}" if columns else "cells")
         return
-    codes = adata.obs[columns[0]].cat.codes.to_numpy()[order]
+    codes = labels.cat.codes.to_numpy()[order]
     edges = np.flatnonzero(np.diff(codes)) + 1
     for edge in edges:
         axis.axvline(edge - 0.5, color="white", linewidth=0.8)
     bounds = np.concatenate([[0], edges, [len(order)]])
-    names = ["none" if code < 0 else adata.obs[columns[0]].cat.categories[code] for code in codes[bounds[:-1]]]
+    names = ["none" if code < 0 else labels.cat.categories[code] for code in codes[bounds[:-1]]]
     axis.set_xticks((bounds[:-1] + bounds[1:] - 1) / 2, labels=names, fontsize="small", rotation=30, ha="right")
     axis.tick_params(axis="x", length=0)

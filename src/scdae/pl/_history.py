@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
+from scdae.arguments import check_adata
 from scdae.pl._common import finish, new_axes
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def history(
     KeyError
         When the run, or its history, is not in `adata`.
     """
+    check_adata(adata)
     report = get.stored_report(adata, key)
     past = report.get("history", adata.uns[key].get("history"))
     if past is None:

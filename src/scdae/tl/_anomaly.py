@@ -9,13 +9,16 @@ import numpy as np
 from scipy import stats
 
 from scdae._log import get_logger
+from scdae.annotation import copied
+from scdae.arguments import check_adata, check_settings
 from scdae.core.anomaly import Readings, combined, rarity, standardise
 from scdae.core.conformal import conformal_pvalue
 from scdae.counts import counts_to_apply
+from scdae.masks import mask_of_rows
 from scdae.model import DAE
 from scdae.readout import read_anomaly
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, check_enough, mask_of
+from scdae.tl._normal import NormalCells, check_enough, errors_of_normal
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ def anomaly_score(
         A :class:`scdae.DAE` that was fitted to other, normal cells. None: one is fitted to seven tenths of the cells named
         in `normal`, or to all cells.
     normal
-        Cells known to be normal, which `model` has not seen: a boolean column of `obs` or array, or another AnnData. None:
+        Cells known to be normal, which `model` has not seen: a boolean column of `obs`, array or Series, which is taken by its
+        names, or another AnnData. None:
         all cells of `adata`, compared with one another. A p-value is then the share of cells that look at least as odd; it
         cannot say that any of them is wrong.
     key_added
@@ -114,6 +118,8 @@ def anomaly_score(
     >>> adata.obs["anomaly_pvalue"].between(0, 1).all().item()
     True
     """
+    check_adata(adata)
+    check_settings(anomaly_score, settings)
     check_name(key_added, "key_added")
     columns = anomaly_columns(key_added)
     check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
@@ -123,15 +129,18 @@ def anomaly_score(
     conditions: dict[str, Any] = {"batch_key": batch_key, "covariates": covariates}
     if model is None and known.trained is not None:
         trained = adata[known.trained]
-        model = DAE(seed=seed, **settings).fit(trained, mask=mask_of(mask, known.trained), **conditions, **options)
+        model = DAE(seed=seed, **settings).fit(
+            trained, mask=mask_of_rows(mask, known.trained, adata), **conditions, **options
+        )
     else:
         model = fitted_model(adata, model, settings, seed=seed, mask=mask, **conditions, **options)
 
     readings = read_anomaly(model, counts, model.covariates.conditions(adata))
     calibrating, n_obs = known.rows, adata.n_obs
     if known.others is not None:
-        others = counts_to_apply(known.others, mask=mask, **options)
-        more = read_anomaly(model, others, model.covariates.conditions(known.others))
+        with errors_of_normal():
+            others = counts_to_apply(known.others, mask=mask, **options)
+            more = read_anomaly(model, others, model.covariates.conditions(known.others))
         readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
         calibrating = n_obs + np.arange(known.others.n_obs)
     there = readings.depth > 0
@@ -151,7 +160,7 @@ def anomaly_score(
     pvalue[calibrating] = (pvalue[calibrating] * (m + 1) - 1) / m
 
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     fdr = np.full(n_obs, np.nan)
     tested = there[:n_obs] & ~known.named
     fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan

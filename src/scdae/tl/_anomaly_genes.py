@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae.arguments import check_adata
 from scdae.core.anomaly import entry_deviance, neighbours
 from scdae.core.prediction import law_of_genes, shares_at
 from scdae.counts import read_counts
+from scdae.masks import mask_of_rows
 from scdae.positions import positions
 from scdae.readout import query_cells, read_latent
 from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, mask_of
+from scdae.tl._normal import NormalCells, errors_of_normal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +46,7 @@ def anomaly_genes(
     model
         Fitted model.
     cells
-        Names, positions, a slice or a boolean array.
+        Names, positions, a slice, or a boolean array or Series.
     normal
         As for :func:`anomaly_score`. None: all cells of `adata`.
     n
@@ -71,18 +73,20 @@ def anomaly_genes(
     >>> scdae.tl.anomaly_genes(adata, model, ["cell_3"], n=2).shape
     (2, 5)
     """
+    check_adata(adata)
     model = fitted_model(adata, model, {}, seed=0, batch_key=None, covariates=None)
     options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
     rows = positions(adata.obs_names, cells, "cells")
     known = NormalCells.of(normal, adata, mask, fit_here=False, seed=0)
     if known.others is None:
-        latent = model.latent(adata[known.rows], mask=mask_of(mask, known.rows), **options)
+        latent = model.latent(adata[known.rows], mask=mask_of_rows(mask, known.rows, adata), **options)
     else:
-        latent = model.latent(known.others, mask=mask, **options)
+        with errors_of_normal():
+            latent = model.latent(known.others, mask=mask, **options)
     some = adata[rows]
-    counts = read_counts(some, mask=mask_of(mask, rows), for_fit=False, **options)
+    counts = read_counts(some, mask=mask_of_rows(mask, rows, adata), for_fit=False, **options)
     conditions = model.covariates.conditions(some)
-    data, found = query_cells(model, counts, conditions)
+    data, found = query_cells(model, counts, conditions, silent="they are not in the table")
     fitted = model.fitted_outcome().fitted
     own = read_latent(model, counts, conditions, quiet=True)
     near = latent[neighbours(own, latent)].mean(axis=1)

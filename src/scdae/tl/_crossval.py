@@ -79,7 +79,7 @@ def read_job(
         stored = {name: _plain(value) for name, value in run["settings"].items()}
         config = DAE(**{**stored, **settings}).config
     else:
-        config = DAE(**_known(settings)).config
+        config = DAE(**settings).config
     counts = read_counts(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
     return Job(counts, config, layer, *read_covariates(adata, batch_key, covariates))
 
@@ -130,10 +130,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return tuple(value.tolist())
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    for name in settings:
-        if name not in Config.names():
-            raise TypeError(f"There is no argument {name!r}. Settings of the model: {', '.join(Config.names())}.")
-    return settings

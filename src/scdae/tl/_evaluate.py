@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.annotation import copied
+from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
 from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
-from scdae.writing import check_free, writing_to
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,6 +113,9 @@ def evaluate(
     >>> scdae.get.evaluation(adata).index.tolist()
     ['scdae', 'gene mean', 'raw counts', 'low rank']
     """
+    check_adata(adata)
+    check_settings(evaluate, settings)
+    check_name(key, "key")
     check_fraction(fraction)
     names = {
         "var": tuple(f"{key}_{name}" for name in ("skill", "skill_se", "verdict")),
@@ -141,7 +146,7 @@ def evaluate(
     of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance)
     entry = _entry(job, split, scores, of_gene, low_rank.rank, fraction, seed)
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     with writing_to(adata):
         for name, column in of_gene.items():
             adata.var[f"{key}_{name}"] = column

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from scdae.arguments import listed, nearest
+from scdae.named import by_name
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["NormalCells", "check_enough", "mask_of"]
+__all__ = ["NormalCells", "check_enough", "errors_of_normal"]
 
 _LEAST = 20  # normal cells to compare with
 _TRAINED = 0.7  # share of the normal cells that a model is fitted to; the others calibrate
@@ -63,27 +69,59 @@ class NormalCells:
 
 
 def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
-    """Marks of the cells, from a column or an array."""
+    """Marks of the cells, from a column, a Series, which is taken by its names, or an array."""
     if isinstance(normal, str):
         if normal not in adata.obs.columns:
             raise ValueError(
-                f"normal={normal!r} is no column of obs. Columns here: {', '.join(adata.obs.columns) or 'none'}."
+                f"normal={normal!r} is no column of obs. Columns here: {listed(adata.obs.columns)}."
+                f"{nearest(normal, adata.obs.columns)}"
             )
-        values, what = adata.obs[normal], f"obs[{normal!r}]"
+        given, what = adata.obs[normal], f"obs[{normal!r}]"
+        if given.ndim != 1:
+            raise ValueError(f"normal={normal!r}: obs has {given.shape[1]} columns of this name. Rename all but one.")
     else:
-        values, what = normal, "normal"
-    marks = np.asarray(values)
-    if marks.shape != (adata.n_obs,) or pd.isna(marks).any() or not np.isin(marks, [True, False]).all():
-        raise ValueError(f"{what} has to be True or False for each of the {adata.n_obs:,} cells.")
-    return marks.astype(bool)
+        given, what = normal, "normal"
+    marks = np.asarray(by_name(given, adata.obs_names, what))
+    if marks.shape != (adata.n_obs,):
+        raise ValueError(
+            f"{what} has shape {marks.shape}: it has to be True or False for each of the {adata.n_obs:,} cells. Of names "
+            "make marks with adata.obs_names.isin(names)."
+        )
+    missing = np.asarray(pd.isna(marks))
+    if missing.any():
+        raise ValueError(
+            f"{what} has no value in {int(missing.sum()):,} of {adata.n_obs:,} cells, the first being "
+            f"{str(adata.obs_names[np.flatnonzero(missing)[0]])!r}, and has to be True or False for each. Leave these cells "
+            "out, or count them as not normal with .fillna(False)."
+        )
+    flags = marks if marks.dtype.kind in "biuf" else np.array([_as_mark(mark) for mark in marks])
+    wrong = np.flatnonzero(~np.isin(flags, [0, 1]))
+    if len(wrong):
+        raise ValueError(
+            f"{what} has to be True or False for each of the {adata.n_obs:,} cells, but {len(wrong):,} have other values, the first "
+            f"being {str(adata.obs_names[wrong[0]])!r} with {marks[wrong[0]]!r}. Compare with what normal cells have, such as "
+            "adata.obs['kind'] == 'normal'."
+        )
+    return flags.astype(bool)
+
+
+def _as_mark(value: Any) -> float:
+    """1 for True, 0 for False, and 2 for what is neither, such as text."""
+    return float(value) if isinstance(value, (Real, np.bool_)) and value in (0, 1) else 2.0
+
+
+@contextmanager
+def errors_of_normal() -> Iterator[None]:
+    """Say of errors in the other object that it is the one in `normal`."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"normal: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"normal: {error}") from error
 
 
 def check_enough(number: int, what: str) -> None:
     """Raise unless there are enough normal cells; `what` says whose they are."""
     if number < _LEAST:
         raise ValueError(f"{what} {number:,} cells to compare with, and at least {_LEAST} are needed.")
-
-
-def mask_of(mask: Any, rows: np.ndarray) -> Any:
-    """The mask of some cells: the name of a layer stays as it is."""
-    return mask if mask is None or isinstance(mask, str) else mask[rows]

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.arguments import check_adata, check_settings
 from scdae.containers import open_rows
 from scdae.core.purification import SCALES, Purification
 from scdae.counts import counts_to_apply
 from scdae.layers import InPlace, log_layer_size
+from scdae.logs import check_logs
 from scdae.matching import map_genes
 from scdae.model import DAE
-from scdae.purifying import check_logs, check_scale, purified_rows
+from scdae.purifying import check_scale, purified_rows
 from scdae.tl._model import fitted_model
 from scdae.validate import describe_source
 from scdae.writing import check_free, check_name, writing_to
@@ -87,8 +89,8 @@ def purify(
     seed
         Seed of the thinning, and of the fit where there is one.
     allow_fractional
-        Admit counts that are not whole numbers, as an attack in log space leaves them. Their whole parts are thinned, the
-        fractional parts are split in proportion.
+        Admit counts that are not whole numbers, as an attack in log space leaves them. `fractions` says what becomes of
+        them.
     overwrite
         Replace a layer or uns entry of that name that this function did not write.
     **settings
@@ -120,6 +122,8 @@ def purify(
     >>> adata.layers["purified"].shape, adata.uns["purified"]["unit"]
     ((80, 50), 'log1p of counts per 10,000')
     """
+    check_adata(adata)
+    check_settings(purify, settings)
     how = Purification(strength, n_passes, n_draws, keep, fractions).check()
     check_scale(input_scale, "input_scale")
     check_scale(scale, "scale")
@@ -226,7 +230,11 @@ def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
                 f"depth={depth!r} is no column of obs. Columns here: {', '.join(map(repr, adata.obs.columns))}."
             )
         depth = adata.obs[depth].to_numpy()
-    values = np.asarray(depth, dtype=np.float32)
+    depth = _by_cell(depth, adata)
+    try:
+        values = np.asarray(depth, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"depth: {depth!r:.40} is no number of molecules, and no array of such numbers.") from error
     if values.shape not in ((), (adata.n_obs,)):
         raise ValueError(
             f"depth has shape {values.shape}: give one number, or one for each of the {adata.n_obs:,} cells."
@@ -238,3 +246,20 @@ def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
             f"{values[wrong].flat[0]})."
         )
     return np.broadcast_to(values, (adata.n_obs,))
+
+
+def _by_cell(depth: Any, adata: AnnData) -> Any:
+    """Values of a Series in the order of the cells, by their names; others as they are."""
+    if not hasattr(depth, "reindex") or depth.ndim != 1 or depth.index.equals(adata.obs_names):
+        return depth
+    lacking = [name for name in adata.obs_names if name not in depth.index]
+    if lacking or not depth.index.is_unique:
+        what = (
+            f"lacks {len(lacking):,} cells, the first being {lacking[0]!r}"
+            if lacking
+            else "has names that are repeated"
+        )
+        raise ValueError(
+            f"depth goes by the names of the cells, and {what}. Index it with adata.obs_names, or pass an array."
+        )
+    return depth.reindex(adata.obs_names).to_numpy()

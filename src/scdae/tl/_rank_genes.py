@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.annotation import copied
+from scdae.arguments import check_adata, check_settings, listed, nearest
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.counts import read_counts
-from scdae.covariates import read_batches
+from scdae.covariates import level_name, read_batches
 from scdae.model import DAE
 from scdae.readout import query_cells
 from scdae.tl._model import fitted_model
-from scdae.writing import check_free, writing_to
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,8 +42,8 @@ def rank_genes(
     groupby: str,
     model: DAE | None = None,
     *,
-    groups: Iterable[str] | str = "all",
-    reference: str = REST,
+    groups: Iterable[Any] | Any = "all",
+    reference: Any = REST,
     delta: float = 0.25,
     level: float = 0.9,
     n_samples: int = 500,
@@ -68,11 +70,11 @@ def rank_genes(
     adata
         Raw counts, as for :func:`scdae.pp.impute`.
     groupby
-        Column of `obs` with the groups. Cells without one are left out.
+        Column of `obs` with the groups, whatever its type. Cells without one are left out.
     model
         A fitted :class:`scdae.DAE`; None: one is fitted.
     groups
-        Groups to rank genes for, or ``"all"``.
+        Groups to rank genes for, one or several, or ``"all"``.
     reference
         Group to compare with, or ``"rest"``: all other cells.
     delta
@@ -103,7 +105,9 @@ def rank_genes(
         ``scores``
             Posterior mean of the log2 fold change over its standard deviation.
         ``logfoldchanges``
-            Posterior mean of the log2 fold change; NaN for genes without counts.
+            Posterior mean of the log2 fold change; NaN for genes that are not called: those without counts, and those that
+            `mask` says were measured in no cell of the group, or of those it is compared with. Their ``pvals`` and
+            ``pvals_adj`` are 1, and their score is 0.
         ``pvals``
             Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is not
             a p-value, but takes its place.
@@ -138,9 +142,12 @@ def rank_genes(
     >>> "logfoldchanges" in table
     True
     """
+    check_adata(adata)
+    check_settings(rank_genes, settings)
+    check_name(key_added, "key_added")
     _check_numbers(delta, level, n_samples)
     codes, levels = _read_groups(adata, groupby)
-    chosen = _chosen(groups, reference, levels, groupby)
+    chosen, reference = _chosen(groups, reference, levels, groupby)
     check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite)
     options: dict[str, Any] = {
         "layer": layer,
@@ -150,24 +157,31 @@ def rank_genes(
     }
     model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
     counts = read_counts(adata, for_fit=False, **options)
-    data, where = query_cells(model, counts, model._conditions(adata))
+    data, where = query_cells(model, counts, model._conditions(adata), silent="they are not called")
     columns = where.columns
     sums = sum_groups(model.fitted_outcome().fitted, data, codes, len(levels))
     place = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
 
-    tables = {}
+    tables, n_left_out = {}, {}
     for name in chosen:
         other = levels.index(reference) if reference != REST else None
-        found = compare(levels.index(name), other)
-        tables[name] = _ranked(found, place, adata.var_names)
+        found, called = compare(levels.index(name), other)
+        tables[name] = _ranked(found, place[called], adata.var_names)
+        n_left_out[name] = int((~called).sum())
     entry = _entry(tables, groupby, reference, layer, delta, level)
     if copy:
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
+        adata = copied(adata)
     with writing_to(adata):
         adata.uns[key_added] = entry
     n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}
     log = get_logger()
+    if any(n_left_out.values()):
+        most = max(n_left_out, key=lambda name: n_left_out[name])
+        log.warning(
+            f"scdae: genes that were measured in no cell of a group, or of those it is compared with (mask), are not called: "
+            f"{n_left_out[most]:,} in {most!r}, up to that in {sum(map(bool, n_left_out.values())):,} group(s) in all."
+        )
     log.info(
         f"scdae: genes that differ by more than {delta:g} (log2), at 5 % expected false discoveries: "
         + ", ".join(f"{number:,} in {name!r}" for name, number in n_found.items())
@@ -191,17 +205,21 @@ class _Comparison:
         self.sums, self.present = sums, present
         self.delta, self.level, self.n_samples, self.rng = delta, level, n_samples, rng
 
-    def __call__(self, group: int, other: int | None) -> dict[str, np.ndarray]:
-        """Summary of the draws, (n_genes,) each."""
+    def __call__(self, group: int, other: int | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Summary of the draws, (n_called,) each, and which of the genes that are present are called, bool (n_present,).
+
+        A gene that was measured in no cell of one of the two, so that nothing is expected there, is not.
+        """
         first = self.sums.pick(slice(group, group + 1))
         everyone = np.arange(len(self.sums.counted))
         rest = self.sums.pick(everyone[everyone != group] if other is None else [other]).together()
         pair = GroupSums(*(np.concatenate(parts) for parts in zip(first, rest, strict=True)))
-        changes = fit_fold_changes(pair.pick(slice(None), self.present))
+        measured = np.all(pair.base > 0, axis=0)
+        changes = fit_fold_changes(pair.pick(slice(None), self.present & measured))
         block = max(1, _AT_ONCE // self.n_samples)
-        n_genes = int(self.present.sum())
-        parts = [self._block(changes, slice(i, i + block)) for i in range(0, n_genes, block)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        n_genes = int((self.present & measured).sum())
+        parts = [self._block(changes, slice(i, i + block)) for i in range(0, max(n_genes, 1), block)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, measured[self.present]
 
     def _block(self, changes: FoldChanges, genes: slice) -> dict[str, np.ndarray]:
         changes = changes.pick(genes)
@@ -219,16 +237,18 @@ class _Comparison:
 
 
 def _ranked(found: dict[str, np.ndarray], place: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """The genes of a group, best first; those without counts last."""
-    table = pd.DataFrame({name: np.full(len(names), np.nan) for name in found})
+    """The genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
+    columns = {name: np.full(len(names), np.nan) for name in found}
     for name, values in found.items():
-        table.loc[place, name] = values
-    table["pvals"] = table["pvals"].fillna(1.0)
-    order = np.argsort(table["pvals"].to_numpy(), kind="stable")
-    expected = np.cumsum(table["pvals"].to_numpy()[order]) / np.arange(1, len(order) + 1)
-    table.loc[order, "pvals_adj"] = expected
+        columns[name][place] = values
+    columns["scores"] = np.nan_to_num(columns["scores"], nan=0.0)
+    chance = found["pvals"]
+    order = np.argsort(chance, kind="stable")
+    columns["pvals"][np.isnan(columns["pvals"])] = 1
+    columns["pvals_adj"] = np.ones(len(names))
+    columns["pvals_adj"][place[order]] = np.cumsum(chance[order]) / np.arange(1, len(order) + 1)
+    table = pd.DataFrame(columns)
     table["names"] = np.asarray(names, dtype=object)
-    table["scores"] = table["scores"].fillna(0.0)
     return table.sort_values("scores", ascending=False, kind="stable").reset_index(drop=True)
 
 
@@ -257,26 +277,41 @@ def _check_numbers(delta: float, level: float, n_samples: int) -> None:
 
 def _read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
     """Group of each cell, -1 for none, and the names of the groups."""
-    if groupby in adata.obs and adata.obs[groupby].isna().any():
-        has = adata.obs[groupby].notna().to_numpy()
-        codes = np.full(adata.n_obs, -1)
-        part, levels = _read_groups(adata[has], groupby)
-        codes[has] = part
-        return codes, levels
-    codes, levels = read_batches(adata, groupby, "groupby")
+    codes, levels = read_batches(adata, groupby, "groupby", gaps=True)
+    if not levels:
+        raise ValueError(f"groupby={groupby!r}: obs[{groupby!r}] has no value in any cell. Name a column with groups.")
     if len(levels) < 2:
         raise ValueError(f"groupby={groupby!r}: there is one group only, {levels[0]!r}. Comparing needs two.")
+    if "" in levels:
+        raise ValueError(
+            f"groupby={groupby!r}: {int((codes == levels.index('')).sum()):,} cells have an empty name for their group. Name it, "
+            "or make it missing (None), so that they are left out."
+        )
     return codes, levels
 
 
-def _chosen(groups: Iterable[str] | str, reference: str, levels: list[str], groupby: str) -> list[str]:
-    shown = ", ".join(map(repr, levels))
+def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tuple[list[str], str]:
+    """Names of the groups to rank genes for, and that of the reference."""
+    shown, where = listed(levels), f"obs[{groupby!r}]"
+    reference = level_name(reference)
+    if reference == REST and REST in levels and len(levels) > 2:
+        raise ValueError(
+            f"reference='rest' means all other cells, but {where} has a group of that name. Rename the group: "
+            f"adata.obs[{groupby!r}].astype(str).replace('rest', 'others')."
+        )
     if reference != REST and reference not in levels:
-        raise ValueError(f"reference={reference!r} is no group of obs[{groupby!r}]. Groups there: {shown}; or 'rest'.")
-    if isinstance(groups, str) and groups != "all":
-        groups = [groups]
-    wanted = levels if groups == "all" else [str(name) for name in groups]
+        raise ValueError(
+            f"reference={reference!r} is no group of {where}.{nearest(reference, levels)} Groups there: {shown}; or 'rest'."
+        )
+    several = isinstance(groups, Iterable) and not isinstance(groups, (str, bytes))
+    wanted = list(groups) if several else [groups]
+    wanted = levels if isinstance(groups, str) and groups == "all" else [level_name(name) for name in wanted]
+    if not wanted:
+        raise ValueError(f"groups={groups!r} names no group. Groups in {where}: {shown}; or 'all'.")
     for name in wanted:
         if name not in levels:
-            raise ValueError(f"groups: {name!r} is no group of obs[{groupby!r}]. Groups there: {shown}.")
-    return [name for name in wanted if name != reference]
+            raise ValueError(f"groups: {name!r} is no group of {where}.{nearest(name, levels)} Groups there: {shown}.")
+    chosen = [name for name in dict.fromkeys(wanted) if name != reference]
+    if not chosen:
+        raise ValueError(f"groups={groups!r} is the reference, and cannot be compared with itself. Name another group.")
+    return chosen, reference

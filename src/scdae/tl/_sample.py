@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.arguments import check_adata, check_settings
 from scdae.layers import log_layer_size
 from scdae.model import DAE
 from scdae.posterior import Posterior
@@ -54,7 +55,7 @@ def sample(
         Write the draws to ``layers[key_added + "_0"]`` and so on. None: nothing is written, and they are returned one at a
         time.
     genes, cells
-        What to draw for: names, positions, a slice or a boolean array; all when left out. Layers are of all.
+        What to draw for: names, positions, a slice, or a boolean array or Series; all when left out. Layers are of all.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     seed
@@ -84,6 +85,8 @@ def sample(
     >>> len(r)
     20
     """
+    check_adata(adata)
+    check_settings(sample, settings)
     if n < 1:
         raise ValueError(f"n={n!r}: ask for one draw at least.")
     names = tuple(f"{key_added}_{i}" for i in range(n))

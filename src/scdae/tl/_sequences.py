@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from scdae._log import get_logger
+from scdae.arguments import check_adata
 from scdae.core.conformal import conformal_pvalue
 from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
 from scdae.core.splits import Evidence, evidence, fit_split, sides
-from scdae.counts import read_counts
 from scdae.model import DAE
+from scdae.tl._sequence_sets import check_frames, check_words, groups_of, read_windows, shape_of
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ def score_sequences(
         shares of these. None: no p-values.
     group_key
         Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with those of
-        other groups, when it is found out what ratios are usual. None: with all but themselves.
+        other groups, when it is found out what ratios are usual; one without a label is a group of its own. None: with all but
+        themselves.
     key_added
         First part of the names of what is written.
     seed
@@ -73,7 +76,8 @@ def score_sequences(
     ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at the best
     breakpoint), for each ``_pvalue`` and ``_fdr`` (Benjamini and Hochberg, 1995, over the sequences in `adata`),
     ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each side).
-    `uns[key_added]` has the settings.
+    `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N, has NaN for
+    everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
 
     Latent positions of parts of the windows are those under which the decoder makes the part's words most probable. P-values are
     conformal: where the sequences are as unlike the reference as the calibration sequences are, a normal one falls below any level
@@ -83,7 +87,8 @@ def score_sequences(
     Raises
     ------
     ValueError
-        Windows, words or settings do not fit each other, or names are taken. Nothing was written.
+        Windows, words or settings do not fit each other, a set was made without ``reference=``, or names are taken. Nothing was
+        written.
 
     Examples
     --------
@@ -97,6 +102,10 @@ def score_sequences(
     >>> query.obs["guard_chimera"].shape
     (20,)
     """
+    check_adata(adata)
+    check_adata(reference, "reference")
+    if calibration is not None:
+        check_adata(calibration, "calibration")
     check_name(key_added, "key_added")
     columns = (*_COLUMNS, *_WHERE) if calibration is not None else ("misfit", "chimera", *_WHERE)
     check_free(
@@ -105,13 +114,15 @@ def score_sequences(
     if not isinstance(model, DAE):
         raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
     model.fitted_outcome()
-    shape = _shape_of(reference)
+    shape = shape_of(reference)
     parts = {"reference": reference, "adata": adata}
     if calibration is not None:
         parts["calibration"] = calibration
-    read = {name: _read(part, name, model.var_names, shape) for name, part in parts.items()}
+    check_frames(parts)
+    read = {name: read_windows(part, name, model.var_names, shape) for name, part in parts.items()}
+    check_words(model, read["reference"], shape)
     rng = np.random.default_rng(seed)
-    found = _score(read, model, shape, _groups(reference, group_key), rng)
+    found = _score(read, model, shape, groups_of(reference, group_key), rng)
 
     query = found["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
@@ -119,12 +130,19 @@ def score_sequences(
         normal = found["calibration"]
         for name in ("misfit", "chimera"):
             level = getattr(normal, name)
-            pvalue = conformal_pvalue(values[name], level[~np.isnan(level)])
+            level = level[~np.isnan(level)]
+            if not len(level):
+                raise ValueError(
+                    f"calibration: none of its {len(np.atleast_1d(getattr(normal, name))):,} sequences has a {name} score, since they cover too "
+                    "few windows. P-values need some: leave calibration out, or give others."
+                )
+            pvalue = conformal_pvalue(values[name], level)
             values[f"{name}_pvalue"], values[f"{name}_fdr"] = pvalue, _fdr(pvalue)
     starts = np.asarray(adata.obsm["window_starts"])
-    values["breakpoint"] = starts[np.arange(adata.n_obs), query.split + 1].astype(np.int64)
-    names = reference.obs_names.to_numpy(str)
-    values["left"], values["right"] = names[query.left], names[query.right]
+    names, whole = reference.obs_names.to_numpy(str), ~np.isnan(query.chimera)
+    values["breakpoint"] = np.where(whole, starts[np.arange(adata.n_obs), query.split + 1], 0).astype(np.int64)
+    values["left"], values["right"] = (np.where(whole, names[side], "") for side in (query.left, query.right))
+    _tell(adata, query)
     with writing_to(adata):
         for name in columns:
             adata.obs[f"{key_added}_{name}"] = values[name]
@@ -189,48 +207,17 @@ def _score(
     return scores
 
 
-def _shape_of(reference: AnnData) -> tuple[int, int]:
-    """Windows, and words of each."""
-    if "window" not in reference.var or "observed" not in reference.layers or "window_starts" not in reference.obsm:
-        raise ValueError("reference was not made by scdae.pp.kmers: var['window'] or layers['observed'] is missing.")
-    window = reference.var["window"].to_numpy()
-    n_windows = len(np.unique(window))
-    n_words = reference.n_vars // n_windows
-    if n_windows < 2 or not np.array_equal(window, np.repeat(np.arange(n_windows), n_words)):
-        raise ValueError(
-            f"reference has {n_windows} window(s) and {reference.n_vars:,} variables. It needs two windows or more, whole and "
-            "in the order of scdae.pp.kmers."
-        )
-    return n_windows, n_words
-
-
-def _read(adata: AnnData, name: str, var_names: np.ndarray, shape: tuple[int, int]) -> Windows:
-    """Counts of the words, and which windows were observed."""
-    if not np.array_equal(adata.var_names.to_numpy(str), var_names):
-        raise ValueError(
-            f"{name}: its variables are not those that the model was fitted to. Make it with scdae.pp.kmers(..., "
-            "reference=...), with the reference that the model was fitted to."
-        )
-    for place, key in (("layers", "observed"), ("obsm", "window_starts")):
-        if key not in getattr(adata, place):
-            raise ValueError(f"{name}: {place}[{key!r}] is missing. Make it with scdae.pp.kmers.")
-    observed = np.asarray(adata.layers["observed"])[:, :: shape[1]]
-    return Windows(read_counts(adata, mask="observed", for_fit=False).matrix, observed)
-
-
-def _groups(reference: AnnData, group_key: str | None) -> np.ndarray:
-    """Number of the group of each sequence of the reference."""
-    if group_key is None:
-        return np.arange(reference.n_obs)
-    if group_key not in reference.obs:
-        raise ValueError(f"group_key={group_key!r} is no column of reference.obs. Name one, or pass None.")
-    levels, number = np.unique(reference.obs[group_key].astype(str), return_inverse=True)
-    if len(levels) < 3:
-        raise ValueError(
-            f"group_key={group_key!r}: the reference has {len(levels)} group(s), and relatives are sought in other groups. "
-            "Pass another column, or None."
-        )
-    return number
+def _tell(adata: AnnData, query: _Scores) -> None:
+    for values, what, why in (
+        (query.misfit, "misfit and chimera scores", "nothing of them was observed (see layers['observed'])"),
+        (query.chimera, "chimera scores", "they cover less than two windows, and have no two sides"),
+    ):
+        without = np.isnan(values)
+        if without.any():
+            get_logger().warning(
+                f"scdae: {int(without.sum()):,} of {adata.n_obs:,} sequences have NaN for {what}, the first being "
+                f"{str(adata.obs_names[without][0])!r}: {why}."
+            )
 
 
 def _fdr(pvalue: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
+from scdae.arguments import check_adata, check_settings
 from scdae.core.scoring import GENE_MEAN, MODEL, score
 from scdae.tl._crossval import Split, check_fraction, fit_split, read_job
-from scdae.writing import check_free, writing_to
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,6 +80,9 @@ def noise_sweep(
     >>> adata.uns["scdae_sweep"]["skill"].shape
     (2,)
     """
+    check_adata(adata)
+    check_settings(noise_sweep, settings)
+    check_name(key_added, "key_added")
     check_fraction(fraction)
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
     options: dict[str, Any] = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}

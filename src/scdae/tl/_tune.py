@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
+from scdae.arguments import check_adata, check_settings
 from scdae.core.scoring import own_log_likelihood
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
-from scdae.writing import check_free, writing_to
+from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -98,7 +99,10 @@ def tune(
     >>> best = scdae.tl.tune(adata, n_trials=2, max_epochs=2)
     >>> scdae.pp.impute(adata, **best)
     """
+    check_adata(adata)
+    check_settings(tune, settings)
     optuna = _optuna()
+    check_name(key_added, "key_added")
     check_fraction(fraction)
     if n_trials < 1:
         raise ValueError(f"n_trials={n_trials!r}: ask for one trial at least.")

@@ -1,0 +1,77 @@
+"""Arguments of the wrong kind: what is no AnnData, and settings that do not exist."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = ["check_adata", "check_settings", "listed", "nearest"]
+
+_FEW = 5  # names shown before "..."
+
+
+def check_adata(adata: object, argument: str = "adata") -> None:
+    """Raise a TypeError that says what to do unless `adata` is an AnnData.
+
+    Parameters
+    ----------
+    adata
+        What the user passed.
+    argument
+        Name of the argument, for the error.
+    """
+    from anndata import AnnData
+
+    if isinstance(adata, AnnData):
+        return
+    kind = f"{type(adata).__module__}.{type(adata).__qualname__}".removeprefix("builtins.")
+    modalities: Any = getattr(adata, "mod", None)
+    if hasattr(modalities, "keys"):
+        keys = ", ".join(repr(key) for key in modalities.keys())
+        hint = f"Pass one of its modalities: {argument}.mod[...] with one of {keys}."
+    elif hasattr(getattr(adata, "tables", None), "keys"):
+        keys = ", ".join(repr(key) for key in adata.tables.keys())  # type: ignore[attr-defined]
+        hint = f"Pass one of its tables: {argument}.tables[...] with one of {keys}."
+    elif isinstance(adata, str) or hasattr(adata, "__fspath__"):
+        hint = "Read the file first, for example with anndata.read_h5ad."
+    elif adata is None:
+        hint = "Functions that write into an AnnData return None unless copy=True: pass the object that was read."
+    elif hasattr(adata, "iloc"):
+        hint = (
+            "Wrap counts (cells in rows, genes in columns) as anndata.AnnData(counts); it keeps the names of a table."
+        )
+    else:
+        hint = "Wrap counts (cells in rows, genes in columns) as anndata.AnnData(counts)."
+    raise TypeError(f"{argument} has to be an anndata.AnnData, but is a {kind}. {hint}")
+
+
+def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise a TypeError where `settings` of the model, the `**settings` of `function`, have a name that there is not.
+
+    The error names the closest argument or setting, and all settings that may be given.
+    """
+    from scdae.core.config import Config
+
+    own = [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    there = [name for name in Config.names() if name not in own]
+    for name in settings:
+        if name not in there:
+            raise TypeError(
+                f"{function.__name__}() has no argument {name!r}.{nearest(name, [*own, *there])} Settings of the model: "
+                f"{', '.join(there)}."
+            )
+
+
+def nearest(name: object, names: Iterable[object]) -> str:
+    """A question that offers the closest of the names, with a blank before it; empty where none is close."""
+    shown = {str(one).casefold(): one for one in names}
+    close = difflib.get_close_matches(str(name).casefold(), list(shown), n=1)
+    return f" Did you mean {shown[close[0]]!r}?" if close else ""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names as they are shown in messages: the first five, and dots where there are more; ``"none"`` where there are none."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:_FEW]) + (", ..." if len(shown) > _FEW else "") or "none"

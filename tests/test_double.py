@@ -1,0 +1,71 @@
+"""JAX in double precision, which importing scikit-bio turns on: everything works, and gives what single precision gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scdae
+import scdae.core.training
+import small
+from scdae.core.purification import Purification, project_profiles
+
+
+@pytest.fixture
+def gaps():
+    adata = small.structured()
+    adata.layers["observed"] = np.ones(adata.shape, bool)
+    adata.layers["observed"][:50, :5] = False
+    return adata
+
+
+def _twice(call):
+    """Result of a call in single and in double precision."""
+    small.keep_compiled()
+    single = call()
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        return single, call()
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize("options", [{"likelihood": "poisson"}, {"batch_key": "batch", "output": "log1p"}])
+def test_masks(gaps, options, near, monkeypatch):
+    if near:  # counts on the device, as on an accelerator
+        monkeypatch.setattr(scdae.core.training, "fits", lambda *_: True)
+
+    def impute():
+        adata = gaps.copy()
+        scdae.pp.impute(adata, mask="observed", max_epochs=2, batch_size=64, **options)
+        assert adata.obsm["X_scdae"].dtype == np.float32 and adata.layers["scdae"].dtype == np.float32
+        return adata.layers["scdae"]
+
+    np.testing.assert_allclose(*_twice(impute), rtol=2e-3, atol=2e-3)
+
+
+def test_a_model_in_use(gaps):
+    model = small.fitted(likelihood="nb", max_epochs=7)
+    part = small.structured()[:, 5:].copy()
+
+    def use():
+        anomalous = part.copy()
+        scdae.tl.anomaly_score(anomalous, model, normal=part.obs["batch"].to_numpy() == part.obs["batch"].iloc[0])
+        posterior = model.posterior(gaps, mask="observed")
+        lazy = model.impute(part, lazy=True, threshold=0.5).compute().toarray()
+        assert model.latent(part).dtype == lazy.dtype == np.float32
+        return np.concatenate([model.impute(part), lazy, model.latent(part), np.asarray(posterior.mean)[:, 5:]], axis=1)
+
+    np.testing.assert_allclose(*_twice(use), rtol=2e-3, atol=2e-3)
+
+
+def test_gradients_of_profiles_in_double_precision():
+    model = small.fitted(likelihood="nb", max_epochs=7)
+    fitted, counts = model.fitted_outcome().fitted, small.dense(small.structured())[:4]
+
+    def gradient():
+        x = jnp.asarray(counts, jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)
+        depth = x.sum(axis=1)
+        return jax.grad(lambda x: (project_profiles(fitted, x, depth, Purification(n_passes=2)) ** 2).sum())(x)
+
+    single, double = _twice(gradient)
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(single, double, rtol=2e-3, atol=2e-3)
