@@ -195,8 +195,11 @@ def test_skill_is_the_log_likelihood_gained_for_each_molecule(scene, law):
     gained = [(log_likelihood(mean) - log_likelihood(baseline)) / molecules for mean in (decoded, restored)]
     np.testing.assert_allclose([report.skill, report.skill_restored], gained, rtol=1e-2, atol=1e-4)
     hoped = restored * np.log(restored / baseline) - restored + baseline
-    hoped = np.where(scene.seen, hoped, 0).sum()
-    assert report.efficiency == pytest.approx(gained[1] * molecules / hoped, rel=1e-2)
+    hoped = np.where(scene.seen, hoped, 0)
+    assert report.efficiency == pytest.approx(gained[1] * molecules / hoped.sum(), rel=1e-2)
+    entries = poisson.logpmf(scene.x_out, restored) - poisson.logpmf(scene.x_out, baseline)
+    rest = np.where(scene.seen, entries, 0).sum(axis=1) - report.efficiency * hoped.sum(axis=1)
+    assert report.efficiency_error == pytest.approx(np.sqrt((rest**2).sum()) / hoped.sum(), rel=0.05)
 
 
 def report_of(deviance, baseline, molecules, error=0.0):

@@ -153,7 +153,8 @@ class Report:
     cell_molecules: np.ndarray  # (n_obs,)
     expected: np.ndarray  # (n_vars,): training molecules that the decoder expects
     molecules: float
-    efficiency: float = 1.0  # gain with the own counts over the gain that the model itself expects
+    efficiency: float = 1.0  # gain with own counts over the gain that the model expects of itself
+    efficiency_error: float = 0.0  # its standard error, over cells
 
     @property
     def skill(self) -> float:
@@ -164,6 +165,14 @@ class Report:
     def skill_restored(self) -> float:
         """The same with each entry's own count weighed in, as in what is restored."""
         return self._nats(self.gene_restored)
+
+    @property
+    def skill_error(self) -> float:
+        """Standard error of the skill over cells (of the ratio, linearized)."""
+        if not self.molecules > 0:
+            return np.inf
+        rest = self.cell_baseline - self.cell_deviance - 2 * self.skill * self.cell_molecules
+        return float(np.sqrt((rest**2).sum()) / (2 * self.molecules))
 
     @property
     def gene_gain(self) -> np.ndarray:
@@ -207,8 +216,8 @@ def measure_gain(
 ) -> Report:
     """Score what the training molecules say of the held-out ones, gene by gene and cell by cell."""
     n_obs, n_vars = held_out.data.counts.shape
-    of_gene = np.zeros((6, n_vars))
-    of_cell = np.zeros((3, n_obs))
+    of_gene = np.zeros((5, n_vars))
+    of_cell = np.zeros((5, n_obs))
     base = profile.astype(np.float32)
     scored = (
         (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood))
@@ -217,9 +226,9 @@ def measure_gain(
     for cells, genes, per_cell in one_behind(scored):
         of_gene += np.asarray(genes, dtype=np.float64)
         of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
-    decoded, restored, baseline, square, expected, hoped = of_gene
+    decoded, restored, baseline, square, expected = of_gene
     margin = baseline - decoded
-    promised = float(hoped.sum())
+    efficiency, error = _ratio(of_cell[2] - of_cell[1], of_cell[3])
     return Report(
         gene_deviance=decoded,
         gene_restored=restored,
@@ -227,12 +236,22 @@ def measure_gain(
         gene_error=np.sqrt(np.maximum(square - margin**2 / max(n_obs, 1), 0)),
         gene_molecules=np.asarray(held_out.counts.sum(axis=0), np.float64).ravel(),
         cell_deviance=of_cell[0],
-        cell_baseline=of_cell[1],
-        cell_molecules=of_cell[2],
+        cell_baseline=of_cell[2],
+        cell_molecules=of_cell[4],
         expected=expected,
         molecules=float(held_out.counts.sum()),
-        efficiency=float((baseline - restored).sum() / promised) if promised > 0 else 1.0,
+        efficiency=efficiency,
+        efficiency_error=error,
     )
+
+
+def _ratio(gained: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Ratio of two sums over cells, and its standard error (linearized); 1 and infinity where nothing is expected."""
+    total = float(expected.sum())
+    if not total > 0:
+        return 1.0, np.inf
+    ratio = float(gained.sum()) / total
+    return ratio, float(np.sqrt(((gained - ratio * expected) ** 2).sum())) / total
 
 
 def _gain(deviance: np.ndarray, baseline: np.ndarray, molecules: np.ndarray) -> np.ndarray:
@@ -317,9 +336,9 @@ def _deviance(
     Returns
     -------
     tuple
-        (6, n_vars): deviance under the decoder's mean, the same with own counts weighed in, deviance under the gene means, sum of
-        the squared margins of the first over the third, training molecules that the decoder expects, and the gain with own
-        counts over the gene means that the model expects; (3, b): the first and the third by cell, and the molecules.
+        (5, n_vars): deviance under the decoder's mean, the same with own counts weighed in, deviance under the gene means, sum of
+        the squared margins of the first over the third, and training molecules that the decoder expects. (5, b): the three
+        deviances, the gain with own counts over the gene means that the model expects, and the molecules.
     """
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, 1.0)
@@ -340,9 +359,9 @@ def _deviance(
     # An entry's margin is that of its zero, which every entry has, and what its molecules have on top.
     zero, more = 2 * (dense[2] - dense[0]), 2 * (stored[2] - stored[0])
     square = sum_rows(zero**2).at[batch.cols].add(2 * zero[at] * more + more**2)
-    hoped = 2 * sum_rows(seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]))
-    genes = jnp.stack([*of_gene, square, sum_rows(seen(lasting)), hoped])
-    return genes, jnp.stack([of_cell[0], of_cell[2], jnp.zeros(len(base)).at[batch.rows].add(y)])
+    hoped = 2 * seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]).sum(axis=1)
+    molecules = jnp.zeros(len(base)).at[batch.rows].add(y)
+    return jnp.stack([*of_gene, square, sum_rows(seen(lasting))]), jnp.stack([*of_cell, hoped, molecules])
 
 
 def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:
