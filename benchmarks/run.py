@@ -16,6 +16,7 @@
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
+    python benchmarks/run.py kills           # signals in every phase of a job: exit codes, what is left (a quarter of an hour)
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
@@ -58,6 +59,7 @@ PARTS = [
     "speed",
     "scale",
     "atlas",
+    "kills",
 ]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
@@ -243,8 +245,8 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    parts = options.parts or [part for part in PARTS if part != "atlas"]
-    if set(parts) - {"scale", "atlas", "compare"} and not (SHARED / "bench/run_method.py").exists():
+    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills")]
+    if set(parts) - {"scale", "atlas", "compare", "kills"} and not (SHARED / "bench/run_method.py").exists():
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
     OUTPUT.mkdir(exist_ok=True)
     if "compare" in parts:
@@ -292,6 +294,10 @@ def main() -> None:
         from scale import million
 
         million(OUTPUT)
+    if "kills" in parts:
+        from kills import kills
+
+        kills(options.runs)
     if "guard" in parts:
         from guard import guard
 

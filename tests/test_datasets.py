@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import scdae
 from scdae.datasets import simulate
 
 
@@ -178,3 +179,28 @@ def test_few_genes_for_many_programs():
     adata = simulate(20, 4, n_types=6, seed=0)
     assert adata.shape == (20, 4)
     assert np.isfinite(adata.layers["truth"]).all()
+
+
+@pytest.mark.parametrize("make", [scdae.datasets.simulate, scdae.datasets.simulate_16s])
+def test_what_is_no_number_is_named(make):
+    numbers = {"seed": 0, **({"n_genera": 3, "divergence": 1.0} if make is scdae.datasets.simulate_16s else {})}
+    if make is scdae.datasets.simulate:
+        numbers |= {
+            "n_cells": 5,
+            "n_genes": 5,
+            "n_types": 2,
+            "n_batches": 1,
+            "depth": 9.0,
+            "dropout": 0.1,
+            "ambient": 0.1,
+        }
+    for name in numbers:
+        for wrong in ("3", float("nan"), float("inf"), True, {}, -1):
+            with pytest.raises(ValueError, match=rf"^{name}\b"):
+                make(**{**numbers, name: wrong})
+
+
+def test_whole_floats_are_whole_numbers():
+    found = scdae.datasets.simulate(10.0, 6.0, n_types=2.0, seed=1.0)
+    assert (found.X != scdae.datasets.simulate(10, 6, n_types=2, seed=1).X).nnz == 0
+    assert found.uns["simulation"]["n_cells"] == 10 and isinstance(found.uns["simulation"]["n_cells"], int)

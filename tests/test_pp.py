@@ -512,3 +512,20 @@ def test_a_model_with_covariates_on_other_cells():
     with pytest.raises(ValueError, match=r"obs\['donor'\] has 1 level\(s\) that the model was not fitted to.*'eve'"):
         scdae.pp.impute(part, model=model)
     assert "scdae" not in part.layers
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fraction", "a"),
+        ("fraction", None),
+        ("fraction", 1.5),
+        ("fraction", float("nan")),
+        ("fraction", [0.5]),
+        ("seed", -1),
+        ("seed", "a"),
+    ],
+)
+def test_thin_names_what_is_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"^{name}="):
+        scdae.pp.thin(small.structured(), **{"fraction": 0.5, name: value})

@@ -20,6 +20,7 @@ from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
+from scdae.doubts import say_doubts
 from scdae.features import warn_other_features
 from scdae.guarded import first_line
 from scdae.masks import drop_unobserved, open_mask
@@ -154,12 +155,17 @@ def open_counts(
     if for_fit:
         warn_other_features(var_names, adata.var, survey.totals)
     if held is not None:
-        return Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
-    chosen, parts = survey.sample()
-    sample = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
+        counts = Counts(*_join(held, rows.shape), obs_names, var_names, fractional)
+    else:
+        chosen, parts = survey.sample()
+        counts = Counts(*_join(parts, (len(chosen), rows.shape[1])), obs_names[chosen], var_names, fractional)
+    if for_fit:
+        say_doubts(counts.matrix, name, adata.uns, boolean=rows.dtype.kind == "b", fractional=fractional)
+    if held is not None:
+        return counts
     again = partial(_read_again, read)
     blocks = Blocks(rows.bounds, again, survey.lengths, survey.hidden, survey.totals, chosen, survey.hidden_cells)
-    return CountBlocks(blocks, sample, obs_names, var_names, fractional)
+    return CountBlocks(blocks, counts, obs_names, var_names, fractional)
 
 
 def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | UnreadCounts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,14 @@ from scipy import sparse
 
 from scdae.downloads import paul15, pbmc3k, pbmc5k_citeseq
 from scdae.families import simulate_16s
+from scdae.ranges import check_seed, real_number, whole_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["paul15", "pbmc3k", "pbmc5k_citeseq", "simulate", "simulate_16s"]
 
+_SIZES = ("n_cells", "n_genes", "n_types", "n_batches")
 _BLOCK = 1024  # cells drawn at a time, which bounds the memory of the float64 draws
 _MARKER_SHARE = 0.04  # of the genes, for each cell type and for the trajectory
 _BACKGROUND_SHARE = 0.15  # of the genes, for each cell type: mildly changed, up or down
@@ -130,7 +132,8 @@ def simulate(
         "seed": seed,
     }
     _check(settings)
-    rng = np.random.default_rng(seed)
+    n_cells, n_genes, n_types, n_batches = (int(settings[name]) for name in _SIZES)
+    rng = np.random.default_rng(check_seed(seed))
 
     profiles, bump, marker_of = _programs(rng, n_genes, n_types, trajectory)
     type_share = rng.dirichlet(np.full(n_types, 8.0))
@@ -186,11 +189,16 @@ def simulate(
     return AnnData(counts, obs=obs, var=var, layers=layers, uns={"simulation": settings})
 
 
-def _check(settings: dict[str, float]) -> None:
-    """Refuse settings that are out of range, by name and value."""
-    for name in ("n_cells", "n_genes", "n_types", "n_batches"):
-        if settings[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {settings[name]}.")
+def _check(settings: dict[str, Any]) -> None:
+    """Refuse settings that are out of range or no numbers, by name and value; whole floats become whole numbers."""
+    for name in ("depth", "depth_spread", "dispersion", "dropout", "batch_effect", "ambient"):
+        if not isinstance(settings[name], float) or np.isinf(settings[name]):
+            real_number(name, settings[name], "a number")
+    for name in _SIZES:
+        value = settings[name]
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+        settings[name] = whole_number(name, value, 1)
     for name in ("depth_spread", "dispersion", "batch_effect"):
         if not settings[name] >= 0:
             raise ValueError(f"{name} must not be negative, got {settings[name]}.")

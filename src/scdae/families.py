@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scdae.ranges import check_seed, real_number, whole_number
+
 __all__ = ["simulate_16s"]
 
 _STRETCH = 60  # letters, on average, of a conserved or a variable stretch
@@ -58,12 +60,11 @@ def simulate_16s(
     >>> list(sequences)[:2]
     ['seq_1 Genus_1 phylum_1 family_1', 'seq_2 Genus_1 phylum_1 family_1']
     """
-    for name, value, least in (("n_genera", n_genera, 1), ("n_per_genus", n_per_genus, 1), ("length", length, 300)):
-        if value < least:
-            raise ValueError(f"{name}={value!r}: use a whole number of {least} or more.")
-    if not divergence >= 0:
+    n_genera, n_per_genus = whole_number("n_genera", n_genera, 1), whole_number("n_per_genus", n_per_genus, 1)
+    length = whole_number("length", length, 300)
+    if real_number("divergence", divergence, "a factor of 0 or more") < 0:
         raise ValueError(f"divergence={divergence!r}: use a factor of 0 or more.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     gene = rng.integers(0, 4, length)
     rate = _rates(rng, length)
     steps = [divergence * step for step in _STEPS]

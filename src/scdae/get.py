@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae.annotation import frame_of
 from scdae.arguments import check_adata
 from scdae.columns import columns_of
 from scdae.results import results
@@ -142,7 +143,7 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     columns = [name for name in ("dispersion", "dropout", "gain", "helped") if prefix + name in adata.var]
     if not columns:
         raise KeyError(_nothing_under(adata, key, f"var[{prefix + 'gain'!r}]"))
-    return pd.DataFrame({name: adata.var[prefix + name] for name in columns})
+    return frame_of(adata.var[[prefix + name for name in columns]]).set_axis(columns, axis=1)
 
 
 def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_scdae") -> pd.DataFrame:

@@ -14,7 +14,7 @@ from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
-from scdae.core.devices import Devices, devices_for
+from scdae.core.devices import Devices, check_platform, devices_for
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.count_types import CountBlocks, Counts
@@ -487,6 +487,7 @@ class DAE:
 
     def fitted_outcome(self) -> Outcome:
         """Result of the fit; an error when there was none."""
+        check_platform()
         if self.outcome is None:
             raise ValueError(
                 "This DAE is not fitted. Call fit(adata) first, or load a saved model with DAE.load(path)."

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,16 @@ from scdae.writable import nullable_strings
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["WriteError", "check_target", "is_store", "same_place", "write_atomic", "write_text", "writes"]
+__all__ = [
+    "WriteError",
+    "check_in_place",
+    "check_target",
+    "is_store",
+    "same_place",
+    "write_atomic",
+    "write_text",
+    "writes",
+]
 
 _STORE = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")  # one of these lies at the root of a zarr store
 _LEAST = 2**23  # bytes that are to be free before a further block is restored and written
@@ -90,6 +100,35 @@ def same_place(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bo
         return os.path.samefile(one, other)
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
+
+
+def check_in_place(source: str | os.PathLike[str], target: str | os.PathLike[str], *, alone: bool) -> None:
+    """Raise unless the counts outlive the result: where the results alone are written, OUTPUT cannot be INPUT.
+
+    Parameters
+    ----------
+    source
+        INPUT: a path, or a pattern of several.
+    target
+        OUTPUT.
+    alone
+        Whether OUTPUT will hold the results and not what INPUT holds.
+
+    Raises
+    ------
+    ValueError
+        They are the same file or store, by whatever names, or one lies in the other.
+    """
+    if not alone:
+        return
+    files = [source] if os.path.exists(source) else glob(os.fspath(source))
+    end = os.path.realpath(target)
+    for file in files:
+        if same_place(file, target) or end.startswith(os.path.realpath(file) + os.sep):
+            raise ValueError(
+                f"{target} is INPUT, and the results are written alone here, without the counts, which would be lost. Choose "
+                "another OUTPUT."
+            )
 
 
 def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -22,10 +22,11 @@ from scdae.validate import describe_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from anndata import AnnData
 
-__all__ = ["Plan", "plan_impute", "plan_training", "seconds_of_training"]
+__all__ = ["Plan", "check_result_room", "plan_impute", "plan_training", "seconds_of_training"]
 
 _START = 5.0  # seconds: compilation
 _STEP = 60e-6 / 20_000  # seconds of a step, for each entry of its dense arrays
@@ -227,6 +228,35 @@ def plan_impute(
     if not lazily and threshold is None:
         cost["estimated_peak_gib"] = round(cost["estimated_peak_gib"] + size / _GIB, 2)
     return plan
+
+
+def check_result_room(
+    target: str | PathLike[str],
+    adata: AnnData,
+    genes: Sequence[str] | None,
+    dtype: str,
+    n_quantiles: int,
+    threshold: float | None,
+    *,
+    alone: bool,
+) -> None:
+    """Find out before training whether OUTPUT will fit on its disk: what is known of it by then.
+
+    Sparse layers are counted as nothing, and those of a zarr store, which are compressed, as a quarter.
+
+    Raises
+    ------
+    WriteError
+        They will not fit.
+    """
+    from scdae.output import writes
+    from scdae.room import bytes_of, check_room
+
+    n_genes = adata.n_vars if genes is None else len(genes)
+    size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
+    size += 4 * adata.n_obs * Config().n_latent + (0 if alone else bytes_of(adata))
+    with writes(target):
+        check_room(target, size / 4 if str(target).endswith(".zarr") else size)
 
 
 def _device() -> str:

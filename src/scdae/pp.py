@@ -16,6 +16,7 @@ from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
 from scdae.features import keep_genes
 from scdae.ondisk import join_files
+from scdae.ranges import check_seed, real_number
 from scdae.sequences import kmers, read_fasta
 from scdae.writing import check_free, check_name, writing_to
 
@@ -294,10 +295,12 @@ def thin(
 
     from scdae.core.thinning import thin as thin_matrix
 
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction={fraction!r}: use a share between 0 and 1, such as 0.9.")
+    wanted = "a share between 0 and 1, such as 0.9"
+    if not 0 < real_number("fraction", fraction, wanted) < 1:
+        raise ValueError(f"fraction={fraction!r}: use {wanted}.")
+    rng = np.random.default_rng(check_seed(seed))
     counts = read_counts(adata, layer=layer, allow_fractional=allow_fractional)
-    parts = thin_matrix(counts.matrix, fraction, np.random.default_rng(seed))
+    parts = thin_matrix(counts.matrix, fraction, rng)
     first, second = (AnnData(part, obs=adata.obs.copy(), var=adata.var.copy()) for part in parts)
     return first, second
 

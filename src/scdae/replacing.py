@@ -26,7 +26,7 @@ from typing import Any
 from scdae._log import get_logger
 from scdae.core.stopping import Shield
 
-__all__ = ["beside", "in_place", "put_back", "remove", "tidy_up"]
+__all__ = ["beside", "in_place", "is_alive", "put_back", "remove", "this_machine", "tidy_up"]
 
 _SHORTEST = 24  # letters of a target's name that a hidden name begins with, where it cannot have all
 _SEPARATE, _SWAP = 1, 2  # flags of renameat2: not over anything, and each in the place of the other
@@ -50,7 +50,7 @@ def beside(target: Path, kind: str = "tmp") -> Path:
     kind
         ``"tmp"`` for what is being written, ``"old"`` for what is on its way out.
     """
-    return target.with_name(f"{_start_of(target)}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
+    return target.with_name(f"{_start_of(target)}.{this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
 
 
 @contextmanager
@@ -202,7 +202,7 @@ def _start_of(target: Path) -> str:
         longest = os.pathconf(target.parent, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):
         longest = 255
-    room = longest - len(f".{_machine()}-{2**22}-{'0' * 8}.tmp") - 2
+    room = longest - len(f".{this_machine()}-{2**22}-{'0' * 8}.tmp") - 2
     name = target.name
     if len(os.fsencode(name)) > room:
         name = f"{name[:_SHORTEST]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
@@ -210,7 +210,7 @@ def _start_of(target: Path) -> str:
 
 
 @cache
-def _machine() -> str:
+def this_machine() -> str:
     """Eight letters for this machine, or container: where a number of a process means the same one."""
     try:
         space = os.stat("/proc/self/ns/pid").st_ino
@@ -230,7 +230,7 @@ def _left(target: Path) -> list[tuple[Path, str]]:
         if not name.startswith(start):
             continue
         match = _HIDDEN.fullmatch(name[len(start) :])
-        if match is not None and match["where"] == _machine() and not is_alive(int(match["process"])):
+        if match is not None and match["where"] == this_machine() and not is_alive(int(match["process"])):
             found.append((target.with_name(name), match["kind"]))
     return found
 

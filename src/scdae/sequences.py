@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from operator import index
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from scdae._log import get_logger
 from scdae.core.kmers import Frame, Placed, find_frame, letters, place, words
 from scdae.fasta import as_header, read_fasta
 from scdae.frames import RECORD, fingerprint, read_frame, record_of
+from scdae.ranges import whole_number
 from scdae.taxonomy import genus_of, is_lineage
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def kmers(
     if reference is not None:
         record = record_of(reference, "reference")
         k, n_windows = int(record["k"]), int(record["n_windows"])
-    k, n_windows = _whole("k", k, _LARGEST), _whole("n_windows", n_windows, 1000)
-    min_length = _whole("min_length", min_length, None)
+    k, n_windows = whole_number("k", k, 1, _LARGEST), whole_number("n_windows", n_windows, 1, 1000)
+    min_length = whole_number("min_length", min_length, 1)
     names, descriptions, texts = _read(sequences)
     where = fspath(sequences) if isinstance(sequences, str | PathLike) else "sequences"
     _check(names, texts, min_length, where)
@@ -171,18 +171,6 @@ def _count(placed: list[Placed], frame: Frame, k: int) -> tuple[sp.csr_matrix, n
     counts = sp.csr_matrix((np.ones(len(at[0]), np.float32), at), shape=(shape[0], shape[1] * n_words))
     counts.sum_duplicates()
     return counts, observed, starts
-
-
-def _whole(name: str, value: Any, most: int | None) -> int:
-    """The value as a whole number of 1 or more, or an error that names it."""
-    span = "1 or more" if most is None else f"1 to {most}"
-    try:
-        number = int(value) if isinstance(value, float) and value == int(value) else index(value)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    if isinstance(value, bool) or number < 1 or (most is not None and number > most):
-        raise ValueError(f"{name}={value!r}: use a whole number {'of' if most is None else 'from'} {span}.")
-    return number
 
 
 def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:

@@ -18,6 +18,7 @@ from flax import nnx
 
 from scdae.core.alignment import Alignment
 from scdae.core.axes import Axes
+from scdae.core.devices import check_platform
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome
 from scdae.core.heldout import Report
@@ -149,6 +150,7 @@ def load_model(path: str | PathLike[str]) -> DAE:
     ValueError
         It is no model, damaged or changed; the message says what is wrong with it.
     """
+    check_platform()
     file = _path(path)
     if not file.is_file():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file.")

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -255,3 +256,52 @@ def test_impute_goes_on(kill_after, tmp_path):
         return adata.layers["scdae"]
 
     np.testing.assert_array_equal(interrupted(kill_after, [4], tmp_path, impute, every=2), impute())
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_warning_and_tried_again(tmp_path, log, monkeypatch):
+    whole, save, calls = small.bits(fit(likelihood="nb")), module.Checkpoints.save, []
+
+    def full(self, progress):
+        calls.append(progress.step)
+        if len(calls) < 4:
+            raise OSError(28, "No space left on device")
+        save(self, progress)
+
+    monkeypatch.setattr(module.Checkpoints, "save", full)
+    assert small.bits(fit(tmp_path / "kept", likelihood="nb")) == whole
+    assert log.text.count("a checkpoint could not be written") == 1
+    assert "kept': a checkpoint could not be written (No space left on device). Training goes on" in log.text
+    assert len(calls) > 4 and module.has_checkpoint(tmp_path / "kept")
+
+
+def test_a_folder_that_goes_away_in_the_midst(tmp_path, log, monkeypatch, capfd):
+    save, folder = module.Checkpoints.save, tmp_path / "kept"
+
+    def purged(self, progress):
+        save(self, progress)
+        shutil.rmtree(folder)
+        folder.touch()
+
+    monkeypatch.setattr(module.Checkpoints, "save", purged)
+    assert small.bits(fit(folder, likelihood="nb")) == small.bits(fit(likelihood="nb"))
+    assert log.text.count("could not be written") == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["step", "n_worse", "best_score", "rng", "history"])
+def test_a_record_with_one_value_changed_is_refused(tmp_path, name):
+    fit(tmp_path, likelihood="nb")
+    found = list(tmp_path.glob("*/record/metadata"))
+    assert found
+    for path in found:
+        record = json.loads(path.read_text())
+        value = record["progress"][name]
+        if name == "rng":
+            value["state"]["inc"] += 2
+        elif name == "history":
+            value["loss"][0] += 1
+        else:
+            record["progress"][name] = value + 1
+        path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="no checkpoint in this folder can be read"):
+        fit(tmp_path, likelihood="nb")

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from scdae.cli._common import Debug, one_line_errors, say
+from scdae.cli._common import Debug, home, one_line_errors, say
 from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
 
 __all__ = ["demo", "info"]
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to write demo.h5ad and demo.png.")] = Path("demo_output"),
+    folder: Annotated[Path, typer.Argument(callback=home, help="Where to write demo.h5ad and demo.png.")] = Path(
+        "demo_output"
+    ),
     cells: Annotated[int, typer.Option(min=50, help="Cells to simulate.")] = 3000,
     genes: Annotated[int, typer.Option(min=50, help="Genes to simulate.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation and of the training.")] = 0,
@@ -46,6 +48,9 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
+        from scdae.core.devices import check_platform
+
+        check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = os.environ.get("OMP_NUM_THREADS", "not set")

@@ -42,10 +42,16 @@ __all__ = [
     "as_options",
     "checkpoint_options",
     "naming",
+    "home",
     "one_line_errors",
     "say",
     "set_verbosity",
 ]
+
+
+def home(path: Path | None) -> Path | None:
+    """The path, with ``~`` for the home folder; a callback of arguments."""
+    return None if path is None else path.expanduser()
 
 
 class Likelihood(StrEnum):
@@ -70,6 +76,7 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
+        callback=home,
         help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
@@ -143,6 +150,7 @@ CheckpointDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
+        callback=home,
         help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
         show_default="none",
         rich_help_panel="Jobs",
@@ -225,13 +233,15 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
         stop_if_asked()  # a library that was interrupted may have made another error of it
         if debug:
             raise
+        error, named = _in_words(error)
         text = as_options(" ".join(str(error).split()))
+        text, n_named = re.subn(r"^path='([^']*)'", r"\1", text)
         if isinstance(error, MemoryError):
             text = f"not enough memory. {text}"
         elif not isinstance(error, (ValueError, TypeError, OSError)):
             name = type(error).__name__
             text = f"this cannot be done, and scdae does not know why ({name}: {text}). --debug shows where."
-        named = about in text or _names_its_file(error)
+        named = named or n_named > 0 or about in text
         typer.echo(f"error: {text}" if named else f"error: {about}: {text}", err=True)
         raise typer.Exit(1) from error
 
@@ -246,10 +256,18 @@ def naming(what: str) -> Iterator[None]:
         raise kind(f"{what}: {error}") from error
 
 
-def _names_its_file(error: Exception) -> bool:
+def _in_words(error: Exception) -> tuple[Exception, bool]:
+    """The error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
     from scdae.output import WriteError
 
-    return isinstance(error, WriteError)
+    if "jax" in sys.modules and isinstance(error, (AssertionError, RuntimeError, ValueError)):
+        from scdae.core.devices import check_platform
+
+        try:
+            check_platform()
+        except ValueError as platform:
+            return platform, True
+    return error, isinstance(error, WriteError)
 
 
 def say(text: str) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from scdae.cli._common import home
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -27,6 +29,7 @@ __all__ = [
 Genes = Annotated[
     Path | None,
     typer.Option(
+        callback=home,
         help="Text file of the genes to write, one a line; implies --results-only.",
         show_default="all",
         rich_help_panel="Output",
@@ -103,7 +106,9 @@ def open_source(
         Where the result goes: a pattern does not take it in.
     """
     from scdae.features import keep_genes
+    from scdae.replacing import put_back
 
+    put_back(source)
     opened = _open(_without(source, target), genome, layer, mask)
     return opened._replace(adata=keep_genes(opened.adata)) if genes_only else opened
 

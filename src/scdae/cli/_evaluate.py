@@ -23,6 +23,7 @@ from scdae.cli._common import (
     Seed,
     Source,
     Verbose,
+    home,
     one_line_errors,
     say,
     set_verbosity,
@@ -53,7 +54,9 @@ def evaluate(
     json_file: JsonFile = None,
     genes: Annotated[
         Path | None,
-        typer.Option(help="Write a table of genes as CSV.", show_default="not written", rich_help_panel="Output"),
+        typer.Option(
+            callback=home, help="Write a table of genes as CSV.", show_default="not written", rich_help_panel="Output"
+        ),
     ] = None,
     genome: Genome = None,
     genes_only: GenesOnly = False,
@@ -100,10 +103,10 @@ def evaluate(
             **{name: value for name, value in given.items() if value is not None},
         )
         clock.lap("evaluating")
-        write_report(json_file, _report(adata, key, str(source), clock.laps))
+        write_report(json_file, _report(adata, key, str(source), clock.laps), overwrite=overwrite)
         if genes is not None:
             columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
-            write_text(genes, adata.var[columns].to_csv(index_label="gene"))
+            write_text(genes, adata.var[columns].to_csv(index_label="gene"), overwrite=overwrite)
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_evaluation
 

@@ -31,6 +31,7 @@ from scdae.cli._common import (
     TransformBatch,
     Verbose,
     checkpoint_options,
+    home,
     one_line_errors,
     say,
     set_verbosity,
@@ -54,7 +55,7 @@ __all__ = ["impute"]
 
 def impute(
     source: Source,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")],
     layer: Layer = None,
     batch_key: BatchKey = None,
     covariate: Covariate = None,
@@ -110,7 +111,8 @@ def impute(
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
         from scdae.layers import check_form
-        from scdae.output import check_target
+        from scdae.output import check_in_place, check_target
+        from scdae.plan import check_result_room
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
@@ -122,6 +124,8 @@ def impute(
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
         alone = opened.large or results_only or genes is not None or dtype != "float32"
         check_can_be_written(adata, target, alone=alone)
+        check_in_place(source, target, alone=alone)
+        check_result_room(target, adata, names, dtype, len(quantile or ()), threshold, alone=alone)
         clock.lap("reading")
 
         from scdae import pp
@@ -157,7 +161,7 @@ def impute(
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
         if json_file is not None:
-            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps))
+            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps), overwrite=overwrite)
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source

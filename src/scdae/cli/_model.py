@@ -31,6 +31,7 @@ from scdae.cli._common import (
     TransformBatch,
     Verbose,
     checkpoint_options,
+    home,
     one_line_errors,
     say,
     set_verbosity,
@@ -70,7 +71,7 @@ from scdae.cli._report import (
 
 __all__ = ["apply", "fit"]
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="File of the model, .scdae.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", callback=home, help="File of the model, .scdae.")]
 
 
 def fit(
@@ -82,6 +83,7 @@ def fit(
     reference: Annotated[
         Path | None,
         typer.Option(
+            callback=home,
             help="Model to go on from: INPUT is taken for new batches of its data, and --likelihood is its own.",
             show_default="start anew",
             rich_help_panel="Model",
@@ -126,6 +128,7 @@ def fit(
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
         from scdae.model import DAE
+        from scdae.storage import save_model
 
         known = None if reference is None else DAE.load(reference)
         clock = Clock()
@@ -157,10 +160,10 @@ def fit(
         clock.lap("training")
         if not is_first(distributed):
             return
-        model.save(model_file)
+        save_model(model, model_file, overwrite=overwrite)
         clock.lap("writing")
         if json_file is not None:
-            write_report(json_file, model_report(model, str(source), str(model_file), clock.laps))
+            write_report(json_file, model_report(model, str(source), str(model_file), clock.laps), overwrite=overwrite)
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_model
 
@@ -170,7 +173,7 @@ def fit(
 def apply(
     source: Source,
     model_file: Model,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Result, .h5ad or .zarr.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")],
     layer: Layer = None,
     mask_layer: MaskLayer = None,
     transform_batch: TransformBatch = None,
@@ -204,7 +207,8 @@ def apply(
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
         from scdae.layers import check_form
-        from scdae.output import check_target
+        from scdae.output import check_in_place, check_target
+        from scdae.plan import check_result_room
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
@@ -218,6 +222,8 @@ def apply(
         adata, names = opened.adata, wanted_genes(genes, opened.adata)
         alone = opened.large or results_only or genes is not None or dtype != "float32"
         check_can_be_written(adata, target, alone=alone)
+        check_in_place(source, target, alone=alone)
+        check_result_room(target, adata, names, dtype, len(quantile or ()), threshold, alone=alone)
         clock.lap("reading")
 
         from scdae import pp
@@ -242,7 +248,7 @@ def apply(
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
         if json_file is not None:
-            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps))
+            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps), overwrite=overwrite)
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source

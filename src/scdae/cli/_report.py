@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scdae.cli._common import say
+from scdae.cli._common import home, say
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +33,7 @@ JsonFile = Annotated[
     typer.Option(
         "--json",
         metavar="FILE",
+        callback=home,
         help="Write the report as JSON as well; - prints it in place of the page.",
         show_default="not written",
         rich_help_panel="Messages",
@@ -62,7 +63,7 @@ def check_report(path: Path | None, *, overwrite: bool = False) -> None:
         check_target(path, overwrite=overwrite, endings=(".json",))
 
 
-def write_report(path: Path | None, report: Any) -> None:
+def write_report(path: Path | None, report: Any, *, overwrite: bool = True) -> None:
     """Write it, if it is wanted."""
     if path is None:
         return
@@ -72,7 +73,7 @@ def write_report(path: Path | None, report: Any) -> None:
         return
     from scdae.output import write_text
 
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", overwrite=overwrite)
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from scdae.cli._common import (
     Seed,
     Source,
     Verbose,
+    home,
     naming,
     one_line_errors,
     say,
@@ -45,11 +46,15 @@ def score(
     source: Source,
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="Table of the cells, .csv, or INPUT with it in obs, .h5ad or .zarr."),
+        typer.Argument(
+            metavar="OUTPUT", callback=home, help="Table of the cells, .csv, or INPUT with it in obs, .h5ad or .zarr."
+        ),
     ],
     model_file: Annotated[
         Path | None,
-        typer.Option("--model", help="Model of normal cells.", show_default="fitted here", rich_help_panel="Model"),
+        typer.Option(
+            "--model", callback=home, help="Model of normal cells.", show_default="fitted here", rich_help_panel="Model"
+        ),
     ] = None,
     normal: Annotated[
         str | None,
@@ -100,7 +105,7 @@ def score(
         if normal is not None and normal not in adata.obs.columns and _is_path(normal):
             with naming(f"--normal {normal}"):
                 options = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
-                there = open_source(Path(normal), genome, layer, mask_layer, genes_only=genes_only)
+                there = open_source(Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only)
                 known = _normal_cells(there, opened, options)
         clock.lap("reading")
 
@@ -131,12 +136,16 @@ def score(
                 raise ValueError(str(error).removeprefix("normal: ")) from error
         clock.lap("scoring")
         if as_table:
-            write_text(target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"))
+            write_text(
+                target, adata.obs[list(anomaly_columns(key_added))].to_csv(index_label="cell"), overwrite=overwrite
+            )
         else:
             write_atomic(adata, target, overwrite=overwrite)
         clock.lap("writing")
         if json_file is not None:
-            write_report(json_file, _report(adata, key_added, str(source), str(target), clock.laps))
+            write_report(
+                json_file, _report(adata, key_added, str(source), str(target), clock.laps), overwrite=overwrite
+            )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score
 
@@ -146,7 +155,7 @@ def score(
 def _is_path(normal: str) -> bool:
     """Whether it is meant as a file and not as a column of obs."""
     return (
-        Path(normal).exists()
+        Path(normal).expanduser().exists()
         or glob.has_magic(normal)
         or Path(normal).suffix in (".h5ad", ".zarr", ".h5", ".loom", ".mtx")
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -17,13 +18,22 @@ import numpy as np
 
 from scdae.core.axes import Axes
 from scdae.core.fingerprint import differences, digest
+from scdae.core.stopping import stop_if_asked
 
 __all__ = ["Checkpoints", "Progress", "has_checkpoint", "open_checkpoints"]
 
 _SECONDS = 60.0  # between checkpoints, unless steps are asked for
 _KEPT = 2  # so that there is one left when the last is damaged
 _LOCK = "in-use.lock"
-_DAMAGED = (ValueError, TypeError, KeyError, OSError, RuntimeError)  # what reading a damaged checkpoint may raise
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+)  # what reading a damaged checkpoint may raise
 
 
 @dataclass
@@ -111,6 +121,7 @@ class Checkpoints:
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._facts: dict[str, Any] = {}
         self._manager: Any = None
+        self._warned = False
 
     def claim(self, facts: dict[str, Any]) -> None:
         """Say which run it is, as :func:`scdae.core.fingerprint.fingerprint` does."""
@@ -149,16 +160,43 @@ class Checkpoints:
             return step - self._saved_step >= self.every
         return time.monotonic() - self._saved_at >= _SECONDS
 
+    def keep(self, progress: Progress) -> None:
+        """Save `progress`; where that fails, say so once and try again at the next time: training is worth more than its copy."""
+        try:
+            self.save(progress)
+        except Exception as error:  # noqa: BLE001 (of whatever kind: Orbax, its storage and the system have many)
+            stop_if_asked()
+            self._saved_at, self._saved_step = time.monotonic(), progress.step
+            with suppress(Exception), _quiet():
+                self.close()
+            self._manager = None
+            if not self._warned:
+                reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:150]
+                logging.getLogger("scdae").warning(
+                    f"scdae: checkpoint_dir='{self.folder}': a checkpoint could not be written ({reason}). Training goes on without it "
+                    "and tries again."
+                )
+            self._warned = True
+
     def save(self, progress: Progress) -> None:
         """Keep `progress`; once this returns, it outlives the process."""
+        with _quiet():
+            self._save(progress)
+        self._saved_at, self._saved_step = time.monotonic(), progress.step
+        self._warned = False
+
+    def _save(self, progress: Progress) -> None:
         from orbax.checkpoint import args
 
+        if self._manager is None:  # after one that could not be written
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._manager = _manager(self.folder)
         packed = progress.packed()
         record = {"facts": self._facts, "digest": digest([packed]), "progress": progress.values()}
+        record["sum"] = _sum(record)
         number = max(self._manager.all_steps(), default=0) + 1
         arrays = args.StandardSave({"packed": packed})
         self._manager.save(number, args=args.Composite(arrays=arrays, record=args.JsonSave(record)))
-        self._saved_at, self._saved_step = time.monotonic(), progress.step
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -173,6 +211,8 @@ class Checkpoints:
         found = differences(record["facts"], self._facts)
         if found:
             return found
+        if record.get("sum", "") not in ("", _sum(record)):  # those of earlier versions have none
+            raise ValueError("its record was changed")
         packed = self._manager.restore(number, args=args.Composite(arrays=args.StandardRestore())).arrays["packed"]
         if digest([packed]) != record["digest"]:
             raise ValueError("its sum is wrong")
@@ -217,7 +257,7 @@ def open_checkpoints(
             )
         yield None
         return
-    path = Path(folder).absolute()
+    path = Path(folder).expanduser().absolute()
     if not first:
         yield _OfAnother(path, None)
         return
@@ -234,12 +274,36 @@ def open_checkpoints(
         try:
             yield checkpoints
         finally:
-            checkpoints.close()
+            with _quiet():
+                checkpoints.close()
+
+
+def _sum(record: dict[str, Any]) -> str:
+    """SHA-256 of all that is not arrays."""
+    text = json.dumps({name: value for name, value in record.items() if name != "sum"}, sort_keys=True)
+    return digest([np.frombuffer(text.encode(), np.uint8)])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax's own log, and what its threads print of errors that are raised here as well, from the user."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], threading.excepthook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda *_: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def has_checkpoint(folder: str | PathLike[str]) -> bool:
     """Whether there is one in the folder."""
-    return Path(folder).is_dir() and any(part.name.isdigit() for part in Path(folder).iterdir())
+    path = Path(folder).expanduser()
+    return path.is_dir() and any(part.name.isdigit() for part in path.iterdir())
 
 
 def _hold(lock: Any, folder: object) -> None:

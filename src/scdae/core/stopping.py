@@ -21,6 +21,7 @@ __all__ = ["Shield", "Stopped", "before_stop", "is_noting", "leaving", "note_sig
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # on a cluster some of these announce the end
 _NUMBERS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_SOON = 0.05  # seconds
 
 
 class Stopped(SystemExit):
@@ -48,6 +49,8 @@ def noted() -> int | None:
 def stop_if_asked() -> None:
     """Raise :class:`Stopped` if a signal was noted."""
     if _State.first is not None:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         raise Stopped(_State.first)
 
 
@@ -84,8 +87,25 @@ def before_stop(task: Callable[[], Any]) -> Callable[[], Any]:
 def _note(number: int, frame: FrameType | None) -> None:
     if _State.first is None:
         _State.first = number
-        if _State.raising:
-            raise Stopped(number)
+        _raise(number, frame)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raise, but not into an import: libraries in C that are left half made take the process down. Then a little later."""
+    if not _State.raising or _State.first is None:
+        return
+    if not _is_importing(frame):
+        raise Stopped(_State.first)
+    signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, _SOON)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:

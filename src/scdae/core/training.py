@@ -210,7 +210,7 @@ def train(
             run.look(float(devices.agree(score)))
         run.finished = step == n_steps or run.n_worse >= _PATIENCE
         if checkpoints is not None and (run.finished or checkpoints.due(step)):
-            checkpoints.save(run)
+            checkpoints.keep(run)
         if run.n_worse >= _PATIENCE:
             break
     params, inflated = run.best

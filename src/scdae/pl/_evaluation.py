@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scdae.annotation import frame_of
 from scdae.arguments import check_adata
 from scdae.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
@@ -72,8 +73,9 @@ def gain(
     source = found.get("layer")
     counts = adata.layers[source] if source in adata.layers else adata.X
     mean = gene_means(counts, "counts")
-    skill = adata.var[f"{key}_skill"].to_numpy(np.float64)
-    verdict = adata.var[f"{key}_verdict"].astype(str).to_numpy()
+    columns = frame_of(adata.var[[f"{key}_skill", f"{key}_verdict"]])
+    skill = columns[f"{key}_skill"].to_numpy(np.float64)
+    verdict = columns[f"{key}_verdict"].astype(str).to_numpy()
     axis = new_axes(ax, (7, 3.8))
     judged = np.isfinite(skill) & (mean > 0)
     bottom = min(-0.05, float(np.quantile(skill[judged], 0.01))) if judged.any() else -0.05
@@ -190,9 +192,9 @@ def noise_sweep(
     order = np.argsort(found["level"])
     level, skill, error = (np.asarray(found[name])[order] for name in ("level", "skill", "skill_se"))
     axis.errorbar(level, skill, 2 * error, color="tab:blue", marker="o", capsize=2, label="one level")
-    low, high = found["range"]
+    low, high = map(float, np.asarray(found["range"]))
     label = f"levels from {low:g} to {high:g}"
-    axis.plot([low, high], [found["range_skill"]] * 2, color="tab:orange", linewidth=2, label=label)
+    axis.plot([low, high], [float(np.asarray(found["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
     unit = {"thinning": "share of molecules set aside", "masking": "share of entries set aside"}
     axis.set_xlabel(unit.get(str(found["corruption"]), "standard deviation of the noise"))
     axis.set_ylabel("gain over the gene mean\n(nats per molecule)")

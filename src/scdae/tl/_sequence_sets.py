@@ -97,9 +97,10 @@ def groups_of(reference: AnnData, group_key: str | None) -> np.ndarray:
     if group_key not in reference.obs:
         raise ValueError(f"group_key={group_key!r} is no column of reference.obs. Name one, or pass None.")
     column = obs_column(reference, group_key)
-    unknown = np.asarray(column.isna()) | (column.astype(str) == "").to_numpy()
-    levels, number = np.unique(column.astype(str), return_inverse=True)
-    n_groups = len(np.unique(number[~unknown]))
+    labels = np.array(["" if missing else str(label) for label, missing in zip(column, column.isna(), strict=True)])
+    unknown = labels == ""
+    levels, number = np.unique(labels, return_inverse=True)
+    n_groups = len(levels) - bool(unknown.any())
     if n_groups == 0:
         raise ValueError(
             f"group_key={group_key!r}: no sequence of the reference has a label there. Pass another column, or None."

@@ -1,0 +1,57 @@
+"""Numbers that users pass, as what they have to be, or an error that names them."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+__all__ = ["check_seed", "real_number", "whole_number"]
+
+
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """The value as a whole number; floats that are whole, as R passes them, count.
+
+    Raises
+    ------
+    ValueError
+        It is none, or out of its range.
+    """
+    try:
+        number = int(value) if isinstance(value, float) and value == int(value) else index(value)
+    except (TypeError, ValueError, OverflowError):
+        number = least - 1
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        span = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
+        raise ValueError(f"{name}={value!r}: use a whole number {span}.")
+    return number
+
+
+def real_number(name: str, value: Any, wanted: str) -> float:
+    """The value as a finite number.
+
+    Parameters
+    ----------
+    name, value
+        The argument.
+    wanted
+        What it has to be, for the message.
+
+    Raises
+    ------
+    ValueError
+        It is no number, or not finite.
+    """
+    try:
+        number = float("nan") if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{name}={value!r}: use {wanted}.")
+    return number
+
+
+def check_seed(seed: Any) -> Any:
+    """A seed for NumPy: a whole number of 0 or more; what else NumPy takes (None, sequences) is passed on."""
+    if seed is None or isinstance(seed, list | tuple):
+        return seed
+    return whole_number("seed", seed, 0)
