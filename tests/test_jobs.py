@@ -18,7 +18,7 @@ import small
 from scdae import room, scratch
 from scdae.cli import app
 from scdae.cli._common import say
-from scdae.core import devices
+from scdae.core import platforms
 from scdae.output import write_atomic
 from scdae.room import NoRoom
 
@@ -180,8 +180,8 @@ def test_a_platform_that_is_not_here_is_named_with_those_that_are(counts, tmp_pa
         raise RuntimeError("Unable to initialize backend 'cuda'")
 
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    monkeypatch.setattr(devices.jax, "devices", fails)
-    monkeypatch.setattr(devices, "_platforms", lambda: ["cpu"])
+    monkeypatch.setattr(platforms.jax, "devices", fails)
+    monkeypatch.setattr(platforms, "_platforms", lambda: ["cpu"])
     for words in (["info"], ["impute", counts, tmp_path / "o.h5ad"], ["apply", counts, counts, tmp_path / "o.h5ad"]):
         result = run(*words)
         assert result.exit_code == 1 and result.stderr.startswith("error: JAX_PLATFORMS='cuda': "), result.stderr
@@ -190,10 +190,10 @@ def test_a_platform_that_is_not_here_is_named_with_those_that_are(counts, tmp_pa
 
 def test_a_forked_process_is_told_to_be_spawned(monkeypatch):
     model = small.fitted(likelihood="nb")
-    assert devices._Started.here
-    monkeypatch.setattr(devices._Started, "in_parent", False)
-    devices._forked()
-    assert devices._Started.in_parent
+    assert platforms._Started.here
+    monkeypatch.setattr(platforms._Started, "in_parent", False)
+    platforms._forked()
+    assert platforms._Started.in_parent
     for call in (
         lambda: model.impute(small.structured()),
         lambda: scdae.pp.impute(small.structured()),

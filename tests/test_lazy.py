@@ -1,5 +1,7 @@
 """Layers that are worked out when they are looked at."""
 
+import copy
+import pickle
 import warnings
 
 import anndata as ad
@@ -175,3 +177,28 @@ def test_layers_larger_than_the_free_memory_are_lazy(chunked, model, monkeypatch
 def test_free_memory_is_known_here():
     free = lazy.available_memory()
     assert free is None or 2**20 < free < 2**50
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+@pytest.mark.parametrize(
+    "held", [lambda x: x, lambda x: da.from_array(x.toarray(), chunks=(40, 30))], ids=["memory", "dask"]
+)
+def test_lazy_layers_are_pickled_and_copied(chunked, model, held, threshold):
+    adata = small.structured()
+    adata.X = held(adata.X)
+    scdae.pp.impute(adata, model=model, lazy=True, threshold=threshold)
+    expected = scdae.get.imputed(adata)
+    for again in (pickle.loads(pickle.dumps(adata)), copy.deepcopy(adata), adata.copy(), adata[:]):
+        np.testing.assert_allclose(scdae.get.imputed(again), expected, rtol=1e-5)
+    layer = pickle.loads(pickle.dumps(adata.layers["scdae"]))  # without the data around it
+    assert layer.shape == expected.shape and layer.dtype == np.float32
+
+
+def test_zarr_files_of_lazy_layers_have_no_shards(chunked, model, tmp_path):
+    import zarr
+
+    adata = small.structured()
+    scdae.pp.impute(adata, model=model, lazy=True)
+    write_atomic(adata, tmp_path / "a.zarr")
+    found = zarr.open_group(tmp_path / "a.zarr", mode="r")["layers/scdae"]
+    assert getattr(found, "shards", None) is None

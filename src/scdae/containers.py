@@ -5,6 +5,7 @@ Everything here reads; nothing writes to the caller's arrays, and a matrix is ne
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -188,10 +189,22 @@ def _read_dask(matrix: Any, start: int, stop: int) -> Any:
     # one piece for each chunk of columns: joining sparse chunks is left to SciPy
     column_bounds = np.concatenate([[0], np.cumsum(matrix.chunks[1])]).astype(np.int64)
     lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]
-    pieces = dask.compute(*lazy)
+    pieces = dask.compute(*lazy, **({"scheduler": "synchronous"} if _on_worker() else {}))
     if len(pieces) == 1:
         return pieces[0]
     return sp.hstack(pieces, format="csr") if any(map(sp.issparse, pieces)) else np.hstack(pieces)
+
+
+def _on_worker() -> bool:
+    """Whether this is a task of a dask cluster, which would wait for itself if it handed on work to the cluster."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except (AttributeError, ValueError):  # there is none here
+        return False
+    return True
 
 
 def _checked_shape(matrix: Any, name: str) -> tuple[int, int]:

@@ -14,9 +14,10 @@ from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
-from scdae.core.devices import Devices, check_platform, devices_for
+from scdae.core.devices import Devices, devices_for
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
+from scdae.core.platforms import check_platform
 from scdae.count_types import CountBlocks, Counts
 from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
 from scdae.covariates import Covariates, has_column, read_covariates

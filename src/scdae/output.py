@@ -167,7 +167,13 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     check_target(path, overwrite=overwrite)
     as_zarr = Path(path).suffix == ".zarr"
     with writes(path), in_place(path, overwrite=overwrite) as (complete, shield):
-        with shield.open(), _ending_threads(path), whole_chunks(), nullable_strings(), warnings.catch_warnings():
+        with (
+            shield.open(),
+            _ending_threads(path, guarded=not as_zarr and _has_unknown(adata)),
+            whole_chunks(),
+            nullable_strings(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
             if as_zarr:
                 adata.write_zarr(complete, convert_strings_to_categoricals=False)
@@ -246,9 +252,20 @@ def _write_h5ad(adata: AnnData, complete: Path, path: str | os.PathLike[str]) ->
     release(complete)
 
 
+def _has_unknown(adata: AnnData) -> bool:
+    """Whether there are lazy sparse layers, of which nobody knows how much they hold."""
+    from scipy.sparse import issparse
+
+    layers = [adata.X, *(layer for name, layer in adata.layers.items() if name is not None)]
+    return any(issparse(getattr(layer, "_meta", None)) for layer in layers)
+
+
 @contextmanager
-def _ending_threads(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Look before each block of a lazy layer, and have no thread still writing when this ends."""
+def _ending_threads(path: str | os.PathLike[str], *, guarded: bool) -> Iterator[None]:
+    """Look before each block of a lazy layer, and have no thread still writing when this ends.
+
+    Where `guarded`, for room as well: for HDF5, and layers whose room could not be reserved.
+    """
     if "dask" not in sys.modules:
         yield
         return
@@ -260,7 +277,7 @@ def _ending_threads(path: str | os.PathLike[str]) -> Iterator[None]:
 
     def look(*_: Any) -> None:
         stopping.stop_if_asked()
-        free = free_bytes(folder)
+        free = free_bytes(folder) if guarded else None
         if free is not None and free < _LEAST:
             raise NoRoom(f"{path}: {in_words(free)} are left there. Make room, or choose another place.")
 

@@ -48,7 +48,7 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
-        from scdae.core.devices import check_platform
+        from scdae.core.platforms import check_platform
 
         check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]

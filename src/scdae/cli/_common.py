@@ -261,7 +261,7 @@ def _in_words(error: Exception) -> tuple[Exception, bool]:
     from scdae.output import WriteError
 
     if "jax" in sys.modules and isinstance(error, (AssertionError, RuntimeError, ValueError)):
-        from scdae.core.devices import check_platform
+        from scdae.core.platforms import check_platform
 
         try:
             check_platform()
