@@ -40,6 +40,7 @@ _JUDGED = 2048  # cells on which genes are judged: whether they have dropout
 _GATED = 1024  # and how far the network's means are to be trusted
 _FLOOR = 1e-8  # expected counts below it are scored as it
 CLEAR = 2.0  # standard errors over cells that are more than chance
+_LEAST = 1e-4  # nats per molecule that are more than nothing
 ENOUGH = 10  # molecules set aside, below which a standard error says little
 
 
@@ -196,8 +197,11 @@ class Report:
 
 
 def beyond_chance(margin: np.ndarray, error: np.ndarray, molecules: np.ndarray) -> np.ndarray:
-    """Margins of at least two standard errors over cells, in genes with enough molecules to tell."""
-    return (margin > CLEAR * error) & (molecules >= ENOUGH)
+    """Margins in deviance of at least two standard errors over cells, in genes with enough molecules to tell.
+
+    A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for rounding.
+    """
+    return (margin > CLEAR * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
 
 
 def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:

@@ -12,7 +12,7 @@ from scdae._log import get_logger
 from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
-from scdae.core.heldout import CLEAR, ENOUGH
+from scdae.core.heldout import CLEAR, ENOUGH, beyond_chance
 from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
@@ -167,7 +167,7 @@ def _gene_table(scores: Scores, split: Split) -> dict[str, np.ndarray]:
     error = np.divide(ours.margin_error, 2 * molecules, out=np.full(len(molecules), np.nan), where=molecules > 0)
     skill = _skill(scores, lambda one: one.deviance, molecules)
     verdict = np.full(len(skill), VERDICTS.index("unclear"))
-    verdict[_better(ours, base, ours.margin_error)] = VERDICTS.index("helped")
+    verdict[beyond_chance(base.deviance - ours.deviance, ours.margin_error, molecules)] = VERDICTS.index("helped")
     verdict[_better(base, restored, restored.margin_error)] = VERDICTS.index("gene mean is better")
     verdict[_better(raw, restored, raw.margin_error)] = VERDICTS.index("raw is better")
     verdict[molecules < ENOUGH] = VERDICTS.index("unclear")
