@@ -77,7 +77,7 @@ def test_run_writes_a_picture(outcome):
 def test_run_says_it_in_words(outcome):
     text = outcome["text"]
     assert f"{outcome['error_raw'] / outcome['error_restored']:.1f} times closer" in text
-    assert f"explained {outcome['skill']:.1%}" in text
+    assert f"{np.expm1(outcome['skill']):.1%} more likely" in text
     assert outcome["h5ad"] in text
     assert outcome["png"] in text
 

@@ -3,7 +3,7 @@ import pytest
 
 import small
 from scdae.counts import Counts, read_counts
-from scdae.evidence import cell_gain, gene_table, query_gain, summary
+from scdae.evidence import cell_gain, gene_table, query_report, summary, verdict
 
 RECORD = {"output": "mean", "layer": "X"}
 
@@ -23,57 +23,61 @@ def part_of(counts, columns, rows=slice(None)):
 
 
 def test_gene_table_has_one_value_a_gene(model, counts):
-    table = gene_table(model, counts, None)
-    assert set(table) == {"dispersion", "dropout", "zero_inflated", "gate", "gain"}
+    table = gene_table(model, counts, model.outcome.report)
+    assert set(table) == {"dispersion", "dropout", "zero_inflated", "gate", "gain", "helped"}
     assert all(column.shape == (small.N_VARS,) for column in table.values())
     theta = np.exp(np.asarray(model.outcome.fitted.params["log_theta"][...]))
     np.testing.assert_allclose(table["dispersion"], 1 / theta, rtol=1e-5)
     assert table["zero_inflated"].dtype == bool and not table["dropout"].any()
     np.testing.assert_array_equal(table["gain"], model.outcome.report.gene_gain)
+    np.testing.assert_array_equal(table["helped"], model.outcome.report.helped)
 
 
 def test_poisson_has_no_dispersion(counts):
-    assert not gene_table(small.fitted(likelihood="poisson"), counts, None)["dispersion"].any()
+    model = small.fitted(likelihood="poisson")
+    assert not gene_table(model, counts, model.outcome.report)["dispersion"].any()
 
 
 def test_gene_table_follows_the_query(model, counts):
-    whole = gene_table(model, counts, None)
+    whole = gene_table(model, counts, model.outcome.report)
     order = np.arange(small.N_VARS)[::-1][:50]
-    table = gene_table(model, part_of(counts, order), None)
+    table = gene_table(model, part_of(counts, order), model.outcome.report)
     for name, column in table.items():
         np.testing.assert_array_equal(column, whole[name][order])
     other = part_of(counts, np.arange(small.N_VARS))
     other.var_names[3] = "new"
-    assert gene_table(model, other, None)["gain"][3] == 0
+    table = gene_table(model, other, model.outcome.report)
+    assert np.isnan(table["gain"][3]) and table["dispersion"][3] == 0 and not table["helped"][3]
 
 
 def test_cells_without_counts_have_no_gain():
-    gain = cell_gain(small.fitted_to_gaps(), read_counts(small.with_gaps()))
+    outcome = small.fitted_to_gaps().outcome
+    gain = cell_gain(outcome.report, outcome.cells, read_counts(small.with_gaps()))
     assert gain.shape == (small.N_OBS,) and gain.dtype == np.float32
-    assert gain[3] == 0 and (np.delete(gain, 3) != 0).all()
+    assert np.isnan(gain[3]) and np.isfinite(np.delete(gain, 3)).all()
 
 
 def test_gain_on_other_cells_is_like_that_of_the_fit(model, counts):
-    of_gene, of_cell, skill = query_gain(model, part_of(counts, np.arange(60), slice(0, 100)), None, seed=5)
-    assert of_gene.shape == (60,) and of_cell.shape == (100,)
-    assert skill == pytest.approx(model.outcome.report.skill, abs=0.08)
+    report, cells = query_report(model, part_of(counts, np.arange(60), slice(0, 100)), None, seed=5)
+    assert report.gene_gain.shape == (60,) and report.cell_gain.shape == (100,) and len(cells) == 100
+    assert report.skill == pytest.approx(model.outcome.report.skill, abs=0.02)
 
 
 def test_gain_of_empty_and_of_unobserved_cells(model, counts):
     empty = part_of(counts, np.arange(60), slice(0, 3))
     none = Counts(empty.matrix * 0, None, empty.obs_names, empty.var_names, False)
     none.matrix.eliminate_zeros()
-    of_gene, of_cell, skill = query_gain(model, none, None, seed=0)
-    assert not of_gene.any() and not of_cell.any() and skill == 0
+    report, _ = query_report(model, none, None, seed=0)
+    assert np.isnan(report.gene_gain).all() and np.isnan(report.cell_gain).all() and report.skill == 0
     mask = np.ones((small.N_OBS, small.N_VARS), bool)
     mask[3] = False
-    of_gene, of_cell, skill = query_gain(model, read_counts(small.structured(), mask=mask), None, seed=0)
-    assert np.isfinite(of_gene).all() and np.isfinite(of_cell).all() and np.isfinite(skill)
-    assert of_cell[3] == 0
+    report, _ = query_report(model, read_counts(small.structured(), mask=mask), None, seed=0)
+    assert np.isfinite(report.gene_gain).all() and np.isfinite(report.skill)
+    assert np.isnan(report.cell_gain[3]) and np.isfinite(np.delete(report.cell_gain, 3)).all()
 
 
 def test_summary_is_plain(model, counts):
-    entry = summary(model, gene_table(model, counts, None), RECORD, None)
+    entry = summary(model, gene_table(model, counts, model.outcome.report), RECORD, model.outcome.report)
 
     def check(value):
         if isinstance(value, dict):
@@ -83,35 +87,44 @@ def test_summary_is_plain(model, counts):
     assert check(entry)
     assert entry["written_by"] == "scdae.pp.impute" and entry["unit"].startswith("expected counts")
     report = entry["report"]
-    assert report["n_genes"] == 60 and report["n_genes_helped"] == (model.outcome.report.gene_gain > 0).sum()
+    assert report["n_genes"] == 60 and report["n_genes_helped"] == model.outcome.report.helped.sum()
     assert report["skill"] == model.outcome.report.skill
-    assert report["verdict"].startswith(f"Explains {report['skill']:.1%}")
+    assert f"{np.expm1(report['skill']):.1%} more likely" in report["verdict"]
 
 
 def test_summary_of_a_query_tells_its_own_gain(model, counts):
-    gains = np.full(60, -0.5, np.float32), np.zeros(150, np.float32), -0.25
-    entry = summary(model, gene_table(model, counts, gains), RECORD, gains)
-    assert entry["report"]["skill"] == -0.25 and entry["report"]["n_genes_helped"] == 0
+    report, _ = query_report(model, part_of(counts, np.arange(60), slice(0, 50)), None, seed=5)
+    entry = summary(model, gene_table(model, counts, report), RECORD, report)
+    assert entry["report"]["skill"] == report.skill != model.outcome.report.skill
+
+
+def test_verdict_of_no_gain():
+    assert "no better than" in verdict(0.0, 0, 60) and "no better than" in verdict(-0.1, 3, 60)
 
 
 def test_summary_names_the_batches(counts):
     model = small.fitted(batch_key="batch", likelihood="nb")
-    entry = summary(model, gene_table(model, counts, None), RECORD, None)
+    entry = summary(model, gene_table(model, counts, model.outcome.report), RECORD, model.outcome.report)
     assert entry["batch_key"] == "batch" and list(entry["batch_levels"]) == model.batch_levels
 
 
 def test_summary_names_the_covariates_and_the_batch_that_all_are_in():
     model, record = small.fitted_to_covariates(), {**RECORD, "transform_batch": "average"}
-    entry = summary(model, gene_table(model, read_counts(small.covaried()), None), record, None)
+    entry = summary(
+        model, gene_table(model, read_counts(small.covaried()), model.outcome.report), record, model.outcome.report
+    )
     assert list(entry["covariates"]) == ["donor", "age"]
     assert entry["transform_batch"] == "average" and entry["unit"].endswith("as if measured in batch 'average'")
-    plain = summary(model, gene_table(model, read_counts(small.covaried()), None), RECORD, None)
+    plain = summary(
+        model, gene_table(model, read_counts(small.covaried()), model.outcome.report), RECORD, model.outcome.report
+    )
     assert "transform_batch" not in plain and entry["unit"].startswith(plain["unit"])
 
 
 def test_gain_on_other_cells_with_batches_is_like_that_of_the_fit():
     model, adata = small.fitted(batch_key="batch", likelihood="nb"), small.structured()
-    gain = query_gain(model, read_counts(adata), model._conditions(adata), seed=5)
-    assert gain[2] == pytest.approx(model.outcome.report.skill, abs=0.05)
+    skill = query_report(model, read_counts(adata), model._conditions(adata), seed=5)[0].skill
+    assert skill == pytest.approx(model.outcome.report.skill, abs=0.02)
     adata.obs["batch"] = np.where(adata.obs["batch"] == "batch_1", "batch_2", "batch_1")
-    assert query_gain(model, read_counts(adata), model._conditions(adata), seed=5)[2] < gain[2] - 0.02
+    report, _ = query_report(model, read_counts(adata), model._conditions(adata), seed=5)
+    assert report.skill + 2 * report.skill_error < -0.01 < skill

@@ -275,7 +275,7 @@ def test_masked_cells_and_genes_go_through(adata):
     layer = adata.layers["scdae"]
     assert np.isnan(layer[3]).all() and np.isnan(layer[:, 5]).all()  # nothing is known of either
     assert np.isfinite(np.delete(np.delete(layer, 3, 0), 5, 1)).all()
-    assert np.isfinite(adata.obsm["X_scdae"]).all() and adata.obs["scdae_gain"].iloc[3] == 0
+    assert np.isfinite(adata.obsm["X_scdae"]).all() and np.isnan(adata.obs["scdae_gain"].iloc[3])
 
 
 def test_empty_cells_and_genes_come_back_as_zeros():
@@ -284,7 +284,8 @@ def test_empty_cells_and_genes_come_back_as_zeros():
     layer = adata.layers["scdae"]
     assert not layer[3].any() and not layer[:, 5].any()
     assert (np.delete(np.delete(layer, 3, 0), 5, 1) > 0).all()
-    assert adata.var["scdae_gain"].iloc[5] == 0 and adata.obs["scdae_gain"].iloc[3] == 0
+    assert np.isnan(adata.var["scdae_gain"].iloc[5]) and np.isnan(adata.obs["scdae_gain"].iloc[3])
+    assert not adata.var["scdae_helped"].iloc[5] and adata.var["scdae_helped"].dtype == bool
 
 
 def test_bad_input_writes_nothing(adata):
@@ -366,7 +367,7 @@ def test_what_is_corrected_has_a_name_of_its_own(adata, in_batches):
     assert {key, f"{key}_q05", f"{key}_q95"} == set(adata.layers) - set(before.layers)
     assert {f"X_{key}"} == set(adata.obsm) - set(before.obsm) and {key} == set(adata.uns) - set(before.uns)
     assert {f"{key}_gain"} == set(adata.obs) - set(before.obs)
-    assert {f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain")} == (
+    assert {f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain", "helped")} == (
         set(adata.var) - set(before.var)
     )
     # what was there is untouched

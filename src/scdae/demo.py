@@ -101,8 +101,8 @@ def compare(adata: AnnData, key: str = _KEY, truth: str = "truth") -> dict[str, 
         ``zeros``
             Share of the raw entries that are zero.
         ``skill``
-            Share of the Poisson deviance of the gene averages that was explained on held-out molecules, as the
-            run itself reported it.
+            By how much held-out molecules were likelier than by the gene averages, in nats per molecule, as the run itself
+            reported it.
     """
     counts = adata.X.toarray()
     target = metrics.log_normalize(adata.layers[truth])
@@ -153,9 +153,9 @@ or the path, they are {_times(r["marker_error_average"] / r["marker_error_restor
   Genes closer to the truth than their raw counts: {r["genes_closer"]:,} of {adata.n_vars:,}; than their average: {r["genes_closer_than_average"]:,}.
 
 Real data come without a truth, so every run also tests itself: it puts molecules aside and predicts them.
-Here it explained {r["skill"]:.1%} of the held-out deviance that gene averages leave. Most of the rest is the luck
-of the draw, which nothing can predict, so a small number is normal; above zero means that what was
-learnt holds for molecules that were not seen.
+Here each of them was {np.expm1(r["skill"]):.1%} more likely by what the other genes of its cell say than by the average of
+its gene. Most of the rest is the luck of the draw, which nothing can predict, so a small number is normal;
+above zero means that what was learned holds for molecules that were not seen.
 
 Restored counts are for looking at, for gene-gene views and for embeddings. Tests of differential
 expression belong on the raw counts.

@@ -12,7 +12,7 @@ from scdae.core.conditions import Conditions
 from scdae.core.effects import posterior_effect
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.fitting import held_out_share
-from scdae.core.heldout import HeldOut, measure_gain
+from scdae.core.heldout import HeldOut, Report, measure_gain
 from scdae.core.prediction import OUTPUTS
 from scdae.core.thinning import thin
 from scdae.counts import CountBlocks, Counts
@@ -21,13 +21,11 @@ from scdae.readout import find_genes
 if TYPE_CHECKING:
     from scdae.model import DAE
 
-__all__ = ["cell_gain", "gene_table", "query_gain", "summary"]
+__all__ = ["cell_gain", "gene_table", "query_report", "summary", "verdict"]
 
 
-def gene_table(
-    model: DAE, counts: Counts | CountBlocks, gains: tuple[np.ndarray, np.ndarray, float] | None
-) -> dict[str, np.ndarray]:
-    """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0."""
+def gene_table(model: DAE, counts: Counts | CountBlocks, report: Report) -> dict[str, np.ndarray]:
+    """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0, and NaN for their gain."""
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     columns = find_genes(model, counts, quiet=True).columns
@@ -36,62 +34,46 @@ def gene_table(
     if fitted.likelihood == "poisson":
         theta = np.full_like(theta, np.inf)
     dropout = np.where(fitted.inflated, 1 / (1 + np.exp(-values["logit_pi"])), 0)
-    gain = outcome.report.gene_gain if gains is None else gains[0]
     table: dict[str, Any] = {
         "dispersion": (1 / theta).astype(np.float32),
         "dropout": dropout.astype(np.float32),
         "zero_inflated": fitted.inflated,
         "gate": outcome.gate,
-        "gain": gain,
+        "gain": report.gene_gain,
+        "helped": report.helped,
     }
-    return {name: _spread(column, columns, len(counts.var_names)) for name, column in table.items()}
+    n_vars = len(counts.var_names)
+    return {name: _spread(column, columns, n_vars, fill_nan=name == "gain") for name, column in table.items()}
 
 
-def cell_gain(model: DAE, counts: Counts | CountBlocks) -> np.ndarray:
-    """Held-out gain of the cells that the model was fitted to: float32 (n_obs,), 0 for empty cells.
-
-    NaN for cells that were not judged by, where only some are.
-    """
-    outcome = model.fitted_outcome()
-    return _of_cells(outcome.report.cell_gain, outcome.cells, counts)
+def cell_gain(report: Report, cells: np.ndarray, counts: Counts | CountBlocks) -> np.ndarray:
+    """Held-out gain of the cells in the rows `cells`: float32 (n_obs,), NaN for cells that were not judged."""
+    return _spread(report.cell_gain, cells, counts.shape[0], fill_nan=True)
 
 
-def _of_cells(gain: np.ndarray, cells: np.ndarray, counts: Counts | CountBlocks) -> np.ndarray:
-    """Values of some cells in the place of all."""
-    result = _spread(gain, cells, counts.shape[0])
-    if isinstance(counts, CountBlocks):
-        judged = np.zeros(len(result), bool)
-        judged[cells] = True
-        result[~judged & (counts.blocks.lengths > 0)] = np.nan
-    return result
-
-
-def query_gain(
+def query_report(
     model: DAE, counts: Counts | CountBlocks, conditions: Conditions | None, seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Held-out gain of a fitted model on other cells: by gene of the network, by cell, and overall.
+) -> tuple[Report, np.ndarray]:
+    """Held-out gain of a fitted model on other cells, over the genes of the network, and the rows of these cells.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
     gene means of these cells, as far as they can be told from those of the model's own.
     """
     if isinstance(counts, CountBlocks):  # some thousand of them say enough
         rows = counts.blocks.rows
-        some = None if conditions is None else conditions.take(rows)
-        genes, cells, skill = query_gain(model, counts.sample, some, seed)
-        return genes, _of_cells(cells, rows, counts), skill
+        report, _ = query_report(model, counts.sample, None if conditions is None else conditions.take(rows), seed)
+        return report, rows
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     found = find_genes(model, counts, quiet=True)
     matrix, unobserved = found.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
     kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
-    data = cell_data(kept, unobserved, conditions, fitted.profile)
-    if held.nnz == 0:
-        return np.zeros(len(outcome.genes), np.float32), np.zeros(matrix.shape[0], np.float32), 0.0
+    data = cell_data(kept, unobserved, conditions, fitted.profile, fitted.largest)
     held_out = HeldOut(data, held, fitted.axes, rng)
     profile = _own_profile(fitted, data)
     report = measure_gain(fitted.graph, fitted.params, fitted.inflated, profile, held_out, fitted.likelihood)
-    return report.gene_gain, report.cell_gain, report.skill
+    return report, np.arange(matrix.shape[0])
 
 
 def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:
@@ -113,14 +95,13 @@ def summary(
     model: DAE,
     table: dict[str, np.ndarray],
     record: dict[str, Any],
-    gains: tuple[np.ndarray, np.ndarray, float] | None,
+    report: Report,
 ) -> dict[str, Any]:
     """Entry for `uns`: plain numbers, strings and arrays."""
     from scdae import __version__
 
     outcome, config = model.fitted_outcome(), model.config
-    skill = outcome.report.skill if gains is None else gains[2]
-    n_helped, n_genes = int((table["gain"] > 0).sum()), len(outcome.genes)
+    n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
     settings = {k: np.asarray(v) if isinstance(v, list) else v for k, v in config.to_dict().items()}
     entry: dict[str, Any] = {
         "written_by": "scdae.pp.impute",
@@ -133,18 +114,17 @@ def summary(
         "n_latent": config.n_latent,
         "settings": settings,
         "report": {
-            "skill": skill,
-            "held_out": outcome.held_out,
+            "skill": report.skill,
+            "skill_restored": report.skill_restored,
+            "efficiency": report.efficiency,
+            "held_out_molecules": report.molecules,
             "n_genes": n_genes,
             "n_genes_helped": n_helped,
             "zero_inflated_genes": int(table["zero_inflated"].sum()),
             "mean_gate": float(outcome.gate.mean()),
             "n_epochs": float(outcome.n_epochs),
             "stopped_early": outcome.stopped_early,
-            "verdict": (
-                f"Explains {skill:.1%} of the held-out deviance that the gene means leave; helps {n_helped:,} of "
-                f"{n_genes:,} genes."
-            ),
+            "verdict": verdict(report.skill, n_helped, n_genes),
             "history": {name: np.asarray(values) for name, values in outcome.history.items()},
         },
     }
@@ -157,14 +137,24 @@ def summary(
     return entry
 
 
+def verdict(skill: float, n_helped: int, n_genes: int) -> str:
+    """Whether it helped, in words."""
+    if not skill > 0:
+        return "Held-out molecules are predicted no better than by the average of each gene."
+    return (
+        f"Held-out molecules are {np.expm1(skill):.1%} more likely than by the average of each gene; {n_helped:,} of {n_genes:,} "
+        "genes gain beyond chance."
+    )
+
+
 def _as_if(record: dict[str, Any]) -> str:
     name = record.get("transform_batch")
     return "" if name is None else f", corrected for batches: as if measured in batch {name!r}"
 
 
-def _spread(column: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
-    """`column` at `places` of a longer array of zeros; places below zero are dropped."""
-    result = np.zeros(length, column.dtype)
+def _spread(column: np.ndarray, places: np.ndarray, length: int, *, fill_nan: bool = False) -> np.ndarray:
+    """`column` at `places` of a longer array, with NaN for gains and zeros for all else; places below zero are dropped."""
+    result = np.full(length, np.nan if fill_nan else 0, column.dtype)
     found = places >= 0
     result[places[found]] = column[found]
     return result

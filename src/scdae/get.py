@@ -69,8 +69,9 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
     Returns
     -------
     Series
-        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, the share of the held-out Poisson
-        deviance of the gene averages that the network explained. Arrays (the training history) are left out.
+        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are likelier by what
+        the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the training history) are left
+        out.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``skill``, the share of the held-out Poisson deviance of the gene means that a method removes; and
+        ``skill``, by how much held-out molecules are likelier (Poisson) than by the gene means, in nats per molecule; and
         ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
 
     Raises
@@ -129,7 +130,8 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     -------
     DataFrame, one row a gene
         The columns of ``adata.var`` that the run wrote, without their prefix: ``dispersion`` (1 / theta), ``dropout``
-        (mean probability of a technical zero) and ``gain`` (held-out gain).
+        (mean probability of a technical zero), ``gain`` (held-out gain, in nats per molecule) and ``helped`` (whether it is beyond
+        chance).
 
     Raises
     ------
@@ -138,7 +140,7 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     """
     check_adata(adata)
     prefix = f"{key}_"
-    columns = [name for name in ("dispersion", "dropout", "gain") if prefix + name in adata.var]
+    columns = [name for name in ("dispersion", "dropout", "gain", "helped") if prefix + name in adata.var]
     if not columns:
         raise KeyError(_nothing_under(adata, key, f"var[{prefix + 'gain'!r}]"))
     return frame_of(adata.var[[prefix + name for name in columns]]).set_axis(columns, axis=1)

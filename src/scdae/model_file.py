@@ -92,6 +92,11 @@ def check_arrays(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
         raise ValueError("there are no genes or no cells")
     _check_places("genes", arrays["genes"], sizes["names"])
     _check_places("cells", arrays["cells"], None)
+    for name, size in _OPTIONAL.items():
+        if name in arrays and arrays[name].shape != (sizes[size],):
+            raise ValueError(f"{name} is of shape {arrays[name].shape} where {(sizes[size],)} is needed")
+        if name in arrays:
+            _check_kind(name, arrays[name], "f8")
     if "never_observed" in arrays and arrays["never_observed"].size:
         _check_kind("never_observed", arrays["never_observed"], "i8")
         _check_places("never_observed", arrays["never_observed"], sizes["names"])
@@ -217,4 +222,10 @@ _SHAPES = {
     "report_cell_deviance": ("f8", ("cells",)),
     "report_cell_baseline": ("f8", ("cells",)),
     "report_expected": ("f8", ("genes",)),
+}
+_OPTIONAL = {  # that scdae 0.1 did not have
+    "report_gene_restored": "genes",
+    "report_gene_error": "genes",
+    "report_gene_molecules": "genes",
+    "report_cell_molecules": "cells",
 }

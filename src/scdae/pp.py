@@ -23,12 +23,17 @@ from scdae.writing import check_free, check_name, writing_to
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scdae.core.heldout import Report
     from scdae.model import DAE
 
 __all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta", "thin"]
 
 _WRITER = "scdae.pp.impute"
-_ADAPTABLE, _POOR = 100, 0.8  # cells, and share of a model's own gain, below which it is said that adapting would help
+_FOREIGN = (
+    0.85  # fraction of the gain that a model expects of itself, below which cells are not of the kind that it knows
+)
+_WORSE = 0.01  # nats per molecule by which the gene means of the cells predict better than the model
+_CLEAR = 2.0  # standard errors
 
 
 def impute(
@@ -137,8 +142,9 @@ def impute(
         The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy CSR
         matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
         ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene has dropout), ``_gate`` (how much of the
-        network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (share of the held-out Poisson deviance of
-        the gene-mean model that is removed); ``obs[key_added + "_gain"]``; and ``uns[key_added]`` with settings,
+        network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (by how much held-out molecules are likelier by what
+        the cell's other genes say than by the gene's average, in nats per molecule; NaN where there are none) and ``_helped``
+        (whether that is beyond chance); ``obs[key_added + "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings,
         history, report and the unit of the layer.
 
     Raises
@@ -197,7 +203,7 @@ def impute(
         log_layer_size(adata.shape, 1 + len(chances))
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=trained_on.first) as checkpoints:
             model._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=trained_on)
-        gains = None
+        judged = model.fitted_outcome().report, model.fitted_outcome().cells
     else:
         if not isinstance(model, DAE):
             raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
@@ -217,10 +223,10 @@ def impute(
         check_corrected(transform_batch, model.batch_levels)
         conditions, batch = model._conditions(adata), model._batch_weights(transform_batch)
         log_layer_size(adata.shape, 1 + len(chances))
-        from scdae.evidence import query_gain
+        from scdae.evidence import query_report
 
-        gains = query_gain(model, counts, conditions, seed)
-        _hint_at_adapting(gains[2], model.fitted_outcome().report.skill, adata.n_obs)
+        judged = query_report(model, counts, conditions, seed)
+        _hint_at_adapting(judged[0])
     gaps = Gaps()
     names = quantile_layers(key_added, chances)
     lazily = choose_lazy(lazy if threshold is None else bool(lazy), 4 * (1 + len(chances)) * adata.n_obs * adata.n_vars)
@@ -246,7 +252,7 @@ def impute(
     as_counted = counted_silent_names(model, counts)
     if len(as_counted):
         record["genes_as_counted"] = as_counted
-    _write(adata, key_added, model, counts, layers, latent, gains, record)
+    _write(adata, key_added, model, counts, layers, latent, judged, record)
     return adata if copy else None
 
 
@@ -299,12 +305,14 @@ def thin(
     return first, second
 
 
-def _hint_at_adapting(skill: float, own: float, n_obs: int) -> None:
-    """Say so when a model explains much less of other data than of its own."""
-    if n_obs >= _ADAPTABLE and skill < _POOR * own:
+def _hint_at_adapting(report: Report) -> None:
+    """Say so when a model gains clearly less on other cells than on cells like its own, or nothing."""
+    less = report.efficiency + _CLEAR * report.efficiency_error < _FOREIGN
+    if less or report.skill + _CLEAR * report.skill_error < -_WORSE:
+        known = f"gains {max(report.efficiency, 0):.0%} of what it would on cells like its own"
         get_logger().warning(
-            f"scdae: the model explains {skill:.1%} of the held-out deviance of these cells, and {own:.1%} of that of its own: "
-            "they were measured in another way, or are other cells. model.adapt(adata) learns how they differ."
+            f"scdae: on these cells the model {known if less else 'predicts molecules worse than the average of each gene'}: they were "
+            "measured in another way, or are other cells. model.adapt(adata) learns how they differ."
         )
 
 
@@ -344,7 +352,7 @@ def check_names(adata: AnnData, key: str, layer: str | None, chances: tuple[floa
 
 
 def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
-    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"))
+    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain", "helped"))
     layers = (key, *quantile_layers(key, chances))
     return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
 
@@ -380,15 +388,15 @@ def _write(
     counts: Counts | CountBlocks,
     layers: dict[str, Any],
     latent: np.ndarray,
-    gains: tuple[np.ndarray, np.ndarray, float] | None,
+    judged: tuple[Report, np.ndarray],
     record: dict[str, Any],
 ) -> None:
     """Put the results where they belong, all of them at the end."""
     from scdae.evidence import cell_gain, gene_table, summary
 
-    table = gene_table(model, counts, gains)
-    of_cell = cell_gain(model, counts) if gains is None else gains[1]
-    report = summary(model, table, record, gains)
+    table = gene_table(model, counts, judged[0])
+    of_cell = cell_gain(*judged, counts)
+    report = summary(model, table, record, judged[0])
     with writing_to(adata):
         for name, values in layers.items():
             adata.layers[name] = values

@@ -54,7 +54,17 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_REPORT = ("gene_deviance", "gene_baseline", "cell_deviance", "cell_baseline", "expected")
+_REPORT = (
+    "gene_deviance",
+    "gene_restored",
+    "gene_baseline",
+    "gene_error",
+    "gene_molecules",
+    "cell_deviance",
+    "cell_baseline",
+    "cell_molecules",
+    "expected",
+)
 
 
 def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True) -> None:
@@ -99,6 +109,7 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
         "stopped_early": outcome.stopped_early,
         "held_out": outcome.held_out,
         "molecules": outcome.report.molecules,
+        "efficiency": [outcome.report.efficiency, outcome.report.efficiency_error],
         "history": outcome.history,
         "gap_max_iter": fitted.gaps.max_iter,
         "largest_count": None if np.isinf(fitted.largest) else fitted.largest,
@@ -117,7 +128,8 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
         arrays["axes_effects"] = np.asarray(fitted.axes.effects)
     if len(model.never_observed):
         arrays["never_observed"] = model.never_observed
-    arrays |= {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
+    report = {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
+    arrays |= {name: array for name, array in report.items() if np.isfinite(array).all()}  # 0.1 did not know all of them
     arrays |= {f"param_{name}": np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     header["arrays"] = sorted(arrays)
     header = json.loads(json.dumps(header))  # as it will be read
@@ -233,7 +245,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         genes=arrays["genes"],
         cells=arrays["cells"],
         gate=arrays["gate"],
-        report=Report(**{name: arrays[f"report_{name}"] for name in _REPORT}, molecules=header["molecules"]),
+        report=_report(header, arrays),
         history=header["history"],
         n_epochs=header["n_epochs"],
         stopped_early=header["stopped_early"],
@@ -243,6 +255,20 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     model.never_observed = arrays.get("never_observed", model.never_observed)  # earlier files do not say
     model.covariates = covariates
     return model
+
+
+def _report(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Report:
+    """The report; of files of scdae 0.1, which had other numbers, what can be known."""
+    found = {name: arrays[f"report_{name}"] for name in _REPORT if f"report_{name}" in arrays}
+    n_genes, n_cells = len(arrays["genes"]), len(arrays["cells"])
+    found = {
+        "gene_restored": found["gene_deviance"],
+        "gene_error": np.full(n_genes, np.nan),
+        "gene_molecules": np.full(n_genes, np.nan),
+        "cell_molecules": np.full(n_cells, np.nan),
+    } | found
+    efficiency = [np.nan if value is None else float(value) for value in header.get("efficiency", (1.0, 0.0))]
+    return Report(**found, molecules=header["molecules"], efficiency=efficiency[0], efficiency_error=efficiency[1])
 
 
 def _covariates(header: dict[str, Any]) -> Covariates:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -121,13 +123,14 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
     from scdae.get import evaluation
 
     entry = adata.uns[f"{key}_evaluation"]
-    rows = [("", f"{'deviance explained':>18}  {'log likelihood of a molecule':>28}")]
+    rows = [("", f"{'skill':>9}  {'log likelihood':>14}")]
     for name, values in evaluation(adata, key).iterrows():
-        rows.append((str(name), f"{values['skill']:>18.1%}  {values['log_likelihood']:>28.4f}"))
+        rows.append((str(name), f"{values['skill']:>9.4f}  {values['log_likelihood']:>14.4f}"))
     lines = [
         f"scdae {entry['version']}: evaluated {adata.n_obs:,} cells x {adata.n_vars:,} genes of {source}",
         "",
-        f"A model was shown the other molecules and predicted {1 - float(entry['fraction']):.0%} of the molecules:",
+        f"A model was shown the other molecules and predicted {1 - float(entry['fraction']):.0%} of the molecules; nats per molecule,",
+        "of which the skill is what a method adds to the average of each gene (0.1 is about 10% more likely):",
         *_table(rows, indent=2),
     ]
     if entry["calibration_entries"]:
@@ -169,7 +172,8 @@ def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str
         *_held_out(
             {
                 "skill": report.skill,
-                "n_genes_helped": (report.gene_gain > 0).sum(),
+                "skill_restored": report.skill_restored,
+                "n_genes_helped": report.helped.sum(),
                 "n_genes": len(outcome.genes),
             }
         ),
@@ -254,21 +258,23 @@ _COLUMNS = {
     "dropout": "probability that the gene's count is lost (technical zero)",
     "zero_inflated": "whether the gene has technical zeros at all",
     "gate": "how much of what the network says of the gene was kept, 0 to 1",
-    "gain": "how much the gene gained, on held-out molecules",
+    "gain": "how much the gene gained, on held-out molecules, in nats per molecule",
+    "helped": "whether that is beyond chance",
 }
 
 
 def _held_out(report: Mapping[str, Any]) -> list[str]:
     skill, helped, genes = float(report["skill"]), int(report["n_genes_helped"]), int(report["n_genes"])
-    if skill <= 0:
+    if not skill > 0:
         return [
             "Check on held-out molecules: the network predicted them no better than the average of each gene does.",
-            "There is nothing to be learnt from these counts, or too little of it: do not read structure into the output.",
+            "There is nothing to be learned from these counts, or too little of it: do not read structure into the output.",
         ]
     return [
-        f"Check on held-out molecules: {skill:.1%} of the deviance that the average of each gene leaves was explained",
-        "(0% is as good as the average; most of the rest is sampling noise, which nothing can predict).",
-        f"It helped {helped:,} of {genes:,} genes.",
+        f"Check on held-out molecules: by what the other genes of a cell say, each was {np.expm1(skill):.1%} more likely than by the",
+        f"average of its gene, and {np.expm1(float(report['skill_restored'])):.1%} with the entry's own count weighed in. Most of the rest is",
+        "sampling noise, which nothing can predict.",
+        f"It helped {helped:,} of {genes:,} genes beyond chance.",
     ]
 
 

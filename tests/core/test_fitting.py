@@ -75,8 +75,8 @@ def deep():
 def test_structure_is_let_through():
     outcome = fit(small.dense(deep()), likelihood="nb", max_epochs=40)
     assert outcome.gate.mean() > 0.8
-    assert outcome.report.skill > 0.1
-    assert outcome.report.gene_gain.mean() > 0.05
+    assert 0.02 < outcome.report.skill < outcome.report.skill_restored
+    assert np.nanmean(outcome.report.gene_gain) > 0.02 and outcome.report.helped.mean() > 0.5
 
 
 def test_dispersion_of_noise_is_that_of_poisson():
@@ -132,7 +132,8 @@ def test_tiny_data(shape):
     counts = np.random.default_rng(0).poisson(2, shape) + 1
     outcome = fit(counts, max_epochs=1)
     assert all(np.isfinite(value).all() for value in values_of(outcome).values())
-    assert np.isfinite(outcome.report.gene_gain).all() and np.isfinite(outcome.report.skill)
+    assert not np.isnan(outcome.report.gene_gain[outcome.report.gene_molecules > 0]).any()
+    assert np.isfinite(outcome.report.skill)
 
 
 def test_a_single_molecule():
@@ -181,7 +182,8 @@ def test_tiny_data_with_conditions(name):
     config = Config(max_epochs=1, batch_size=64, likelihood="nb")
     outcome = fit_counts(counts, None, conditions, n_levels, n_batches, config)
     assert all(np.isfinite(value).all() for value in values_of(outcome).values())
-    assert np.isfinite(outcome.report.gene_gain).all() and np.isfinite(outcome.report.skill)
+    assert not np.isnan(outcome.report.gene_gain[outcome.report.gene_molecules > 0]).any()
+    assert np.isfinite(outcome.report.skill)
     assert values_of(outcome)["batch_effect"].shape == (n_levels + conditions.values.shape[1], 2)
 
 

@@ -4,6 +4,7 @@ import pytest
 import scipy.sparse as sp
 from flax import nnx
 from scipy.special import gammaln
+from scipy.stats import poisson
 
 import small
 from scdae.core import heldout
@@ -147,35 +148,80 @@ def test_log_likelihood_is_per_molecule(scene):
     assert value == pytest.approx(scene.log_prob("nb").sum() / scene.x_out.sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("law", ["nb", "zinb"])
-def test_gain_is_the_deviance_of_the_predictive_law(scene, law):
-    """Dropout is not undone: what was lost among the molecules shown is lost among those held out."""
-    report = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, law)
+def expectations(scene, law):
+    """Expected held-out molecules: by the decoder, with own counts weighed in, by the gene means; and training molecules."""
     ratio = scene.x_out.sum() / scene.x_in.sum()
     mean = scene.total_in * scene.rho()
-    theta, pi = scene.model.theta(), None
+    theta, pi = np.asarray(scene.model.theta()), None
     if law == "zinb":
-        theta, pi = scene.model.theta(scene.inflated), scene.model.pi(scene.inflated)
-    predicted = predictive_law(scene.x_in, mean, theta, pi, ratio).expected
-    baseline = scene.total_in / scene.data.share[:, None] * scene.profile
-    kept = mean if pi is None else mean * (1 - np.asarray(pi))
-    for axis, deviance, base in (
-        (0, report.gene_deviance, report.gene_baseline),
-        (1, report.cell_deviance, report.cell_baseline),
+        theta, pi = np.asarray(scene.model.theta(scene.inflated)), np.asarray(scene.model.pi(scene.inflated))
+    restored = predictive_law(scene.x_in, mean, theta, pi, ratio).expected
+    lasting = mean if pi is None else mean * (1 - pi)
+    return ratio * lasting, restored, ratio * scene.total_in / scene.data.share[:, None] * scene.profile, lasting
+
+
+@pytest.mark.parametrize("law", ["nb", "zinb"])
+def test_gain_is_the_deviance_of_the_expected_molecules(scene, law):
+    """Dropout is not undone: what was lost among the molecules shown is lost among those held out."""
+    report = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, law)
+    decoded, restored, baseline, lasting = expectations(scene, law)
+    entries = [np.where(scene.seen, poisson_deviance(scene.x_out, m), 0) for m in (decoded, restored, baseline)]
+    for axis, found, expected in (
+        (0, report.gene_deviance, entries[0]),
+        (1, report.cell_deviance, entries[0]),
+        (0, report.gene_restored, entries[1]),
+        (0, report.gene_baseline, entries[2]),
+        (1, report.cell_baseline, entries[2]),
     ):
-        for found, expected in ((deviance, predicted), (base, ratio * baseline)):
-            entries = np.where(scene.seen, poisson_deviance(scene.x_out, expected), 0)
-            np.testing.assert_allclose(found, entries.sum(axis=axis), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(report.expected, np.where(scene.seen, kept, 0).sum(axis=0), rtol=1e-3)
-    assert report.molecules == scene.x_out.sum()
-    assert report.skill == pytest.approx(1 - report.gene_deviance.sum() / report.gene_baseline.sum())
+        np.testing.assert_allclose(found, expected.sum(axis=axis), rtol=1e-3, atol=1e-3)
+    margin = entries[2] - entries[0]
+    error = np.sqrt(((margin - margin.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(report.gene_error, error, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(report.expected, np.where(scene.seen, lasting, 0).sum(axis=0), rtol=1e-3)
+    np.testing.assert_array_equal(report.gene_molecules, scene.x_out.sum(axis=0))
+    np.testing.assert_array_equal(report.cell_molecules, scene.x_out.sum(axis=1))
 
 
-def test_gains_are_zero_where_nothing_was_held_out():
-    report = Report(np.array([1.0, 0.0]), np.array([4.0, 0.0]), np.array([2.0]), np.array([1.0]), np.zeros(2), 9.0)
-    np.testing.assert_allclose(report.gene_gain, [0.75, 0])
-    np.testing.assert_allclose(report.cell_gain, [-1])
-    assert report.gene_gain.dtype == np.float32
+@pytest.mark.parametrize("law", ["nb", "zinb"])
+def test_skill_is_the_log_likelihood_gained_for_each_molecule(scene, law):
+    report = measure_gain(*scene.network, scene.inflated, scene.profile, scene.held_out, law)
+    decoded, restored, baseline, _ = expectations(scene, law)
+
+    def log_likelihood(mean):
+        return np.where(scene.seen, poisson.logpmf(scene.x_out, mean), 0).sum()
+
+    molecules = scene.x_out.sum()
+    assert report.molecules == molecules
+    gained = [(log_likelihood(mean) - log_likelihood(baseline)) / molecules for mean in (decoded, restored)]
+    np.testing.assert_allclose([report.skill, report.skill_restored], gained, rtol=1e-2, atol=1e-4)
+    hoped = restored * np.log(restored / baseline) - restored + baseline
+    hoped = np.where(scene.seen, hoped, 0)
+    assert report.efficiency == pytest.approx(gained[1] * molecules / hoped.sum(), rel=1e-2)
+    entries = poisson.logpmf(scene.x_out, restored) - poisson.logpmf(scene.x_out, baseline)
+    rest = np.where(scene.seen, entries, 0).sum(axis=1) - report.efficiency * hoped.sum(axis=1)
+    assert report.efficiency_error == pytest.approx(np.sqrt((rest**2).sum()) / hoped.sum(), rel=0.05)
+
+
+def report_of(deviance, baseline, molecules, error=0.0):
+    zeros = np.zeros(len(deviance))
+    arrays = {"gene_restored": zeros, "gene_error": zeros + error, "expected": zeros}
+    values = {"deviance": deviance, "baseline": baseline, "molecules": molecules}
+    parts = {f"{of}_{name}": np.array(value) for of in ("gene", "cell") for name, value in values.items()}
+    return Report(**arrays, **parts, molecules=float(np.sum(molecules)))
+
+
+def test_gains_are_nats_for_each_molecule():
+    report = report_of([1.0, 0.0], [4.0, 0.0], [3.0, 0.0])
+    np.testing.assert_allclose(report.gene_gain, [0.5, np.nan])
+    np.testing.assert_allclose(report.cell_gain, [0.5, np.nan])
+    assert report.gene_gain.dtype == np.float32 and report.skill == pytest.approx(0.5)
+
+
+def test_genes_are_helped_beyond_chance():
+    """By two standard errors, of ten molecules and more."""
+    margins = np.array([2.1, 1.9, 2.1, -5.0])
+    report = report_of(10 - margins, np.full(4, 10.0), [10.0, 50.0, 9.0, 50.0], error=1.0)
+    np.testing.assert_array_equal(report.helped, [True, False, False, False])
 
 
 def test_law_without_any_dropout_is_negative_binomial():

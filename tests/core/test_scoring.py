@@ -5,9 +5,9 @@ import scipy.sparse as sp
 import small
 from scdae import metrics
 from scdae.core.baselines import Raw
-from scdae.core.heldout_law import log_prob, predictive_law
+from scdae.core.heldout_law import HeldOutLaw, log_prob, predictive_law
 from scdae.core.prediction import law_of_genes, read_out
-from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, score
+from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, RESTORED, score
 from scdae.core.thinning import thin
 from scdae.counts import read_counts
 from scdae.readout import query_cells
@@ -42,24 +42,33 @@ def blocks(fitted, data):
 def test_deviance_is_that_of_the_formula(case):
     fitted, data, y, observed, found = case
     theta, _ = law_of_genes(fitted)
-    law = predictive_law(data.counts.toarray(), blocks(fitted, data), theta, None, RATIO)
-    base = RATIO * np.asarray(data.counts.sum(axis=1)).ravel()[:, None] / data.share[:, None]
-    base = base * _profile(data)
-    mean = (1 - BLEND) * law.mean + BLEND * base
-    expected = np.where(observed, metrics.poisson_deviance(y, mean), 0)
-    np.testing.assert_allclose(found.methods[MODEL].deviance, expected.sum(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(found.methods[MODEL].cell_deviance, expected.sum(axis=1), rtol=1e-5)
-    of_base = np.where(observed, metrics.poisson_deviance(y, base), 0)
-    np.testing.assert_allclose(found.methods[GENE_MEAN].deviance, of_base.sum(axis=0), rtol=1e-5)
-    margin = of_base - expected
-    error = np.sqrt(((margin - margin.mean(axis=0)) ** 2).sum(axis=0))
-    np.testing.assert_allclose(found.methods[GENE_MEAN].margin_error, error, rtol=1e-4)
+    prior = blocks(fitted, data)
+    law = predictive_law(data.counts.toarray(), prior, theta, None, RATIO)
+    base = base_of(data)
+    entries = {
+        MODEL: metrics.poisson_deviance(y, RATIO * prior),
+        RESTORED: metrics.poisson_deviance(y, (1 - BLEND) * law.mean + BLEND * base),
+        GENE_MEAN: metrics.poisson_deviance(y, base),
+        "raw": metrics.poisson_deviance(y, (1 - BLEND) * RATIO * data.counts.toarray() + BLEND * base),
+    }
+    entries = {name: np.where(observed, values, 0) for name, values in entries.items()}
+    rivals = {MODEL: GENE_MEAN, RESTORED: GENE_MEAN, GENE_MEAN: MODEL, "raw": RESTORED}
+    for name, expected in entries.items():
+        np.testing.assert_allclose(found.methods[name].deviance, expected.sum(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(found.methods[name].cell_deviance, expected.sum(axis=1), rtol=1e-5)
+        margin = expected - entries[rivals[name]]
+        error = np.sqrt(((margin - margin.mean(axis=0)) ** 2).sum(axis=0))
+        np.testing.assert_allclose(found.methods[name].margin_error, error, rtol=1e-4)
+
+
+def base_of(data):
+    return RATIO * np.asarray(data.counts.sum(axis=1)).ravel()[:, None] / data.share[:, None] * _profile(data)
 
 
 def _profile(data):
-    from scdae.core.axes import gene_profile
+    from scdae.core.axes import smoothed_profile
 
-    return gene_profile(data.counts, data.unobserved)
+    return smoothed_profile(data)
 
 
 def test_log_likelihood_is_that_of_the_predictive_law(case):
@@ -67,9 +76,12 @@ def test_log_likelihood_is_that_of_the_predictive_law(case):
     theta, _ = law_of_genes(fitted)
     law = predictive_law(data.counts.toarray(), blocks(fitted, data), theta, None, RATIO)
     expected = np.where(observed, log_prob(y, law), 0).sum(axis=1)
+    np.testing.assert_allclose(found.methods[RESTORED].log_likelihood, expected, rtol=1e-5)
+    alone = HeldOutLaw(RATIO * blocks(fitted, data).astype(np.float64), theta, np.zeros(1))
+    expected = np.where(observed, log_prob(y, alone), 0).sum(axis=1)
     np.testing.assert_allclose(found.methods[MODEL].log_likelihood, expected, rtol=1e-5)
     total = {name: one.log_likelihood.sum() for name, one in found.methods.items()}
-    assert total[MODEL] > total[GENE_MEAN] and total[MODEL] > total["raw"]
+    assert total[RESTORED] > total[MODEL] > total[GENE_MEAN] and total[RESTORED] > total["raw"]
     assert found.molecules == y.sum()
 
 
@@ -83,7 +95,7 @@ def test_intervals_hold_what_they_promise(case):
 def test_dispersion_of_a_baseline_is_that_of_its_residuals(case):
     """A negative binomial with moments' dispersion is likelier than Poisson where counts are overdispersed."""
     _, data, y, observed, found = case
-    base = RATIO * np.asarray(data.counts.sum(axis=1)).ravel()[:, None] / data.share[:, None] * _profile(data)
+    base = base_of(data)
     poisson = np.where(observed, log_prob(y, predictive_law(0.0, base, np.inf, None, 1.0)), 0).sum()
     assert found.methods[GENE_MEAN].log_likelihood.sum() > poisson
 
@@ -93,4 +105,4 @@ def test_poisson_model():
     data, _ = query_cells(model, counts, None)
     found = score(model.outcome.fitted, data, counts.matrix, 1.0, {}, np.random.default_rng(0))
     assert np.isfinite(found.methods[MODEL].log_likelihood).all()
-    assert sp.issparse(counts.matrix) and list(found.methods) == [MODEL, GENE_MEAN]
+    assert sp.issparse(counts.matrix) and list(found.methods) == [MODEL, RESTORED, GENE_MEAN]

@@ -34,12 +34,13 @@ def test_what_is_written(evaluated):
 
 def test_table_and_verdict(evaluated):
     table = scdae.get.evaluation(evaluated)
-    assert list(table.index) == ["scdae", "gene mean", "raw counts", "low rank"]
+    assert list(table.index) == ["scdae", "scdae with own counts", "gene mean", "raw counts", "low rank"]
     assert table.loc["gene mean", "skill"] == 0
-    assert table.loc["scdae", "skill"] > max(0.2, table.loc["raw counts", "skill"])
-    assert table["log_likelihood"].idxmax() == "scdae"
+    assert 0.02 < table.loc["scdae", "skill"] < table.loc["scdae with own counts", "skill"]
+    assert table.loc["scdae with own counts", "skill"] > table.loc["raw counts", "skill"]
+    assert table["log_likelihood"].idxmax() == "scdae with own counts"
     words = evaluated.uns["scdae_evaluation"]["verdict"]
-    assert words.startswith(f"Explains {table.loc['scdae', 'skill']:.1%} of the held-out deviance")
+    assert words.startswith(f"Held-out molecules are {np.expm1(table.loc['scdae', 'skill']):.1%} more likely")
     assert "low-rank fit of rank" in words
 
 

@@ -117,7 +117,8 @@ def model_report(model: DAE, source: str, target: str, seconds: dict[str, float]
         "batches": model.batch_levels,
         "report": {
             "skill": outcome.report.skill,
-            "n_genes_helped": int((outcome.report.gene_gain > 0).sum()),
+            "skill_restored": outcome.report.skill_restored,
+            "n_genes_helped": int(outcome.report.helped.sum()),
             "held_out": outcome.held_out,
             "n_epochs": outcome.n_epochs,
             "stopped_early": outcome.stopped_early,

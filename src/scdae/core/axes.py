@@ -17,7 +17,7 @@ from scdae.core.cells import CellData, entry_rows
 from scdae.core.conditions import Conditions
 from scdae.core.thinning import thin
 
-__all__ = ["Axes", "fit_axes", "gene_profile", "normalise", "observed_share", "project"]
+__all__ = ["Axes", "fit_axes", "gene_profile", "normalise", "observed_share", "project", "smoothed_profile"]
 
 TARGET = 1e4  # library size to which counts are scaled before the logarithm
 MAX_CELLS = 4096  # cells from which the axes are learnt
@@ -78,6 +78,17 @@ def gene_profile(counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, *, n_i
         profile = np.divide(of_gene, seen, out=np.zeros_like(of_gene), where=seen > 0)
         profile /= profile.sum()
     return profile
+
+
+def smoothed_profile(data: CellData) -> np.ndarray:
+    """Share of each gene in the expression of the average cell, as a predictor of counts that were not seen.
+
+    Half a molecule is added to each gene, so that a gene without counts is expected to be rare and not impossible: float64
+    (n_vars,), above 0.
+    """
+    profile = gene_profile(data.counts, data.unobserved)
+    molecules = float(data.counts.sum())
+    return (profile * molecules + 0.5) / (molecules + 0.5 * data.n_vars)
 
 
 def observed_share(profile: np.ndarray, unobserved: sp.csr_matrix | None, n_obs: int | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils.extmath import randomized_svd
 
-from scdae.core.axes import TARGET, gene_profile
+from scdae.core.axes import TARGET, smoothed_profile
 from scdae.core.cells import CellData
 from scdae.core.thinning import thin
 
@@ -47,7 +47,7 @@ class GeneMean:
     """Share of each gene in the average cell, times the exposure of the cell."""
 
     def __init__(self, data: CellData):
-        self.profile = gene_profile(data.counts, data.unobserved)
+        self.profile = smoothed_profile(data)
         total = np.asarray(data.counts.sum(axis=1), dtype=np.float64).ravel()
         self.exposure = total / np.maximum(data.share, 1e-6)
 

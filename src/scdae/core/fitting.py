@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.adapting import adapted_network
-from scdae.core.axes import gene_profile
+from scdae.core.axes import gene_profile, smoothed_profile
 from scdae.core.blocks import Blocks
 from scdae.core.cells import entry_rows
 from scdae.core.checkpoints import Checkpoints
@@ -32,6 +32,7 @@ __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 
 _ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
+_SLIGHT = 2e-4  # nats per molecule
 _LOG = logging.getLogger("scdae")
 
 
@@ -161,9 +162,11 @@ def fit_counts(
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
-    report = measure_gain(graph, params, trained.inflated, profile, trained.held_out, law)
+    report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
     params = match_totals(params, counted, report.expected)
+    if _loss_of_totals(counted, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
+        report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
     fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps, largest)
     if config.gap_max_iter is None:
         fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
@@ -179,6 +182,11 @@ def fit_counts(
         held_out=share,
         extremes=extremes,
     )
+
+
+def _loss_of_totals(counted: np.ndarray, expected: np.ndarray) -> float:
+    """Nats per molecule that wrong totals of the genes cost (Kullback-Leibler divergence, second order)."""
+    return float((counted * np.log((counted + 1) / (expected + 1)) ** 2).sum() / max(2 * counted.sum(), 1))
 
 
 def _without(counts: sp.csr_matrix, entries: np.ndarray) -> sp.csr_matrix:

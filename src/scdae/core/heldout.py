@@ -24,8 +24,11 @@ from scdae.core.rows import sum_rows
 from scdae.core.thinning import thin
 
 __all__ = [
+    "CLEAR",
+    "ENOUGH",
     "HeldOut",
     "Report",
+    "beyond_chance",
     "gated_logits",
     "latent_and_norm",
     "measure_gain",
@@ -36,6 +39,9 @@ _WATCHED = 512  # cells looked at while training
 _JUDGED = 2048  # cells on which genes are judged: whether they have dropout
 _GATED = 1024  # and how far the network's means are to be trusted
 _FLOOR = 1e-8  # expected counts below it are scored as it
+CLEAR = 2.0  # standard errors over cells that are more than chance
+_LEAST = 1e-4  # nats per molecule that are more than nothing
+ENOUGH = 10  # molecules set aside, below which a standard error says little
 
 
 class HeldOut:
@@ -132,29 +138,70 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Report:
-    """Poisson deviance of the held-out molecules under the gene means and under what the model expects of them."""
+    """Poisson deviance of the held-out molecules under the gene means and under what the model expects of them.
 
-    gene_deviance: np.ndarray  # (n_vars,)
-    gene_baseline: np.ndarray  # (n_vars,)
+    The model is judged by the decoder's mean, which is what the cell's other genes say of an entry. What the entry's own count
+    adds to that is no merit of the network, and the deeper a cell was sequenced the more it is, so it is noted apart.
+    """
+
+    gene_deviance: np.ndarray  # float64 (n_vars,): under the decoder's mean
+    gene_restored: np.ndarray  # (n_vars,): with each entry's own count weighed in
+    gene_baseline: np.ndarray  # (n_vars,): under the gene means
+    gene_error: np.ndarray  # (n_vars,): standard error, over cells, of baseline minus deviance
+    gene_molecules: np.ndarray  # (n_vars,): held-out molecules
     cell_deviance: np.ndarray  # (n_obs,)
     cell_baseline: np.ndarray  # (n_obs,)
+    cell_molecules: np.ndarray  # (n_obs,)
     expected: np.ndarray  # (n_vars,): training molecules that the decoder expects
     molecules: float
+    efficiency: float = 1.0  # gain with own counts over the gain that the model expects of itself
+    efficiency_error: float = 0.0  # its standard error, over cells
 
     @property
     def skill(self) -> float:
-        """Share of the baseline's deviance that is removed."""
-        return float(1 - self.gene_deviance.sum() / self.gene_baseline.sum())
+        """Log likelihood gained over the gene means by what other genes of the cell say, in nats per held-out molecule."""
+        return self._nats(self.gene_deviance)
+
+    @property
+    def skill_restored(self) -> float:
+        """The same with each entry's own count weighed in, as in what is restored."""
+        return self._nats(self.gene_restored)
+
+    @property
+    def skill_error(self) -> float:
+        """Standard error of the skill over cells (of the ratio, linearized)."""
+        if not self.molecules > 0:
+            return np.inf
+        rest = self.cell_baseline - self.cell_deviance - 2 * self.skill * self.cell_molecules
+        return float(np.sqrt((rest**2).sum()) / (2 * self.molecules))
 
     @property
     def gene_gain(self) -> np.ndarray:
-        """The same for each gene, float32 (n_vars,); 0 for genes without held-out molecules to judge by."""
-        return _gain(self.gene_deviance, self.gene_baseline)
+        """Skill of each gene, float32 (n_vars,), in nats per molecule; NaN for genes without held-out molecules."""
+        return _gain(self.gene_deviance, self.gene_baseline, self.gene_molecules)
 
     @property
     def cell_gain(self) -> np.ndarray:
-        """The same for each cell, float32 (n_obs,)."""
-        return _gain(self.cell_deviance, self.cell_baseline)
+        """Skill of each cell, float32 (n_obs,)."""
+        return _gain(self.cell_deviance, self.cell_baseline, self.cell_molecules)
+
+    @property
+    def helped(self) -> np.ndarray:
+        """Genes that gain more than chance: bool (n_vars,)."""
+        return beyond_chance(self.gene_baseline - self.gene_deviance, self.gene_error, self.gene_molecules)
+
+    def _nats(self, deviance: np.ndarray) -> float:
+        if not self.molecules > 0:
+            return 0.0
+        return float((self.gene_baseline.sum() - deviance.sum()) / (2 * self.molecules))
+
+
+def beyond_chance(margin: np.ndarray, error: np.ndarray, molecules: np.ndarray) -> np.ndarray:
+    """Margins in deviance of at least two standard errors over cells, in genes with enough molecules to tell.
+
+    A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for rounding.
+    """
+    return (margin > CLEAR * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
 
 
 def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:
@@ -173,8 +220,8 @@ def measure_gain(
 ) -> Report:
     """Score what the training molecules say of the held-out ones, gene by gene and cell by cell."""
     n_obs, n_vars = held_out.data.counts.shape
-    of_gene = np.zeros((3, n_vars))
-    of_cell = np.zeros((2, n_obs))
+    of_gene = np.zeros((5, n_vars))
+    of_cell = np.zeros((5, n_obs))
     base = profile.astype(np.float32)
     scored = (
         (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood))
@@ -183,18 +230,36 @@ def measure_gain(
     for cells, genes, per_cell in one_behind(scored):
         of_gene += np.asarray(genes, dtype=np.float64)
         of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
+    decoded, restored, baseline, square, expected = of_gene
+    margin = baseline - decoded
+    efficiency, error = _ratio(of_cell[2] - of_cell[1], of_cell[3])
     return Report(
-        gene_deviance=of_gene[0],
-        gene_baseline=of_gene[1],
+        gene_deviance=decoded,
+        gene_restored=restored,
+        gene_baseline=baseline,
+        gene_error=np.sqrt(np.maximum(square - margin**2 / max(n_obs, 1), 0)),
+        gene_molecules=np.asarray(held_out.counts.sum(axis=0), np.float64).ravel(),
         cell_deviance=of_cell[0],
-        cell_baseline=of_cell[1],
-        expected=of_gene[2],
+        cell_baseline=of_cell[2],
+        cell_molecules=of_cell[4],
+        expected=expected,
         molecules=float(held_out.counts.sum()),
+        efficiency=efficiency,
+        efficiency_error=error,
     )
 
 
-def _gain(deviance: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    gain = np.divide(baseline - deviance, baseline, out=np.zeros_like(baseline), where=baseline > 1e-6)
+def _ratio(gained: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Ratio of two sums over cells, and its standard error (linearized); 1 and infinity where nothing is expected."""
+    total = float(expected.sum())
+    if not total > 0:
+        return 1.0, np.inf
+    ratio = float(gained.sum()) / total
+    return ratio, float(np.sqrt(((gained - ratio * expected) ** 2).sum())) / total
+
+
+def _gain(deviance: np.ndarray, baseline: np.ndarray, molecules: np.ndarray) -> np.ndarray:
+    gain = np.divide(baseline - deviance, 2 * molecules, out=np.full(len(baseline), np.nan), where=molecules > 0)
     return gain.astype(np.float32)
 
 
@@ -205,11 +270,6 @@ def _forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array 
     latent = model.encode(batch.inputs, batch.conditions)
     logits = gated_logits(model, latent, batch.conditions, gate)
     return log_proportions(logits, observed), observed
-
-
-def _by_gene(dense: jax.Array, stored: jax.Array, batch: Batch, observed: jax.Array | None) -> jax.Array:
-    seen = dense if observed is None else jnp.where(observed, dense, 0)
-    return sum_rows(seen).at[batch.cols].add(stored)
 
 
 def latent_and_norm(graph: Any, params: Any, data: CellData, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +335,15 @@ def _log_likelihoods(
 def _deviance(
     graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Deviance of the expected and of the gene means, and expected training molecules: (3, n_vars) and (2, b)."""
+    """Sums over the held-out molecules, by gene and by cell.
+
+    Returns
+    -------
+    tuple
+        (5, n_vars): deviance under the decoder's mean, the same with own counts weighed in, deviance under the gene means, sum of
+        the squared margins of the first over the third, and training molecules that the decoder expects. (5, b): the three
+        deviances, the gain with own counts over the gene means that the model expects, and the molecules.
+    """
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, 1.0)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
@@ -283,17 +351,21 @@ def _deviance(
     x_in = scatter(batch.x_in, batch, *mean.shape)
     predicted, lasting = _predict(model, x_in, mean, inflated, likelihood)
 
-    def deviance(expected: jax.Array) -> tuple[jax.Array, jax.Array]:
-        expected = jnp.maximum(ratio * expected, _FLOOR)
-        y = batch.x_out
-        log_ratio = jnp.log(jnp.where(y > 0, y, 1) / expected[batch.rows, batch.cols])
-        stored = jnp.where(y > 0, y * log_ratio - y, 0)
-        dense = expected if observed is None else jnp.where(observed, expected, 0)
-        return 2 * _by_gene(dense, stored, batch, None), 2 * dense.sum(axis=1).at[batch.rows].add(stored)
+    def seen(dense: jax.Array) -> jax.Array:
+        return dense if observed is None else jnp.where(observed, dense, 0)
 
-    (gene, cell), (gene_base, cell_base) = deviance(predicted), deviance(base)
-    seen = lasting if observed is None else jnp.where(observed, lasting, 0)
-    return jnp.stack([gene, gene_base, sum_rows(seen)]), jnp.stack([cell, cell_base])
+    y, at = batch.x_out, (batch.rows, batch.cols)
+    means = [jnp.maximum(ratio * values, _FLOOR) for values in (lasting, predicted, base)]
+    dense = [seen(values) for values in means]
+    stored = [y * jnp.log(jnp.where(y > 0, y, 1) / values[at]) - y for values in means]
+    of_gene = [2 * sum_rows(one).at[batch.cols].add(more) for one, more in zip(dense, stored, strict=True)]
+    of_cell = [2 * one.sum(axis=1).at[batch.rows].add(more) for one, more in zip(dense, stored, strict=True)]
+    # An entry's margin is that of its zero, which every entry has, and what its molecules have on top.
+    zero, more = 2 * (dense[2] - dense[0]), 2 * (stored[2] - stored[0])
+    square = sum_rows(zero**2).at[batch.cols].add(2 * zero[at] * more + more**2)
+    hoped = 2 * seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]).sum(axis=1)
+    molecules = jnp.zeros(len(base)).at[batch.rows].add(y)
+    return jnp.stack([*of_gene, square, sum_rows(seen(lasting))]), jnp.stack([*of_cell, hoped, molecules])
 
 
 def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:

@@ -19,10 +19,21 @@ from scdae.core.fitted import Fitted
 from scdae.core.heldout_law import HeldOutLaw, log_prob, log_prob_zero, predictive_law, predictive_pit
 from scdae.core.prediction import law_of_genes, read_out
 
-__all__ = ["GENE_MEAN", "MODEL", "PIT_BINS", "Calibration", "Score", "Scores", "own_log_likelihood", "score"]
+__all__ = [
+    "GENE_MEAN",
+    "MODEL",
+    "PIT_BINS",
+    "RESTORED",
+    "Calibration",
+    "Score",
+    "Scores",
+    "own_log_likelihood",
+    "score",
+]
 
-MODEL, GENE_MEAN = "scdae", "gene mean"
-BLEND = 0.01  # of the gene means in every prediction, so that a predicted zero is not infinitely wrong
+MODEL, RESTORED, GENE_MEAN = "scdae", "scdae with own counts", "gene mean"
+BLEND = 0.01  # of the gene means in what is compared with raw counts, so that a predicted zero is not infinitely wrong
+_RIVALS = {MODEL: GENE_MEAN, RESTORED: GENE_MEAN, GENE_MEAN: MODEL}  # of all others: what is restored
 PIT_BINS = 20
 PIT_LEAST = 0.5  # expected held-out molecules of the entries whose intervals are judged
 
@@ -33,7 +44,7 @@ class Score(NamedTuple):
     deviance: np.ndarray  # float64 (n_vars,): Poisson deviance by gene
     cell_deviance: np.ndarray  # float64 (n_obs,)
     log_likelihood: np.ndarray  # float64 (n_obs,): negative binomial, by cell
-    margin_error: np.ndarray  # float64 (n_vars,): standard error, over cells, of its deviance minus the model's
+    margin_error: np.ndarray  # float64 (n_vars,): standard error, over cells, of its deviance minus that of its rival
 
 
 class Calibration(NamedTuple):
@@ -95,10 +106,10 @@ class _Tally:
         self.margin, self.margin_square = np.zeros(n_vars), np.zeros(n_vars)
         self.excess, self.mean_square = np.zeros(n_vars), np.zeros(n_vars)
 
-    def add(self, block: _Block, deviance: np.ndarray, of_model: np.ndarray, mean: np.ndarray) -> None:
+    def add(self, block: _Block, deviance: np.ndarray, of_rival: np.ndarray, mean: np.ndarray) -> None:
         self.of_gene += deviance.sum(axis=0)
         self.of_cell[block.rows] = deviance.sum(axis=1)
-        margin = deviance - of_model
+        margin = deviance - of_rival
         self.margin += margin.sum(axis=0)
         self.margin_square += (margin**2).sum(axis=0)
         mean = block.seen(mean)
@@ -145,24 +156,30 @@ def score(
 
     Notes
     -----
-    Poisson deviance is that of the expected counts, blended with 1 % of the gene means. The log likelihood of the model
-    is that of its own predictive law; a baseline gets a negative binomial around its expected counts, whose dispersion
-    is fitted, gene by gene, to the very molecules set aside (by moments), which is in the baselines' favour.
+    "scdae" is what the other genes of a cell say, by the decoder's mean; "scdae with own counts" is what is restored. The rival
+    of each of these two is the gene mean, that of the gene mean is "scdae", and that of all others is what is restored. Expected
+    counts other than those of "scdae" and the gene means are blended with 1 % of the gene means. The log likelihood of
+    "scdae" is that of a negative binomial around its mean, with dropout where it has any, that of "scdae with own counts" the
+    predictive law of the model. A baseline gets a negative binomial around its expected counts, whose dispersion is fitted,
+    gene by gene, to the very molecules set aside (by moments), which is in the baselines' favor.
     """
     everyone = {GENE_MEAN: GeneMean(data), **baselines}
     theta, pi = law_of_genes(fitted)
-    tallies = {name: _Tally(*held_out.shape) for name in (MODEL, *everyone)}
+    tallies = {name: _Tally(*held_out.shape) for name in (MODEL, RESTORED, *everyone)}
     spans, pit, covered = [], np.zeros(PIT_BINS, np.int64), 0
     for rows, prior, _ in read_out(fitted, data, "prior"):
         spans.append(rows)
         block = _Block.of(rows, data, held_out)
         law = predictive_law(data.counts[rows].toarray(), prior, theta, pi, ratio)
-        tallies[MODEL].likelihood[rows] = block.log_likelihood(law)
-        of_model = None
-        for name, mean in _means(law.expected, everyone, rows, ratio):
-            deviance = block.deviance(mean)
-            of_model = deviance if of_model is None else of_model
-            tallies[name].add(block, deviance, of_model, mean)
+        alone = HeldOutLaw(ratio * prior.astype(np.float64), theta[None], np.zeros(1) if pi is None else pi[None])
+        for name, one in ((MODEL, alone), (RESTORED, law)):
+            tallies[name].likelihood[rows] = block.log_likelihood(one)
+        means = dict(_means(everyone, rows, ratio))
+        means |= {MODEL: alone.expected, RESTORED: (1 - BLEND) * law.expected + BLEND * means[GENE_MEAN]}
+        deviances = {name: block.deviance(means[name]) for name in (MODEL, RESTORED, GENE_MEAN)}
+        for name, mean in means.items():
+            deviance = deviances[name] if name in deviances else block.deviance(mean)
+            tallies[name].add(block, deviance, deviances[_RIVALS.get(name, RESTORED)], mean)
         judged = block.seen(law.expected) > PIT_LEAST
         if judged.any():
             value = predictive_pit(block.y.toarray()[judged], law.at(judged), rng)
@@ -172,7 +189,7 @@ def score(
     shapes = {name: tallies[name].shape() for name in everyone}
     for rows in spans:
         block = _Block.of(rows, data, held_out)
-        for name, mean in _means(None, everyone, rows, ratio):
+        for name, mean in _means(everyone, rows, ratio):
             tallies[name].likelihood[rows] = block.log_likelihood(HeldOutLaw(mean, shapes[name], np.zeros(1)))
     methods = {name: tally.score() for name, tally in tallies.items()}
     return Scores(methods, Calibration(pit, covered), float(held_out.sum()))
@@ -191,12 +208,8 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
     return found
 
 
-def _means(
-    of_model: np.ndarray | None, everyone: Mapping[str, Baseline], rows: slice, ratio: float
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Expected molecules set aside by each method: the model's, where given, first."""
+def _means(everyone: Mapping[str, Baseline], rows: slice, ratio: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Expected molecules set aside by each baseline."""
     base = ratio * everyone[GENE_MEAN].expect(rows)
-    if of_model is not None:
-        yield MODEL, (1 - BLEND) * of_model + BLEND * base
     for name, baseline in everyone.items():
         yield name, base if name == GENE_MEAN else (1 - BLEND) * ratio * baseline.expect(rows) + BLEND * base

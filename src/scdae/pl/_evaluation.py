@@ -66,7 +66,7 @@ def gain(
     >>> scdae.tl.evaluate(adata, max_epochs=2)
     >>> axis = scdae.pl.gain(adata, show=False)
     >>> axis.get_ylabel()
-    'share of held-out deviance explained'
+    'gain over the gene mean (nats per molecule)'
     """
     check_adata(adata)
     found = evaluated(adata, key)
@@ -89,7 +89,7 @@ def gain(
     axis.set_xscale("log")
     axis.set_ylim(bottom=1.05 * bottom)
     axis.set_xlabel("mean count of the gene in a cell")
-    axis.set_ylabel("share of held-out deviance explained")
+    axis.set_ylabel("gain over the gene mean (nats per molecule)")
     axis.legend(fontsize="small", markerscale=2, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return finish(axis, axis.figure, ax is not None, show, save)
 
@@ -197,6 +197,6 @@ def noise_sweep(
     axis.plot([low, high], [float(np.asarray(found["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
     unit = {"thinning": "share of molecules set aside", "masking": "share of entries set aside"}
     axis.set_xlabel(unit.get(str(found["corruption"]), "standard deviation of the noise"))
-    axis.set_ylabel("share of held-out deviance\nexplained")
+    axis.set_ylabel("gain over the gene mean\n(nats per molecule)")
     axis.legend(frameon=False, fontsize="small")
     return finish(axis, axis.figure, ax is not None, show, save)

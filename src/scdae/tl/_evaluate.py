@@ -12,7 +12,8 @@ from scdae._log import get_logger
 from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
-from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
+from scdae.core.heldout import CLEAR, ENOUGH, beyond_chance
+from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 RAW, LOW_RANK = "raw counts", "low rank"
-_CLEAR = 2.0  # standard errors over cells
-_ENOUGH = 10  # molecules set aside, below which a standard error says little
 VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not judged"]
 
 
@@ -81,16 +80,16 @@ def evaluate(
         The copy if `copy`, else None. Written are
 
         ``var[key + "_skill"]``
-            float32: share of the held-out Poisson deviance of the gene mean that is removed; NaN where no molecule of
-            the gene was set aside. 0 is no better than the gene mean, 1 cannot be reached: counts are noisy.
+            float32: by how much the molecules set aside are likelier (Poisson) by what the other genes of the cell say than by
+            the gene mean, in nats per molecule; NaN where none was set aside. 0 is no better than the gene mean.
         ``var[key + "_skill_se"]``
             float32: its standard error over cells.
         ``var[key + "_verdict"]``
-            Categorical: ``"helped"`` (skill above 0 by 2 standard errors), ``"gene mean is better"``, ``"raw is better"``
-            (the counts themselves predict better, by 2 standard errors), ``"unclear"`` (none of these, or less than 10
+            Categorical: ``"helped"`` (skill above 0 by 2 standard errors), ``"gene mean is better"`` and ``"raw is better"``
+            (they predict better than what is restored, by 2 standard errors), ``"unclear"`` (none of these, or less than 10
             molecules set aside), ``"not judged"``.
         ``obs[key + "_skill"]``
-            float32: the same share for each cell.
+            float32: the same for each cell.
         ``uns[key + "_evaluation"]``
             The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
             probability integral transform, and the verdict in words.
@@ -111,7 +110,7 @@ def evaluate(
     >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
     >>> scdae.tl.evaluate(adata, max_epochs=2)
     >>> scdae.get.evaluation(adata).index.tolist()
-    ['scdae', 'gene mean', 'raw counts', 'low rank']
+    ['scdae', 'scdae with own counts', 'gene mean', 'raw counts', 'low rank']
     """
     check_adata(adata)
     check_settings(evaluate, settings)
@@ -143,7 +142,7 @@ def evaluate(
 
     of_gene = _spread(_gene_table(scores, split), split.genes, adata.n_vars)
     of_cell = np.full(adata.n_obs, np.nan, np.float32)
-    of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance)
+    of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance, np.asarray(split.held_out.sum(axis=1)).ravel())
     entry = _entry(job, split, scores, of_gene, low_rank.rank, fraction, seed)
     if copy:
         adata = copied(adata)
@@ -156,31 +155,29 @@ def evaluate(
     return adata if copy else None
 
 
-def _skill(scores: Scores, part: Any) -> np.ndarray:
-    """Share of the gene mean's deviance that the model removes; NaN where there is none."""
+def _skill(scores: Scores, part: Any, molecules: np.ndarray) -> np.ndarray:
+    """Nats per molecule that the other genes of a cell add to the gene mean; NaN where no molecule was set aside."""
     ours, base = part(scores.methods[MODEL]), part(scores.methods[GENE_MEAN])
-    return np.divide(base - ours, base, out=np.full(len(base), np.nan), where=base > 1e-9)
+    return np.divide(base - ours, 2 * molecules, out=np.full(len(base), np.nan), where=molecules > 0)
 
 
 def _gene_table(scores: Scores, split: Split) -> dict[str, np.ndarray]:
-    methods = scores.methods
-    ours, base, raw = methods[MODEL], methods[GENE_MEAN], methods[RAW]
-    error = np.divide(
-        base.margin_error, base.deviance, out=np.full(len(base.deviance), np.nan), where=base.deviance > 1e-9
-    )
-    skill = _skill(scores, lambda one: one.deviance)
+    methods, molecules = scores.methods, np.asarray(split.held_out.sum(axis=0)).ravel()
+    ours, restored, base, raw = (methods[name] for name in (MODEL, RESTORED, GENE_MEAN, RAW))
+    error = np.divide(ours.margin_error, 2 * molecules, out=np.full(len(molecules), np.nan), where=molecules > 0)
+    skill = _skill(scores, lambda one: one.deviance, molecules)
     verdict = np.full(len(skill), VERDICTS.index("unclear"))
-    verdict[_better(ours, base, base.margin_error)] = VERDICTS.index("helped")
-    verdict[_better(base, ours, base.margin_error)] = VERDICTS.index("gene mean is better")
-    verdict[_better(raw, ours, raw.margin_error)] = VERDICTS.index("raw is better")
-    verdict[np.asarray(split.held_out.sum(axis=0)).ravel() < _ENOUGH] = VERDICTS.index("unclear")
+    verdict[beyond_chance(base.deviance - ours.deviance, ours.margin_error, molecules)] = VERDICTS.index("helped")
+    verdict[_better(base, restored, restored.margin_error)] = VERDICTS.index("gene mean is better")
+    verdict[_better(raw, restored, raw.margin_error)] = VERDICTS.index("raw is better")
+    verdict[molecules < ENOUGH] = VERDICTS.index("unclear")
     verdict[np.isnan(skill)] = VERDICTS.index("not judged")
     return {"skill": skill, "skill_se": error, "verdict": verdict}
 
 
 def _better(first: Score, second: Score, error: np.ndarray) -> np.ndarray:
     """Genes in which the first leaves less deviance, beyond chance."""
-    return second.deviance - first.deviance > _CLEAR * error
+    return second.deviance - first.deviance > CLEAR * error
 
 
 def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dict[str, Any]:
@@ -207,7 +204,7 @@ def _entry(
     number = {name: int(counted.get(name, 0)) for name in VERDICTS}
     methods = {
         name: {
-            "skill": float(1 - one.deviance.sum() / base) if base > 0 else float("nan"),
+            "skill": float(base - one.deviance.sum()) / (2 * scores.molecules),
             "log_likelihood": float(one.log_likelihood.sum() / scores.molecules),
         }
         for name, one in scores.methods.items()
@@ -241,15 +238,16 @@ def _calibration(found: Calibration) -> dict[str, Any]:
 
 def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank: int) -> str:
     """One paragraph for the user."""
-    skill, other = methods[MODEL]["skill"], methods[LOW_RANK]["skill"]
+    skill, restored, other = (methods[name]["skill"] for name in (MODEL, RESTORED, LOW_RANK))
     judged = sum(number.values()) - number["not judged"]
     if not skill > 0:
         return (
-            "Explains nothing of the held-out deviance that the gene means leave: there is nothing to be learnt from these "
+            "Held-out molecules are predicted no better than by the average of each gene: there is nothing to be learned from these "
             "counts, or too little of it. Do not read structure into the imputed values."
         )
     words = [
-        f"Explains {skill:.1%} of the held-out deviance that the gene means leave (low-rank fit of rank {rank}: {other:.1%}).",
+        f"Held-out molecules are {np.expm1(skill):.1%} more likely than by the average of each gene, and {np.expm1(restored):.1%} with "
+        f"each entry's own count weighed in (low-rank fit of rank {rank}, which has it, too: {np.expm1(other):.1%}).",
         f"Helps {number['helped']:,} of {judged:,} genes beyond chance; for {number['unclear']:,} there are too few molecules "
         "to tell.",
     ]
@@ -257,7 +255,7 @@ def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank:
         words.append(f"{_genes(number['gene mean is better'])} better described by the gene mean.")
     if number["raw is better"]:
         words.append(f"{_genes(number['raw is better'])} better left raw.")
-    if other > skill:
+    if other > restored:
         words.append("The low-rank fit predicts better: use it, or tune the settings (scdae.tl.tune).")
     return " ".join(words)
 

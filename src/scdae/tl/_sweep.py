@@ -63,8 +63,8 @@ def noise_sweep(
     Returns
     -------
     None
-        ``uns[key_added]`` gets ``level``, ``skill`` (share of the held-out Poisson deviance of the gene means that is
-        removed), ``skill_se`` (its standard error over cells), and ``range``, ``range_skill``: the same for the setting
+        ``uns[key_added]`` gets ``level``, ``skill`` (as in :func:`evaluate`, in nats per molecule), ``skill_se``
+        (its standard error over cells), and ``range``, ``range_skill``: the same for the setting
         without a single level. :func:`scdae.pl.noise_sweep` draws it.
 
     Raises
@@ -121,10 +121,12 @@ def noise_sweep(
 
 
 def _skill(split: Split) -> tuple[float, float]:
-    """Share of the gene means' deviance that is removed, and its standard error over cells."""
+    """Nats per molecule that the model adds to the gene means, and their standard error over cells."""
     fitted, rng = split.model.fitted_outcome().fitted, np.random.default_rng(0)
     methods = score(fitted, split.data, split.held_out, split.ratio, {}, rng).methods
-    ours, base = methods[MODEL].cell_deviance, methods[GENE_MEAN].cell_deviance
-    skill = 1 - ours.sum() / base.sum()
-    residual = base - ours - skill * base  # of the ratio's linearisation
-    return float(skill), float(np.sqrt((residual**2).sum()) / base.sum())
+    margin = methods[GENE_MEAN].cell_deviance - methods[MODEL].cell_deviance
+    molecules = np.asarray(split.held_out.sum(axis=1), np.float64).ravel()
+    total = max(2 * float(molecules.sum()), 1e-12)
+    skill = float(margin.sum()) / total
+    residual = margin - 2 * skill * molecules  # of the ratio's linearization
+    return skill, float(np.sqrt((residual**2).sum())) / total
