@@ -278,7 +278,8 @@ def test_help_needs_nothing_heavy():
 def test_a_stopped_job_leaves_nothing_behind(counts, tmp_path, number, code):
     script = f"""
 import signal, sys, time, anndata
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored, and nohup the next
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
 import scdae.pp, scdae.cli, scdae.output
 scdae.pp.impute = lambda adata, **options: None

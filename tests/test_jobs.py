@@ -37,7 +37,8 @@ def run(*words):
 
 _SWALLOWED = """
 import gc, os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored, and nohup the next
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sent = []
 
 def callback(phase, info):
