@@ -1,9 +1,15 @@
+import dataclasses
+
+import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+import scdae
 import small
+from scdae.core.thinning import thin_values
 from scdae.counts import Counts, read_counts
-from scdae.evidence import cell_gain, gene_table, query_report, summary, verdict
+from scdae.evidence import cell_gain, gene_table, is_foreign, query_report, summary, verdict
 
 RECORD = {"output": "mean", "layer": "X"}
 
@@ -128,3 +134,44 @@ def test_gain_on_other_cells_with_batches_is_like_that_of_the_fit():
     adata.obs["batch"] = np.where(adata.obs["batch"] == "batch_1", "batch_2", "batch_1")
     report, _ = query_report(model, read_counts(adata), model._conditions(adata), seed=5)
     assert report.skill + 2 * report.skill_error < -0.01 < skill
+
+
+def law_of_cells(n_cells, depth, seed):
+    """New cells of one law at some depth."""
+    truth, rng = small.structured(), np.random.default_rng(seed)
+    rows = rng.integers(0, small.N_OBS, n_cells)
+    rate = depth * np.asarray(truth.layers["truth"])[rows]
+    spread = truth.var["dispersion"].to_numpy()
+    counts = rng.poisson(rate * rng.gamma(1 / spread, spread, rate.shape)).astype(np.float32)
+    names = np.array([f"cell {i}" for i in range(n_cells)])
+    return Counts(sp.csr_matrix(counts), None, names, truth.var_names.to_numpy(str), False)
+
+
+@pytest.fixture(scope="module")
+def one_law():
+    """A model of three hundred cells of the law."""
+    small.keep_compiled()
+    counts = law_of_cells(300, 1.0, 0)
+    adata = ad.AnnData(counts.matrix, var=small.structured().var[[]])
+    return scdae.DAE(likelihood="nb", max_epochs=60, batch_size=64, n_latent=10).fit(adata)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5])
+@pytest.mark.parametrize(("n_cells", "depth"), [(1000, 0.5), (1000, 2.0), (4000, 1.0)])
+def test_skill_of_one_law_is_one_number(one_law, n_cells, depth, share):
+    """Whatever the number of cells, their depth and the share held out."""
+    usual, _ = query_report(one_law, law_of_cells(4000, 1.0, 1), None, 0, share=0.1)
+    report, _ = query_report(one_law, law_of_cells(n_cells, depth, 2), None, 0, share=share)
+    assert usual.skill > 0.03 and report.skill == pytest.approx(usual.skill, abs=0.01)
+    assert report.efficiency > 0.9 and not is_foreign(report)
+
+
+@pytest.mark.parametrize("n_cells", [100, 2000])
+def test_cells_of_another_law_are_foreign(one_law, n_cells):
+    """Another platform: each gene is caught with an efficiency of its own."""
+    counts = law_of_cells(n_cells, 1.0, 3)
+    efficiency = np.exp(np.random.default_rng(4).normal(0, 0.7, 60))
+    matrix = counts.matrix.copy()
+    matrix.data = thin_values(matrix.data, (efficiency / efficiency.max())[matrix.indices], np.random.default_rng(5))
+    report, _ = query_report(one_law, dataclasses.replace(counts, matrix=matrix), None, 0)
+    assert is_foreign(report)

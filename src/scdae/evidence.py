@@ -12,7 +12,7 @@ from scdae.core.conditions import Conditions
 from scdae.core.effects import posterior_effect
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.fitting import held_out_share
-from scdae.core.heldout import HeldOut, Report, measure_gain
+from scdae.core.heldout import CLEAR, HeldOut, Report, measure_gain
 from scdae.core.prediction import OUTPUTS
 from scdae.core.thinning import thin
 from scdae.counts import CountBlocks, Counts
@@ -21,7 +21,10 @@ from scdae.readout import find_genes
 if TYPE_CHECKING:
     from scdae.model import DAE
 
-__all__ = ["cell_gain", "gene_table", "query_report", "summary", "verdict"]
+__all__ = ["FOREIGN", "cell_gain", "gains_less", "gene_table", "is_foreign", "query_report", "summary", "verdict"]
+
+FOREIGN = 0.85  # of the gain that a model expects of itself: below, cells are not of the kind that it knows
+_WORSE = 0.01  # nats per molecule by which the gene means of the cells predict better than the model
 
 
 def gene_table(model: DAE, counts: Counts | CountBlocks, report: Report) -> dict[str, np.ndarray]:
@@ -52,28 +55,41 @@ def cell_gain(report: Report, cells: np.ndarray, counts: Counts | CountBlocks) -
 
 
 def query_report(
-    model: DAE, counts: Counts | CountBlocks, conditions: Conditions | None, seed: int
+    model: DAE, counts: Counts | CountBlocks, conditions: Conditions | None, seed: int, *, share: float | None = None
 ) -> tuple[Report, np.ndarray]:
     """Held-out gain of a fitted model on other cells, over the genes of the network, and the rows of these cells.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
-    gene means of these cells, as far as they can be told from those of the model's own.
+    gene means of these cells, as far as they can be told from those of the model's own. `share` is the share set aside; None for
+    that of a fit to them.
     """
     if isinstance(counts, CountBlocks):  # some thousand of them say enough
         rows = counts.blocks.rows
-        report, _ = query_report(model, counts.sample, None if conditions is None else conditions.take(rows), seed)
+        some = None if conditions is None else conditions.take(rows)
+        report, _ = query_report(model, counts.sample, some, seed, share=share)
         return report, rows
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     found = find_genes(model, counts, quiet=True)
     matrix, unobserved = found.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
-    kept, held = thin(matrix, 1 - held_out_share(float(matrix.sum())), rng)
+    share = held_out_share(float(matrix.sum())) if share is None else share
+    kept, held = thin(matrix, 1 - share, rng)
     data = cell_data(kept, unobserved, conditions, fitted.profile, fitted.largest)
     held_out = HeldOut(data, held, fitted.axes, rng)
     profile = _own_profile(fitted, data)
     report = measure_gain(fitted.graph, fitted.params, fitted.inflated, profile, held_out, fitted.likelihood)
     return report, np.arange(matrix.shape[0])
+
+
+def gains_less(report: Report) -> bool:
+    """Whether a model gains clearly less on some cells than it expects of itself on cells like its own."""
+    return report.efficiency + CLEAR * report.efficiency_error < FOREIGN
+
+
+def is_foreign(report: Report) -> bool:
+    """Whether some cells are clearly not of the kind that a model knows, by its report on them."""
+    return gains_less(report) or report.skill + CLEAR * report.skill_error < -_WORSE
 
 
 def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:

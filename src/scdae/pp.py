@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta", "thin"]
 
 _WRITER = "scdae.pp.impute"
-_FOREIGN = (
-    0.85  # fraction of the gain that a model expects of itself, below which cells are not of the kind that it knows
-)
-_WORSE = 0.01  # nats per molecule by which the gene means of the cells predict better than the model
-_CLEAR = 2.0  # standard errors
 
 
 def impute(
@@ -307,12 +302,14 @@ def thin(
 
 def _hint_at_adapting(report: Report) -> None:
     """Say so when a model gains clearly less on other cells than on cells like its own, or nothing."""
-    less = report.efficiency + _CLEAR * report.efficiency_error < _FOREIGN
-    if less or report.skill + _CLEAR * report.skill_error < -_WORSE:
-        known = f"gains {max(report.efficiency, 0):.0%} of what it would on cells like its own"
+    from scdae.evidence import gains_less, is_foreign
+
+    if is_foreign(report):
+        less = f"gains {max(report.efficiency, 0):.0%} of what it would on cells like its own"
+        worse = "predicts molecules worse than the average of each gene"
         get_logger().warning(
-            f"scdae: on these cells the model {known if less else 'predicts molecules worse than the average of each gene'}: they were "
-            "measured in another way, or are other cells. model.adapt(adata) learns how they differ."
+            f"scdae: on these cells the model {less if gains_less(report) else worse}: they were measured in another way, or are other "
+            "cells. model.adapt(adata) learns how they differ."
         )
 
 

@@ -129,7 +129,9 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
     if len(model.never_observed):
         arrays["never_observed"] = model.never_observed
     report = {f"report_{name}": getattr(outcome.report, name) for name in _REPORT}
-    arrays |= {name: array for name, array in report.items() if np.isfinite(array).all()}  # 0.1 did not know all of them
+    arrays |= {
+        name: array for name, array in report.items() if np.isfinite(array).all()
+    }  # 0.1 did not know all of them
     arrays |= {f"param_{name}": np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     header["arrays"] = sorted(arrays)
     header = json.loads(json.dumps(header))  # as it will be read
