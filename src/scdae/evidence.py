@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
+from scdae._log import get_logger
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.effects import posterior_effect
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.fitting import held_out_share
-from scdae.core.heldout import CLEAR, HeldOut, Report, measure_gain
+from scdae.core.heldout import HeldOut, measure_gain
 from scdae.core.prediction import OUTPUTS
+from scdae.core.report import CLEAR, Report
 from scdae.core.thinning import thin
 from scdae.counts import CountBlocks, Counts
 from scdae.readout import find_genes
@@ -21,7 +23,17 @@ from scdae.readout import find_genes
 if TYPE_CHECKING:
     from scdae.model import DAE
 
-__all__ = ["FOREIGN", "cell_gain", "gains_less", "gene_table", "is_foreign", "query_report", "summary", "verdict"]
+__all__ = [
+    "FOREIGN",
+    "cell_gain",
+    "gains_less",
+    "gene_table",
+    "is_foreign",
+    "query_report",
+    "say_if_foreign",
+    "summary",
+    "verdict",
+]
 
 FOREIGN = 0.85  # of the gain that a model expects of itself: below, cells are not of the kind that it knows
 _WORSE = 0.01  # nats per molecule by which the gene means of the cells predict better than the model
@@ -90,6 +102,17 @@ def gains_less(report: Report) -> bool:
 def is_foreign(report: Report) -> bool:
     """Whether some cells are clearly not of the kind that a model knows, by its report on them."""
     return gains_less(report) or report.skill + CLEAR * report.skill_error < -_WORSE
+
+
+def say_if_foreign(report: Report) -> None:
+    """Say so when a model gains clearly less on other cells than on cells like its own, or nothing."""
+    if is_foreign(report):
+        less = f"gains {max(report.efficiency, 0):.0%} of what it would on cells like its own"
+        worse = "predicts molecules worse than the average of each gene"
+        get_logger().warning(
+            f"scdae: on these cells the model {less if gains_less(report) else worse}: they were measured in another way, or are other "
+            "cells. model.adapt(adata) learns how they differ."
+        )
 
 
 def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:

@@ -23,7 +23,7 @@ from scdae.writing import check_free, check_name, writing_to
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scdae.core.heldout import Report
+    from scdae.core.report import Report
     from scdae.model import DAE
 
 __all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta", "thin"]
@@ -218,10 +218,10 @@ def impute(
         check_corrected(transform_batch, model.batch_levels)
         conditions, batch = model._conditions(adata), model._batch_weights(transform_batch)
         log_layer_size(adata.shape, 1 + len(chances))
-        from scdae.evidence import query_report
+        from scdae.evidence import query_report, say_if_foreign
 
         judged = query_report(model, counts, conditions, seed)
-        _hint_at_adapting(judged[0])
+        say_if_foreign(judged[0])
     gaps = Gaps()
     names = quantile_layers(key_added, chances)
     lazily = choose_lazy(lazy if threshold is None else bool(lazy), 4 * (1 + len(chances)) * adata.n_obs * adata.n_vars)
@@ -298,19 +298,6 @@ def thin(
     parts = thin_matrix(counts.matrix, fraction, rng)
     first, second = (AnnData(part, obs=adata.obs.copy(), var=adata.var.copy()) for part in parts)
     return first, second
-
-
-def _hint_at_adapting(report: Report) -> None:
-    """Say so when a model gains clearly less on other cells than on cells like its own, or nothing."""
-    from scdae.evidence import gains_less, is_foreign
-
-    if is_foreign(report):
-        less = f"gains {max(report.efficiency, 0):.0%} of what it would on cells like its own"
-        worse = "predicts molecules worse than the average of each gene"
-        get_logger().warning(
-            f"scdae: on these cells the model {less if gains_less(report) else worse}: they were measured in another way, or are other "
-            "cells. model.adapt(adata) learns how they differ."
-        )
 
 
 def _record(

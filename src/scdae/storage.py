@@ -20,9 +20,9 @@ from scdae.core.alignment import Alignment
 from scdae.core.axes import Axes
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome
-from scdae.core.heldout import Report
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.platforms import check_platform
+from scdae.core.report import Report
 from scdae.covariates import Covariates
 from scdae.model_file import check_arrays, check_header, check_parameters, checksum
 from scdae.output import writes

@@ -12,10 +12,11 @@ from scdae.core.alignment import Alignment
 from scdae.core.axes import fit_axes, gene_profile, project
 from scdae.core.conditions import effect_of, no_conditions
 from scdae.core.fitted import cell_data
-from scdae.core.heldout import HeldOut, Report, latent_and_norm, measure_gain, read_out_law
+from scdae.core.heldout import HeldOut, latent_and_norm, measure_gain, read_out_law
 from scdae.core.heldout_law import predictive_law
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.predictive import nb_predictive_log_prob, poisson_predictive_log_prob, zinb_predictive_log_prob
+from scdae.core.report import Report
 from scdae.core.thinning import thin
 from scdae.metrics import poisson_deviance
 

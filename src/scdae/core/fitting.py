@@ -21,8 +21,9 @@ from scdae.core.extreme import extreme_entries, largest_count, without_extremes
 from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
-from scdae.core.heldout import Report, measure_gain, read_out_law
+from scdae.core.heldout import measure_gain, read_out_law
 from scdae.core.hiding import choose_filling
+from scdae.core.report import Report
 from scdae.core.source import InMemory, Source, Stream
 from scdae.core.starting import Start, new_network
 from scdae.core.thinning import thin

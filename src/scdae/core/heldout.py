@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,12 @@ from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.objective import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import dropout_probability, posterior_mean
+from scdae.core.report import Report, ratio_of_sums
 from scdae.core.rows import sum_rows
 from scdae.core.thinning import thin
 
 __all__ = [
-    "CLEAR",
-    "ENOUGH",
     "HeldOut",
-    "Report",
-    "beyond_chance",
     "gated_logits",
     "latent_and_norm",
     "measure_gain",
@@ -39,9 +36,6 @@ _WATCHED = 512  # cells looked at while training
 _JUDGED = 2048  # cells on which genes are judged: whether they have dropout
 _GATED = 1024  # and how far the network's means are to be trusted
 _FLOOR = 1e-8  # expected counts below it are scored as it
-CLEAR = 2.0  # standard errors over cells that are more than chance
-_LEAST = 1e-4  # nats per molecule that are more than nothing
-ENOUGH = 10  # molecules set aside, below which a standard error says little
 
 
 class HeldOut:
@@ -136,74 +130,6 @@ class HeldOut:
         return of_gene, np.concatenate(of_cell, axis=1).astype(np.float64), molecules
 
 
-@dataclass(frozen=True)
-class Report:
-    """Poisson deviance of the held-out molecules under the gene means and under what the model expects of them.
-
-    The model is judged by the decoder's mean, which is what the cell's other genes say of an entry. What the entry's own count
-    adds to that is no merit of the network, and the deeper a cell was sequenced the more it is, so it is noted apart.
-    """
-
-    gene_deviance: np.ndarray  # float64 (n_vars,): under the decoder's mean
-    gene_restored: np.ndarray  # (n_vars,): with each entry's own count weighed in
-    gene_baseline: np.ndarray  # (n_vars,): under the gene means
-    gene_error: np.ndarray  # (n_vars,): standard error, over cells, of baseline minus deviance
-    gene_molecules: np.ndarray  # (n_vars,): held-out molecules
-    cell_deviance: np.ndarray  # (n_obs,)
-    cell_baseline: np.ndarray  # (n_obs,)
-    cell_molecules: np.ndarray  # (n_obs,)
-    expected: np.ndarray  # (n_vars,): training molecules that the decoder expects
-    molecules: float
-    efficiency: float = 1.0  # gain with own counts over the gain that the model expects of itself
-    efficiency_error: float = 0.0  # its standard error, over cells
-
-    @property
-    def skill(self) -> float:
-        """Log likelihood gained over the gene means by what other genes of the cell say, in nats per held-out molecule."""
-        return self._nats(self.gene_deviance)
-
-    @property
-    def skill_restored(self) -> float:
-        """The same with each entry's own count weighed in, as in what is restored."""
-        return self._nats(self.gene_restored)
-
-    @property
-    def skill_error(self) -> float:
-        """Standard error of the skill over cells (of the ratio, linearized)."""
-        if not self.molecules > 0:
-            return np.inf
-        rest = self.cell_baseline - self.cell_deviance - 2 * self.skill * self.cell_molecules
-        return float(np.sqrt((rest**2).sum()) / (2 * self.molecules))
-
-    @property
-    def gene_gain(self) -> np.ndarray:
-        """Skill of each gene, float32 (n_vars,), in nats per molecule; NaN for genes without held-out molecules."""
-        return _gain(self.gene_deviance, self.gene_baseline, self.gene_molecules)
-
-    @property
-    def cell_gain(self) -> np.ndarray:
-        """Skill of each cell, float32 (n_obs,)."""
-        return _gain(self.cell_deviance, self.cell_baseline, self.cell_molecules)
-
-    @property
-    def helped(self) -> np.ndarray:
-        """Genes that gain more than chance: bool (n_vars,)."""
-        return beyond_chance(self.gene_baseline - self.gene_deviance, self.gene_error, self.gene_molecules)
-
-    def _nats(self, deviance: np.ndarray) -> float:
-        if not self.molecules > 0:
-            return 0.0
-        return float((self.gene_baseline.sum() - deviance.sum()) / (2 * self.molecules))
-
-
-def beyond_chance(margin: np.ndarray, error: np.ndarray, molecules: np.ndarray) -> np.ndarray:
-    """Margins in deviance of at least two standard errors over cells, in genes with enough molecules to tell.
-
-    A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for rounding.
-    """
-    return (margin > CLEAR * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
-
-
 def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:
     """Logits with the network's departure from the gene means scaled by `gate` (a scalar or one for each gene)."""
     base = model.base(conditions)
@@ -232,7 +158,7 @@ def measure_gain(
         of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
     decoded, restored, baseline, square, expected = of_gene
     margin = baseline - decoded
-    efficiency, error = _ratio(of_cell[2] - of_cell[1], of_cell[3])
+    efficiency, error = ratio_of_sums(of_cell[2] - of_cell[1], of_cell[3])
     return Report(
         gene_deviance=decoded,
         gene_restored=restored,
@@ -247,20 +173,6 @@ def measure_gain(
         efficiency=efficiency,
         efficiency_error=error,
     )
-
-
-def _ratio(gained: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """Ratio of two sums over cells, and its standard error (linearized); 1 and infinity where nothing is expected."""
-    total = float(expected.sum())
-    if not total > 0:
-        return 1.0, np.inf
-    ratio = float(gained.sum()) / total
-    return ratio, float(np.sqrt(((gained - ratio * expected) ** 2).sum())) / total
-
-
-def _gain(deviance: np.ndarray, baseline: np.ndarray, molecules: np.ndarray) -> np.ndarray:
-    gain = np.divide(baseline - deviance, 2 * molecules, out=np.full(len(baseline), np.nan), where=molecules > 0)
-    return gain.astype(np.float32)
 
 
 def _forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:

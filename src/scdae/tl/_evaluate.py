@@ -12,7 +12,7 @@ from scdae._log import get_logger
 from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
-from scdae.core.heldout import CLEAR, ENOUGH, beyond_chance
+from scdae.core.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
