@@ -6,8 +6,7 @@
 # What happens: since 0.13 anndata lets zarr put many chunks into one file, a "shard", unless it is told otherwise. A
 #   part of a shard cannot be replaced, so each dask block that reaches it reads the shard back, adds its rows and
 #   writes all of it anew. Nothing is said. Blocks of 1,000 rows of an array of 40,000 x 500 cost eight times its
-#   size. (Without shards chunks that reach over two blocks or more are written more than once as well, but there are
-#   few such bytes.)
+#   size. Without shards, chunks that reach over several blocks are written again, too, which makes 2.7 times in all.
 # Seen with: anndata 0.13.4, zarr 3.4.2, dask 2026.8.0, Python 3.13.
 # Why it matters: large matrices of counts, and results worked out as they are written, are dask arrays, and .zarr on
 #   shared or cloud storage is where they go. Time, traffic and memory grow with the size of a shard, not with that of
