@@ -92,6 +92,31 @@ def test_other_places(tmp_path, suffix):
     check_writable(adata, tmp_path / f"out4{suffix}")
 
 
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_empty_names(suffix):
+    # anndata writes some of them, over the table or the group that they are in
+    adata = _adata(uns={"k": {"": 1}, "": 2})
+    adata.obs[""] = [1, 2, 3]
+    adata.var.index.name = ""
+    adata.layers[""] = adata.X
+    adata.obsm["d"] = pd.DataFrame({"": [1, 2, 3], "m": [1, "a", 2]}, index=adata.obs_names)
+    with pytest.raises(
+        ValueError, match=r"obs\[''\], var.index.name, uns\['k'\]\[''\], uns\[''\], layers\[''\], \.\.\. cannot"
+    ):
+        check_writable(adata, f"out{suffix}")
+    del adata.obs[""], adata.uns["k"], adata.uns[""], adata.layers[""]
+    adata.var.index.name = None
+    with pytest.raises(
+        ValueError,
+        match=r"obsm\['d'\]\[''\], obsm\['d'\]\['m'\] cannot .* \(its name is empty\)"
+        if suffix == ".h5ad"
+        else r"obsm\['d'\]\[''\] cannot",
+    ):
+        check_writable(adata, f"out{suffix}")
+    del adata.obsm["d"]
+    check_writable(adata, f"out{suffix}")
+
+
 def test_the_first_five_are_named_and_results_alone_need_less():
     adata = _adata(uns={f"k{i}": {i} for i in range(9)})
     with pytest.raises(ValueError, match=r"uns\['k4'\], \.\.\. cannot be written to a.h5ad \(it is a set\)"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ __all__ = ["check_writable", "nullable_strings"]
 
 _FEW = 5  # parts named before "..."
 _LONGEST = 150  # letters of a reason in the words of another package
+_NAMELESS = (
+    "its name is empty"  # the path of such a part is that of the whole, which it replaces or breaks, mostly in silence
+)
 
 
 @contextmanager
@@ -98,6 +101,7 @@ def _store(suffix: str) -> Iterator[Any]:
 def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
     """Parts within `part` that cannot be written into an empty group, each with the reason."""
     if hasattr(part, "columns") and hasattr(part, "iloc"):
+        part = yield from _named(part, name)
         reason = _failure(group, "trial", part)
         if reason is not None:
             yield from _in_frame(group, part, name, reason)
@@ -106,6 +110,8 @@ def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
             shown = f"{name}[{key!r}]"
             if not isinstance(key, str):
                 yield shown, f"its key is {_kind(key)}, but keys have to be text"
+            elif not key:
+                yield shown, _NAMELESS
             elif isinstance(value, Mapping) or hasattr(value, "columns"):
                 reason = _failure(group, key, {})
                 yield from _try(group.create_group(f"scdae-{i}"), value, shown) if reason is None else [(shown, reason)]
@@ -117,6 +123,17 @@ def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
         reason = _failure(group, "trial", part)
         if reason is not None:
             yield name, reason
+
+
+def _named(frame: Any, name: str) -> Generator[tuple[str, str], None, Any]:
+    """What has an empty name in a data frame; returned is the rest of it."""
+    if frame.index.name == "":
+        yield f"{name}.index.name", "it is empty"
+        frame = frame.rename_axis(index=None)
+    if "" in frame.columns:
+        yield f"{name}['']", _NAMELESS
+        frame = frame.loc[:, frame.columns != ""]
+    return frame
 
 
 def _in_frame(group: Any, frame: Any, name: str, reason: str) -> Iterator[tuple[str, str]]:
