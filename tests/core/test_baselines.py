@@ -26,7 +26,10 @@ def of_types(n_types, seed=0):
 def test_raw_and_gene_mean():
     counts = of_types(3)
     np.testing.assert_array_equal(Raw(cells(counts)).expect(slice(5, 9)), counts[5:9])
-    np.testing.assert_allclose(GeneMean(cells(counts)).expect(slice(5, 9)), metrics.gene_mean(counts)[5:9], rtol=1e-5)
+    found = GeneMean(cells(counts)).expect(slice(5, 9))
+    np.testing.assert_allclose(found, metrics.gene_mean(counts)[5:9], rtol=1e-2)
+    share = counts.sum(axis=0) + 0.5  # half a molecule more: a gene without any is rare and not impossible
+    np.testing.assert_allclose(found, counts[5:9].sum(axis=1, keepdims=True) * share / share.sum(), rtol=1e-5)
 
 
 def test_gene_mean_of_masked_data_is_at_the_exposure_of_the_cell():
