@@ -69,8 +69,9 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
     names = [str(name) for name in var_names]
     found: dict[str, np.ndarray] = {}
     rest = np.ones(len(names), bool)
-    for column in () if var is None else [key for key in _TYPE_COLUMNS if key in var]:
-        types = np.array([str(value) for value in var[column]], dtype=object)
+    columns = [] if var is None else [var[key] for key in _TYPE_COLUMNS if key in var]
+    for column in columns:
+        types = np.array([str(value) for value in column], dtype=object)
         if is_gene(types).any():
             for kind in dict.fromkeys(types[~is_gene(types)]):
                 if kind.strip().lower() not in _PLACEHOLDERS:
