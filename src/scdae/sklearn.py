@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scdae.core.purification import Purification
+from scdae.core.transfers import transfers
 from scdae.logs import check_logs, one_molecule
 from scdae.model import DAE
 from scdae.purifying import check_scale, purified_rows
@@ -99,6 +100,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.settings = settings
         self.random_state = random_state
 
+    @transfers
     def fit(self, X: Any, y: Any = None) -> Purifier:
         """Train a model on the cells in the rows of `X`, or take the one that was given.
 
@@ -143,6 +145,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.model_ = _known_model(self.model, self.n_features_in_)
         return self
 
+    @transfers
     def transform(self, X: Any) -> np.ndarray:
         """Purify the cells in the rows of `X`.
 

@@ -13,6 +13,7 @@ from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
 from scdae.core.scoring import GENE_MEAN, MODEL, Calibration, Score, Scores, score
+from scdae.core.transfers import transfers
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
 
@@ -29,6 +30,7 @@ _ENOUGH = 10  # molecules set aside, below which a standard error says little
 VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not judged"]
 
 
+@transfers
 def evaluate(
     adata: AnnData,
     model: DAE | None = None,
