@@ -276,6 +276,24 @@ def test_one_number_throughout_is_refused_whatever_it_is(values):
         read_covariates(adata, None, "age")
 
 
+@pytest.mark.parametrize("value", ["f", True])
+def test_one_label_throughout_is_refused_as_a_covariate_but_not_as_batch(value):
+    adata = _wrap(5, sex=[value] * 5)
+    with pytest.raises(ValueError, match=rf"covariates: obs\['sex'\] is '{value}' in all 5 cells and says nothing"):
+        read_covariates(adata, None, ["sex"])
+    assert len(read_covariates(adata, "sex", None)[0].levels["sex"]) == 1
+
+
+def test_numbers_that_are_complex_or_text_are_refused_in_words():
+    with pytest.raises(TypeError, match="holds complex numbers"):
+        read_covariates(_wrap(3, t=np.array([1j, 2, 3])), None, "t")
+    known = read_covariates(_wrap(3, t=[1.0, 2.0, 3.0]), None, "t")[0]
+    with pytest.raises(
+        ValueError, match=r"held numbers in the fit, but is .* here, the first value '1.0'. Make it numbers: .*astype"
+    ):
+        known.conditions(_wrap(3, t=["1.0", "2.0", "3.0"]))
+
+
 def test_small_differences_of_whole_numbers_and_of_real_ones_count():
     whole = np.arange(3) + 1_700_000_000_000
     for values in (whole, pd.array(whole, dtype="Int64"), [1e-30, 2e-30, 1e-30], [3.3, 3.301, 3.3]):

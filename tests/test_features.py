@@ -10,15 +10,16 @@ from scdae.features import keep_genes, other_features
 CONTROLS = [
     "NegPrb1", "NegPrb12", "Negative5", "NegControlProbe_00042", "NegControlCodeword_0500", "antisense_LGI3", "Blank-1", "blank-3",
     "BLANK_0006", "SystemControl11", "FalseCode7", "UnassignedCodeword_0001", "DeprecatedCodeword_0321", "Intergenic_Region_2141",
-    "NegProbe-WTX", "DEPRECATED_ENSG00000188290",
+    "NegProbe-WTX", "DEPRECATED_ENSG00000188290", "Unassigned", "Deprecated", "NEGPRB", "negprb3", "Custom-NegPrb-1", "SystemControl-1",
+    "Deprecated7", "unassignedcodeword_0007", "BLANK", "Blank",
 ]  # fmt: skip
 COUNTERS = [
     "__no_feature", "__ambiguous", "__too_low_aQual", "__not_aligned", "__alignment_not_unique", "N_unmapped", "N_multimapping",
-    "N_noFeature", "N_ambiguous", "Unassigned_NoFeatures",
+    "N_noFeature", "N_ambiguous", "Unassigned_NoFeatures", "no_feature", "unmapped",
 ]  # fmt: skip
 GENES = [
     "CD3E", "MALAT1", "MT-CO1", "Negr1", "NEGR1", "Blnk", "BLNK", "ANTXR1", "N4BP1", "NEG1", "Nub1", "NKG7", "Control", "SYSTEM1",
-    "ENSG00000188290", "ERCC-00002", "antigen", "HLA-A", "Dep1", "UNC13A", "Una1", "BLK", "Fals1", "N_gene",
+    "ENSG00000188290", "ERCC-00002", "antigen", "HLA-A", "Dep1", "UNC13A", "Una1", "BLK", "Fals1", "N_gene", "BLANKET",
 ]  # fmt: skip
 
 
@@ -44,6 +45,17 @@ def test_types_of_features():
     assert other_features("abcd", var.astype("category"))
 
 
+@pytest.mark.parametrize(
+    ("column", "gene", "other"),
+    [("feature_types", "GEX", "ADT"), ("modality", "rna", "prot"), ("feature_biotype", "gene", "spike-in")],
+)
+def test_types_as_others_call_them(column, gene, other):
+    found = other_features("abc", pd.DataFrame({column: [gene, other, gene]}))
+    assert [list(which) for which in found.values()] == [[False, True, False]] and other in next(iter(found))
+    both = pd.DataFrame({"feature_type": ["protein_coding"] * 3, column: [gene, other, gene]})
+    assert list(other_features("abc", both)) == list(found)
+
+
 def test_a_fit_is_told_with_the_share_of_the_counts(log):
     types = ["Gene Expression"] * 3 + ["Antibody Capture"] * 2
     adata = _adata(["a", "b", "c", "CD3_TotalSeqB", "CD19_TotalSeqB"], feature_types=types)
@@ -66,3 +78,8 @@ def test_a_fit_is_told_with_the_share_of_the_counts(log):
 def test_long_lists_are_cut(log, name):
     read_counts(_adata(["a", "b", *(f"{name}{i}" for i in range(40))]))
     assert ", ..." in log.text and f"{name}6" not in log.text
+
+
+def test_a_path_is_no_adata():
+    with pytest.raises(TypeError, match="AnnData"):
+        keep_genes("counts.h5ad")

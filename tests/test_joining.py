@@ -173,3 +173,16 @@ def test_what_is_no_data_set():
         scdae.pp.align([adata, "b.h5ad"])
     with pytest.raises(ValueError, match="paths is empty"):
         scdae.pp.join_files([])
+
+
+def test_a_column_that_one_file_lacks_is_said_with_the_file(tmp_path):
+    adata = scdae.datasets.simulate(n_cells=20, n_genes=10, seed=0)
+    adata.obs["age"] = np.arange(20.0)
+    adata[:10].write_h5ad(tmp_path / "a.h5ad")
+    del adata.obs["age"]
+    adata[10:].write_h5ad(tmp_path / "b.h5ad")
+    joint = scdae.pp.join_files(tmp_path / "*.h5ad")
+    with pytest.raises(
+        ValueError, match="covariates='age' is a column of obs in some of the joined files, but not in b.h5ad"
+    ):
+        scdae.DAE().fit(joint, covariates="age")

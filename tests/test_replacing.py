@@ -165,3 +165,13 @@ def test_long_names_have_short_hidden_ones(tmp_path):
         complete.write_text("new")
     assert os.listdir(tmp_path) == [target.name]
     assert beside(target).name.split(".")[1] != beside(tmp_path / ("a" * 241 + ".h5ad")).name.split(".")[1]
+
+
+def test_a_folder_that_a_thread_makes_anew_is_removed_again(tmp_path):
+    path = tmp_path / ".o.tmp"
+    path.mkdir()
+    late = threading.Timer(0.06, path.mkdir)
+    late.start()
+    replacing.remove(path)
+    late.join()
+    assert not path.exists()

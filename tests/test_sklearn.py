@@ -3,6 +3,7 @@ import pickle
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
@@ -165,3 +166,12 @@ def test_what_does_not_fit_is_named():
         Purifier(model).fit(counts - 1)
     with pytest.raises(ValueError, match="input_scale='x'"):
         Purifier(model, input_scale="x").fit(counts)
+
+
+@pytest.mark.parametrize("make", [pd.Series, np.asarray])
+def test_depths_of_single_cells_are_refused_in_one_line(make):
+    depth = make(np.full(200, 1500.0))
+    with pytest.raises(
+        TypeError, match=r"depth is a (pandas Series|numpy ndarray) of shape \(200,\): one number serves all cells"
+    ):
+        Purifier(input_scale="log1p", depth=depth).fit(np.log1p(np.ones((200, 5))))

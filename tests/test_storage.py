@@ -200,3 +200,10 @@ def test_files_of_version_0_1_are_corrected_for_batches_and_saved_in_the_new_for
     again = scdae.DAE.load(tmp_path / "new.scdae")
     np.testing.assert_array_equal(again.impute(adata), model.impute(adata))
     np.testing.assert_array_equal(again.latent(adata), model.latent(adata))
+
+
+def test_no_name_and_a_folder_to_read_from_are_said(tmp_path):
+    with pytest.raises(ValueError, match="path='': use the name of a file"):
+        scdae.DAE.load("")
+    with pytest.raises(FileNotFoundError, match="no such file, but a folder"):
+        scdae.DAE.load(tmp_path)

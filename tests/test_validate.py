@@ -255,3 +255,13 @@ def test_raw_of_more_genes_is_offered_where_it_fits():
     assert ".raw" not in _message(adata)
     adata.raw = _wrap(x)
     assert "For the counts in .raw pass adata.raw.to_adata()" in _message(adata, layer="raw")
+
+
+def test_of_logs_the_counts_of_the_same_entries_are_offered():
+    counts = _counts(seed=1)
+    half = np.random.default_rng(0).binomial(counts.astype(int), 0.5).astype(counts.dtype)
+    log = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
+    text = _message(_wrap(log, layers={"spliced": half, "counts": counts}))
+    assert "layer='counts'" in text and "spliced" not in text
+    text = _message(_wrap(log, layers={"spliced": half}))
+    assert "layer='spliced'" in text and "not of the same entries: be sure that they are the counts" in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from scdae._log import get_logger
 from scdae.annotation import obs_column
 from scdae.arguments import listed, nearest
 from scdae.core.conditions import Conditions
+from scdae.joining import JOINED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +158,7 @@ def read_covariates(
     Raises
     ------
     ValueError, TypeError
-        A column does not exist, is named twice, has missing or infinite values, or is one number throughout.
+        A column does not exist, is named twice, has missing or infinite values, or has one value throughout.
     """
     if hasattr(covariates, "iloc"):  # the names of its rows or columns are not meant
         raise TypeError(
@@ -180,18 +181,22 @@ def read_covariates(
     for name in names:
         if _is_categorical(_column(adata, name, "covariates")):
             levels[name] = read_batches(adata, name, "covariates")[1]
+            if len(levels[name]) == 1 and adata.n_obs > 1:
+                raise ValueError(_says_nothing(name, repr(levels[name][0]), adata.n_obs))
             continue
         values = _numbers(adata, name)
         low, high = float(values.min()), float(values.max())
         whole = is_integer_dtype(_column(adata, name, "covariates"))
         if high - low <= (0 if whole else _SAME * max(abs(low), abs(high))):
-            raise ValueError(
-                f"covariates: obs[{name!r}] is {values[0]:g} in all {adata.n_obs:,} cells and says nothing. Leave it out."
-            )
+            raise ValueError(_says_nothing(name, f"{values[0]:g}", adata.n_obs))
         scales[name] = (float(values.mean()), float(values.std()))
         ranges[name] = (low, high)
     found = Covariates(batch_key, levels, scales, ranges=ranges)
     return found, found.conditions(adata)
+
+
+def _says_nothing(name: str, value: str, n_obs: int) -> str:
+    return f"covariates: obs[{name!r}] is {value} in all {n_obs:,} cells and says nothing. Leave it out."
 
 
 def read_batches(
@@ -272,6 +277,13 @@ def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> 
         )
     found = _alike(columns, name)
     if found is None:
+        joined = adata.uns.get(JOINED)
+        lacking = joined.get("left_out", {}).get(str(name)) if isinstance(joined, Mapping) else None
+        if lacking is not None:
+            raise ValueError(
+                f"{argument}={name!r} is a column of obs in some of the joined files, but not in {lacking}. Add it there, or leave "
+                f"{argument} out."
+            )
         raise ValueError(
             f"{argument}={name!r} is no column of obs.{nearest(name, columns)} Columns there: "
             f"{', '.join(repr(column) for column in columns) or 'none'}."
@@ -316,7 +328,14 @@ def _numbers(adata: AnnData, name: str) -> np.ndarray:
     """A continuous column, float64 (n_obs,)."""
     column = _column(adata, name, "covariates")
     if _is_categorical(column):
-        raise ValueError(f"covariates: obs[{name!r}] held numbers in the fit, but is {column.dtype} here.")
+        raise ValueError(
+            f"covariates: obs[{name!r}] held numbers in the fit, but is {column.dtype} here, the first value {column.iloc[0]!r}. "
+            f"Make it numbers: adata.obs[{name!r}] = adata.obs[{name!r}].astype(float)."
+        )
+    if column.dtype.kind == "c":
+        raise TypeError(
+            f"covariates: obs[{name!r}] holds complex numbers. Pass real ones, such as their absolute values."
+        )
     values = column.to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:

@@ -19,21 +19,34 @@ __all__ = ["GENES", "genes_only", "is_gene", "keep_genes", "other_features", "wa
 
 GENES = "Gene Expression"
 _PLACEHOLDERS = frozenset(("", "na", "nan", "none", "n/a", "null", "unknown"))
-_TYPE_COLUMNS = ("feature_types", "feature_type")
+_GENE_TYPES = frozenset((GENES.lower(), "gex", "rna", "gene", "genes"))  # of 10x, of multimodal sets, of CELLxGENE
+_TYPE_COLUMNS = ("feature_types", "feature_type", "modality", "feature_biotype")
 _FEW = 5  # names shown before "..."
 _CONTROLS = re.compile(
     r"NegPrb|NegProbe|NegControl(Probe|Codeword)_|Negative\d+$|antisense_|[Bb](lank|LANK)[-_]?\d+$|BLANK[-_]|Blank-"
-    r"|SystemControl\d*|FalseCode\d*|Unassigned(Codeword)?_?\d|DeprecatedCodeword_|DEPRECATED_|Deprecated\d"
-    r"|Intergenic_Region_|(Neg(ative)?|Genomic)_?Control"
+    r"|((Custom[-_])?NegPrb|SystemControl|FalseCode|(Unassigned|Deprecated)(Codeword)?)([-_]?\d.*)?$"
+    r"|(Unassigned|Deprecated)Codeword_|DEPRECATED_|Intergenic_Region_|(Neg(ative)?|Genomic)_?Control",
 )
-_COUNTERS = re.compile(r"__\w|N_(unmapped|multimapping|noFeature|ambiguous)$|Unassigned_[A-Z]")
-_KINDS = (("control probes or codes", _CONTROLS), ("counters of reads that belong to no gene", _COUNTERS))
+_CONTROLS_IN_ANY_CASE = re.compile(
+    r"(NegPrb|NegProbe|NegControl(Probe|Codeword)|SystemControl|FalseCode|(Unassigned|Deprecated)Codeword)([-_ ]?\d.*)?$"
+    r"|(Unassigned|Deprecated)$|Blank([-_ ]\d+)?$",
+    re.IGNORECASE,
+)
+_COUNTERS = re.compile(
+    r"__\w|N_(unmapped|multimapping|noFeature|ambiguous)$|Unassigned_[A-Z]"
+    r"|(no_feature|ambiguous|too_low_aQual|not_aligned|alignment_not_unique|unmapped)$"
+)
+_KINDS = (
+    ("control probes or codes", (_CONTROLS, _CONTROLS_IN_ANY_CASE)),
+    ("counters of reads that belong to no gene", (_COUNTERS,)),
+)
 
 
 def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     """Features that are certainly no genes, by kind.
 
-    By ``var["feature_types"]`` where some are "Gene Expression", and by the names of control probes and codes of in situ panels
+    By ``var["feature_types"]`` (or `feature_type`, `modality`, `feature_biotype`) where some are genes ("Gene Expression", "GEX",
+    "RNA", "gene"), and by the names of control probes and codes of in situ panels
     (Xenium, CosMx, MERSCOPE) and of the counters of HTSeq, STAR and featureCounts.
 
     Parameters
@@ -56,16 +69,18 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
     names = [str(name) for name in var_names]
     found: dict[str, np.ndarray] = {}
     rest = np.ones(len(names), bool)
-    column = next((key for key in _TYPE_COLUMNS if var is not None and key in var), None)
-    if column is not None and var is not None:
-        types = np.array([str(value) for value in var[column]], dtype=object)
+    columns = [] if var is None else [var[key] for key in _TYPE_COLUMNS if key in var]
+    for column in columns:
+        types = np.array([str(value) for value in column], dtype=object)
         if is_gene(types).any():
             for kind in dict.fromkeys(types[~is_gene(types)]):
                 if kind.strip().lower() not in _PLACEHOLDERS:
                     found[f"features of the type {kind!r}"] = types == kind
                     rest &= types != kind
-    for kind, pattern in _KINDS:
-        here = np.fromiter((pattern.match(name) is not None for name in names), bool, len(names)) & rest
+            break
+    for kind, patterns in _KINDS:
+        here = np.fromiter((any(p.match(name) for p in patterns) for name in names), bool, len(names)) & rest
+        rest &= ~here
         if here.any():
             found[kind] = here
     left = np.logical_or.reduce(list(found.values())) if found else np.zeros(len(names), bool)
@@ -74,7 +89,7 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
 
 def is_gene(types: np.ndarray) -> np.ndarray:
     """Which feature types are those of genes, boolean."""
-    return np.fromiter((str(value).strip().lower() == GENES.lower() for value in types), bool, len(types))
+    return np.fromiter((str(value).strip().lower() in _GENE_TYPES for value in types), bool, len(types))
 
 
 def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.ndarray) -> None:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from scdae._log import get_logger
 from scdae.core.conditions import Conditions
+from scdae.core.transfers import transfers
 from scdae.count_types import AnyCounts
 from scdae.layers import InPlace
 from scdae.matching import GeneMap
@@ -109,6 +110,7 @@ def lazy_layer(
     return da.map_blocks(decode, chunks=(heights, (len(columns),)), dtype=meta.dtype, meta=meta, name=name)
 
 
+@transfers
 def _decode(
     block_id: tuple[int, ...],
     spans: list[tuple[int, int]],

@@ -18,6 +18,7 @@ from scdae.core.devices import Devices, devices_for
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.core.platforms import check_platform
+from scdae.core.transfers import transfers
 from scdae.count_types import CountBlocks, Counts
 from scdae.counts import counts_to_apply, open_counts, read_counts, unread_counts
 from scdae.covariates import Covariates, has_column, read_covariates
@@ -130,6 +131,7 @@ class DAE:
         state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
         return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
 
+    @transfers
     def fit(
         self,
         adata: AnnData,
@@ -194,6 +196,7 @@ class DAE:
             columns, conditions = read_covariates(adata, batch_key, covariates)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
 
+    @transfers
     def adapt(
         self,
         adata: AnnData,
@@ -317,6 +320,7 @@ class DAE:
         """Names of the batches that the model knows."""
         return self.covariates.batch_levels
 
+    @transfers
     def impute(
         self,
         adata: AnnData,
@@ -398,6 +402,7 @@ class DAE:
         layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
         return joined(layer_of)
 
+    @transfers
     def latent(
         self,
         adata: AnnData,
@@ -412,6 +417,7 @@ class DAE:
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
+    @transfers
     def posterior(
         self,
         adata: AnnData,

@@ -108,10 +108,21 @@ def join_files(
         var=_feature_types([one.var for one in found], columns, var_names),
         uns={JOINED: {"label": label, "files": [file.name for file in files]}},
     )
+    left_out = _left_out([one.obs for one in found], files)
+    if left_out:
+        joint.uns[JOINED]["left_out"] = left_out
     if any(len(part.columns) < n_vars for part in parts) or any(one.mask is not None for one in found):
         masks = [Part(len(one.obs), where, one.mask) for one, where in zip(found, columns, strict=True)]
         joint.layers[mask_added] = join_lazily(masks, n_vars, bool, sparse=False)
     return joint
+
+
+def _left_out(tables: list[pd.DataFrame], files: list[Path]) -> dict[str, str]:
+    """Columns of `obs` that some files have and others lack, with the first file that lacks each."""
+    known = [set(map(str, table.columns)) for table in tables]
+    columns = sorted(set().union(*known))
+    lacking = {c: [file.name for file, own in zip(files, known, strict=True) if c not in own] for c in columns}
+    return {column.replace("/", "_"): names[0] for column, names in lacking.items() if names}
 
 
 class _Described(NamedTuple):

@@ -13,6 +13,7 @@ from scdae.core import posterior as law
 from scdae.core.conditions import Conditions
 from scdae.core.extreme import extreme_entries, put_back
 from scdae.core.prediction import law_of_genes, read_out
+from scdae.core.transfers import transfers
 from scdae.counts import Counts
 from scdae.readout import query_cells
 from scdae.silent import blind_cells, own_counts, say_blind
@@ -65,13 +66,14 @@ class Posterior:
     def mean(self) -> np.ndarray:
         """Posterior mean, float32 (n, g): what ``output="mean"`` writes."""
         as_counted = np.isnan(self.prior) & (self.dropout < 1)
-        return np.where(as_counted, self.counts, np.asarray(law.posterior_mean(*self._law)))
+        return np.where(as_counted, self.counts, transfers(lambda: np.asarray(law.posterior_mean(*self._law)))())
 
     @property
     def sd(self) -> np.ndarray:
         """Posterior standard deviation, float32 (n, g)."""
-        return np.asarray(law.posterior_sd(*self._law))
+        return transfers(lambda: np.asarray(law.posterior_sd(*self._law)))()
 
+    @transfers
     def quantile(self, q: npt.ArrayLike) -> np.ndarray:
         """Quantiles of the expected counts.
 
@@ -119,7 +121,7 @@ class Posterior:
             raise ValueError(f"n={n!r}: ask for one draw at least.")
         rng = np.random.default_rng(seed)
         for _ in range(n):
-            yield law.posterior_sample(rng, *self._law)
+            yield transfers(law.posterior_sample)(rng, *self._law)
 
 
 def posterior_of(

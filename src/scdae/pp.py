@@ -12,6 +12,7 @@ from scdae._log import get_logger
 from scdae.align import align
 from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
+from scdae.core.transfers import transfers
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
 from scdae.features import keep_genes
@@ -31,6 +32,7 @@ __all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta",
 _WRITER = "scdae.pp.impute"
 
 
+@transfers
 def impute(
     adata: AnnData,
     *,

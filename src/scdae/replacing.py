@@ -6,6 +6,7 @@ later job can remove what a process that was killed has left.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import hashlib
@@ -29,6 +30,7 @@ from scdae.core.stopping import Shield
 __all__ = ["beside", "in_place", "is_alive", "put_back", "remove", "this_machine", "tidy_up"]
 
 _SHORTEST = 24  # letters of a target's name that a hidden name begins with, where it cannot have all
+_SURE = 5  # looks, 20 ms apart, after which a folder that was removed is taken to stay away
 _SEPARATE, _SWAP = 1, 2  # flags of renameat2: not over anything, and each in the place of the other
 _MISSING = (
     errno.ENOSYS,
@@ -82,6 +84,9 @@ def in_place(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterato
                 _replace(complete, target)
             else:
                 _add(complete, target, path)
+        except BaseException:
+            atexit.register(remove, complete)  # once more when other threads have ended
+            raise
         finally:
             remove(complete)
 
@@ -111,14 +116,18 @@ def put_back(path: str | os.PathLike[str]) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, even while threads that were stopped still write a last part of it."""
+    gone = _SURE  # looks in a row at which it was not there
     for _ in range(100):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-            time.sleep(0.02)  # a thread may make the folder anew
+            gone = 0  # a thread may make the folder anew
         else:
             path.unlink(missing_ok=True)
         if not os.path.lexists(path):
-            return
+            if gone >= _SURE:
+                return
+            gone += 1
+        time.sleep(0.02)
 
 
 def _replace(complete: Path, target: Path) -> None:

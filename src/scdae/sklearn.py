@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scdae.core.purification import Purification
+from scdae.core.transfers import transfers
 from scdae.logs import check_logs, one_molecule
 from scdae.model import DAE
 from scdae.purifying import check_scale, purified_rows
@@ -99,6 +100,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.settings = settings
         self.random_state = random_state
 
+    @transfers
     def fit(self, X: Any, y: Any = None) -> Purifier:
         """Train a model on the cells in the rows of `X`, or take the one that was given.
 
@@ -127,9 +129,9 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._how()
         check_scale(self.input_scale, "input_scale")
         check_scale(self.scale, "scale")
+        _check_depth(self.depth)
         matrix = self._matrix(X, reset=True)
         depth = np.asarray(matrix.sum(axis=1)).ravel()
-        _check_depth(self.depth)
         if self.input_scale == "log1p":
             matrix, depth = _counts_of_fit(matrix, self.depth)
         depth = depth[depth > 0]
@@ -143,6 +145,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.model_ = _known_model(self.model, self.n_features_in_)
         return self
 
+    @transfers
     def transform(self, X: Any) -> np.ndarray:
         """Purify the cells in the rows of `X`.
 
@@ -242,6 +245,11 @@ def _known_model(model: Any, n_vars: int) -> DAE:
 def _check_depth(depth: Any) -> None:
     if depth is None:
         return
+    if hasattr(depth, "iloc") or isinstance(depth, np.ndarray):
+        raise TypeError(
+            f"depth is a {type(depth).__module__.split('.')[0]} {type(depth).__name__} of shape {np.shape(depth)}: one number serves "
+            "all cells here, such as the median of their totals. For a depth of each cell use scdae.tl.purify with an AnnData."
+        )
     if isinstance(depth, bool) or not isinstance(depth, int | float | np.number) or not 0 < depth < np.inf:
         raise ValueError(f"depth={depth!r}: use a positive number of molecules, one for all cells, or None.")
 

@@ -154,6 +154,10 @@ def load_model(path: str | PathLike[str]) -> DAE:
     """
     check_platform()
     file = _path(path)
+    if file.is_dir():
+        raise FileNotFoundError(
+            f"path={str(path)!r}: there is no such file, but a folder. Pass the file that model.save wrote."
+        )
     if not file.is_file():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file.")
     try:
@@ -189,6 +193,8 @@ def load_model(path: str | PathLike[str]) -> DAE:
 def _path(path: str | PathLike[str]) -> Path:
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"path={path!r}: use the name of a file.")
+    if not str(path):
+        raise ValueError("path='': use the name of a file, such as model.scdae.")
     return Path(path).expanduser()
 
 

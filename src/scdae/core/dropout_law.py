@@ -73,7 +73,8 @@ def first_look(cells: CellMeans, genes: GeneBlock) -> np.ndarray:
     without.look(theta, _NEVER)
     for change, logit in _FIRST:
         law.look(theta + change, logit)
-    return without.loss - law.loss
+    with np.errstate(invalid="ignore"):  # a network that diverged predicts nothing; that is said where it is repeated
+        return without.loss - law.loss
 
 
 def fit_laws(cells: CellMeans, genes: GeneBlock) -> Evidence:

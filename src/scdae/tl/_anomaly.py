@@ -13,6 +13,7 @@ from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings
 from scdae.core.anomaly import Readings, combined, rarity, standardise
 from scdae.core.conformal import conformal_pvalue
+from scdae.core.transfers import transfers
 from scdae.counts import counts_to_apply
 from scdae.masks import mask_of_rows
 from scdae.model import DAE
@@ -29,6 +30,7 @@ __all__ = ["anomaly_columns", "anomaly_score"]
 _WRITER = "scdae.tl.anomaly_score"
 
 
+@transfers
 def anomaly_score(
     adata: AnnData,
     model: DAE | None = None,

@@ -10,6 +10,7 @@ import pandas as pd
 from scdae.arguments import check_adata
 from scdae.core.anomaly import entry_deviance, neighbours
 from scdae.core.prediction import law_of_genes, shares_at
+from scdae.core.transfers import transfers
 from scdae.counts import read_counts
 from scdae.masks import mask_of_rows
 from scdae.positions import positions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["anomaly_genes"]
 
 
+@transfers
 def anomaly_genes(
     adata: AnnData,
     model: DAE,

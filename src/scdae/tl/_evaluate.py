@@ -14,6 +14,7 @@ from scdae.arguments import check_adata, check_settings
 from scdae.core.baselines import Baseline, LowRank, Raw
 from scdae.core.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
+from scdae.core.transfers import transfers
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
 
@@ -28,6 +29,7 @@ RAW, LOW_RANK = "raw counts", "low rank"
 VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not judged"]
 
 
+@transfers
 def evaluate(
     adata: AnnData,
     model: DAE | None = None,

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from scdae.arguments import check_adata, check_settings
 from scdae.containers import open_rows
 from scdae.core.purification import SCALES, Purification
+from scdae.core.transfers import transfers
 from scdae.counts import counts_to_apply
 from scdae.layers import InPlace, log_layer_size
 from scdae.logs import check_logs
@@ -29,6 +30,7 @@ __all__ = ["purify"]
 _WRITER = "scdae.tl.purify"
 
 
+@transfers
 def purify(
     adata: AnnData,
     model: DAE | None = None,

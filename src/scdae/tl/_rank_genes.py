@@ -12,6 +12,7 @@ from scdae._log import get_logger
 from scdae.annotation import copied
 from scdae.arguments import check_adata, check_settings, listed, nearest
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
+from scdae.core.transfers import transfers
 from scdae.counts import read_counts
 from scdae.covariates import level_name, read_batches
 from scdae.model import DAE
@@ -37,6 +38,7 @@ _COLUMNS = {  # of the table in `uns`: what scanpy reads, then ours
 }
 
 
+@transfers
 def rank_genes(
     adata: AnnData,
     groupby: str,

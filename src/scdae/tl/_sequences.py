@@ -14,6 +14,7 @@ from scdae.arguments import check_adata
 from scdae.core.conformal import conformal_pvalue
 from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
 from scdae.core.splits import Evidence, evidence, fit_split, sides
+from scdae.core.transfers import transfers
 from scdae.model import DAE
 from scdae.tl._sequence_sets import check_frames, check_words, groups_of, read_windows, shape_of
 from scdae.writing import check_free, check_name, writing_to
@@ -31,6 +32,7 @@ _JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequ
 _LEAST_SPREAD = 1e-6
 
 
+@transfers
 def score_sequences(
     adata: AnnData,
     model: DAE,

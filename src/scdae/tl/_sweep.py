@@ -11,6 +11,7 @@ import numpy as np
 from scdae._log import get_logger, progress
 from scdae.arguments import check_adata, check_settings
 from scdae.core.scoring import GENE_MEAN, MODEL, score
+from scdae.core.transfers import transfers
 from scdae.tl._crossval import Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
 
@@ -22,6 +23,7 @@ __all__ = ["noise_sweep"]
 _WRITER = "scdae.tl.noise_sweep"
 
 
+@transfers
 def noise_sweep(
     adata: AnnData,
     levels: Sequence[float] = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98),

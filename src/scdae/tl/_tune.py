@@ -16,6 +16,7 @@ import numpy as np
 from scdae._log import get_logger, progress
 from scdae.arguments import check_adata, check_settings
 from scdae.core.scoring import own_log_likelihood
+from scdae.core.transfers import transfers
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
 from scdae.writing import check_free, check_name, writing_to
 
@@ -29,6 +30,7 @@ _CLEAR = 2.0  # standard errors by which settings have to beat the defaults
 _WRITER = "scdae.tl.tune"
 
 
+@transfers
 def tune(
     adata: AnnData,
     *,
