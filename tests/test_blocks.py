@@ -127,12 +127,13 @@ def test_impute_writes_all_of_it(few):
     assert np.isfinite(adata.layers[key]).all() and np.isfinite(adata.layers[f"{key}_q90"]).all()
     assert (adata.layers[key][3] == 0).all() and (adata.layers[key][:, 5] == 0).all()
     gain = adata.obs[f"{key}_gain"]
-    assert gain.notna().sum() in (60, 61)  # those that were judged by, and the empty one
-    assert gain.iloc[3] == 0 and adata.var[f"{key}_gain"].notna().all()
+    assert 55 <= gain.notna().sum() <= 60 and np.isnan(gain.iloc[3])  # of those judged by, those with held-out molecules
+    without = np.flatnonzero(adata.var[f"{key}_gain"].isna())
+    assert 5 in without and len(without) < 5
     assert (before != adata.X).nnz == 0
     model = scdae.DAE(max_epochs=7).fit(small.structured())
     scdae.pp.impute(adata, model=model, key_added="other")
-    assert adata.obs["other_gain"].notna().sum() in (60, 61) and adata.uns["other"]["report"]["skill"] != 0
+    assert 55 <= adata.obs["other_gain"].notna().sum() <= 60 and adata.uns["other"]["report"]["skill"] != 0
 
 
 def test_gaps_and_missing_genes_are_filled(few, log):

@@ -76,7 +76,7 @@ def test_structure_is_let_through():
     outcome = fit(small.dense(deep()), likelihood="nb", max_epochs=40)
     assert outcome.gate.mean() > 0.8
     assert 0.02 < outcome.report.skill < outcome.report.skill_restored
-    assert np.nanmean(outcome.report.gene_gain) > 0.02 and outcome.report.helped.mean() > 0.5
+    assert np.nanmean(outcome.report.gene_gain) > 0.02 and outcome.report.helped.mean() > 0.3
 
 
 def test_dispersion_of_noise_is_that_of_poisson():
