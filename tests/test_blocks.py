@@ -127,7 +127,9 @@ def test_impute_writes_all_of_it(few):
     assert np.isfinite(adata.layers[key]).all() and np.isfinite(adata.layers[f"{key}_q90"]).all()
     assert (adata.layers[key][3] == 0).all() and (adata.layers[key][:, 5] == 0).all()
     gain = adata.obs[f"{key}_gain"]
-    assert 55 <= gain.notna().sum() <= 60 and np.isnan(gain.iloc[3])  # of those judged by, those with held-out molecules
+    assert 55 <= gain.notna().sum() <= 60 and np.isnan(
+        gain.iloc[3]
+    )  # of those judged by, those with held-out molecules
     without = np.flatnonzero(adata.var[f"{key}_gain"].isna())
     assert 5 in without and len(without) < 5
     assert (before != adata.X).nnz == 0

@@ -47,7 +47,13 @@ def calls(monkeypatch):
             "unit": "counts",
             "likelihood": options["likelihood"],
             "version": "0.0",
-            "report": {"skill": 0.105, "n_genes_helped": 4, "n_genes": 5, "zero_inflated_genes": 2},
+            "report": {
+                "skill": 0.105,
+                "skill_restored": 0.2,
+                "n_genes_helped": 4,
+                "n_genes": 5,
+                "zero_inflated_genes": 2,
+            },
         }
 
     monkeypatch.setattr(scdae.pp, "impute", impute)
@@ -93,7 +99,8 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
         f"wrote    {tmp_path / 'out.h5ad'}",
         "layers['scdae']",
         "posterior mean",
-        "10.5%",
+        "11.1% more likely",
+        "22.1% with the entry's own count",
         "4 of 5 genes",
         "2 of 5 genes have more zeros",
         "restoring",
@@ -231,7 +238,7 @@ def test_paths_that_cannot_be(counts, tmp_path, calls, source, target, words):
 def test_messages_of_the_package_in_words_of_the_command():
     text = "pass layer='a b', mask='m', batch_key='x', allow_fractional=True, or another key_added=... ; genome='hg19'"
     assert as_options(text) == (
-        "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added ; --genome hg19"
+        "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added NAME ; --genome hg19"
     )
     assert as_options("the player='x' stays") == "the player='x' stays"
     assert as_options("transform_batch='b 2' needs batch_key=...") == "--transform-batch b 2 needs --batch-key"
