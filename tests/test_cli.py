@@ -241,7 +241,7 @@ def test_messages_of_the_package_in_words_of_the_command():
         "pass --layer a b, --mask-layer m, --batch-key x, --allow-fractional, or another --key-added NAME ; --genome hg19"
     )
     assert as_options("the player='x' stays") == "the player='x' stays"
-    assert as_options("transform_batch='b 2' needs batch_key=...") == "--transform-batch b 2 needs --batch-key"
+    assert as_options("transform_batch='b 2' needs batch_key=...") == "--transform-batch b 2 needs --batch-key NAME"
 
 
 def test_demo_passes_its_options(tmp_path, monkeypatch):
@@ -425,7 +425,7 @@ def test_batches_and_covariates_from_the_command_line(tmp_path):
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
     assert "--transform-batch x is no batch of obs['batch']" in result.stderr
     result = _run("impute", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--transform-batch", "average")
-    assert result.exit_code == 1 and "--transform-batch average needs --batch-key" in result.stderr
+    assert result.exit_code == 1 and "--transform-batch average needs --batch-key NAME" in result.stderr
     assert not (tmp_path / "d.h5ad").exists()
 
 

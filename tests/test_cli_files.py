@@ -36,7 +36,7 @@ def calls(monkeypatch):
         for end in ("dispersion", "dropout", "gain"):
             adata.var[f"scdae_{end}"] = 0.5
         adata.obs["scdae_gain"] = 0.5
-        report = {"skill": 0.1, "n_genes_helped": 4, "n_genes": 5, "zero_inflated_genes": 2}
+        report = {"skill": 0.1, "skill_restored": 0.2, "n_genes_helped": 4, "n_genes": 5, "zero_inflated_genes": 2}
         entry = {"output": "mean", "unit": "counts", "likelihood": "zinb", "version": "0.0", "report": report}
         adata.uns["scdae"] = entry
 

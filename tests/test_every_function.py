@@ -248,6 +248,7 @@ CALLS = {
     "pp.impute": _impute,
     "pp.impute, mask": lambda a: _impute(a, mask="observed"),
     "pp.impute, copy": lambda a: [scdae.pp.impute(a, model=_model(), key_added="new", copy=True).layers["new"]],
+    "pp.keep_genes": lambda a: [np.array(scdae.pp.keep_genes(a).shape)],
     "pp.thin": lambda a: [part.X for part in scdae.pp.thin(a, 0.5)],
     "tl.anomaly_genes": lambda a: _numbers(scdae.tl.anomaly_genes(a, _model(), [3, 5], normal="normal")),
     "tl.anomaly_score": _written(
