@@ -141,6 +141,9 @@ def test_a_pattern_does_not_take_in_its_own_result(tmp_path, calls):
         result = _run("impute", tmp_path / "*.h5ad", tmp_path / "restored.h5ad", "--overwrite", "-q")
         assert result.exit_code == 0, result.output
         assert set(calls[-1][0].obs["sample"]) == {"a", "b"}
+    before = (tmp_path / "b.h5ad").read_bytes()  # counts are never taken for an earlier result
+    text = _error("impute", tmp_path / "[ab].h5ad", tmp_path / "b.h5ad", "--overwrite", "-q")
+    assert "b.h5ad is INPUT" in text and (tmp_path / "b.h5ad").read_bytes() == before
 
 
 def test_the_file_at_fault_is_named(tmp_path):

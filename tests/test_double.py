@@ -27,8 +27,9 @@ def _twice(call):
         return single, call()
 
 
-@pytest.mark.parametrize("near", [False, True])
-@pytest.mark.parametrize("options", [{"likelihood": "poisson"}, {"batch_key": "batch", "output": "log1p"}])
+@pytest.mark.parametrize(
+    ("options", "near"), [({"likelihood": "poisson"}, True), ({"batch_key": "batch", "output": "log1p"}, False)]
+)
 def test_masks(gaps, options, near, monkeypatch):
     if near:  # counts on the device, as on an accelerator
         monkeypatch.setattr(scdae.core.training, "fits", lambda *_: True)

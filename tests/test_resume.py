@@ -61,7 +61,7 @@ def test_resume_insists(tmp_path):
     for words, said in [
         (["--resume"], "--resume needs the folder"),
         (["--resume", "--checkpoint-dir", str(tmp_path / "no")], "no has no checkpoint"),
-        (["--checkpoint-every", "3"], "Pass --checkpoint-dir as well"),
+        (["--checkpoint-every", "3"], "Pass --checkpoint-dir DIR as well"),
     ]:
         result = CliRunner().invoke(app, ["fit", *files, *words])
         assert result.exit_code == 1 and said in result.stderr, result.stderr

@@ -26,6 +26,7 @@ __all__ = [
     "WriteError",
     "check_in_place",
     "check_target",
+    "is_result_alone",
     "is_store",
     "same_place",
     "write_atomic",
@@ -102,6 +103,16 @@ def same_place(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bo
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+def is_result_alone(path: str | os.PathLike[str]) -> bool:
+    """Whether an AnnData file holds results without counts, as an earlier run wrote them."""
+    from scdae.stored import open_group
+
+    try:
+        return "X" not in open_group(Path(path))
+    except (OSError, ValueError):
+        return False
+
+
 def check_in_place(source: str | os.PathLike[str], target: str | os.PathLike[str], *, alone: bool) -> None:
     """Raise unless the counts outlive the result: where the results alone are written, OUTPUT cannot be INPUT.
 
@@ -121,9 +132,11 @@ def check_in_place(source: str | os.PathLike[str], target: str | os.PathLike[str
     """
     if not alone:
         return
-    files = [source] if os.path.exists(source) else glob(os.fspath(source))
+    several = not os.path.exists(source)
     end = os.path.realpath(target)
-    for file in files:
+    for file in glob(os.fspath(source)) if several else [source]:
+        if several and same_place(file, target) and is_result_alone(target):
+            continue  # of an earlier run: the pattern does not take it in
         if same_place(file, target) or end.startswith(os.path.realpath(file) + os.sep):
             raise ValueError(
                 f"{target} is INPUT, and the results are written alone here, without the counts, which would be lost. Choose "

@@ -282,5 +282,5 @@ def as_options(text: str) -> str:
 
 def _option(found: re.Match[str]) -> str:
     name = "--" + found[1].replace("covariates", "covariate").replace("_", "-")
-    value = (found[2] or "NAME") if found.re.groups > 1 else None
+    value = (found[2] or ("DIR" if name.endswith("dir") else "NAME")) if found.re.groups > 1 else None
     return f"{name} {value}" if value else name

@@ -152,9 +152,10 @@ def _of_raw(adata: AnnData, source: Path) -> AnnData:
 def _without(source: Path, target: Path | None) -> list[Path]:
     """The files that `source` stands for; a pattern does not take in the result of an earlier run."""
     from scdae.ondisk import find_files
+    from scdae.output import is_result_alone
 
     files = find_files(source)
-    if target is None or len(files) < 2:
+    if target is None or len(files) < 2 or not target.exists() or not is_result_alone(target):
         return files
     kept = [file for file in files if file.resolve() != target.resolve()]
     if len(kept) < len(files):
