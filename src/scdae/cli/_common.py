@@ -273,7 +273,7 @@ def as_options(text: str) -> str:
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
     text = text.replace("pass adata.raw.to_adata()", "pass --layer raw")
     text = re.sub(
-        r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
+        r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|groupby|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
         _option,
         text,
     )

@@ -48,6 +48,14 @@ def evaluate(
         typer.Option(help="Law of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"),
     ] = None,
     max_epochs: MaxEpochs = None,
+    groupby: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with cell types or clusters: say of each whether it comes back as it was counted. The model does "
+            "not see it.",
+            show_default="none",
+        ),
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the molecules that the model is shown.")] = 0.9,
     key: Annotated[str, typer.Option(help="Name of the run whose settings are judged, if INPUT holds one.")] = "scdae",
     seed: Seed = 0,
@@ -94,6 +102,7 @@ def evaluate(
             mask=mask_layer,
             batch_key=batch_key,
             covariates=covariate,
+            groupby=groupby,
             fraction=fraction,
             key=key,
             seed=seed,
@@ -118,7 +127,7 @@ def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) ->
     entry = adata.uns[f"{key}_evaluation"]
     methods = [str(name) for name in entry["methods"]]
     table = {name: dict(zip(methods, map(float, entry[name]), strict=True)) for name in ("skill", "log_likelihood")}
-    report = {name: value for name, value in entry.items() if name not in ("methods", "written_by")}
+    report = {name: value for name, value in entry.items() if name not in ("methods", "written_by", "fidelity")}
     report |= {
         "source": source,
         "n_obs": adata.n_obs,
@@ -128,4 +137,18 @@ def _report(adata: AnnData, key: str, source: str, seconds: dict[str, float]) ->
     }
     for name in table:
         del report[name]
+    if "fidelity" in entry:
+        report["fidelity"] = _groups(adata, key)
     return report
+
+
+def _groups(adata: AnnData, key: str) -> dict[str, Any]:
+    """What became of groups of cells, for JSON: by group, and by marker within it."""
+    from scdae.get import fidelity
+
+    found, markers = adata.uns[f"{key}_evaluation"]["fidelity"], fidelity(adata, key, markers=True)
+    groups: dict[str, Any] = fidelity(adata, key).to_dict(orient="index")
+    for name, row in groups.items():
+        of_group = markers[markers.index.get_level_values("group") == name].droplevel("group")
+        row["markers"] = of_group.to_dict(orient="index")
+    return {name: value for name, value in found.items() if name != "markers"} | {"groups": groups}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,13 +78,13 @@ def write_report(path: Path | None, report: Any, *, overwrite: bool = True) -> N
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: arrays become lists, NaN becomes null."""
+    """As JSON can hold it: arrays become lists, NaN and infinity become null."""
     if hasattr(value, "items"):
         return {str(name): plain(part) for name, part in value.items()}
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def tell_plan(plan: Plan, command: str, *, source: str, target: str, json_file: Path | None) -> None:

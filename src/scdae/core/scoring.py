@@ -6,7 +6,7 @@ independent of those shown, so a prediction gains nothing by repeating the noise
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ __all__ = [
 
 MODEL, RESTORED, GENE_MEAN = "scdae", "scdae with own counts", "gene mean"
 BLEND = 0.01  # of the gene means in what is compared with raw counts, so that a predicted zero is not infinitely wrong
+Watch = Callable[[slice, np.ndarray, np.ndarray], None]
 _RIVALS = {MODEL: GENE_MEAN, RESTORED: GENE_MEAN, GENE_MEAN: MODEL}  # of all others: what is restored
 PIT_BINS = 20
 PIT_LEAST = 0.5  # expected held-out molecules of the entries whose intervals are judged
@@ -136,6 +137,7 @@ def score(
     ratio: float,
     baselines: Mapping[str, Baseline],
     rng: np.random.Generator,
+    watch: Watch | None = None,
 ) -> Scores:
     """Score the model, the gene means and further baselines.
 
@@ -153,6 +155,9 @@ def score(
         Further ones, by name.
     rng
         For the randomised transform.
+    watch
+        Is shown some cells at a time: their rows, and float64 (n, n_vars) what is expected among the molecules shown, without and
+        with the entries' own counts.
 
     Notes
     -----
@@ -174,6 +179,8 @@ def score(
         alone = HeldOutLaw(ratio * prior.astype(np.float64), theta[None], np.zeros(1) if pi is None else pi[None])
         for name, one in ((MODEL, alone), (RESTORED, law)):
             tallies[name].likelihood[rows] = block.log_likelihood(one)
+        if watch is not None:
+            watch(rows, alone.expected / ratio, law.expected / ratio)
         means = dict(_means(everyone, rows, ratio))
         means |= {MODEL: alone.expected, RESTORED: (1 - BLEND) * law.expected + BLEND * means[GENE_MEAN]}
         deviances = {name: block.deviance(means[name]) for name in (MODEL, RESTORED, GENE_MEAN)}

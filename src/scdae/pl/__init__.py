@@ -2,7 +2,8 @@
 
 from scdae.pl._cells import embedding, gene_gene
 from scdae.pl._evaluation import calibration, gain, noise_sweep
+from scdae.pl._fidelity import fidelity
 from scdae.pl._heatmap import before_after
 from scdae.pl._history import history
 
-__all__ = ["before_after", "calibration", "embedding", "gain", "gene_gene", "history", "noise_sweep"]
+__all__ = ["before_after", "calibration", "embedding", "fidelity", "gain", "gene_gene", "history", "noise_sweep"]

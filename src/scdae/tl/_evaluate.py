@@ -16,6 +16,7 @@ from scdae.core.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
 from scdae.core.transfers import transfers
 from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
+from scdae.tl._fidelity import fidelity_entry, read_judged_groups, watch_groups
 from scdae.writing import check_free, check_name, writing_to
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def evaluate(
     mask: Any = None,
     batch_key: str | None = None,
     covariates: str | Sequence[str] | None = None,
+    groupby: str | None = None,
     fraction: float = 0.9,
     key: str = "scdae",
     seed: int = 0,
@@ -63,6 +65,10 @@ def evaluate(
         defaults where there is none.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
+    groupby
+        Column of `obs` with groups of cells, such as cell types or clusters, whatever its type: whether each comes back as it was
+        counted is looked at as well. The fit does not get to see it. Cells without a group are left out of this part, and
+        groups of less than 10 cells are not judged.
     fraction
         Share of the molecules that is shown.
     key
@@ -94,7 +100,8 @@ def evaluate(
             float32: the same for each cell.
         ``uns[key + "_evaluation"]``
             The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
-            probability integral transform, and the verdict in words.
+            probability integral transform, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what became
+            of the groups: read it with :func:`scdae.get.fidelity`, where the numbers are explained.
 
     Raises
     ------
@@ -104,7 +111,8 @@ def evaluate(
     See Also
     --------
     scdae.get.evaluation : the table.
-    scdae.pl.gain, scdae.pl.calibration : pictures of it.
+    scdae.get.fidelity : what became of groups of cells.
+    scdae.pl.gain, scdae.pl.calibration, scdae.pl.fidelity : pictures of it.
 
     Examples
     --------
@@ -124,6 +132,7 @@ def evaluate(
         "uns": (f"{key}_evaluation",),
     }
     check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite)
+    groups = read_judged_groups(adata, groupby)
     job = read_job(
         adata,
         model,
@@ -140,12 +149,16 @@ def evaluate(
     low_rank = LowRank(split.data, np.random.default_rng([seed, 8]))
     baselines: dict[str, Baseline] = {RAW: Raw(split.data), LOW_RANK: low_rank}
     fitted, rng = split.model.fitted_outcome().fitted, np.random.default_rng([seed, 9])
-    scores = score(fitted, split.data, split.held_out, split.ratio, baselines, rng)
+    tally = None if groups is None else watch_groups(split, groups)
+    watch = None if tally is None else tally.add
+    scores = score(fitted, split.data, split.held_out, split.ratio, baselines, rng, watch)
 
     of_gene = _spread(_gene_table(scores, split), split.genes, adata.n_vars)
     of_cell = np.full(adata.n_obs, np.nan, np.float32)
     of_cell[split.cells] = _skill(scores, lambda one: one.cell_deviance, np.asarray(split.held_out.sum(axis=1)).ravel())
     entry = _entry(job, split, scores, of_gene, low_rank.rank, fraction, seed)
+    if groups is not None and tally is not None:
+        entry["fidelity"] = fidelity_entry(tally, groups, split, np.asarray(job.counts.var_names))
     if copy:
         adata = copied(adata)
     with writing_to(adata):
@@ -154,6 +167,8 @@ def evaluate(
         adata.obs[f"{key}_skill"] = of_cell
         adata.uns[f"{key}_evaluation"] = entry
     get_logger().info(f"scdae: {entry['verdict']}")
+    if groups is not None:
+        get_logger().info(f"scdae: {entry['fidelity']['verdict']}")
     return adata if copy else None
 
 

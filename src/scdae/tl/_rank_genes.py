@@ -14,9 +14,10 @@ from scdae.arguments import check_adata, check_settings, listed, nearest
 from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.transfers import transfers
 from scdae.counts import read_counts
-from scdae.covariates import level_name, read_batches
+from scdae.covariates import level_name
 from scdae.model import DAE
 from scdae.readout import query_cells
+from scdae.tl._groups import read_groups
 from scdae.tl._model import fitted_model
 from scdae.writing import check_free, check_name, writing_to
 
@@ -148,7 +149,7 @@ def rank_genes(
     check_settings(rank_genes, settings)
     check_name(key_added, "key_added")
     _check_numbers(delta, level, n_samples)
-    codes, levels = _read_groups(adata, groupby)
+    codes, levels = read_groups(adata, groupby)
     chosen, reference = _chosen(groups, reference, levels, groupby)
     check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite)
     options: dict[str, Any] = {
@@ -275,21 +276,6 @@ def _check_numbers(delta: float, level: float, n_samples: int) -> None:
         raise ValueError(f"level={level!r}: use a probability between 0 and 1, such as 0.9.")
     if n_samples < 50:
         raise ValueError(f"n_samples={n_samples!r}: use 50 draws or more, to tell a probability by.")
-
-
-def _read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
-    """Group of each cell, -1 for none, and the names of the groups."""
-    codes, levels = read_batches(adata, groupby, "groupby", gaps=True)
-    if not levels:
-        raise ValueError(f"groupby={groupby!r}: obs[{groupby!r}] has no value in any cell. Name a column with groups.")
-    if len(levels) < 2:
-        raise ValueError(f"groupby={groupby!r}: there is one group only, {levels[0]!r}. Comparing needs two.")
-    if "" in levels:
-        raise ValueError(
-            f"groupby={groupby!r}: {int((codes == levels.index('')).sum()):,} cells have an empty name for their group. Name it, "
-            "or make it missing (None), so that they are left out."
-        )
-    return codes, levels
 
 
 def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tuple[list[str], str]:
