@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from scdae.cli import app
 from scdae.cli._common import as_options
+from scdae.get import _GROUP_COLUMNS, _MARKER_COLUMNS
 from scdae.output import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
@@ -369,6 +370,62 @@ def test_evaluate_prints_a_page_and_writes_json_and_a_table(counts, tmp_path, ev
     assert _run("evaluate", counts, "--json", report).exit_code == 1
     assert _run("evaluate", counts, "--json", report, "--overwrite", "--quiet").output == ""
     assert _run("evaluate", counts, "--genes", tmp_path / "g.txt").exit_code == 1
+
+
+def test_evaluate_says_what_became_of_groups(counts, tmp_path, evaluations, monkeypatch):
+    import scdae.tl
+
+    plain = scdae.tl.evaluate
+
+    def evaluate(adata, **options):
+        plain(adata, **options)
+        numbers = {name: np.array([1.25, np.nan]) for name in _GROUP_COLUMNS}
+        text = {
+            "group": ["T cells", "few"],
+            "markers": ["g1, g3", ""],
+            "verdict": ["leaks", "too few cells"],
+            "words": ["T cells leak.", "few: 3 cells."],
+        }
+        numbers |= {name: np.array(values, dtype=object) for name, values in text.items()}
+        numbers |= {"cells": np.array([150, 3]), "zeros_out_high": np.array([np.inf, np.nan])}
+        markers = {name: np.array([0.5, 1.5]) for name in _MARKER_COLUMNS}
+        markers |= {"group": np.array(["T cells"] * 2, dtype=object), "gene": np.array(["g1", "g3"], dtype=object)}
+        adata.uns["scdae_evaluation"]["fidelity"] = {
+            "groupby": options["groupby"],
+            "groups": numbers,
+            "markers": markers,
+            "pooled": {"zeros_in": 0.9, "zeros_out": np.nan},
+            "cells_without_group": 2,
+            "verdict": "None of the groups.",
+        }
+
+    monkeypatch.setattr(scdae.tl, "evaluate", evaluate)
+    report = tmp_path / "r.json"
+    result = _run("evaluate", counts, "--groupby", "donor", "--json", report)
+    assert result.exit_code == 0, result.stderr
+    assert evaluations[0]["groupby"] == "donor"
+    for words in ("obs['donor']", "1.25 (1.25 to inf)", "None of the groups.", "  T cells leak."):
+        assert words in result.stdout
+    page = result.stdout.partition("Groups of obs")[2]
+    assert "few: 3 cells." not in page and " nan" not in page
+    found = json.loads(report.read_text())["fidelity"]
+    assert found["groupby"] == "donor" and found["cells_without_group"] == 2
+    assert found["pooled"] == {"zeros_in": 0.9, "zeros_out": None} and set(found["groups"]) == {"T cells", "few"}
+    assert found["groups"]["T cells"]["verdict"] == "leaks" and found["groups"]["T cells"]["zeros_out_high"] is None
+    assert found["groups"]["T cells"]["markers"]["g3"]["raw_in"] == 1.5 and found["groups"]["few"]["markers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("donors", r"--groupby donors is no column of obs. Did you mean 'donor'"),
+        ("donor", "--groupby donor: none of the 3 groups of obs['donor'] has 10 cells"),
+    ],
+)
+def test_groups_that_cannot_be_judged_are_an_error_before_the_fit(counts, tmp_path, column, words):
+    result = _run("evaluate", counts, "--groupby", column, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1 and words in result.stderr and result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["in.h5ad"]
 
 
 def test_fit_and_apply(tmp_path):

@@ -41,7 +41,7 @@ def _plain():
     adata.layers["observed"][:40, :5] = False
     scdae.pp.impute(adata, model=_model())
     scdae.tl.rank_genes(adata, "cell_type", model=_model())
-    scdae.tl.evaluate(adata, max_epochs=1, batch_size=64)
+    scdae.tl.evaluate(adata, groupby="cell_type", max_epochs=1, batch_size=64)
     scdae.tl.noise_sweep(adata, (0.3,), max_epochs=1, batch_size=64)
     adata.uns["scdae"]["report"]["history"] = {name: np.arange(3.0) for name in ("step", "loss", "heldout_loglik")}
     adata.uns["scdae_tuning"] = {
@@ -260,11 +260,13 @@ CALLS = {
     "pl.before_after": lambda a: _drawn(scdae.pl.before_after(a, GENES, groupby="batch", truth="truth", show=False)),
     "pl.calibration": lambda a: _drawn(scdae.pl.calibration(a, show=False)),
     "pl.embedding": lambda a: _drawn(scdae.pl.embedding(a, GENES, basis="X_scdae", show=False)),
+    "pl.fidelity": lambda a: _drawn(scdae.pl.fidelity(a, show=False)),
     "pl.gain": lambda a: _drawn(scdae.pl.gain(a, show=False)),
     "pl.gene_gene": lambda a: _drawn(scdae.pl.gene_gene(a, *GENES, color="batch", show=False)),
     "pl.history": lambda a: _drawn(scdae.pl.history(a, show=False)),
     "pl.noise_sweep": lambda a: _drawn(scdae.pl.noise_sweep(a, show=False)),
     "get.evaluation": lambda a: [scdae.get.evaluation(a)],
+    "get.fidelity": lambda a: _numbers(scdae.get.fidelity(a)) + _numbers(scdae.get.fidelity(a, markers=True)),
     "get.genes": lambda a: [scdae.get.genes(a)],
     "get.imputed": lambda a: [scdae.get.imputed(a), scdae.get.imputed(a, genes=GENES)],
     "get.rank_genes": lambda a: [scdae.get.rank_genes(a)],

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scdae import datasets, pl
+from scdae import datasets, get, pl
 
 mpl.use("Agg")
 
@@ -203,7 +203,67 @@ def test_noise_sweep_draws_levels_in_order(adata):
     assert axis.get_xlabel() == "share of molecules set aside"
 
 
-@pytest.mark.parametrize("plot", ["gain", "calibration", "noise_sweep"])
+def groups_of(adata, n, **other):
+    """What an evaluation would have written about `n` groups."""
+    numbers = {name: np.full(n, 1.0) for name in get._GROUP_COLUMNS}
+    numbers |= {name: np.full(n, 100.0) for name in numbers if name.endswith(("_seen", "_predicted"))}
+    text = {name: np.array([f"{name} {i}" for i in range(n)], dtype=object) for name in ("group", "markers", "words")}
+    verdict = {"verdict": np.array(["kept"] * n, dtype=object)}
+    numbers |= {**text, **verdict, "cells": np.arange(1, n + 1) * 600}
+    adata.uns["scdae_evaluation"] = {"fidelity": {"groups": numbers | other}}
+    return adata
+
+
+def points(axis):
+    """Of each series: where it is drawn."""
+    return {one.get_label(): np.stack(one[0].get_data(), axis=1) for one in axis.containers}
+
+
+def test_fidelity_draws_a_row_for_each_group(adata):
+    ratios = {"zeros_in": np.array([0.9, 1.1, np.nan]), "zeros_in_low": np.array([0.8, 1.0, 0.0])}
+    ratios |= {"zeros_in_high": np.array([1.2, np.inf, np.inf]), "zeros_out_seen": np.array([3.0, 80, 80])}
+    ratios |= {"zeros_out_predicted": np.array([9.0, 80, 80]), "decoder_in": np.array([0.001, 1.0, np.nan])}
+    axis = pl.fidelity(groups_of(adata, 3, **ratios), show=False)
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "group 0 (600)",
+        "group 1 (1,200)",
+        "group 2 (1,800)",
+    ]
+    assert list(axis.get_yticks()) == [2, 1, 0] and axis.get_xscale() == "log"
+    inside, outside, decoder = points(axis).values()
+    np.testing.assert_allclose(inside, [[0.9, 2.22], [1.1, 1.22]])
+    np.testing.assert_allclose(outside[:, 0], 1)
+    assert axis.get_xlim()[0] < decoder[0, 0] < 0.1  # drawn at the edge
+    bars = axis.containers[0][2][0].get_segments()
+    np.testing.assert_allclose(bars[0][:, 0], [0.8, 1.2])
+    assert bars[1][1, 0] < axis.get_xlim()[1]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert len(hollow) == 1 and list(hollow[0].get_ydata()) == [2]  # 3 seen and 9 predicted say little
+    assert "less than 10 molecules" in axis.get_legend().get_title().get_text()
+
+
+def test_fidelity_draws_the_groups_that_are_farthest_off(adata, tmp_path):
+    ratio = np.linspace(1, 2, 100)
+    ratio[7] = 0.1
+    axis = pl.fidelity(groups_of(adata, 100, zeros_out=ratio), max_groups=3, save=tmp_path / "a.png", show=False)
+    assert [label.get_text().split()[1] for label in axis.get_yticklabels()] == ["7", "98", "99"]
+    assert "the 3 of 100 groups" in axis.get_xlabel()
+    assert axis.get_legend().get_title().get_text() == ""
+    few = pl.fidelity(groups_of(adata, 4), show=False).figure.get_figheight()
+    assert pl.fidelity(groups_of(adata, 60), show=False).figure.get_figheight() > 4 * few
+    with pytest.raises(ValueError, match="max_groups=0"):
+        pl.fidelity(adata, max_groups=0)
+
+
+def test_fidelity_without_groups(adata):
+    with pytest.raises(KeyError, match=r"Call scdae\.tl\.evaluate\(adata, groupby="):
+        pl.fidelity(adata)
+    nothing = {name: np.full(2, np.nan) for name in ("zeros_in", "zeros_out", "decoder_in")}
+    with pytest.raises(ValueError, match="no group could be judged"):
+        pl.fidelity(groups_of(adata, 2, **nothing))
+
+
+@pytest.mark.parametrize("plot", ["gain", "calibration", "noise_sweep", "fidelity"])
 def test_what_was_not_measured_cannot_be_drawn(adata, plot):
     with pytest.raises(KeyError, match="first"):
         getattr(pl, plot)(adata)

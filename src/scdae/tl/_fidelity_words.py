@@ -59,7 +59,7 @@ def verdict_of_all(
     kept = sum(name == KEPT for name in judged)
     if not judged:
         return f"Nothing can be said of the groups of obs[{groupby!r}]: no gene marks any of them beyond chance."
-    words = [f"{_come(kept, len(judged))} in obs[{groupby!r}] back as counted, without a leak into other cells."]
+    words = [_come(kept, len(judged), f"obs[{groupby!r}]") + " back as counted, without a leak into other cells."]
     for verdict in dict.fromkeys(verdicts):
         if verdict != KEPT:
             names = [level for level, one in zip(levels, verdicts, strict=True) if one == verdict]
@@ -105,7 +105,7 @@ def _level(row: Mapping[str, Any]) -> str:
 
 
 def _filling(row: Mapping[str, Any], state: str) -> str:
-    if state == "right":
+    if state == "right" or max(row["zeros_in_seen"], row["zeros_in_predicted"]) < 1:  # or there are no zeros
         return ""
     if state == "unknown":
         return f"too few molecules ({row['zeros_in_seen']:,.0f}) to say how well their zeros are filled"
@@ -135,9 +135,9 @@ def _cells(number: int) -> str:
     return "1 cell" if number == 1 else f"{number:,} cells"
 
 
-def _come(number: int, of: int) -> str:
+def _come(number: int, of: int, where: str) -> str:
     if of == 1:
-        return f"{'The' if number else 'Not even the'} only group with markers {'comes' if number else 'comes'}"
+        return f"The only group with markers in {where} {'comes' if number else 'does not come'}"
     if number in (0, of):
-        return f"{'All' if number else 'None of the'} {of:,} groups {'come' if number else 'comes'}"
-    return f"{number:,} of {of:,} groups {'comes' if number == 1 else 'come'}"
+        return f"All {of:,} groups in {where} come" if number else f"None of the {of:,} groups in {where} comes"
+    return f"{number:,} of {of:,} groups in {where} {'comes' if number == 1 else 'come'}"
