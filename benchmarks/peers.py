@@ -22,6 +22,7 @@ PEERS = {
     "SVD, rank chosen": ("svd_mcv", ""),
     "scVI": ("scvi", ".observed"),
 }
+ON_REQUEST = {"DCA": ("dca", "")}  # slow to install and to run
 NEEDS = {
     "scib": ["scib-metrics", "harmonypy"],
     "magic": ["magic-impute", "numpy<2", "scikit-learn<1.2", "pandas<2.1"],
@@ -48,8 +49,8 @@ MENDED = {
 
 
 def restore(shared: Path, name: str, counts: sp.csr_matrix, genes: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Counts restored by one of :data:`PEERS`, float32 (n_obs, n_vars); kept for a later run on the same counts."""
-    method, variant = PEERS[name]
+    """Counts restored by one of :data:`PEERS` or :data:`ON_REQUEST`, float32 (n_obs, n_vars); kept for a later run on the same counts."""
+    method, variant = (PEERS | ON_REQUEST)[name]
     how = _registry(shared)[method]
     digest = hashlib.sha256(repr((method, variant, how, seed, counts.shape)).encode())
     for part in (counts.data, counts.indices, counts.indptr):

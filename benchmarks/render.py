@@ -1,13 +1,18 @@
-"""Table and figure of the comparison, from its record, for the documentation."""
+"""Tables and the figure of what was recorded, for the documentation."""
 
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from compare import METHODS, RECORD
+from fidelity import METHODS as TYPE_METHODS
+from fidelity import RECORD as TYPES_RECORD
+from peers import ON_REQUEST
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TABLE, FIGURE = DOCS / "_static/compare_table.md", DOCS / "_static/compare.png"
+TYPES = DOCS / "_static/fidelity_table.md"
+ORDER = (*TYPE_METHODS[:3], *ON_REQUEST, *TYPE_METHODS[3:])  # rows of the table of cell types
 OURS, PEER = "#c0392b", "#5d6d7e"
 FLOOR = -0.05  # far below the gene means, all are alike
 
@@ -98,8 +103,45 @@ def render(record: dict) -> None:
     plt.close(shown)
 
 
+def types_table(record: dict) -> str:
+    """Markdown: cell types restored by each method, a table for each data set, and single markers."""
+    parts = []
+    for name, entry in record.items():
+        data, label = name.split(", ")
+        parts.append(
+            f"\n**{data}**, {entry['types']} types by `{label}`, {entry['cells']:,} cells x {entry['genes']:,} genes\n"
+        )
+        parts.append("| method | zeros inside | zeros outside | restored over raw, lowest type | highest |")
+        parts.append("| --- | ---: | ---: | ---: | ---: |")
+        for method in [one for one in ORDER if one in entry["methods"]]:
+            found = entry["methods"][method]
+            numbers = [f"{found[part]:.2f}" for part in ("zeros_in", "zeros_out")]
+            numbers += [f"{found['lowest']:.2f} ({found['lowest_type']})", f"{found['highest']:.2f}"]
+            parts.append(f"| {method} | {' | '.join(numbers)} |")
+        if "markers" in entry:
+            parts += [
+                "",
+                "| marker | type | cells | raw | scdae | scdae, output='prior' |",
+                "| --- | --- | ---: | ---: | ---: | ---: |",
+            ]
+            for row in entry["markers"]:
+                means = [
+                    f"{row[part][0]:.2f}, {row[part][1]:.2f}" for part in ("raw", "scdae", "scdae, output='prior'")
+                ]
+                parts.append(f"| {row['gene']} | {row['type']} | {row['cells']:,} | {' | '.join(means)} |")
+            parts.append("\nMean molecules a cell, inside the type and outside it.")
+    return "\n".join([*parts, ""])
+
+
+def render_fidelity(record: dict) -> None:
+    """Write it into the documentation."""
+    TYPES.write_text(types_table(record), encoding="utf-8")
+
+
 if __name__ == "__main__":
     import json
 
     mpl.use("Agg")
     render(json.loads(RECORD.read_text()))
+    if TYPES_RECORD.exists():
+        render_fidelity(json.loads(TYPES_RECORD.read_text()))

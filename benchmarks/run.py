@@ -4,6 +4,7 @@
     python benchmarks/run.py quality         # held-out skill, Poisson loss, slope, Open Problems score; simulated truth
     python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
     python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
+    python benchmarks/run.py fidelity        # markers of cell types, rare ones too: filled, leaking, smoothed away? beside peers
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
     python benchmarks/run.py null            # correlation between genes where there is none
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
@@ -49,6 +50,7 @@ PARTS = [
     "compare",
     "quality",
     "coverage",
+    "fidelity",
     "skill",
     "null",
     *TRUTHS,
@@ -237,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
-    parser.add_argument("--methods", nargs="*", default=[], help="only these methods of the comparison")
+    parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
     parser.add_argument(
@@ -261,6 +263,10 @@ def main() -> None:
         from calibration import coverage
 
         coverage(SHARED, options.data)
+    if "fidelity" in parts:
+        from fidelity import fidelity
+
+        fidelity(SHARED, options.data, options.methods)
     if "skill" in parts:
         from skill import skill
 
