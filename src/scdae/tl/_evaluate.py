@@ -123,7 +123,7 @@ def evaluate(
         "obs": (f"{key}_skill",),
         "uns": (f"{key}_evaluation",),
     }
-    check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite)
+    check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite, copy=copy)
     job = read_job(
         adata,
         model,
