@@ -29,7 +29,7 @@ demo: $(VENV)/.ready-base
 	@$(VENV)/bin/scdae demo
 
 test: $(VENV)/.ready-test
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check
