@@ -1,5 +1,5 @@
 # make demo    run the package on simulated data with known truth; writes demo_output/
-# make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them)
+# make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them, "-m slow" for the slow ones)
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
 # make dist    build wheel and sdist in dist/, and check them
@@ -29,7 +29,7 @@ demo: $(VENV)/.ready-base
 	@$(VENV)/bin/scdae demo
 
 test: $(VENV)/.ready-test
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check

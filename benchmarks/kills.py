@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGKILL")
-PHASES = ("import", "training", "h5ad", "zarr", "lazy zarr", "replacing zarr", "end")
+PHASES = ("import", "training", "h5ad", "replacing h5ad", "zarr", "lazy zarr", "replacing zarr", "end")
 
 
 def kills(rounds: int = 1, *, seed: int = 0, names: tuple[str, ...] = SIGNALS, phases: tuple[str, ...] = PHASES) -> int:
@@ -56,8 +58,9 @@ def kill(place: Path, phase: str, name: str, rng: random.Random) -> tuple[int, s
     options = ["--max-epochs", "400" if phase == "training" else "1", "-q"]
     if "lazy" in phase:
         options += ["--results-only"]
-    if phase == "replacing zarr":
-        anndata.AnnData(shape=(3, 2)).write_zarr(target)
+    if phase.startswith("replacing"):
+        old = anndata.AnnData(shape=(3, 2))
+        old.write_zarr(target) if target.suffix == ".zarr" else old.write_h5ad(target)
         options += ["--overwrite"]
     before = set(os.listdir(out))
     source = place / ("small.h5ad" if phase in ("import", "training") else "in.h5ad")
@@ -67,12 +70,13 @@ def kill(place: Path, phase: str, name: str, rng: random.Random) -> tuple[int, s
         text=True,
         preexec_fn=_default,  # a job in the background has SIGINT ignored
     )
-    _wait(job, phase, out, before, rng)
-    began = time.monotonic()
     number = getattr(signal, name)
-    job.send_signal(number)
-    said = job.communicate(timeout=120)[1]
-    spent = time.monotonic() - began
+    with _watched(target) as missed:
+        _wait(job, phase, out, before, rng)
+        began = time.monotonic()
+        job.send_signal(number)
+        said = job.communicate(timeout=120)[1]
+        spent = time.monotonic() - began
     state, left = _state(target), len(set(os.listdir(out)) - {target.name})
     if name == "SIGKILL":
         right = job.returncode in (-9, 0)
@@ -81,9 +85,10 @@ def kill(place: Path, phase: str, name: str, rng: random.Random) -> tuple[int, s
     else:
         early = phase == "import" and job.returncode == -number  # before Python had begun with it
         right = (job.returncode == 128 + number or early) and left == 0 and "Traceback" not in said
-    right = right and state != "broken" and (state != "none" or phase != "replacing zarr")
+    right = right and state != "broken" and (state != "none" or not phase.startswith("replacing")) and not missed
     if not right:
-        print(f"  {phase}, {name}: exit code {job.returncode}, {state}, {os.listdir(out)}, {said[-300:]!r}")
+        missing = f", {len(missed)} looks found nothing under its name" if missed else ""
+        print(f"  {phase}, {name}: exit code {job.returncode}, {state}, {os.listdir(out)}{missing}, {said[-300:]!r}")
     shutil.rmtree(out, ignore_errors=True)
     return job.returncode, state, left, right, spent
 
@@ -105,7 +110,31 @@ def _wait(job: subprocess.Popen, phase: str, out: Path, before: set[str], rng: r
         if phase == "end":
             for _ in _until(lambda: job.poll() is not None or (out / "o.h5ad").exists()):
                 pass
-        time.sleep(rng.uniform(0, 0.15 if phase in ("h5ad", "end") else 0.5))
+        time.sleep(rng.uniform(0, 0.15 if "h5ad" in phase or phase == "end" else 0.5))
+
+
+@contextmanager
+def _watched(target: Path) -> Iterator[list[float]]:
+    """Times at which nothing was under the target's name, although there had been something."""
+    missed: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        seen = False
+        while not ended.is_set():
+            there = os.path.lexists(target)
+            if seen and not there:
+                missed.append(time.monotonic())
+            seen = seen or there
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield missed
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _until(done) -> Iterator[None]:

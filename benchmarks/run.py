@@ -6,7 +6,7 @@
     python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
     python benchmarks/run.py fidelity        # markers of cell types, rare ones too: filled, leaking, smoothed away? beside peers
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
-    python benchmarks/run.py null            # correlation between genes where there is none
+    python benchmarks/run.py null            # correlation between genes, and genes called helped, where there is nothing
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
     python benchmarks/run.py reference       # deeply measured cells, thinned and restored, beside peers
     python benchmarks/run.py proteins        # surface proteins and their mRNA
@@ -272,7 +272,10 @@ def main() -> None:
 
         skill(SHARED)
     if "null" in parts:
+        from chance import chance
+
         null(options.data)
+        chance(options.runs)
     for part in TRUTHS:
         if part in parts:
             import truths

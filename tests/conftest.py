@@ -1,5 +1,7 @@
 import logging
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 
 import pytest
@@ -10,6 +12,18 @@ _QUICK = "--xla_backend_optimization_level=0"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+
+# What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
+_MADE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
+if _MADE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="scdae-compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_unconfigure(config):
+    if _MADE:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture

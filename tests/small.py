@@ -1,10 +1,8 @@
 """Small data sets and models fitted to them, shared by the tests: a fit is mostly compilation, so each is made once."""
 
 import functools
-import tempfile
 
 import anndata as ad
-import jax
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -14,16 +12,6 @@ import scdae
 from scdae.core.conditions import Conditions
 
 N_OBS, N_VARS = 150, 60
-
-
-@functools.cache
-def keep_compiled():
-    """Keep compiled programs for the rest of the run, so that a second fit to data of the same shape is quick."""
-    folder = tempfile.TemporaryDirectory(prefix="scdae-compiled-")
-    jax.config.update("jax_compilation_cache_dir", folder.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder
 
 
 @functools.cache
@@ -83,7 +71,6 @@ def dense(adata):
 
 
 def fit(adata=None, *, layer=None, mask=None, batch_key=None, covariates=None, allow_nan=False, **settings):
-    keep_compiled()
     adata = structured() if adata is None else adata
     model = scdae.DAE(**{"max_epochs": 40, "batch_size": 64, "n_latent": 10, **settings})
     return model.fit(adata, layer=layer, mask=mask, batch_key=batch_key, covariates=covariates, allow_nan=allow_nan)

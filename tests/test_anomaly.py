@@ -28,7 +28,6 @@ def scene():
     whole.obs["normal"] = (whole.obs["what"] == "known") & (rng.random(whole.n_obs) < 0.7)
     whole.obs_names = [f"cell_{i}" for i in range(whole.n_obs)]
     whole.var_names = adata.var_names
-    small.keep_compiled()
     scdae.tl.anomaly_score(whole, normal="normal", likelihood="nb", max_epochs=20)
     return whole
 

@@ -3,6 +3,7 @@
 import inspect
 from types import SimpleNamespace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +90,68 @@ def test_misspelt_settings(name):
     with pytest.raises(TypeError, match=r"no argument 'zzzzzz'\. Settings of the model: .*n_hidden"):
         function(adata, *MORE.get(name, ()), zzzzzz=3)
     assert not set(adata.uns) - set(small.structured().uns)
+
+
+def test_misspelt_arguments_of_functions_without_settings():
+    adata, model = small.structured(), scdae.DAE()
+    for call, words in (
+        (
+            lambda: scdae.DAE(n_latnt=3),
+            r"DAE\(\) has no argument 'n_latnt'\. Did you mean 'n_latent'\? Arguments: likelihood, ",
+        ),
+        (lambda: scdae.DAE(zzzzzz=3), r"DAE\(\) has no argument 'zzzzzz'\. Arguments: "),
+        (
+            lambda: model.fit(adata, bach_key="batch"),
+            r"DAE.fit\(\) has no argument 'bach_key'\. Did you mean 'batch_key'",
+        ),
+        (
+            lambda: model.fit(adata, max_epochs=3),
+            r"'max_epochs'\. It is a setting of the model: scdae.DAE\(max_epochs=\.\.\.\)",
+        ),
+        (lambda: model.fit(adata, use_raw=True), r"'use_raw'\. The counts in .raw .*adata.raw.to_adata\(\)"),
+        (lambda: scdae.pp.impute(adata, use_raw=True), r"'use_raw'\. The counts in .raw .*adata.raw.to_adata\(\)"),
+        (lambda: model.impute(adata, treshold=0.5), "Did you mean 'threshold'"),
+        (lambda: model.latent(adata, layr="x"), "Did you mean 'layer'"),
+        (lambda: model.posterior(adata, gene="x"), "Did you mean 'genes'"),
+        (lambda: scdae.pp.thin(adata, fractn=0.5), "Did you mean 'fraction'"),
+        (lambda: scdae.pp.align([adata], layrs=[]), "Did you mean 'layers'"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            call()
+    assert scdae.DAE(seed=3).config.seed == 3 and "n_latent" in inspect.signature(scdae.DAE).parameters
+
+
+def test_layers_that_others_would_name():
+    adata = small.structured()
+    for name, words in (("raw", "There is no .raw either"), ("X", "Leave layer out for adata.X")):
+        with pytest.raises(ValueError, match=f"layer='{name}' does not exist. Layers here: .*{words}"):
+            scdae.pp.impute(adata, layer=name)
+    adata.raw = adata
+    for call in (
+        lambda: scdae.pp.impute(adata, layer="raw"),
+        lambda: scdae.DAE().fit(adata, layer="raw"),
+        lambda: scdae.tl.purify(adata, small.fitted(likelihood="nb"), layer="raw", input_scale="log1p", depth=1000),
+    ):
+        with pytest.raises(
+            ValueError, match=r"The counts in .raw have genes of their own: pass adata.raw.to_adata\(\)"
+        ):
+            call()
+
+
+def test_a_part_of_what_is_on_disk_is_refused_before_training(tmp_path):
+    small.structured().write_h5ad(tmp_path / "a.h5ad")
+    part = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:]
+    for call in (
+        lambda: scdae.pp.impute(part),
+        lambda: scdae.tl.evaluate(part),
+        lambda: scdae.tl.purify(part, small.fitted(likelihood="nb")),
+        lambda: scdae.tl.noise_sweep(part),
+    ):
+        with pytest.raises(ValueError, match=r"part of an object that is on disk .*adata.to_memory\(\)"):
+            call()
+    model = small.fitted(likelihood="nb")
+    assert "scdae" in scdae.pp.impute(part, model=model, copy=True).layers
+    part.file.close()
 
 
 def test_names_in_messages():

@@ -134,6 +134,7 @@ def test_case(case, tmp_path):
         assert not isinstance(result, Exception), result
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 def test_size_wide_sparse(tmp_path, monkeypatch):
     """In a process of its own, which has its own peak of memory and compiles as users' do. One epoch has that peak, too."""

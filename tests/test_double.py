@@ -21,7 +21,6 @@ def gaps():
 
 def _twice(call):
     """Result of a call in single and in double precision."""
-    small.keep_compiled()
     single = call()
     with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
         return single, call()

@@ -34,7 +34,6 @@ def _model():
 @functools.cache
 def _plain():
     """Counts, and what the functions write that others read; pickled, so that each test has its own."""
-    small.keep_compiled()
     adata = small.structured()
     adata.obs["normal"] = np.arange(adata.n_obs) % 2 == 0
     adata.layers["observed"] = np.ones(adata.shape, bool)

@@ -150,7 +150,6 @@ def law_of_cells(n_cells, depth, seed):
 @pytest.fixture(scope="module")
 def one_law():
     """A model of three hundred cells of the law."""
-    small.keep_compiled()
     counts = law_of_cells(300, 1.0, 0)
     adata = ad.AnnData(counts.matrix, var=small.structured().var[[]])
     return scdae.DAE(likelihood="nb", max_epochs=60, batch_size=64, n_latent=10).fit(adata)

@@ -112,6 +112,16 @@ def test_small_perturbations_pass(depth, size):
         check_logs((log + size * change)[:1], "X")
 
 
+@pytest.mark.parametrize("depth", [100, 1500, 50_000])
+@pytest.mark.parametrize("least", [0.0, -0.1])
+def test_z_scores_that_were_cut_off_are_told(depth, least):
+    log = logs(counts(200, depth=depth))
+    scores = (log - log.mean(axis=0)) / np.maximum(log.std(axis=0), 1e-9)
+    for clean in (True, False):
+        with pytest.raises(ValueError, match="z-scores" if least == 0 or not clean else "."):
+            check_logs(np.clip(scores, least, 10), "X", clean=clean)
+
+
 def test_one_molecule_is_found_where_no_gene_has_just_one():
     found = np.array([[0, 1, 2, 7, 5], [2, 3, 5, 9, 7], [4, 6, 10, 0, 14], [0, 0, 0, 0, 0], [0, 0, 3, 0, 0]], float)
     unit = np.array([0.7, 3.0, 1.3, 1, 2])

@@ -82,3 +82,32 @@ def test_gene_correlation_is_numpys(rng):
     np.testing.assert_allclose(metrics.gene_correlation(a, b), expected)
     a[:, 2] = 1
     assert np.flatnonzero(np.isnan(metrics.gene_correlation(a, b))).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: metrics.poisson_deviance([1, -2], [1, 1]), r"counts has to be 0 or more, but 1 value\(s\) .* first -2 at \(1,\)"),
+        (lambda: metrics.poisson_deviance([1, 2], [1, -1]), "mean has to be 0 or more"),
+        (lambda: metrics.poisson_deviance(np.ones((3, 2)), np.ones((2, 3))), r"mean has the shape \(2, 3\), which does not go"),
+        (lambda: metrics.gene_mean([1, 2]), r"counts has the shape \(2,\): give an array of cells and genes"),
+        (lambda: metrics.gene_mean([[1, 2]], size=[[1.0]]), r"size has the shape \(1, 1\): give one depth"),
+        (lambda: metrics.gene_mean([[1, 2]], size=[-1.0]), "size has to be 0 or more"),
+        (lambda: metrics.deviance_skill(np.ones((3, 2)), np.ones((3, 1)), np.ones((3, 2))), r"mean has the shape \(3, 1\) and counts"),
+        (lambda: metrics.deviance_skill(np.ones((3, 2)), np.ones((3, 2)), np.ones(2)), r"baseline has the shape \(2,\) and counts"),
+        (lambda: metrics.deviance_skill([[1]], [[1]], [[1]], blend=1.5), "blend=1.5: use a share"),
+        (lambda: metrics.log_normalize([[-1, 2]]), "Logs and z-scores are no counts"),
+        (lambda: metrics.log_normalize([[1, 2]], target=0), "target=0: use a positive number"),
+        (lambda: metrics.log_normalize([1, 2]), "counts has the shape"),
+        (lambda: metrics.rmse(np.ones((3, 1)), np.ones(3)), r"predicted has the shape \(3, 1\) and truth \(3,\): they have to hold"),
+        (lambda: metrics.gene_correlation(np.ones((3, 2)), np.ones((2, 2))), r"predicted has the shape \(3, 2\) and truth"),
+        (lambda: metrics.gene_correlation(np.ones(3), np.ones(3)), r"predicted has the shape \(3,\): give"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_what_was_not_measured_passes():
+    assert np.isnan(metrics.poisson_deviance([np.nan, 1], [1.0, 1.0])).tolist() == [True, False]

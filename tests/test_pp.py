@@ -9,11 +9,6 @@ import small
 QUICK = {"likelihood": "nb", "max_epochs": 7, "batch_size": 64, "n_latent": 10}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    small.keep_compiled()
-
-
 @pytest.fixture
 def adata():
     return small.structured()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,18 +16,9 @@ import scdae
 import small
 from scdae.core.devices import OneDevice, devices_for
 
-_CACHE = """
-import sys
-import jax
-cache, *sys.argv[1:] = sys.argv[1:]
-jax.config.update("jax_compilation_cache_dir", cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-"""
-_FITS = (
-    _CACHE
-    + """
+_FITS = """
 import json
+import jax
 import numpy as np
 import scdae
 from flax import nnx
@@ -61,18 +51,11 @@ print(json.dumps({
     "gaps": compare([None, 2], likelihood="nb", corruption="masking", mask=seen),
 }))
 """
-)
-_COMMAND = _CACHE + "from scdae.cli import main\nmain()\n"
-
-
-def compiled():
-    small.keep_compiled()
-    return jax.config.jax_compilation_cache_dir
 
 
 def test_several_devices_train_the_same_network():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    words = [sys.executable, "-c", _FITS, compiled()]
+    words = [sys.executable, "-c", _FITS]
     done = subprocess.run(words, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -98,7 +81,7 @@ def test_numbers_of_devices():
 def start(tmp_path):
     """Starts the processes of a job; those that are left are killed in the end."""
     small.structured().write_h5ad(tmp_path / "in.h5ad")
-    cache, jobs = compiled(), []
+    jobs = []
 
     def start_all(*options, number=2):
         with socket.socket() as free:
@@ -108,7 +91,7 @@ def start(tmp_path):
             where = ["--distributed", "--coordinator", meeting, "--num-processes", number, "--process-id", i]
             words = ["fit", tmp_path / "in.h5ad", tmp_path / "out.scdae", *options, *where]
             with (tmp_path / f"said{i}").open("w") as said:
-                command = [sys.executable, "-c", _COMMAND, cache, *map(str, words)]
+                command = [sys.executable, "-m", "scdae", *map(str, words)]
                 jobs.append(subprocess.Popen(command, stdout=said, stderr=said))
         return jobs
 
@@ -136,6 +119,7 @@ def test_two_processes_train_the_same_network_and_one_writes_it(start, tmp_path)
     np.testing.assert_allclose(np.log1p(one.impute(adata)), np.log1p(two.impute(adata)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_killed_go_on(start, tmp_path):
     """The second knows nothing of the folder, and hears from the first where they were."""
     options = [
@@ -166,10 +150,9 @@ def test_two_processes_that_were_killed_go_on(start, tmp_path):
         np.testing.assert_allclose(values[0][name], values[1][name], atol=apart, err_msg=name)
 
 
-_STREAM = (
-    _CACHE
-    + """
-import json
+_STREAM = """
+import json, sys
+import jax
 import scdae
 from scdae import containers
 from scdae.core import source
@@ -199,7 +182,6 @@ print(json.dumps({"read": read, "looked": looked, "loglik": outcome.history["hel
 if number > 1:
     jax.distributed.shutdown()
 """
-)
 
 
 def test_each_process_reads_its_share_of_a_file():
@@ -207,7 +189,7 @@ def test_each_process_reads_its_share_of_a_file():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]}"
-        words = [[sys.executable, "-c", _STREAM, compiled(), where, str(number), str(i)] for i in range(number)]
+        words = [[sys.executable, "-c", _STREAM, where, str(number), str(i)] for i in range(number)]
         jobs = [subprocess.Popen(word, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for word in words]
         try:
             said = [job.communicate(timeout=200) for job in jobs]
@@ -226,6 +208,7 @@ def test_each_process_reads_its_share_of_a_file():
     np.testing.assert_allclose(first["loglik"], alone["loglik"], atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_dies_the_other_ends_and_nothing_is_written(start, tmp_path, victim):
     jobs = start("--max-epochs", "20000", "--likelihood", "nb")

@@ -35,7 +35,6 @@ def untrained(model, adata, **_):
 
 @parametrize_with_checks([Purifier(allow_fractional=True)])
 def test_it_is_an_estimator(estimator, check, monkeypatch):
-    small.keep_compiled()
     monkeypatch.setattr(scdae.DAE, "fit", untrained)
     check(estimator)
 
@@ -43,7 +42,6 @@ def test_it_is_an_estimator(estimator, check, monkeypatch):
 @parametrize_with_checks([Purifier(input_scale="log1p"), Purifier(input_scale="log1p", allow_fractional=True)])
 def test_it_is_an_estimator_of_logs(estimator, check, monkeypatch):
     """The checks' values are no logs of counts, so whether they are is not looked at, but for the sign."""
-    small.keep_compiled()
     monkeypatch.setattr(scdae.DAE, "fit", untrained)
     monkeypatch.setattr(scdae.logs, "_TOTALS", (0, np.inf))
     monkeypatch.setattr(scdae.logs, "_ENOUGH", np.inf)
@@ -71,7 +69,6 @@ def test_log_normalised_cells_are_taken_back_to_counts():
     adata, model = small.structured(), small.fitted(likelihood="nb")
     counts = small.dense(adata)
     logs = np.log1p(counts * (1e4 / counts.sum(axis=1))[:, None]).astype(np.float32)
-    small.keep_compiled()
     settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb", "seed": 0}
     step = Purifier(input_scale="log1p", settings=settings).fit(sp.csr_matrix(logs))
     assert step.depth_ == np.median(counts.sum(axis=1))

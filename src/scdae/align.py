@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scdae.annotation import frame_of
-from scdae.arguments import check_adata
+from scdae.arguments import check_adata, spelled
 from scdae.containers import in_memory, open_rows
 from scdae.joining import Part, join_lazily, join_now, own_mask
 from scdae.union import joint_obs, union_of_genes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["align"]
 
 
+@spelled
 def align(
     adatas: Mapping[str, AnnData] | Iterable[AnnData],
     *,

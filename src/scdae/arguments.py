@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["check_adata", "check_settings", "listed", "nearest"]
+__all__ = ["RAW", "check_adata", "check_settings", "listed", "nearest", "spelled"]
 
+RAW = "The counts in .raw have genes of their own: pass adata.raw.to_adata()."
 _FEW = 5  # names shown before "..."
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def check_adata(adata: object, argument: str = "adata") -> None:
@@ -58,10 +62,38 @@ def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     there = [name for name in Config.names() if name not in own]
     for name in settings:
         if name not in there:
+            hint = f" {RAW}" if name == "use_raw" else nearest(name, [*own, *there])
             raise TypeError(
-                f"{function.__name__}() has no argument {name!r}.{nearest(name, [*own, *there])} Settings of the model: "
-                f"{', '.join(there)}."
+                f"{function.__name__}() has no argument {name!r}.{hint} Settings of the model: {', '.join(there)}."
             )
+
+
+def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function answer an argument that it does not have with the closest that it has.
+
+    A setting of the model that is given to a function which takes none is told where it belongs.
+    """
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    shown = function.__qualname__.removesuffix(".__init__")
+
+    @wraps(function)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(
+                    f"{shown}() has no argument {name!r}.{_meant(name, names)} Arguments: {', '.join(names)}."
+                )
+        return function(*args, **kwargs)
+
+    return called
+
+
+def _meant(name: str, names: list[str]) -> str:
+    from scdae.core.config import Config
+
+    if name in Config.names():
+        return f" It is a setting of the model: scdae.DAE({name}=...)."
+    return f" {RAW}" if name == "use_raw" else nearest(name, names)
 
 
 def nearest(name: object, names: Iterable[object]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae._settings import settings
-from scdae.arguments import check_adata
+from scdae.arguments import RAW, check_adata
 from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
@@ -39,6 +39,7 @@ __all__ = [
     "Counts",
     "UnreadCounts",
     "counts_to_apply",
+    "matrix_of",
     "open_counts",
     "read_counts",
     "unread_counts",
@@ -135,7 +136,7 @@ def open_counts(
     """
     check_adata(adata)
     name = describe_source(layer)
-    rows = open_rows(_pick(adata, layer), name)
+    rows = open_rows(matrix_of(adata, layer), name)
     obs_names, var_names = _names(adata.obs_names), _names(adata.var_names)
     _check_shape(adata, for_fit=for_fit)
     if for_fit:
@@ -143,7 +144,7 @@ def open_counts(
         _warn_repeated(var_names)
     observed = None if mask is None else open_mask(mask, adata)
 
-    read = _reader(rows, observed, allow_nan, None if in_memory(_pick(adata, layer)) else name)
+    read = _reader(rows, observed, allow_nan, None if in_memory(matrix_of(adata, layer)) else name)
     most = settings.max_entries if most is None else most
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
     problem = problem_of(tally, adata, layer, allow_fractional=allow_fractional)
@@ -174,7 +175,7 @@ def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | Un
     Parameters are those of :func:`read_counts`.
     """
     check_adata(adata)
-    here = in_memory(_pick(adata, options.get("layer")))
+    here = in_memory(matrix_of(adata, options.get("layer")))
     return open_counts(adata, for_fit=False, **options) if here else unread_counts(adata, **options)
 
 
@@ -188,7 +189,7 @@ def unread_counts(
 ) -> UnreadCounts:
     """Prepare to read the counts of an AnnData, without reading them. Parameters are those of :func:`read_counts`."""
     check_adata(adata)
-    rows = open_rows(_pick(adata, layer), describe_source(layer))
+    rows = open_rows(matrix_of(adata, layer), describe_source(layer))
     _check_shape(adata, for_fit=False)
     read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan, describe_source(layer))
     checked = CheckedReader(read, adata, layer, allow_fractional)
@@ -233,7 +234,8 @@ def _read_again(read: Any, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr
     return as_parts(*read(start, stop))
 
 
-def _pick(adata: AnnData, layer: str | None) -> Any:
+def matrix_of(adata: AnnData, layer: str | None) -> Any:
+    """`X` or a layer; a ValueError that says what there is, and what to do where a name is meant for something else."""
     layers = [key for key in adata.layers if key is not None]
     shown = ", ".join(repr(key) for key in layers) or "none"
     if layer is None:
@@ -241,8 +243,10 @@ def _pick(adata: AnnData, layer: str | None) -> Any:
             raise ValueError(f"adata.X is None. Pass layer=... with the layer that holds counts. Layers here: {shown}.")
         return adata.X
     if layer not in layers:
-        raw = " For the counts in .raw pass adata.raw.to_adata()." if layer == "raw" and adata.raw is not None else ""
-        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.{raw}")
+        hint = " Leave layer out for adata.X." if layer == "X" else ""
+        if layer == "raw":
+            hint = " There is no .raw either." if adata.raw is None else f" {RAW}"
+        raise ValueError(f"layer={layer!r} does not exist. Layers here: {shown}.{hint}")
     return adata.layers[layer]
 
 

@@ -29,6 +29,10 @@ _OFF, _FAR_OFF = 0.01, 0.2  # from 10,000, for such a total to be another one; a
 _LEAST_CELLS = 20  # to tell whether genes were centred
 _CENTRED = 0.02  # mean of a gene in its standard deviations: half of the genes are nearer to 0
 _DEEP, _MANY = -1.5, 0.01  # what no small perturbation makes of a zero, and the share of the values that is below
+_HALF, _ABOVE = (
+    0.1,
+    0.7,
+)  # of 1, for halves of z-scores, see _half_of_scores; and most values that are above the mean of a gene
 _ZEROS, _APART = 0.1, 0.1  # share of the cells that have a gene's lowest value, and relative spread of these over genes
 
 _BACK: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -109,7 +113,7 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
     values = csr.data
     if not values.size:
         return None
-    reason = _centred(csr)
+    reason = _centred(csr) or _half_of_scores(csr)
     if reason is not None:
         return reason
     back = csr.copy()
@@ -164,6 +168,26 @@ def _centred(csr: sp.csr_matrix) -> str | None:
     if not found:
         return None
     return f"{negative:,} of {n_obs * n_vars:,} values are negative, as in z-scores or other centred values."
+
+
+def _half_of_scores(csr: sp.csr_matrix) -> str | None:
+    """Whether these are z-scores without the negative ones.
+
+    The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where values are
+    symmetric, and where all of them are one and the same. So the squares of the others and their share add up to 1 in each gene;
+    for logs of counts that is a matter of the gene.
+    """
+    n_obs, n_vars = csr.shape
+    if min(n_obs, n_vars) < _LEAST_CELLS:
+        return None
+    above = csr.data > 0
+    genes, values = csr.indices[above], csr.data[above].astype(np.float64)
+    share = np.bincount(genes, minlength=n_vars) / n_obs
+    square = np.bincount(genes, values**2, n_vars) / n_obs
+    varies = (share > 0) & (share < _ABOVE)
+    if varies.sum() < n_vars / 2 or np.median(np.abs(square + share - 1)[varies]) > _HALF:
+        return None
+    return "genes have the same spread, as in z-scores of which the negative ones were cut off."
 
 
 def _made_the_same(totals: np.ndarray) -> float | None:

@@ -32,8 +32,13 @@ def poisson_deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
     >>> poisson_deviance([0, 2], [1.0, 2.0])
     array([2., 0.])
     """
-    counts = _float64(counts)
-    mean = _float64(mean)
+    counts, mean = _not_negative(counts, "counts"), _not_negative(mean, "mean")
+    try:
+        np.broadcast_shapes(counts.shape, mean.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"mean has the shape {mean.shape}, which does not go with that of counts, {counts.shape}."
+        ) from error
     return 2.0 * special.kl_div(counts, mean)
 
 
@@ -58,11 +63,15 @@ def gene_mean(counts: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     array([[1.5, 0.5],
            [1.5, 0.5]])
     """
-    counts = _float64(counts)
+    counts = _table(_not_negative(counts, "counts"), "counts")
     per_gene = counts.sum(axis=0)
     total = per_gene.sum()
     share = per_gene / total if total > 0 else per_gene
-    size = counts.sum(axis=1) if size is None else np.asarray(size, dtype=np.float64)
+    size = counts.sum(axis=1) if size is None else _not_negative(size, "size")
+    if size.ndim != 1:
+        raise ValueError(
+            f"size has the shape {size.shape}: give one depth for every cell to predict for, shape (n_cells,)."
+        )
     return size[:, None] * share
 
 
@@ -93,7 +102,14 @@ def deviance_skill(counts: np.ndarray, mean: np.ndarray, baseline: np.ndarray, *
     >>> deviance_skill(x, x, gene_mean(x))
     1.0
     """
-    mean = (1 - blend) * _float64(mean) + blend * _float64(baseline)
+    if not 0 <= blend <= 1:
+        raise ValueError(f"blend={blend!r}: use a share of the baseline from 0 to 1.")
+    counts, mean, baseline = (
+        _not_negative(values, name) for values, name in ((counts, "counts"), (mean, "mean"), (baseline, "baseline"))
+    )
+    _alike(mean, counts, "mean", "counts")
+    _alike(baseline, counts, "baseline", "counts")
+    mean = (1 - blend) * mean + blend * baseline
     reference = poisson_deviance(counts, baseline).sum()
     return float(1 - poisson_deviance(counts, mean).sum() / reference) if reference > 0 else float("nan")
 
@@ -120,20 +136,24 @@ def log_normalize(counts: np.ndarray, target: float = 1e4) -> np.ndarray:
     array([[25., 75.],
            [ 0.,  0.]])
     """
-    counts = _float64(counts)
+    counts = _table(_not_negative(counts, "counts"), "counts")
+    if not 0 < target < np.inf:
+        raise ValueError(f"target={target!r}: use a positive number of molecules.")
     total = counts.sum(axis=1, keepdims=True)
     return np.log1p(np.divide(target * counts, total, out=np.zeros_like(counts), where=total > 0))
 
 
 def rmse(predicted: np.ndarray, truth: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """Root mean squared error, over all entries or along an axis.
+    """Root mean squared error of two arrays of the same shape, over all entries or along an axis.
 
     Examples
     --------
     >>> float(rmse([1.0, 5.0], [1.0, 1.0]).round(3))
     2.828
     """
-    error = _float64(predicted) - _float64(truth)
+    predicted, truth = _float64(predicted), _float64(truth)
+    _alike(predicted, truth, "predicted", "truth")
+    error = predicted - truth
     return np.sqrt(np.mean(error**2, axis=axis))
 
 
@@ -155,8 +175,8 @@ def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     >>> gene_correlation([[0, 1], [1, 1], [2, 1]], [[2, 0], [1, 1], [0, 2]])
     array([-1., nan])
     """
-    a = _float64(predicted)
-    b = _float64(truth)
+    a, b = _table(_float64(predicted), "predicted"), _table(_float64(truth), "truth")
+    _alike(a, b, "predicted", "truth")
     a = a - a.mean(axis=0)
     b = b - b.mean(axis=0)
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
@@ -166,3 +186,29 @@ def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _float64(values: Any) -> np.ndarray:
     """Values of any container, worked out."""
     return as_dense(values).astype(np.float64, copy=False)
+
+
+def _not_negative(values: Any, name: str) -> np.ndarray:
+    """Values of which none is below zero; NaN passes, as what was not measured."""
+    found = _float64(values)
+    below = found < 0
+    if below.any():
+        first = tuple(int(i) for i in np.argwhere(below)[0])
+        raise ValueError(
+            f"{name} has to be 0 or more, but {int(below.sum()):,} value(s) are negative, the first {found[first]:.6g} at {first}. "
+            "Logs and z-scores are no counts."
+        )
+    return found
+
+
+def _table(values: np.ndarray, name: str) -> np.ndarray:
+    if values.ndim != 2:
+        raise ValueError(f"{name} has the shape {values.shape}: give an array of cells and genes, (n_cells, n_genes).")
+    return values
+
+
+def _alike(one: np.ndarray, other: np.ndarray, name: str, other_name: str) -> None:
+    if one.shape != other.shape:
+        raise ValueError(
+            f"{name} has the shape {one.shape} and {other_name} {other.shape}: they have to hold the same cells and genes."
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
-from scdae.arguments import check_adata
+from scdae.arguments import check_adata, spelled
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
 from scdae.core.config import Config, Corruption, Likelihood
@@ -86,6 +86,7 @@ class DAE:
     ((80, 50), (80, 12))
     """
 
+    @spelled
     def __init__(
         self,
         *,
@@ -131,6 +132,7 @@ class DAE:
         state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
         return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
 
+    @spelled
     @transfers
     def fit(
         self,
@@ -196,6 +198,7 @@ class DAE:
             columns, conditions = read_covariates(adata, batch_key, covariates)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
 
+    @spelled
     @transfers
     def adapt(
         self,
@@ -320,6 +323,7 @@ class DAE:
         """Names of the batches that the model knows."""
         return self.covariates.batch_levels
 
+    @spelled
     @transfers
     def impute(
         self,
@@ -402,6 +406,7 @@ class DAE:
         layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
         return joined(layer_of)
 
+    @spelled
     @transfers
     def latent(
         self,
@@ -417,6 +422,7 @@ class DAE:
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
         return read_latent(self, counts, self._conditions(adata))
 
+    @spelled
     @transfers
     def posterior(
         self,

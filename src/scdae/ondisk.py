@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from scdae.arguments import spelled
 from scdae.containers import Rows
 from scdae.io import is_anndata, read_any
 from scdae.joining import JOINED, Part, join_lazily, own_mask
@@ -38,6 +39,7 @@ def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
+@spelled
 def join_files(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,

@@ -11,7 +11,7 @@ import numpy as np
 from scdae._log import get_logger
 from scdae.align import align
 from scdae.annotation import copied
-from scdae.arguments import check_adata, check_settings
+from scdae.arguments import check_adata, check_settings, spelled
 from scdae.core.transfers import transfers
 from scdae.counts import CountBlocks, Counts, open_counts, read_counts
 from scdae.covariates import level_name, read_covariates
@@ -191,7 +191,7 @@ def impute(
         seed=seed,
         together=trained_on if model is None else None,
     )
-    check_names(adata, key_added, layer, chances, overwrite=overwrite)
+    check_names(adata, key_added, layer, chances, overwrite=overwrite, copy=copy)
     if model is None:
         columns, conditions = read_covariates(adata, batch_key, covariates)
         batch = None if transform_batch is None else columns.batch_weights(transform_batch)
@@ -253,6 +253,7 @@ def impute(
     return adata if copy else None
 
 
+@spelled
 def thin(
     adata: AnnData, fraction: float = 0.9, *, layer: str | None = None, seed: int = 0, allow_fractional: bool = False
 ) -> tuple[AnnData, AnnData]:
@@ -327,14 +328,16 @@ def _record(
     return record
 
 
-def check_names(adata: AnnData, key: str, layer: str | None, chances: tuple[float, ...], *, overwrite: bool) -> None:
+def check_names(
+    adata: AnnData, key: str, layer: str | None, chances: tuple[float, ...], *, overwrite: bool, copy: bool = False
+) -> None:
     """Raise unless what a run writes under `key` has its names to itself."""
     check_name(key, "key_added")
     if key == layer:
         raise ValueError(
             f"key_added={key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
         )
-    check_free(adata, _columns(key, chances), key, _WRITER, overwrite=overwrite)
+    check_free(adata, _columns(key, chances), key, _WRITER, overwrite=overwrite, copy=copy)
 
 
 def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:

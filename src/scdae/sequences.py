@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scdae._log import get_logger
+from scdae.arguments import spelled
 from scdae.core.kmers import Frame, Placed, find_frame, letters, place, words
 from scdae.fasta import as_header, read_fasta
 from scdae.frames import RECORD, fingerprint, read_frame, record_of
@@ -30,6 +31,7 @@ _PROTEIN = set("EFILPQZX*")  # letters of amino acids that are no nucleotides
 _LARGEST = 6
 
 
+@spelled
 def kmers(
     sequences: str | PathLike[str] | Mapping[str, str] | Iterable[Any],
     *,

@@ -30,6 +30,11 @@ _DOMAINS = frozenset(
     )
 )
 _ROOTS = frozenset(("root", "cellularroot", "cellular organisms", "life"))
+_FROM_DOMAIN = re.compile(  # a lineage that an identifier is joined to: "AB1|Bacteria;...", or with "|" between levels
+    rf"[\s|;,:=_]((?:{'|'.join(sorted(_DOMAINS - {'unassigned', 'unclassified', 'unknown'}))})\s*[;|].*)", re.IGNORECASE
+)
+_NAME = re.compile(r"['\"\[]?[A-Z][a-z]{2,}['\"\]]?")
+_BINOMIAL = re.compile(r"([A-Z][a-z]{2,}) [a-z]{3,}")
 _DEEP = 5  # levels above a genus, from the domain on
 _FEWEST = 3  # levels of a lineage
 _HIGHER = ("aceae", "ales", "ineae", "idae", "oidea", "mycetes", "mycota", "phyta")
@@ -83,10 +88,21 @@ def genus_of(header: str) -> str:
         return _named(re.split(r"\s[a-z]__", found[1])[0])
     if _HAS_PREFIXES.search(header):
         return ""
-    for text in (header, description, description.rpartition("\t")[2]):
+    below = _FROM_DOMAIN.search(header)
+    lineage = below[1].replace("|", ";") if below else ""
+    for text in (header, description, description.rpartition("\t")[2], lineage, header.rpartition("|")[2]):
         if is_lineage(text) or (text is not header and _may_be_lineage(text)):
             return _named(_of_lineage(text))
-    return _of_organism(description)
+    return _of_organism(_joined_name(header) or description)
+
+
+def _joined_name(header: str) -> str:
+    """Name of an organism that is joined to the identifier, as in "AB1|Bacillus subtilis"; nothing where it is apart."""
+    first = re.split(r"[|;]", header.split(None, 1)[0]) if header else [""]
+    if len(first) < 2:
+        return ""
+    name = re.split(r"[|;]", header)[-1].strip()
+    return name if _NAME.fullmatch((name.split() or [""])[0]) else ""
 
 
 def is_lineage(text: str) -> bool:
@@ -121,6 +137,11 @@ def _of_lineage(text: str) -> str:
     """The level that is a genus: the one below a family, or the sixth, or the last but a species."""
     levels = _levels(text)
     families = [i for i, level in enumerate(levels) if level.endswith("aceae") and not _UNSURE.search(level)]
+    species = _BINOMIAL.fullmatch(levels[-1]) if len(levels) > 1 and levels[-2].lower().endswith(_HIGHER) else None
+    if species and not _UNSURE.search(levels[-1]) and not levels[-1].endswith((*_ANYBODY, *_HIGHER)):
+        first = species[1]
+        if first.lower() not in _NOBODY and not first.lower().endswith(_HIGHER):
+            return first  # there is no level of the genus
     if families:
         return levels[families[-1] + 1] if families[-1] + 1 < len(levels) else ""
     if len(levels) > 2 and _is_species(levels[-1], levels[-2]) and len(levels) == _DEEP + 1:

@@ -51,8 +51,9 @@ def check_free(
     *,
     argument: str = "key_added",
     overwrite: bool = False,
+    copy: bool = False,
 ) -> None:
-    """Raise unless the names are free or hold an earlier result of the same function.
+    """Raise unless the names are free or hold an earlier result of the same function, and something can be written at all.
 
     Parameters
     ----------
@@ -68,7 +69,14 @@ def check_free(
         The argument that chooses the names, for the error.
     overwrite
         Whether to replace what is there.
+    copy
+        Whether the results go into a copy in memory.
     """
+    if adata.isbacked and adata.is_view and not copy:
+        raise ValueError(
+            "adata is a part of an object that is on disk (backed), and AnnData writes nothing into such a part. Pass "
+            "adata.to_memory(), or the whole object."
+        )
     warn_of_names(adata)
     earlier = adata.uns.get(record)
     if overwrite or (isinstance(earlier, Mapping) and earlier.get("written_by") == writer):

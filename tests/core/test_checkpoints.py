@@ -53,7 +53,6 @@ def size_of(params):
 
 
 def fit(folder=None, every=3, adata=None, fit=None, **options):
-    small.keep_compiled()
     names = ("batch_key", "covariates", "mask")
     data = {name: options.pop(name) for name in names if name in options}
     kept = {} if folder is None else {"checkpoint_dir": folder, "checkpoint_every": every}

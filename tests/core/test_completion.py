@@ -118,7 +118,6 @@ def test_a_cell_in_which_nothing_was_observed_stays_as_it_was():
 
 
 def test_gaps_filled_by_self_consistency_are_nearer_the_truth():
-    small.keep_compiled()
     adata = small.structured()
     observed = hide(adata, seed=2)
     truth, gap = np.asarray(adata.layers["truth"]), ~observed
@@ -137,7 +136,6 @@ def test_gaps_filled_by_self_consistency_are_nearer_the_truth():
 
 
 def test_run_reports_its_gaps():
-    small.keep_compiled()
     adata = small.structured()
     adata.layers["seen"] = hide(adata)
     scdae.pp.impute(adata, mask="seen", max_epochs=3, batch_size=64)
@@ -150,7 +148,6 @@ def test_run_reports_its_gaps():
 
 def test_values_under_the_mask_do_not_matter():
     """Zeros, garbage or NaN where nothing was measured: the same bits."""
-    small.keep_compiled()
     adata = small.structured()
     observed = hide(adata)
     dense = small.dense(adata).astype(float)

@@ -48,7 +48,6 @@ def test_counts_are_put_back_where_they_were():
 @pytest.mark.parametrize("streamed", [False, True])
 def test_one_damaged_count_does_not_move_the_other_cells(log, monkeypatch, count, streamed):
     """Restored totals of all other cells fell to .007 of those counted."""
-    small.keep_compiled()
     monkeypatch.setattr(scdae.settings, "max_entries", 3000 if streamed else 10**8)
     adata = small.structured()
     clean = scdae.DAE(max_epochs=5, batch_size=64).fit(adata).impute(adata)

@@ -15,7 +15,6 @@ from scdae.core.fitting import fit_counts, held_out_share
 
 
 def fit(counts, **settings):
-    small.keep_compiled()
     counts = sp.csr_matrix(np.asarray(counts, np.float32))
     config = Config(**{"max_epochs": 40, "batch_size": 64, "likelihood": "nb", **settings})
     return fit_counts(counts, None, None, 0, 0, config)
@@ -176,7 +175,6 @@ CONDITIONS = {
 
 @pytest.mark.parametrize("name", list(CONDITIONS))
 def test_tiny_data_with_conditions(name):
-    small.keep_compiled()
     conditions, n_levels, n_batches = CONDITIONS[name]
     counts = sp.csr_matrix((np.random.default_rng(0).poisson(2, (3, 2)) + 1).astype(np.float32))
     config = Config(max_epochs=1, batch_size=64, likelihood="nb")
@@ -189,7 +187,6 @@ def test_tiny_data_with_conditions(name):
 
 def test_conditions_are_those_of_the_cells_that_were_counted():
     """A cell without counts is left out, and takes its batch with it."""
-    small.keep_compiled()
     counts = small.dense(small.structured())
     level = small.structured().obs["batch"].cat.codes.to_numpy()
     config = Config(max_epochs=2, batch_size=64, likelihood="nb")

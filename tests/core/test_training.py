@@ -106,7 +106,6 @@ def test_progress_sees_every_step():
             seen.append((step, total))
             yield step
 
-    small.keep_compiled()
     fit_counts(counts, None, None, 0, 0, Config(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb"), watch=watch)
     assert seen == [(step, 21) for step in range(1, 22)]
 
@@ -115,7 +114,6 @@ def test_masking_in_which_no_entry_is_hidden_stays_finite():
     """With three genes it is usual that a cell has all of them visible."""
     rng = np.random.default_rng(0)
     counts = sp.csr_matrix(rng.poisson(5, (80, 3)).astype(np.float32))
-    small.keep_compiled()
     outcome = fit_counts(counts, None, None, 0, 0, Config(max_epochs=3, likelihood="nb", corruption="masking"))
     assert np.isfinite(outcome.history["loss"]).all()
     assert all(np.isfinite(np.asarray(value)).all() for value in outcome.history.values())
@@ -192,7 +190,6 @@ def test_covariates_alone_leave_the_latent_space_to_the_cells():
 @pytest.mark.parametrize(("rate", "again"), [(1e30, 0.02), (1.0, 0.02)])
 def test_a_training_that_diverges_is_repeated_and_said(log, rate, again):
     """With a learning rate from 1 on the loss was not a number, and the untrained start came back without a word."""
-    small.keep_compiled()
     counts, plan = small.structured().X, Config(likelihood="nb", max_epochs=20, batch_size=64)
     usual = fit_counts(counts, None, None, 0, 0, plan)
     found = fit_counts(counts, None, None, 0, 0, replace(plan, learning_rate=rate))
@@ -212,7 +209,6 @@ def test_training_that_diverges_twice_leaves_the_gene_means(log, monkeypatch):
 
 
 def test_a_learning_rate_with_which_nothing_is_learned_is_said(log):
-    small.keep_compiled()
     plan = Config(likelihood="nb", learning_rate=0.5, max_epochs=20, batch_size=64)
     found = fit_counts(small.structured().X, None, None, 0, 0, plan)
     said = any("learning_rate=0.5" in record.getMessage() for record in log.records)

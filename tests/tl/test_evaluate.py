@@ -12,7 +12,6 @@ SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "n
 
 @pytest.fixture(scope="module")
 def evaluated():
-    small.keep_compiled()
     adata = small.with_gaps()
     scdae.tl.evaluate(adata, **SETTINGS)
     return adata
@@ -60,7 +59,6 @@ def test_same_seed_same_numbers_and_a_second_call_replaces(evaluated):
 
 
 def test_nothing_to_find():
-    small.keep_compiled()
     adata = small.noise().copy()
     scdae.tl.evaluate(adata, max_epochs=20, batch_size=64)
     counted = adata.uns["scdae_evaluation"]["n_genes"]
@@ -69,7 +67,6 @@ def test_nothing_to_find():
 
 
 def test_settings_of_a_run_are_those_judged():
-    small.keep_compiled()
     adata = small.structured()
     adata.layers["umi"], adata.X = adata.X, None
     adata.layers["seen"] = np.random.default_rng(0).random(adata.shape) < 0.95
@@ -88,7 +85,6 @@ def test_columns_of_a_run_are_those_judged(tmp_path, monkeypatch):
 
     from scdae.tl import _evaluate
 
-    small.keep_compiled()
     adata, jobs, plain = small.covaried(), [], _evaluate.read_job
     monkeypatch.setattr(
         _evaluate, "read_job", lambda *args, **options: jobs.append(plain(*args, **options)) or jobs[-1]
@@ -139,7 +135,6 @@ def test_errors_come_before_training():
 
 def test_noise_in_estimated_counts_is_not_called_help():
     """With a share of each fraction in both halves, twice as many genes were."""
-    small.keep_compiled()
     rng = np.random.default_rng(1)
     mean = np.exp(rng.normal(0, 0.3, (600, 1)) + rng.normal(-1, 1, 150))
     counts = rng.poisson(mean / 2) + 0.3 * rng.poisson(mean / 2)  # unique reads, and others by their weight

@@ -27,7 +27,6 @@ def test_draws_as_layers():
 
 
 def test_a_model_is_fitted_where_none_is_given():
-    small.keep_compiled()
     draws = scdae.tl.sample(small.structured(), genes=[0], max_epochs=2, batch_size=64)
     assert next(draws).shape == (small.N_OBS, 1)
     columns = {"batch_key": "batch", "covariates": ["donor", "age"]}

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 import scdae
-import small
 
 N_TRAIN, N_NORMAL = 70, 25  # genera
 
@@ -11,7 +10,6 @@ N_TRAIN, N_NORMAL = 70, 25  # genera
 @pytest.fixture(scope="module")
 def family():
     """A model of seventy genera, sequences of others, and chimeras of two phyla's with their breakpoints."""
-    small.keep_compiled()
     sequences = scdae.datasets.simulate_16s(n_genera=N_TRAIN + 2 * N_NORMAL, length=600, seed=0)
     names = list(sequences)
     rng = np.random.default_rng(5)

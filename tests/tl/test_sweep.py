@@ -6,7 +6,6 @@ import small
 
 
 def test_there_is_a_sweet_spot():
-    small.keep_compiled()
     adata = small.structured()
     scdae.tl.noise_sweep(adata, [0.01, 0.5, 0.99], max_epochs=40, batch_size=64, likelihood="nb")
     found = adata.uns["scdae_sweep"]

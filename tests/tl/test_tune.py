@@ -13,11 +13,6 @@ QUICK = {"max_epochs": 3, "batch_size": 64}
 optuna = pytest.importorskip("optuna")
 
 
-@pytest.fixture(autouse=True)
-def _compiled():
-    small.keep_compiled()
-
-
 def test_search_writes_its_trials_and_returns_settings():
     adata, before = small.structured(), optuna.logging.get_verbosity()
     best = scdae.tl.tune(adata, n_trials=3, likelihood="nb", **QUICK)

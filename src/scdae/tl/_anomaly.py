@@ -124,7 +124,7 @@ def anomaly_score(
     check_settings(anomaly_score, settings)
     check_name(key_added, "key_added")
     columns = anomaly_columns(key_added)
-    check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
+    check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite, copy=copy)
     options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
     known = NormalCells.of(normal, adata, mask, fit_here=model is None, seed=seed)
     counts = counts_to_apply(adata, mask=mask, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae.arguments import check_adata
+from scdae.arguments import check_adata, spelled
 from scdae.core.anomaly import entry_deviance, neighbours
 from scdae.core.prediction import law_of_genes, shares_at
 from scdae.core.transfers import transfers
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["anomaly_genes"]
 
 
+@spelled
 @transfers
 def anomaly_genes(
     adata: AnnData,

@@ -131,7 +131,7 @@ def evaluate(
         "obs": (f"{key}_skill",),
         "uns": (f"{key}_evaluation",),
     }
-    check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite)
+    check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite, copy=copy)
     groups = read_judged_groups(adata, groupby)
     job = read_job(
         adata,

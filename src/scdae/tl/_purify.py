@@ -12,7 +12,7 @@ from scdae.arguments import check_adata, check_settings
 from scdae.containers import open_rows
 from scdae.core.purification import SCALES, Purification
 from scdae.core.transfers import transfers
-from scdae.counts import counts_to_apply
+from scdae.counts import counts_to_apply, matrix_of
 from scdae.layers import InPlace, log_layer_size
 from scdae.logs import check_logs
 from scdae.matching import map_genes
@@ -204,11 +204,7 @@ def _blocks(
             yield start, counts.read(start, stop)[0]
         return
     name = describe_source(layer)
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(
-            f"layer={layer!r} does not exist. Layers here: {', '.join(map(repr, adata.layers)) or 'none'}."
-        )
-    rows = open_rows(adata.X if layer is None else adata.layers[layer], name)
+    rows = open_rows(matrix_of(adata, layer), name)
     for start, stop in rows.spans():
         yield start, check_logs(rows.read(start, stop), name, start)
 

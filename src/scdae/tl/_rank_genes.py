@@ -151,7 +151,7 @@ def rank_genes(
     _check_numbers(delta, level, n_samples)
     codes, levels = read_groups(adata, groupby)
     chosen, reference = _chosen(groups, reference, levels, groupby)
-    check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite)
+    check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite, copy=copy)
     options: dict[str, Any] = {
         "layer": layer,
         "mask": mask,

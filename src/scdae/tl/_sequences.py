@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from scdae._log import get_logger
-from scdae.arguments import check_adata
+from scdae.arguments import check_adata, spelled
 from scdae.core.conformal import conformal_pvalue
 from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
 from scdae.core.splits import Evidence, evidence, fit_split, sides
@@ -32,6 +32,7 @@ _JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequ
 _LEAST_SPREAD = 1e-6
 
 
+@spelled
 @transfers
 def score_sequences(
     adata: AnnData,
