@@ -14,10 +14,11 @@ import numpy as np
 
 from scdae.arguments import check_adata
 from scdae.core.config import Config, Likelihood
+from scdae.core.memory import memory_limits
 from scdae.core.training import batch_size_for, n_steps_for
 from scdae.counts import Counts, open_counts
 from scdae.covariates import read_covariates
-from scdae.lazy import available_memory, choose_lazy
+from scdae.lazy import choose_lazy
 from scdae.validate import describe_source
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def plan_training(
     own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in ("data", "indices", "indptr"))
     seconds = seconds_of_training(n_steps, batch_size, n_vars, n_stored)
     peak = own / _GIB + float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1]))
-    free = available_memory()
+    limits = memory_limits()
     return Plan(
         read={
             "counts": describe_source(layer),
@@ -152,7 +153,8 @@ def plan_training(
         cost={
             "estimated_seconds": round(seconds, 1) if device.startswith("cpu") else None,
             "estimated_peak_gib": round(peak, 2),
-            "free_gib": None if free is None else round(free / _GIB, 2),
+            "free_gib": round(limits[0].free / _GIB, 2) if limits else None,
+            "free_by": limits[0].source if limits else None,
         },
     )
 
