@@ -182,7 +182,7 @@ def test_existing_output(counts, tmp_path, calls, overwrite):
             "Pass --layer umi or --allow-nan.",
         ),
         (KeyError("odd"), 1, "(KeyError: 'odd'). --debug shows where"),
-        (MemoryError(), 1, "not enough memory"),
+        (MemoryError(), 75, "not enough memory"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

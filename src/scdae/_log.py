@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from collections.abc import Iterable
@@ -48,13 +49,24 @@ def is_watched() -> bool:
     """Whether a bar would be seen: on a terminal or in a notebook, and not below verbosity 1."""
     from scdae._settings import settings
 
-    return settings.verbosity >= 1 and ("ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty()))
+    if settings.verbosity < 1:
+        return False
+    return _is_notebook_watched() if "ipykernel" in sys.modules else bool(sys.stderr and sys.stderr.isatty())
+
+
+def _is_notebook_watched() -> bool:
+    """Whether somebody could answer a question: a notebook that is executed as a job (papermill, nbconvert) forbids them."""
+    find = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return bool(getattr(getattr(find(), "kernel", None), "_allow_stdin", True))
 
 
 def progress(steps: Iterable[T], *, total: int | None = None, description: str = "") -> Iterable[T]:
     """Show a tqdm bar where it is seen, and nothing elsewhere."""
     if not is_watched():
         return steps
-    from tqdm.auto import tqdm
+    if importlib.util.find_spec("ipywidgets") is None:  # with which tqdm.auto would draw, and warns that it cannot
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
 
     return tqdm(steps, total=total, desc=description, leave=False)

@@ -19,6 +19,7 @@ from scdae.arguments import RAW, check_adata
 from scdae.checking import CheckedReader, problem_of
 from scdae.containers import Rows, canonical_csr, in_memory, open_rows
 from scdae.core.blocks import Blocks
+from scdae.core.memory import entries_to_hold
 from scdae.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
 from scdae.doubts import say_doubts
 from scdae.features import warn_other_features
@@ -128,7 +129,7 @@ def open_counts(
     Parameters
     ----------
     most
-        Stored entries that are held in memory; None for ``scdae.settings.max_entries``.
+        Stored entries that are held in memory; None for ``scdae.settings.max_entries``, or less where a job's limit is low.
     seed
         Seed of the cells that are drawn where there are more.
     together
@@ -145,7 +146,9 @@ def open_counts(
     observed = None if mask is None else open_mask(mask, adata)
 
     read = _reader(rows, observed, allow_nan, None if in_memory(matrix_of(adata, layer)) else name)
-    most = settings.max_entries if most is None else most
+    if most is None:
+        most = entries_to_hold(settings.max_entries)
+        most = most if together is None else min(together.gather(most))
     tally, survey, held = shared_pass(read, list(rows.spans()), Survey(rows.shape, seed), most, together)
     problem = problem_of(tally, adata, layer, allow_fractional=allow_fractional)
     if problem is not None:

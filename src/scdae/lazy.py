@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +13,8 @@ import scipy.sparse as sp
 
 from scdae._log import get_logger
 from scdae.core.conditions import Conditions
+from scdae.core.memory import available_memory
+from scdae.core.threads import usable_cores
 from scdae.core.transfers import transfers
 from scdae.count_types import AnyCounts
 from scdae.layers import InPlace
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from scdae.model import DAE
 
-__all__ = ["available_memory", "choose_lazy", "joined", "lazy_layer", "whole_chunks"]
+__all__ = ["available_memory", "choose_lazy", "chunks_at_once", "joined", "lazy_layer", "whole_chunks"]
 
 _VALUES = 2**24  # values of a chunk, about
+_COPIES = 5  # of a chunk, while it is worked out
 _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
 
 
@@ -171,6 +172,13 @@ def whole_chunks() -> Iterator[None]:
         yield
 
 
+def chunks_at_once() -> int:
+    """Chunks that threads work out side by side: as many as there are cores to use, and memory for."""
+    free = available_memory()
+    most = usable_cores()
+    return most if free is None else max(min(most, int(_SHARE * free / (_COPIES * 4 * _VALUES))), 1)
+
+
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:
     """Whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
     if wanted is not None:
@@ -186,30 +194,6 @@ def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bo
         "what is next to nothing."
     )
     return True
-
-
-def available_memory() -> int | None:
-    """Bytes that this process can still take: what the machine has free, within the limit of its cgroup; None if unknown."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        pass
-    if not found and hasattr(os, "sysconf"):  # other systems: what is built in
-        try:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (ValueError, OSError):
-            return None
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # there is none, or it is "max"
-            continue
-    return max(min(found), 0) if found else None
 
 
 def _spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:

@@ -284,7 +284,8 @@ def _ending_threads(path: str | os.PathLike[str], *, guarded: bool) -> Iterator[
         return
     import dask
     from dask.callbacks import Callback
-    from dask.system import CPU_COUNT
+
+    from scdae.lazy import chunks_at_once
 
     folder = os.path.dirname(os.path.realpath(path))
 
@@ -298,7 +299,7 @@ def _ending_threads(path: str | os.PathLike[str], *, guarded: bool) -> Iterator[
         if not stopping.is_noting() or dask.config.get("pool", None) or dask.config.get("scheduler", None):
             yield
             return
-        pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT)
+        pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or chunks_at_once())
         try:
             with dask.config.set(pool=pool):
                 yield

@@ -14,10 +14,11 @@ import numpy as np
 
 from scdae.arguments import check_adata
 from scdae.core.config import Config, Likelihood
+from scdae.core.memory import memory_limits
 from scdae.core.training import batch_size_for, n_steps_for
 from scdae.counts import Counts, open_counts
 from scdae.covariates import read_covariates
-from scdae.lazy import available_memory, choose_lazy
+from scdae.lazy import choose_lazy
 from scdae.validate import describe_source
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-__all__ = ["Plan", "check_result_room", "plan_impute", "plan_training", "seconds_of_training"]
+__all__ = [
+    "Plan",
+    "check_result_room",
+    "peak_bytes",
+    "plan_impute",
+    "plan_training",
+    "seconds_of_restoring",
+    "seconds_of_training",
+]
 
 _START = 5.0  # seconds: compilation
 _STEP = 60e-6 / 20_000  # seconds of a step, for each entry of its dense arrays
@@ -34,8 +43,11 @@ _ENTRY_OF_SOME, _SOME = 0.33e-6, 2**24  # seconds for each stored entry of the c
 _ENTRY = 0.06e-6  # seconds for each stored entry of all
 _VALUES = 48e6  # values that are restored in a second
 # Stored entries, and GiB of the peak beyond the input
-_MEMORY = (1.0e6, 3.8e6, 15e6, 61e6, 192e6), (0.63, 0.81, 1.38, 1.58, 1.71)
+_MEMORY = (1.0e4, 1.0e5, 1.0e6, 3.8e6, 15e6, 61e6, 192e6), (0.42, 0.45, 0.63, 0.81, 1.38, 1.58, 1.71)
+_BASE = 0.42  # GiB of a process that has done little
+_CHUNK, _COPIES = 4 * 2**24, 3  # bytes of a chunk of a lazy layer, and how often they are there while it is worked out
 _GIB = 2**30
+_PARTS = ("data", "indices", "indptr")
 
 
 @dataclass
@@ -71,6 +83,35 @@ def seconds_of_training(n_steps: int, batch_size: int, n_vars: int, n_stored: in
     """
     dense = _STEP * n_steps * batch_size * n_vars
     return _START + dense + _ENTRY_OF_SOME * min(n_stored, _SOME) + _ENTRY * n_stored
+
+
+def seconds_of_restoring(n_values: int) -> float:
+    """Estimated seconds in which so many values of a layer are worked out."""
+    return n_values / _VALUES
+
+
+def peak_bytes(n_stored: int, n_bytes: int, *, held: int = 0, cores: int = 0, n_obs: int = 0, n_vars: int = 0) -> int:
+    """Estimated peak of the memory of a run.
+
+    Parameters
+    ----------
+    n_stored
+        Stored entries of the counts.
+    n_bytes
+        What is read into memory.
+    held
+        Bytes of layers that are held.
+    cores
+        Threads that work out chunks of a lazy layer, of `n_obs` cells and `n_vars` genes; 0 where there is none.
+
+    Examples
+    --------
+    >>> peak_bytes(3_800_000, 30_000_000) < peak_bytes(3_800_000, 30_000_000, held=10**9)
+    True
+    """
+    training = float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1])) * _GIB
+    chunks = cores * _COPIES * min(_CHUNK, 4 * n_obs * n_vars)
+    return int(n_bytes + max(training, _BASE * _GIB + 8 * n_stored + held + chunks))
 
 
 def plan_training(
@@ -124,10 +165,10 @@ def plan_training(
     n_steps = n_steps_for(config, n_obs, batch_size)
     device = _device()
     matrix = adata.X if layer is None else adata.layers[layer]
-    own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in ("data", "indices", "indptr"))
+    own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in _PARTS)
     seconds = seconds_of_training(n_steps, batch_size, n_vars, n_stored)
-    peak = own / _GIB + float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1]))
-    free = available_memory()
+    peak = peak_bytes(n_stored, own) / _GIB
+    limits = memory_limits()
     return Plan(
         read={
             "counts": describe_source(layer),
@@ -152,7 +193,8 @@ def plan_training(
         cost={
             "estimated_seconds": round(seconds, 1) if device.startswith("cpu") else None,
             "estimated_peak_gib": round(peak, 2),
-            "free_gib": None if free is None else round(free / _GIB, 2),
+            "free_gib": round(limits[0].free / _GIB, 2) if limits else None,
+            "free_by": limits[0].source if limits else None,
         },
     )
 
@@ -224,9 +266,13 @@ def plan_impute(
     cost = plan.cost
     if cost["estimated_seconds"] is not None:
         values = adata.n_obs * plan.train["n_vars"]  # of the first layer; how long quantiles take was not measured
-        cost["estimated_seconds"] = round(cost["estimated_seconds"] + values / _VALUES, 1)
+        cost["estimated_seconds"] = round(cost["estimated_seconds"] + seconds_of_restoring(values), 1)
     if not lazily and threshold is None:
-        cost["estimated_peak_gib"] = round(cost["estimated_peak_gib"] + size / _GIB, 2)
+        own = sum(
+            getattr(getattr(adata.X if layer is None else adata.layers[layer], part, None), "nbytes", 0)
+            for part in _PARTS
+        )
+        cost["estimated_peak_gib"] = round(peak_bytes(plan.read["stored_entries"], own, held=size) / _GIB, 2)
     return plan
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae.core.again import Passing
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -29,7 +31,7 @@ _KEEP_SIZE = 1  # flag of fallocate: blocks are taken, and the file stays as lon
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class NoRoom(OSError):
+class NoRoom(OSError, Passing):
     """A file would not fit where it is to be."""
 
 

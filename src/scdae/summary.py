@@ -243,7 +243,9 @@ def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
     seconds, free = cost["estimated_seconds"], cost["free_gib"]
     time = "not estimated for this device" if seconds is None else f"about {_rounded(seconds)} on two cores"
     time += " beside quantiles" if len(plan.write.get("layers", ())) > 1 and seconds is not None else ""
-    memory = f"about {cost['estimated_peak_gib']:.1f} GiB" + ("" if free is None else f"; {free:.1f} GiB are free")
+    memory = f"about {cost['estimated_peak_gib']:.1f} GiB" + (
+        "" if free is None else f"; {free:.1f} GiB are free ({cost['free_by']})"
+    )
     rows += [("time", f"{time} (an estimate)"), ("memory", f"{memory} (an estimate)")]
     head = f"scdae {__version__}: dry run of {command}, nothing is trained or written"
     lines = [

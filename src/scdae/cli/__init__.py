@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from scdae.core import stopping
+from scdae.core import stopping, threads
 
 if TYPE_CHECKING:
     from scdae.cli._app import app
@@ -17,10 +16,11 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command; the entry point of the `scdae` script.
 
-    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes unfinished files, with
-    code 128 and the number of the signal, from the first import on.
+    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes unfinished files, and
+    keeps how far training is if it has a folder for that, with code 128 and the number of the signal, from the first import on.
     """
     stopping.note_signals()
+    threads.hold_to_share()
     try:
         from scdae.cli._app import app
 
@@ -31,9 +31,8 @@ def main() -> None:
         if number is not None:
             import typer
 
-            word = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
             with suppress(OSError):
-                typer.echo(word, err=True)
+                typer.echo(stopping.stop_words(number), err=True)
             stopping.stop_if_asked()
 
 

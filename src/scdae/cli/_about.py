@@ -33,7 +33,7 @@ def demo(
 
 
 def info(json_file: JsonFile = None, debug: Debug = False) -> None:
-    """Print versions, the device that JAX uses, and the processor cores: what a report of a problem needs."""
+    """Print versions, the device that JAX uses, processor cores and free memory: what a report of a problem needs."""
     with one_line_errors(debug):
         check_report(json_file)
         import os
@@ -48,14 +48,21 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
+        from scdae.core.memory import in_words, memory_limits
         from scdae.core.platforms import check_platform
+        from scdae.core.threads import share_of_cores
 
         check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]
-        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        share = share_of_cores()
         threads = os.environ.get("OMP_NUM_THREADS", "not set")
-        cores = f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS {threads}"
-        write_report(json_file, {**dict(rows), "devices": devices, "cores": cores})
+        cores = f"{min(count for _, count in share)} usable of {os.cpu_count()}; OMP_NUM_THREADS {threads}"
+        cores += "".join(f"; {name} {count}" for name, count in share[1:] if name != "OMP_NUM_THREADS")
+        memory = [in_words(limit) for limit in memory_limits()]
+        write_report(json_file, {**dict(rows), "devices": devices, "cores": cores, "memory": memory})
         if not to_stdout(json_file):
-            for name, value in [*rows, *(("device", device) for device in devices), ("cores", cores)]:
+            here = (
+                [("device", device) for device in devices] + [("cores", cores)] + [("memory", text) for text in memory]
+            )
+            for name, value in rows + here:
                 say(f"{name:<8} {value}")

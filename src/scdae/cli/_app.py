@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from scdae.cli._about import demo, info
+from scdae.cli._batch import batch
 from scdae.cli._evaluate import evaluate
+from scdae.cli._gather import gather
 from scdae.cli._impute import impute
 from scdae.cli._model import apply, fit
 from scdae.cli._score import score
@@ -73,6 +75,18 @@ scdae score sample.h5ad scored.h5ad --model reference.scdae --normal unseen_norm
 
 scdae score sample.h5ad scores.csv --json -"""
 
+_BATCH = """Examples:
+
+scdae batch samples.csv jobs
+
+scdae batch 'samples/*.h5ad' jobs --model shared.scdae --format zarr -- --threshold 0.01
+
+scdae batch samples jobs --scheduler sge --at-once 20"""
+
+_GATHER = """Example:
+
+scdae gather jobs report.csv"""
+
 _DEMO = """Example:
 
 scdae demo demo_output --cells 1000 --genes 500"""
@@ -96,6 +110,8 @@ for command, panel, epilog in (
     (apply, "Restore counts", _APPLY),
     (evaluate, "Did it help?", _EVALUATE),
     (score, "Which cells are odd?", _SCORE),
+    (batch, "Many samples on a cluster", _BATCH),
+    (gather, "Many samples on a cluster", _GATHER),
     (demo, "Does it work here?", _DEMO),
     (info, "Does it work here?", _INFO),
 ):

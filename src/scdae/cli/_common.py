@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scdae.cli._codes import ExitCode, code_of, of_another
 from scdae.core.stopping import stop_if_asked
 
 __all__ = [
@@ -71,11 +72,21 @@ class Scale(StrEnum):
     log1p = "log1p"
 
 
+def _input(path: str) -> Path:
+    """The path of INPUT. A variable of the shell that is empty must not be taken for the current folder."""
+    if not path.strip():
+        typer.echo(
+            "error: INPUT is empty. Name a file; in an array of jobs the index may lie beyond the samples.", err=True
+        )
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    return Path(path).expanduser()
+
+
 Source = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        callback=home,
+        parser=_input,
         help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
@@ -211,7 +222,7 @@ def checkpoint_options(folder: Path | None, every: int | None, resume: bool) -> 
 
 @contextmanager
 def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
-    """End with code 1 and one line for whatever goes wrong, with code 130 when interrupted.
+    """End with one line for whatever goes wrong and a code of :class:`ExitCode`, with 130 when interrupted.
 
     Parameters
     ----------
@@ -232,6 +243,7 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
         stop_if_asked()  # a library that was interrupted may have made another error of it
         if debug:
             raise
+        code = code_of(error)
         error, named = _in_words(error)
         text = as_options(" ".join(str(error).split()))
         text, n_named = re.subn(r"^path='([^']*)'", r"\1", text)
@@ -242,13 +254,19 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
             text = f"this cannot be done, and scdae does not know why ({name}: {text}). --debug shows where."
         named = named or n_named > 0 or about in text
         typer.echo(f"error: {text}" if named else f"error: {about}: {text}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(int(code)) from error
 
 
 def _in_words(error: Exception) -> tuple[Exception, bool]:
     """The error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
     from scdae.output import WriteError
 
+    if of_another(error):
+        return ValueError(
+            "another process of this job has ended, whose own log says why; nothing was written by this one"
+        ), True
+    if isinstance(error, RuntimeError) and not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" in str(error):
+        return MemoryError(f"{str(error).splitlines()[0][:200]}"), False
     if "jax" in sys.modules and isinstance(error, (AssertionError, RuntimeError, ValueError)):
         from scdae.core.platforms import check_platform
 

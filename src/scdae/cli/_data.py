@@ -65,6 +65,9 @@ ResultsOnly = Annotated[
 ]
 
 
+_BYTES = 28  # of an entry that is held: as it is read, and as training has it
+
+
 class Opened(NamedTuple):
     """Data to work on."""
 
@@ -114,7 +117,6 @@ def open_source(
 
 
 def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
-    from scdae._settings import settings
     from scdae.io import is_anndata, read_any
     from scdae.ondisk import join_files, open_on_disk, stored_entries
 
@@ -125,7 +127,7 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
             )
         joint = join_files(files, layer=layer)
         return Opened(joint, None, "observed" if "observed" in joint.layers else None, True)
-    if is_anndata(files[0]) and stored_entries(files[0]) > settings.max_entries:
+    if is_anndata(files[0]) and _is_large(files[0], stored_entries(files[0])):
         found = open_on_disk(files[0])
         if layer == "raw" and layer not in found.layers:
             return Opened(open_on_disk(files[0], raw=True), None, mask, True)
@@ -134,6 +136,26 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
     if layer == "raw" and layer not in adata.layers:
         return Opened(_of_raw(adata, files[0]), None, mask, False)
     return Opened(adata, layer, mask, False)
+
+
+def _is_large(file: Path, n_stored: int) -> bool:
+    """Whether a file is left on disk: for its size, or for the memory that this job has."""
+    from scdae._log import get_logger
+    from scdae._settings import settings
+    from scdae.core.memory import entries_to_hold, job_limit
+
+    if n_stored > settings.max_entries:
+        return True
+    if n_stored <= entries_to_hold(n_stored, each=_BYTES):
+        return False
+    limit = job_limit()
+    if limit is not None:
+        get_logger().warning(
+            f"scdae: {file} has {n_stored:,} stored entries, and this job has {limit.limit / 2**30:,.1f} GiB of memory "
+            f"({limit.source}), so the file stays on disk and the results are written alone. With more memory OUTPUT holds all that "
+            "INPUT does."
+        )
+    return True
 
 
 def _of_raw(adata: AnnData, source: Path) -> AnnData:

@@ -49,6 +49,7 @@ from scdae.cli._data import (
     write_output,
 )
 from scdae.cli._report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
+from scdae.cli._skip import SkipExisting, check_skip, key_of, report_of_result, skipping
 
 __all__ = ["impute"]
 
@@ -99,6 +100,7 @@ def impute(
         ),
     ] = False,
     dry_run: DryRun = False,
+    skip_existing: SkipExisting = False,
     json_file: JsonFile = None,
     checkpoint_dir: CheckpointDir = None,
     checkpoint_every: CheckpointEvery = None,
@@ -109,14 +111,22 @@ def impute(
 ) -> None:
     """Restore the counts of INPUT and write them, next to all that INPUT holds, to OUTPUT."""
     set_verbosity(quiet=quiet, verbose=verbose)
-    with one_line_errors(debug, about=str(source)):
+    check_skip(skip_existing, overwrite)
+    skips = skipping(
+        skip_existing,
+        target,
+        quiet=quiet,
+        json_file=json_file,
+        report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
+    )
+    with one_line_errors(debug, about=str(source)), skips:
         from scdae.layers import check_form
         from scdae.output import check_in_place, check_target
         from scdae.plan import check_result_room
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
-        check_report(json_file, overwrite=overwrite)
+        check_report(json_file, overwrite=overwrite or skip_existing)
         probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         clock = Clock()
@@ -157,11 +167,15 @@ def impute(
             return
         pp.impute(adata, **options, **kept)
         clock.lap("restoring")
-        key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+        key = key_of(key_added, transform_batch)
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
         if json_file is not None:
-            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps), overwrite=overwrite)
+            write_report(
+                json_file,
+                run_report(adata, key, str(source), str(target), clock.laps),
+                overwrite=overwrite or skip_existing,
+            )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source

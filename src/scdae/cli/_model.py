@@ -68,6 +68,7 @@ from scdae.cli._report import (
     to_stdout,
     write_report,
 )
+from scdae.cli._skip import SkipExisting, check_skip, key_of, report_of_model, report_of_result, skipping
 
 __all__ = ["apply", "fit"]
 
@@ -103,6 +104,7 @@ def fit(
         bool, typer.Option("--overwrite", help="Replace MODEL if it exists.", rich_help_panel="Output")
     ] = False,
     dry_run: DryRun = False,
+    skip_existing: SkipExisting = False,
     json_file: JsonFile = None,
     checkpoint_dir: CheckpointDir = None,
     checkpoint_every: CheckpointEvery = None,
@@ -118,12 +120,20 @@ def fit(
 ) -> None:
     """Train a model on INPUT and write it to MODEL: one file of arrays and JSON."""
     set_verbosity(quiet=quiet, verbose=verbose)
+    check_skip(skip_existing, overwrite)
+    skips = skipping(
+        skip_existing,
+        model_file,
+        quiet=quiet,
+        json_file=json_file,
+        report=lambda: report_of_model(source, model_file),
+    )
     together = processes(distributed, coordinator, num_processes, process_id, debug=debug)
-    with together, one_line_errors(debug, about=str(source)):
+    with together, one_line_errors(debug, about=str(source)), skips:
         from scdae.output import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
-        check_report(json_file, overwrite=overwrite)
+        check_report(json_file, overwrite=overwrite or skip_existing)
         probe_source(source)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
@@ -163,7 +173,11 @@ def fit(
         save_model(model, model_file, overwrite=overwrite)
         clock.lap("writing")
         if json_file is not None:
-            write_report(json_file, model_report(model, str(source), str(model_file), clock.laps), overwrite=overwrite)
+            write_report(
+                json_file,
+                model_report(model, str(source), str(model_file), clock.laps),
+                overwrite=overwrite or skip_existing,
+            )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_model
 
@@ -198,6 +212,7 @@ def apply(
             rich_help_panel="Output",
         ),
     ] = False,
+    skip_existing: SkipExisting = False,
     json_file: JsonFile = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -205,14 +220,22 @@ def apply(
 ) -> None:
     """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
     set_verbosity(quiet=quiet, verbose=verbose)
-    with one_line_errors(debug, about=str(source)):
+    check_skip(skip_existing, overwrite)
+    skips = skipping(
+        skip_existing,
+        target,
+        quiet=quiet,
+        json_file=json_file,
+        report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
+    )
+    with one_line_errors(debug, about=str(source)), skips:
         from scdae.layers import check_form
         from scdae.output import check_in_place, check_target
         from scdae.plan import check_result_room
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
-        check_report(json_file, overwrite=overwrite)
+        check_report(json_file, overwrite=overwrite or skip_existing)
         probe_source(source)
         from scdae.model import DAE
 
@@ -244,11 +267,15 @@ def apply(
             overwrite=overwrite,
         )
         clock.lap("restoring")
-        key = key_added if transform_batch is None else pp.corrected_key(key_added, transform_batch)
+        key = key_of(key_added, transform_batch)
         adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
         clock.lap("restoring and writing" if alone else "writing")
         if json_file is not None:
-            write_report(json_file, run_report(adata, key, str(source), str(target), clock.laps), overwrite=overwrite)
+            write_report(
+                json_file,
+                run_report(adata, key, str(source), str(target), clock.laps),
+                overwrite=overwrite or skip_existing,
+            )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_run
             from scdae.validate import describe_source

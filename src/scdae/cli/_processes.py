@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
 
+from scdae.cli._codes import Again
 from scdae.cli._common import one_line_errors
+from scdae.core.stopping import Stopped, is_noting, note_signals, stop_words
 
 __all__ = [
     "Coordinator",
@@ -24,6 +28,7 @@ __all__ = [
     "processes",
 ]
 
+_LAST = 0.5  # seconds by which the first process ends after the others
 _HEARTBEAT = 30  # seconds after which a process that is not heard of is taken for dead
 
 NumDevices = Annotated[
@@ -98,7 +103,7 @@ def processes(
         return
     with one_line_errors(debug, about="--distributed"):
         _meet(coordinator, number, this)
-    code = 1
+    code: int = 1
     try:
         yield
         from jax.experimental.multihost_utils import sync_global_devices
@@ -108,6 +113,12 @@ def processes(
         code = 0
     except typer.Exit as end:
         code = end.exit_code
+        raise
+    except Stopped as end:
+        code = 128 + end.number
+        typer.echo(stop_words(end.number), err=True)
+        if is_first(True):
+            time.sleep(_LAST)  # the others meet at this one, and fall where it is gone
         raise
     finally:
         if code:
@@ -124,13 +135,24 @@ def _meet(coordinator: str | None, number: int | None, this: int | None) -> None
     given = (coordinator is None, number is None, this is None)
     if any(given) and not all(given):
         raise ValueError("give --coordinator, --num-processes and --process-id together, or none of them on a cluster.")
+    if all(given) and os.environ.get("SLURM_JOB_ID") and not os.environ.get("SLURM_STEP_NODELIST"):
+        raise ValueError(
+            f"SLURM job {os.environ['SLURM_JOB_ID']} has no step here, so that this process knows of no other. Start it with srun: srun "
+            "scdae fit ... --distributed."
+        )
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    with suppress(AttributeError):  # it takes SIGTERM away from whoever has it
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator, number, this, heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=2 * _HEARTBEAT
         )
     except (ValueError, RuntimeError) as error:
-        raise ValueError(
+        kind = Again if re.search("DEADLINE_EXCEEDED|UNAVAILABLE|[Tt]imed? ?out", str(error)) else ValueError
+        raise kind(
             f"the processes did not meet: {error} Outside of SLURM, Open MPI and Kubernetes pass --coordinator HOST:PORT, "
             "--num-processes N and --process-id I."
         ) from error
+    finally:
+        if is_noting():
+            note_signals()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scdae.cli._data import Opened
+from scdae.cli._skip import SkipExisting, check_skip, report_of_result, skipping
 
 __all__ = ["score"]
 
@@ -78,6 +79,7 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel="Output")
     ] = False,
+    skip_existing: SkipExisting = False,
     json_file: JsonFile = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -85,11 +87,19 @@ def score(
 ) -> None:
     """Score how unlike normal cells each cell of INPUT is: unknown kinds, doublets, contaminated or damaged cells."""
     set_verbosity(quiet=quiet, verbose=verbose)
-    with one_line_errors(debug, about=str(source)):
+    check_skip(skip_existing, overwrite)
+    skips = skipping(
+        skip_existing,
+        target,
+        quiet=quiet,
+        json_file=json_file,
+        report=lambda: report_of_result(source, target, key_added),
+    )
+    with one_line_errors(debug, about=str(source)), skips:
         from scdae.output import check_target, write_atomic, write_text
 
         check_target(target, overwrite=overwrite, endings=_ENDINGS)
-        check_report(json_file, overwrite=overwrite)
+        check_report(json_file, overwrite=overwrite or skip_existing)
         probe_source(source)
         from scdae.model import DAE
 
@@ -143,7 +153,9 @@ def score(
         clock.lap("writing")
         if json_file is not None:
             write_report(
-                json_file, _report(adata, key_added, str(source), str(target), clock.laps), overwrite=overwrite
+                json_file,
+                _report(adata, key_added, str(source), str(target), clock.laps),
+                overwrite=overwrite or skip_existing,
             )
         if not (quiet or to_stdout(json_file)):
             from scdae.summary import describe_score

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scdae.core.threads import few_threads
+
 __all__ = ["MAX_CELLS", "Alignment", "align_to", "fit_alignment", "n_groups_for"]
 
 _ROUNDS = 5
@@ -100,7 +102,8 @@ def _alternate(
     from sklearn.cluster import KMeans
 
     for _ in range(_ROUNDS):
-        groups = KMeans(n_groups, n_init=1, random_state=seed).fit_predict(moved)
+        with few_threads(len(moved)):
+            groups = KMeans(n_groups, n_init=1, random_state=seed).fit_predict(moved)
         centroid, number = _centroids(inputs, level, groups, n_levels, n_groups)
         weight = (number / (number + _FEW))[..., None]
         common = (weight * centroid).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)  # batches count alike

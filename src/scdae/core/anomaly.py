@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.heldout_law import HeldOutLaw, log_prob_zero
+from scdae.core.threads import few_threads
 
 __all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
 
@@ -147,7 +148,7 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
     for part in parts:
         others = np.setdiff1d(normal, part)
         mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
-        with warnings.catch_warnings():
+        with few_threads(len(normal)), warnings.catch_warnings():  # it begins with k-means
             warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
             mixture.fit(scaled[others if len(others) > 1 else np.repeat(others, 2)])
         here = np.setdiff1d(np.arange(len(latent)), others)
@@ -162,7 +163,8 @@ def neighbours(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarra
 
     unit = np.maximum(normal.std(axis=0), 1e-6)
     k = min(k, max(len(normal) - 1, 1))
-    apart, who = NearestNeighbors(n_neighbors=min(k + 1, len(normal))).fit(normal / unit).kneighbors(latent / unit)
+    with few_threads(len(latent)):
+        apart, who = NearestNeighbors(n_neighbors=min(k + 1, len(normal))).fit(normal / unit).kneighbors(latent / unit)
     first = (apart[:, 0] < 1e-6) & (apart.shape[1] > k)  # the cell itself
     return np.where(first[:, None], who[:, -k:], who[:, :k])
 

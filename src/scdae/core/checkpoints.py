@@ -16,11 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from scdae.core.again import Passing
 from scdae.core.axes import Axes
 from scdae.core.fingerprint import differences, digest
-from scdae.core.stopping import stop_if_asked
+from scdae.core.memory import available_memory
+from scdae.core.stopping import keeping, stop_if_asked
 
-__all__ = ["Checkpoints", "Progress", "has_checkpoint", "open_checkpoints"]
+__all__ = ["Checkpoints", "InUse", "Progress", "has_checkpoint", "open_checkpoints"]
 
 _SECONDS = 60.0  # between checkpoints, unless steps are asked for
 _KEPT = 2  # so that there is one left when the last is damaged
@@ -34,6 +36,10 @@ _DAMAGED = (
     OSError,
     RuntimeError,
 )  # what reading a damaged checkpoint may raise
+
+
+class InUse(ValueError, Passing):
+    """Another job is using the folder."""
 
 
 @dataclass
@@ -145,6 +151,7 @@ class Checkpoints:
                     "another folder, or remove this one to start anew."
                 )
             self._saved_step = found.step
+            self._note(found.step)
             log.info(f"scdae: going on after step {found.step}, from the checkpoint in {self.folder}.")
             return found
         if numbers:
@@ -184,6 +191,24 @@ class Checkpoints:
             self._save(progress)
         self._saved_at, self._saved_step = time.monotonic(), progress.step
         self._warned = False
+        self._note(progress.step)
+
+    def keep_last(self, progress: Progress) -> None:
+        """Save `progress` of a run that is told to stop, unless that is there; where it fails, an earlier one is left."""
+        if progress.step == self._saved_step:
+            return
+        try:
+            self.save(progress)
+        except Exception as error:  # noqa: BLE001 (see `keep`)
+            logging.getLogger("scdae").warning(
+                f"scdae: checkpoint_dir='{self.folder}': a last checkpoint could not be written ({' '.join(str(error).split())[:150]})."
+            )
+
+    def _note(self, step: int) -> None:
+        keeping(
+            "training",
+            f"the checkpoint of step {step:,} is kept in {self.folder}, and the same command goes on from there",
+        )
 
     def _save(self, progress: Progress) -> None:
         from orbax.checkpoint import args
@@ -191,6 +216,7 @@ class Checkpoints:
         if self._manager is None:  # after one that could not be written
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = _manager(self.folder)
+        check_fits(progress)
         packed = progress.packed()
         record = {"facts": self._facts, "digest": digest([packed]), "progress": progress.values()}
         record["sum"] = _sum(record)
@@ -221,6 +247,9 @@ class Checkpoints:
 
 class _OfAnother(Checkpoints):
     """Those that another process of the same job keeps."""
+
+    def keep_last(self, progress: Progress) -> None:
+        self._note(progress.step)
 
     def claim(self, facts: dict[str, Any]) -> None:
         pass
@@ -278,6 +307,14 @@ def open_checkpoints(
                 checkpoints.close()
 
 
+def check_fits(progress: Progress) -> None:
+    """Raise MemoryError unless there is memory for the bytes of a checkpoint, twice: a job that takes more than it has is killed."""
+    size = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(progress._arrays()))
+    free = available_memory()
+    if free is not None and size > free:
+        raise MemoryError(f"it takes {size / 2**20:,.0f} MiB of memory, and {free / 2**20:,.0f} MiB are free")
+
+
 def _sum(record: dict[str, Any]) -> str:
     """SHA-256 of all that is not arrays."""
     text = json.dumps({name: value for name, value in record.items() if name != "sum"}, sort_keys=True)
@@ -313,7 +350,7 @@ def _hold(lock: Any, folder: object) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(
+        raise InUse(
             f"checkpoint_dir='{folder}': another job is using this folder. Wait for it, or choose another folder."
         ) from None
     except OSError:  # a file system without locks

@@ -17,11 +17,25 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
-__all__ = ["Shield", "Stopped", "before_stop", "is_noting", "leaving", "note_signals", "noted", "stop_if_asked"]
+__all__ = [
+    "Shield",
+    "Stopped",
+    "before_stop",
+    "call_off",
+    "deferring",
+    "is_noting",
+    "keeping",
+    "leaving",
+    "note_signals",
+    "noted",
+    "stop_if_asked",
+    "stop_words",
+]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # on a cluster some of these announce the end
 _NUMBERS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _SOON = 0.05  # seconds
+_LATEST = 7.0  # seconds that a step may take before it is given up
 
 
 class Stopped(SystemExit):
@@ -38,6 +52,8 @@ class _State:
     first: int | None = None  # signal that came first
     raising: bool = True
     registered: bool = False
+    deferred: bool = False
+    kept: ClassVar[dict[str, str]] = {}
     tasks: ClassVar[list[Callable[[], Any]]] = []
 
 
@@ -46,11 +62,45 @@ def noted() -> int | None:
     return _State.first
 
 
+def keeping(what: str, words: str) -> None:
+    """Note what outlives this process, for the line that says so when it is stopped.
+
+    Parameters
+    ----------
+    what
+        Of which things there is one: what was noted of it before no longer holds.
+    words
+        As a sentence without its full stop.
+    """
+    _State.kept[what] = words
+
+
+def stop_words(number: int) -> str:
+    """One line: by what the process was stopped, and what is left of its work."""
+    by = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return "; ".join([by, *(_State.kept.values() or ["nothing was kept"])])
+
+
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Have signals noted alone within, so that a step ends and can be kept; after some seconds they raise all the same."""
+    former, _State.deferred = _State.deferred, True
+    try:
+        yield
+    finally:
+        _State.deferred = former
+
+
+def call_off() -> None:
+    """A noted signal raises no more by itself: what it asks for is being done."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def stop_if_asked() -> None:
     """Raise :class:`Stopped` if a signal was noted."""
     if _State.first is not None:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        call_off()
         raise Stopped(_State.first)
 
 
@@ -85,9 +135,14 @@ def before_stop(task: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if _State.first is None:
-        _State.first = number
+    if _State.first is not None:
+        return
+    _State.first = number
+    if not _State.deferred:
         _raise(number, frame)
+    elif hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _raise)
+        signal.setitimer(signal.ITIMER_REAL, _LATEST)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -24,6 +24,7 @@ from scdae.core.config import Config
 from scdae.core.devices import Devices, OneDevice
 from scdae.core.dropout import Screen, candidates, find_dropout
 from scdae.core.dropout_law import DROPOUT_COST
+from scdae.core.ending import stopped_well
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.objective import entries_of, log_proportions, nb_sum, poisson_loss, zinb_loss
@@ -32,7 +33,6 @@ from scdae.core.optimiser import optimiser_for
 from scdae.core.shares import share_for
 from scdae.core.source import Source
 from scdae.core.starting import Start
-from scdae.core.stopping import stop_if_asked
 
 __all__ = ["Trained", "batch_size_for", "n_steps_for", "train", "weight_decay_for"]
 
@@ -178,8 +178,8 @@ def train(
         near.use(update, size)
     minibatches = closed_at_end(source.minibatches(order[run.step :, share.columns]))
     ready: Future[Screen | None] | None = None
-    for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
-        stop_if_asked()
+    steps = watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ()
+    for step in closed_at_end(stopped_well(steps, run, checkpoints, devices)):
         if near is None:
             cells, draw = next(minibatches), share.generator(step, rng)
             noise = draw.uniform(low, high, cells.n_obs).astype(np.float32)

@@ -1,0 +1,43 @@
+#!/usr/bin/env cwl-runner
+# A step of a workflow: cwltool impute.cwl --counts counts.h5ad
+cwlVersion: v1.2
+class: CommandLineTool
+baseCommand: [scdae, impute]
+requirements:
+  ResourceRequirement:
+    coresMin: 2
+    ramMin: 2000
+  EnvVarRequirement:
+    envDef:
+      OMP_NUM_THREADS: $(runtime.cores)
+inputs:
+  counts:
+    type: [File, Directory]
+    doc: .h5ad, 10x .h5, .loom or .mtx, or the folder of a .zarr store or a 10x matrix
+    inputBinding: {position: 1}
+  restored:
+    type: string
+    default: restored.h5ad
+    doc: Name of the result, .h5ad or .zarr
+    inputBinding: {position: 2}
+  batch_key:
+    type: string?
+    inputBinding: {prefix: --batch-key}
+  max_epochs:
+    type: int?
+    inputBinding: {prefix: --max-epochs}
+  threshold:
+    type: float?
+    inputBinding: {prefix: --threshold}
+arguments: [--quiet, --json, report.json]
+outputs:
+  result:
+    type: [File, Directory]
+    outputBinding: {glob: $(inputs.restored)}
+  report:
+    type: File
+    outputBinding: {glob: report.json}
+# What a second try may mend: no room, no memory, another process that died.
+successCodes: [0]
+temporaryFailCodes: [75]
+permanentFailCodes: [1, 2]
