@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from scdae.cli import app
 from scdae.cli._common import as_options
-from scdae.get import _GROUP_COLUMNS, _MARKER_COLUMNS
+from scdae.group_tables import GROUP_COLUMNS, MARKER_COLUMNS
 from scdae.output import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
@@ -387,7 +387,7 @@ def test_evaluate_says_what_became_of_groups(counts, tmp_path, evaluations, monk
 
     def evaluate(adata, **options):
         plain(adata, **options)
-        numbers = {name: np.array([1.25, np.nan]) for name in _GROUP_COLUMNS}
+        numbers = {name: np.array([1.25, np.nan]) for name in GROUP_COLUMNS}
         text = {
             "group": ["T cells", "few"],
             "markers": ["g1, g3", ""],
@@ -396,7 +396,7 @@ def test_evaluate_says_what_became_of_groups(counts, tmp_path, evaluations, monk
         }
         numbers |= {name: np.array(values, dtype=object) for name, values in text.items()}
         numbers |= {"cells": np.array([150, 3]), "zeros_out_high": np.array([np.inf, np.nan])}
-        markers = {name: np.array([0.5, 1.5]) for name in _MARKER_COLUMNS}
+        markers = {name: np.array([0.5, 1.5]) for name in MARKER_COLUMNS}
         markers |= {"group": np.array(["T cells"] * 2, dtype=object), "gene": np.array(["g1", "g3"], dtype=object)}
         adata.uns["scdae_evaluation"]["fidelity"] = {
             "groupby": options["groupby"],
@@ -421,6 +421,25 @@ def test_evaluate_says_what_became_of_groups(counts, tmp_path, evaluations, monk
     assert found["pooled"] == {"zeros_in": 0.9, "zeros_out": None} and set(found["groups"]) == {"T cells", "few"}
     assert found["groups"]["T cells"]["verdict"] == "leaks" and found["groups"]["T cells"]["zeros_out_high"] is None
     assert found["groups"]["T cells"]["markers"]["g3"]["raw_in"] == 1.5 and found["groups"]["few"]["markers"] == {}
+
+
+def test_of_many_groups_the_page_shows_those_that_are_not_kept(counts):
+    from scdae.summary import describe_evaluation
+
+    adata, n = ad.read_h5ad(counts), 300
+    table = {name: np.ones(n) for name in GROUP_COLUMNS}
+    table |= {
+        name: np.array([f"{name} {i};" for i in range(n)], dtype=object) for name in ("group", "markers", "words")
+    }
+    table["verdict"] = np.array(["kept", "leaks", "no markers"] * 100, dtype=object)
+    adata.uns["scdae_evaluation"] = {
+        **{name: np.array([], dtype=object) for name in ("methods", "skill", "log_likelihood")},
+        **{"version": "0", "fraction": 0.9, "calibration_entries": 0, "verdict": "."},
+        "fidelity": {"groupby": "donor", "groups": table, "verdict": "Some leak."},
+    }
+    page = describe_evaluation(adata, "scdae", source="in", seconds={})
+    assert "group 1;" in page and "group 0;" not in page and "words 118;" in page and "words 2;" not in page
+    assert "... 40 of 300 groups; --json FILE has all." in page and len(page.splitlines()) < 110
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scdae import datasets, get, pl
+from scdae import datasets, pl
+from scdae.group_tables import GROUP_COLUMNS
 
 mpl.use("Agg")
 
@@ -205,7 +206,7 @@ def test_noise_sweep_draws_levels_in_order(adata):
 
 def groups_of(adata, n, **other):
     """What an evaluation would have written about `n` groups."""
-    numbers = {name: np.full(n, 1.0) for name in get._GROUP_COLUMNS}
+    numbers = {name: np.full(n, 1.0) for name in GROUP_COLUMNS}
     numbers |= {name: np.full(n, 100.0) for name in numbers if name.endswith(("_seen", "_predicted"))}
     text = {name: np.array([f"{name} {i}" for i in range(n)], dtype=object) for name in ("group", "markers", "words")}
     verdict = {"verdict": np.array(["kept"] * n, dtype=object)}

@@ -11,6 +11,7 @@ import pandas as pd
 from scdae.annotation import frame_of
 from scdae.arguments import check_adata
 from scdae.columns import columns_of
+from scdae.group_tables import fidelity
 from scdae.results import results
 
 if TYPE_CHECKING:
@@ -116,92 +117,6 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
         {name: np.asarray(found[name]) for name in ("skill", "log_likelihood")},
         index=pd.Index([str(name) for name in found["methods"]], name="method"),
     )
-
-
-def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd.DataFrame:
-    """What `scdae.tl.evaluate` found with `groupby`: whether groups of cells come back as they were counted.
-
-    Parameters
-    ----------
-    adata
-        Object that `scdae.tl.evaluate` has been called on with `groupby`.
-    key
-        The `key` of that call.
-    markers
-        Give a table of the markers in place of that of the groups.
-
-    Returns
-    -------
-    DataFrame, one row a group
-        Numbers over the markers of the group: up to ten genes that are higher in it than in all other cells, by the molecules that
-        the model was shown. ``_in`` is of the cells of the group, ``_out`` of those of other groups.
-
-        ``cells``, ``markers``
-            How many cells, and the names of the markers.
-        ``zeros_in``, ``zeros_out``
-            Molecules predicted over molecules seen, of those set aside, at entries that are zero among those shown. 1 is right;
-            below 1 inside, zeros are filled too little; above 1 outside, the markers leak into other cells.
-        ``zeros_in_low``, ``zeros_in_high``, ``zeros_in_seen``, ``zeros_in_predicted``, and the same with ``out``
-            Interval of that ratio, 90 %, and the molecules. Of few molecules the interval is wide, and says nothing.
-        ``decoder_zeros_in``, ``decoder_zeros_out``
-            The same ratios for ``output="prior"``, which does not know the cell's own count of the gene.
-        ``restored_in``, ``restored_out``, ``decoder_in``, ``decoder_out``
-            Restored over counted molecules, and for ``output="prior"``.
-        ``nearest_raw``, ``nearest_restored``
-            Share of the cells that are likelier to be of their group than of any other, by their counts and by what is restored.
-            Groups of few cells are not among those compared.
-        ``changed``, ``left``
-            Share of the cells for which another group is the likeliest once restored, and share of those that leave their own so.
-        ``verdict``, ``words``
-            The same in a word or two, and in a sentence.
-
-        With `markers`, a row for each group and marker: ``raw``, ``restored`` and ``decoder``, in molecules a cell, ``_in`` and
-        ``_out``.
-
-    Raises
-    ------
-    KeyError
-        When there is no evaluation of groups under that key.
-
-    Examples
-    --------
-    >>> import scdae
-    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
-    >>> scdae.tl.evaluate(adata, groupby="cell_type", max_epochs=2)
-    >>> scdae.get.fidelity(adata)["cells"].sum()
-    np.int64(80)
-    """
-    check_adata(adata)
-    found = stored_fidelity(adata, key)
-    part = found["markers" if markers else "groups"]
-    index = ["group", "gene"] if markers else ["group"]
-    table = pd.DataFrame(
-        {name: [str(one) for one in values] if name in _WORDS else np.asarray(values) for name, values in part.items()}
-    )
-    columns = _MARKER_COLUMNS if markers else _GROUP_COLUMNS
-    return table.set_index(index)[list(columns)]
-
-
-_WORDS = ("group", "gene", "markers", "verdict", "words")
-_GROUP_COLUMNS = (
-    *("cells", "markers"),
-    *("zeros_in", "zeros_in_low", "zeros_in_high", "zeros_in_seen", "zeros_in_predicted"),
-    *("zeros_out", "zeros_out_low", "zeros_out_high", "zeros_out_seen", "zeros_out_predicted"),
-    *("decoder_zeros_in", "decoder_zeros_out", "restored_in", "restored_out", "decoder_in", "decoder_out"),
-    *("nearest_raw", "nearest_restored", "changed", "left", "verdict", "words"),
-)
-_MARKER_COLUMNS = tuple(f"{name}_{side}" for name in ("raw", "restored", "decoder") for side in ("in", "out"))
-
-
-def stored_fidelity(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """What `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
-    found = adata.uns.get(f"{key}_evaluation")
-    if not isinstance(found, Mapping) or "fidelity" not in found:
-        there = "says nothing of groups" if isinstance(found, Mapping) else "is not there"
-        raise KeyError(
-            f"adata.uns[{f'{key}_evaluation'!r}] {there}. Call scdae.tl.evaluate(adata, groupby=...) with a column of obs first."
-        )
-    return found["fidelity"]
 
 
 def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:

@@ -121,6 +121,7 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
     Text of about 15 lines.
     """
     from scdae.get import evaluation
+    from scdae.group_tables import describe_groups
 
     entry = adata.uns[f"{key}_evaluation"]
     rows = [("", f"{'skill':>9}  {'log likelihood':>14}")]
@@ -139,34 +140,10 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
         )
     lines += ["", str(entry["verdict"])]
     if "fidelity" in entry:
-        lines += ["", *_groups(adata, key, entry["fidelity"])]
+        lines += ["", *describe_groups(adata, key)]
     return "\n".join(
         [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
     )
-
-
-def _groups(adata: AnnData, key: str, found: Mapping[str, Any]) -> list[str]:
-    """What became of groups of cells: a table, and sentences on those that are not as they were."""
-    from scdae.get import fidelity
-
-    table = fidelity(adata, key)
-    rows = [("", f"{'cells':>7}  {'zeros inside':>19}  {'zeros outside':>19}  {'restored':>8}  verdict")]
-    for name, row in table.iterrows():
-        zeros = [_interval(*(row[f"zeros_{side}{end}"] for end in ("", "_low", "_high"))) for side in ("in", "out")]
-        level = "" if np.isnan(row["restored_in"]) else f"{row['restored_in']:.2f}"
-        rows.append((str(name), f"{row['cells']:>7,}  {zeros[0]:>19}  {zeros[1]:>19}  {level:>8}  {row['verdict']}"))
-    return [
-        f"Groups of obs['{found['groupby']}'] at their markers: molecules predicted over molecules seen where none was shown,",
-        "inside the group and outside it, with 90% intervals; and restored over raw inside. 1 is right:",
-        *_table(rows, indent=2),
-        "",
-        str(found["verdict"]),
-        *(f"  {row['words']}" for _, row in table.iterrows() if row["verdict"] not in ("kept", "too few cells")),
-    ]
-
-
-def _interval(ratio: float, low: float, high: float) -> str:
-    return "" if np.isnan(ratio) else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
 def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str, float]) -> str:

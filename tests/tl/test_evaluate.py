@@ -39,7 +39,9 @@ def test_table_and_verdict(evaluated):
     assert table.loc["scdae with own counts", "skill"] > table.loc["raw counts", "skill"]
     assert table["log_likelihood"].idxmax() == "scdae with own counts"
     words = evaluated.uns["scdae_evaluation"]["verdict"]
-    assert words.startswith(f"Held-out molecules are {np.expm1(table.loc['scdae', 'skill']):.1%} more likely")
+    assert words.startswith(
+        f"It helps: molecules set aside are {np.expm1(table.loc['scdae', 'skill']):.1%} more likely"
+    )
     assert "low-rank fit of rank" in words
 
 

@@ -14,12 +14,14 @@ import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.cells import CellData
+from scdae.core.nearest import Nearest
 
 __all__ = ["LEAST_CELLS", "TOP", "GroupSums", "GroupTally", "Markers", "choose_markers", "ratio_interval"]
 
 TOP = 10  # markers of a group
 LEAST_CELLS = 10  # of a group that is judged
-_CERTAIN = 3.0  # standard errors by which the fold change of a marker is taken for less than it looks
+_CERTAIN = 3.0  # standard errors by which the fold change of a gene is taken for less than it looks
+_CHANCE = 0.05  # number of markers by chance, in all groups together, where labels mean nothing
 _HALF = 0.5  # molecules that each side has beforehand, at least
 _SCARCE = 0.05  # molecules in a cell of average depth, below which it matters little how much a gene is higher
 
@@ -102,22 +104,25 @@ def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: i
 
     Notes
     -----
-    Genes are ranked by the fold change of their share, less three standard errors of its logarithm over the cells. A gene of few
-    molecules, or of one odd cell, is uncertain and ranks low however large its fold change, so that no threshold for expression
-    is needed that would have to fit the depth.
+    Genes are ranked by the fold change of their share, less three standard errors of its logarithm over the cells, and are markers if
+    it is beyond chance for as many genes and groups as there are. A gene of few molecules, or of one odd cell, is uncertain and ranks
+    low however large its fold change, so that no threshold for expression is needed that would have to fit the depth.
     """
     exposure = _exposure(data)
     labelled = np.flatnonzero(group >= 0)
     everyone = _Moments.of(data, exposure, labelled, labelled)
     unit = float(exposure[labelled].mean()) if len(labelled) else 1.0
+    beyond = max(_CERTAIN, float(special.ndtri(1 - _CHANCE / max(data.n_vars * len(judged), 1))))
     genes, groups = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for i, one in enumerate(judged):
         cells = np.flatnonzero(group == one)
         log_in, error_in = _Moments.of(data, exposure, cells, cells).log_rate(unit)
         log_out, error_out = everyone.minus(_Moments.of(data, exposure, cells, labelled)).log_rate(unit)
-        sure = log_in - log_out - _CERTAIN * np.sqrt(error_in + error_out)
+        error = np.sqrt(error_in + error_out)
+        sure = log_in - log_out - _CERTAIN * error
+        sure[log_in - log_out <= beyond * error] = -np.inf
         best = np.argsort(-sure, kind="stable")[:top]
-        best = best[sure[best] > 0]
+        best = best[np.isfinite(sure[best])]
         genes.append(best)
         groups.append(np.full(len(best), i))
     return Markers(np.concatenate(genes), np.concatenate(groups))
@@ -157,7 +162,7 @@ class GroupTally:
         markers: Markers,
     ):
         self.markers, self.ratio = markers, ratio
-        self._data, self._n = data, len(judged)
+        self._n = len(judged)
         self._group = np.full(data.n_obs, -1)  # place among those judged
         for i, one in enumerate(judged):
             self._group[group == one] = i
@@ -169,7 +174,7 @@ class GroupTally:
         self.moments = np.zeros(
             (3, 2, self._n)
         )  # over cells, of what was seen at zeros, of that times expected, of expected
-        self.nearest = _Nearest(data, _exposure(data), self._group, self._n) if self._n > 1 else None
+        self.nearest = Nearest(data, _exposure(data), self._group, self._n) if self._n > 1 else None
 
     def add(self, rows: slice, decoded: np.ndarray, restored: np.ndarray) -> None:
         """Add cells: molecules shown that are expected of them, without and with the entries' own counts (n, n_vars)."""
@@ -249,54 +254,3 @@ def ratio_interval(
     )
     high = np.divide(expected, least, out=np.full_like(seen, np.inf), where=(seen > 0) & (least > 0))
     return expected / most, high
-
-
-class _Nearest:
-    """The group that each cell is likeliest to belong to, by what was counted in it and by what is restored.
-
-    A group's profile is what was counted in its cells, drawn to that of all cells by the exposure of one. A cell is not counted
-    in the profile of its own group.
-    """
-
-    def __init__(self, data: CellData, exposure: np.ndarray, group: np.ndarray, n_groups: int):
-        self._data, self._exposure, self._group = data, exposure, group
-        cells = np.flatnonzero(group >= 0)
-        member = sp.csr_matrix((np.ones(len(cells)), (group[cells], cells)), (n_groups, data.n_obs))
-        self._counted = (member @ data.counts).toarray().astype(np.float64)
-        self._seen = np.repeat((member @ exposure)[:, None], data.n_vars, axis=1)
-        if data.unobserved is not None:
-            weight = sp.diags_array(exposure) @ data.unobserved.astype(np.float64)
-            self._seen -= (member @ weight).toarray()
-        self._unit = float(exposure[cells].mean())
-        common = (self._counted.sum(axis=0) + _HALF) / (self._seen.sum(axis=0) + self._unit)
-        self._prior = self._unit * common
-        self._rate = (self._counted + self._prior) / (self._seen + self._unit)
-        self.own = np.zeros((2, n_groups))  # cells nearest to their own group, as counted and as restored
-        self.changed = np.zeros(n_groups)  # cells nearest to another group than before
-        self.left = np.zeros(n_groups)  # of these, those that were nearest to their own before
-
-    def add(self, rows: slice, restored: np.ndarray) -> None:
-        """Add cells."""
-        at = np.flatnonzero(self._group[rows] >= 0)
-        if not len(at):
-            return
-        cells = np.arange(rows.start, rows.stop)[at]
-        own, exposure = self._group[cells], self._exposure[cells, None]
-        counts = self._data.counts[cells].toarray().astype(np.float64)
-        hidden = None if self._data.unobserved is None else self._data.unobserved[cells].toarray()
-        rest = np.maximum(self._seen[own] - (exposure if hidden is None else np.where(hidden, 0, exposure)), 0)
-        alone = (np.maximum(self._counted[own] - counts, 0) + self._prior) / (rest + self._unit)
-        whole, log_rate, log_alone = self._rate.sum(axis=1), np.log(self._rate), np.log(alone)
-        found = []
-        for values in (counts, restored[at]):
-            values = values if hidden is None else np.where(hidden, 0, values)
-            missed = 0.0 if hidden is None else hidden @ self._rate.T
-            score = values @ log_rate.T - exposure * (whole - missed)
-            seen = alone.sum(axis=1) if hidden is None else np.where(hidden, 0, alone).sum(axis=1)
-            score[np.arange(len(at)), own] = (values * log_alone).sum(axis=1) - exposure[:, 0] * seen
-            found.append(score.argmax(axis=1))
-        before, after = found
-        for side, one in enumerate(found):
-            np.add.at(self.own[side], own, one == own)
-        np.add.at(self.changed, own, before != after)
-        np.add.at(self.left, own, (before == own) & (after != own))

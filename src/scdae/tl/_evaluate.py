@@ -262,11 +262,12 @@ def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank:
             "Held-out molecules are predicted no better than by the average of each gene: there is nothing to be learned from these "
             "counts, or too little of it. Do not read structure into the imputed values."
         )
+    start = "It helps" if number["helped"] else "It gains next to nothing"
     words = [
-        f"Held-out molecules are {np.expm1(skill):.1%} more likely than by the average of each gene, and {np.expm1(restored):.1%} with "
-        f"each entry's own count weighed in (low-rank fit of rank {rank}, which has it, too: {np.expm1(other):.1%}).",
-        f"Helps {number['helped']:,} of {judged:,} genes beyond chance; for {number['unclear']:,} there are too few molecules "
-        "to tell.",
+        f"{start}: molecules set aside are {np.expm1(skill):.1%} more likely by what the other genes of their cell say than by the "
+        f"average of each gene, and {np.expm1(restored):.1%} by the restored counts, which know the gene's own count in the cell, too (low-rank "
+        f"fit of rank {rank}, which also does: {np.expm1(other):.1%}).",
+        f"{number['helped']:,} of {judged:,} genes are helped beyond chance; for {number['unclear']:,} there are too few molecules to tell.",
     ]
     if number["gene mean is better"]:
         words.append(f"{_genes(number['gene mean is better'])} better described by the gene mean.")
