@@ -23,6 +23,7 @@ from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import measure_gain, read_out_law
 from scdae.core.hiding import choose_filling
+from scdae.core.loadings import solve_loadings
 from scdae.core.report import Report
 from scdae.core.source import InMemory, Source, Stream
 from scdae.core.starting import Start, new_network
@@ -152,6 +153,10 @@ def fit_counts(
             "gene and on each entry's own count. Look for counts that are far too large, or set a lower learning_rate."
         )
 
+    if not trained.diverged:
+        start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
+        towards = None if reference is None else trained.params
+        trained = replace(trained, params=solve_loadings(start, data, towards)[0])
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
     gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law)
