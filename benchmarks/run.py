@@ -5,6 +5,7 @@
     python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
     python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
     python benchmarks/run.py fidelity        # markers of cell types, rare ones too: filled, leaking, smoothed away? beside peers
+    python benchmarks/run.py stability       # restored counts and dropout in other orders of cells and genes, and by other seeds
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
     python benchmarks/run.py null            # correlation between genes, and genes called helped, where there is nothing
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
@@ -51,6 +52,7 @@ PARTS = [
     "quality",
     "coverage",
     "fidelity",
+    "stability",
     "skill",
     "null",
     *TRUTHS,
@@ -267,6 +269,10 @@ def main() -> None:
         from fidelity import fidelity
 
         fidelity(SHARED, options.data, options.methods)
+    if "stability" in parts:
+        from stability import stability
+
+        stability(SHARED, options.data)
     if "skill" in parts:
         from skill import skill
 

@@ -1,9 +1,9 @@
 """Where training counts on dropout: in the genes whose law with dropout is likelier than the one without.
 
 Zeros that are technical say nothing of the cell, and a network that takes them for what the cell expresses learns worse. So
-halfway through the training the laws of the genes are looked at, as they are after it (:mod:`scdae.core.law_fit`), and the genes
-in which dropout is not ruled out are scored by a law with dropout from then on. How much they have is learnt with the rest,
-so that a gene with next to none is trained as one without.
+halfway through the training the laws of the genes are looked at, as they are after it (:mod:`scdae.core.law_fit`). Where the data
+have dropout at all, every gene in which it could be told is scored by a law with dropout from then on. How much it has is
+learnt with the rest: nothing is decided here that an accident of the first half could turn over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scdae.core.network import with_values
 __all__ = ["DROPOUT_COST", "candidates", "find_dropout", "observed_means"]
 
 DROPOUT_COST = 3.0  # penalty on a gene's dropout probability, in nats
-_LEAST = 0.02  # probability of dropout below which a gene is trained as one without
+_LEAST = 0.05  # probability of dropout from which a gene starts, so that it can still find out that it has more
 _LARGE, _CELLS, _SHARE = 3, 10, 0.01  # counts that make a zero elsewhere surprising, and the cells with one
 
 
@@ -61,15 +61,12 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
     laws = fit_laws(graph, params, held_out, maybe, seed, genes=some)
     if laws.dropout is None:
         return params, inflated
-    of_gene = components(laws)
-    lost = of_gene.dropout
-    chosen = lost > _LEAST
-    genes, lost = some[chosen], lost[chosen]
+    of_gene, chosen = components(laws), np.asarray(laws.dropout.genes)
+    genes, lost = some[chosen], np.maximum(of_gene.dropout[chosen], _LEAST)
     values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
     values["logit_pi"][genes] = np.log(lost / (1 - lost))
     values["log_profile"][genes] -= np.log1p(-lost)
-    part, place = laws.dropout, np.searchsorted(np.asarray(laws.dropout.genes), np.flatnonzero(chosen))
-    weight = np.asarray(part.weight)[:, place]
+    weight = np.asarray(laws.dropout.weight)
     spread = (weight / weight.sum(axis=0) / of_gene.theta[: len(weight), :1]).sum(axis=0)
     values["log_theta_zi"][genes] = -np.log(np.maximum(spread, 1e-3))
     inflated[genes] = True

@@ -27,6 +27,7 @@ from scdae.core.heldout import measure_gain, read_out_law
 from scdae.core.hiding import choose_filling
 from scdae.core.law_fit import fit_laws
 from scdae.core.laws import Laws
+from scdae.core.loadings import solve_loadings
 from scdae.core.prediction import dropout_chance
 from scdae.core.report import Report
 from scdae.core.source import InMemory, Source, Stream
@@ -157,6 +158,10 @@ def fit_counts(
             "gene and on each entry's own count. Look for counts that are far too large, or set a lower learning_rate."
         )
 
+    if not trained.diverged:
+        start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
+        towards = None if reference is None else trained.params
+        trained = replace(trained, params=solve_loadings(start, data, towards)[0])
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
     gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law)

@@ -30,18 +30,20 @@ __all__ = ["LawFit", "fit_laws"]
 _ENTRIES = 4e7  # cells times genes that are looked at
 _FEWEST = 512  # cells at least
 _AT_ONCE = 2e6  # of them at a time
-_WIDTH = 0.125  # of a level of the mean, on the log scale
-_LOW, _HIGH = np.log(1e-5), np.log(1e5)
+_WIDTH = 0.25  # of a level of the mean, on the log scale
+_LOW, _HIGH = np.log(1e-4), np.log(1e5)
 _PRIOR_CELLS = 30.0  # what all genes say of one
-_STEPS, _STEPS_DROPOUT = 20, 10
+_STEPS, _STEPS_DROPOUT = 12, 8
+_FURTHER = 0.7  # of a step of the EM algorithm that is gone on top of it
 _FLOOR = 1e-6  # weight that every component has
 _SHIFTS = (0.06, 0.13, 0.25, 0.4, 0.6, 1.0, 1.5)  # by which the logarithm of what was not lost is larger: -log(1 - pi)
 _TOP = (0.7, 0.9)  # share of the sum of squared means above which entries count less, and not at all
-_LEAST = 1.0  # inverse dispersion of counts that were not lost
+_LEAST = 0.05  # inverse dispersion of counts that were not lost
+_LEEWAY = 5.0  # log likelihood that a closer look may add
 _HOPELESS = -4.0  # log likelihood at a first look below which dropout is ruled out
 _PRICE = 3.0  # log likelihood that dropout has to add
 _USUAL, _PSEUDO = 0.04, 5.0  # share of the genes that look like dropout without any, and genes that say so beforehand
-_RULED_OUT = 1e-4  # probability that is none
+_OFF, _SLIGHT = 0.2, (0.01, 0.5)  # inverse dispersion of genes that are off, and dropout in their place
 _WHOLE = 4095  # counts up to this are put together where they are equal
 
 
@@ -142,10 +144,10 @@ def count_levels(means: Means, counts: sp.csc_matrix, gaps: sp.csc_matrix | None
         found, col = _column_entries(counts, genes)
         at = level[found, col]
         level += np.arange(n) * _LEVELS
-        number = np.bincount(level.ravel(), minlength=n * _LEVELS).astype(np.float64)
-        np.subtract.at(number, col * _LEVELS + at, 1)
+        number = np.bincount(level.ravel(), minlength=n * _LEVELS)
+        number = number - np.bincount(col * _LEVELS + at, minlength=n * _LEVELS)
         if gaps is not None:
-            number -= np.bincount(level[_column_entries(gaps, genes)], minlength=n * _LEVELS)
+            number = number - np.bincount(level[_column_entries(gaps, genes)], minlength=n * _LEVELS)
         zeros[genes] = number.reshape(n, _LEVELS)
         x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
         rows.append(_together(first + col, at, x))
@@ -236,8 +238,11 @@ class LawFit:
             if learn:
                 common = (share / (told + _PRIOR_CELLS)).sum(axis=1) + _FLOOR
                 common /= common.sum()
-            weight = share + _PRIOR_CELLS * common[:, None] + _FLOOR
-            weight[common == 0] = 0
+            new = share + _PRIOR_CELLS * common[:, None] + _FLOOR
+            new /= new.sum(axis=0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                new *= (new / weight) ** _FURTHER
+            weight = np.where(common[:, None] > 0, np.maximum(new, _FLOOR**2), 0)
             weight /= weight.sum(axis=0)
         return Found(weight, self.log_likelihood(weight) + log_prior(weight, common)), common
 
@@ -289,23 +294,34 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     n = len(counted.zeros)
     common = np.full(len(GRID), 1 / len(GRID))
     found, common = LawFit(counted).fit(common, np.tile(common[:, None], n), _STEPS, learn=True)
-    chance, lost, weight = np.zeros(n), np.zeros(n), found.weight.copy()
-    genes = np.flatnonzero(told > 0)
+    chance, some, lost = np.zeros((3, n))
+    weight, genes = found.weight.copy(), np.flatnonzero(told > 0)
     if len(genes):
-        some = counted.take(genes).expressed()
-        chance[genes], lost[genes], weight[:, genes] = _dropout(some, found.weight[:, genes], common)
-        chance *= told
-    lift = 1 - chance + chance / (1 - lost)
-    plain = Part(*_float32(found.weight * (1 - chance), 1 / lift, np.zeros(n)))
-    some = np.flatnonzero(chance > 0)
-    if not len(some):
-        return Laws(plain, None, lift.astype(np.float32))
-    of_some = weight[:, some] * chance[some], 1 / (lift * (1 - lost))[some], lost[some]
-    return Laws(plain, Part(*_float32(*of_some), some.astype(np.int32)), lift.astype(np.float32))
+        of_genes = _dropout(counted.take(genes).expressed(), found.weight[:, genes], common)
+        chance[genes], some[genes] = of_genes.chance * told[genes], of_genes.some * told[genes]
+        lost[genes], weight[:, genes] = of_genes.lost, of_genes.weight
+    lift = 1 - some + some / (1 - lost)
+    plain = Part(*_float32(found.weight * (1 - some), 1 / lift, np.zeros(n)))
+    dropout, has = None, np.flatnonzero(some > 0)
+    if len(has):
+        of_some = weight[:, has] * some[has], 1 / (lift * (1 - lost))[has], lost[has]
+        dropout = Part(*_float32(*of_some), has.astype(np.int32))
+    return Laws(plain, dropout, *_float32(lift, chance))
 
 
-def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probability that each gene has dropout, and the probability of dropout and the weights if it has."""
+class Dropout(NamedTuple):
+    """What is known of dropout in some genes."""
+
+    chance: np.ndarray  # float64 (n,): probability that a gene has dropout worth the name
+    some: (
+        np.ndarray
+    )  # float64 (n,): or what cannot be told from a gene that is off, which may be dropout where others have it
+    lost: np.ndarray  # float64 (n,): probability that a count is lost, if there is some
+    weight: np.ndarray  # float64 (len(GRID), n): weights of the components, if there is some
+
+
+def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> Dropout:
+    """Weigh dropout against none."""
     without = LawFit(counted).fit(common, weight, _STEPS_DROPOUT)[0]
     even = np.where(np.array(GRID) < _LEAST, 0, common)  # dropout in the place of what is spread most
     even /= even.sum()
@@ -315,31 +331,45 @@ def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> tuple[
     for shift in _SHIFTS:
         law = LawFit(counted, shift)
         lead = np.maximum(lead, law.log_likelihood(start) + log_prior(start, even) - without.log_likelihood)
-    lost, weight, evidence = np.zeros(len(lead)), start.copy(), lead - np.log(len(_SHIFTS))
+    nothing = np.zeros(len(lead))
+    if (lead > _PRICE - _LEEWAY).mean() < _USUAL:  # whatever a closer look at them would say
+        return Dropout(nothing, nothing, nothing, weight)
+    evidence, lost, own = lead - np.log(len(_SHIFTS)), np.full(len(lead), -np.expm1(-_SHIFTS[0])), start.copy()
     genes = np.flatnonzero(lead > _HOPELESS)
     if len(genes):
-        some = counted.take(genes)
-        found = [LawFit(some, shift).fit(even, start[:, genes], _STEPS_DROPOUT)[0] for shift in _SHIFTS]
+        few = counted.take(genes)
+        found = [LawFit(few, shift).fit(even, start[:, genes], _STEPS_DROPOUT)[0] for shift in _SHIFTS]
         leads = np.stack([one.log_likelihood for one in found]) - without.log_likelihood[genes]
         evidence[genes] = special.logsumexp(leads, axis=0) - np.log(len(_SHIFTS))
         share = special.softmax(leads, axis=0)
         lost[genes] = -np.expm1(-np.array(_SHIFTS)) @ share
-        weight[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one.weight for one in found]))
-    chance = np.where(lead > _HOPELESS, np.maximum(_posterior(evidence) - _RULED_OUT, 0), 0)
-    return chance, lost, weight
+        own[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one.weight for one in found]))
+    share, chance = _posterior(evidence)
+    if share == 0:
+        return Dropout(nothing, nothing, nothing, weight)
+    chance = share * chance
+    # Without it, what looks like a gene that is off in some cells may still be dropout where other genes have it.
+    off = np.array(GRID) < _OFF
+    off_share = np.clip(weight[off].sum(axis=0), *_SLIGHT)
+    rest = np.where(off[:, None], 0, weight)
+    slight = (1 - chance) * share / 2
+    some = chance + slight
+    lost = (chance * lost + slight * off_share) / some
+    return Dropout(chance, some, lost, (chance * own + slight * rest / rest.sum(axis=0)) / some)
 
 
-def _posterior(evidence: np.ndarray) -> np.ndarray:
-    """Probability of each gene's dropout by the log of its Bayes factor, in which the price of the law is not yet.
+def _posterior(evidence: np.ndarray) -> tuple[float, np.ndarray]:
+    """How far what looks like dropout is dropout, and the probability that each gene looks like it.
 
-    Genes that are on in some cells and off in others look like that, too, and there are some in all data. Dropout is a matter
-    of how cells are measured, and hits many genes: what a few genes have is not taken for it.
+    By the log of its Bayes factor, in which the price of the law is not yet. Genes that are on in some cells and off in others
+    look like dropout, too, and there are some in all data. Dropout is a matter of how cells are measured, and hits many genes:
+    what a few genes have is not taken for it.
     """
     common = 0.1
     for _ in range(100):
         chance = special.expit(evidence - _PRICE + special.logit(common))
         common = float(np.clip((chance.sum() + _PSEUDO * _USUAL) / (len(chance) + _PSEUDO), 1e-3, 0.95))
-    return max(1 - _USUAL / common, 0.0) * chance
+    return max(1 - _USUAL / common, 0.0), chance
 
 
 def _float32(*values: np.ndarray) -> tuple[np.ndarray, ...]:

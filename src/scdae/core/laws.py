@@ -59,6 +59,7 @@ class Laws(NamedTuple):
     plain: Part  # without dropout, of all genes
     dropout: Part | None  # with dropout, of the genes in which it is not ruled out
     lift: Array  # float32 (n,): expected counts, had none been lost, over those that the decoder expects to be counted
+    chance: Array  # float32 (n,): probability that a gene has dropout that is worth the name
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -117,6 +118,7 @@ def laws_to_arrays(laws: Laws | None) -> dict[str, np.ndarray]:
     if laws is None:
         return {}
     arrays = {"laws_weight": laws.plain.weight, "laws_scale": laws.plain.scale, "laws_lift": laws.lift}
+    arrays["laws_chance"] = laws.chance
     if laws.dropout is not None:
         named = {f"laws_dropout_{name}": value for name, value in laws.dropout._asdict().items()}
         arrays |= named | {"laws_dropout_genes": np.asarray(laws.dropout.genes, np.int64)}
@@ -143,7 +145,7 @@ def laws_from_arrays(arrays: Mapping[str, np.ndarray]) -> Laws | None:
         if genes[0] < 0 or genes[-1] >= n:
             raise ValueError("laws_dropout_genes holds places beyond the genes")
         dropout = Part(*(arrays[f"laws_dropout_{name}"] for name in Part._fields[:3]), genes.astype(np.int32))
-    found = Laws(plain, dropout, arrays["laws_lift"])
+    found = Laws(plain, dropout, arrays["laws_lift"], arrays["laws_chance"])
     _check(found, n)
     return found
 
@@ -165,13 +167,15 @@ def _check(laws: Laws, n: int) -> None:
         raise ValueError("the weights of the laws do not add up to 1")
     if laws.lift.shape != (n,) or laws.lift.dtype != np.float32 or laws.lift.min() <= 0:
         raise ValueError("the lift of the laws is not a positive number for each gene")
+    if laws.chance.shape != (n,) or laws.chance.dtype != np.float32 or laws.chance.min() < 0 or laws.chance.max() > 1:
+        raise ValueError("the chance of dropout is not a probability for each gene")
 
 
 def even_laws(n_vars: int) -> Laws:
     """Laws in which all components weigh the same, for compiling what other laws are passed to."""
     weight = np.full((len(GRID), n_vars), 1 / len(GRID), np.float32)
     ones = np.ones(n_vars, np.float32)
-    return Laws(Part(weight, ones, 0 * ones), None, ones)
+    return Laws(Part(weight, ones, 0 * ones), None, ones, 0 * ones)
 
 
 def components(laws: Laws) -> Components:
@@ -205,7 +209,7 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
         named = np.flatnonzero(place[genes] >= 0).astype(np.int32)
         if len(named):
             dropout = pick(laws.dropout, place[genes[named]], named)
-    return Laws(plain, dropout, np.asarray(laws.lift)[genes])
+    return Laws(plain, dropout, np.asarray(laws.lift)[genes], np.asarray(laws.chance)[genes])
 
 
 def at_zero(laws: Laws, mean: jax.Array) -> Zeros:

@@ -129,14 +129,18 @@ def given_counts(laws: Components, x: np.ndarray, mean: np.ndarray, observed: np
     else:
         losing = (weight * lost).reshape(len(theta), -1).any(axis=1)
         log = np.concatenate([log, np.broadcast_to(gone, log.shape)[losing]])
-        shapes = np.concatenate([np.broadcast_to(part, after.shape)[some] for part, some in ((shape, ...), (theta, losing))])
+        shapes = np.concatenate(
+            [np.broadcast_to(part, after.shape)[some] for part, some in ((shape, ...), (theta, losing))]
+        )
         means = np.concatenate([after, np.broadcast_to(inner, after.shape)[losing]])
     top = log.max(axis=0)
     chance = np.exp(log - np.where(np.isfinite(top), top, 0))
     total = chance.sum(axis=0)
     chance = np.divide(chance, total, out=np.full_like(chance, 1 / len(chance)), where=total > 0)
     if observed is not None and not np.all(observed):
-        before = np.broadcast_to(np.concatenate([weight, np.zeros((len(chance) - len(weight), *weight.shape[1:]))]), chance.shape)
+        before = np.broadcast_to(
+            np.concatenate([weight, np.zeros((len(chance) - len(weight), *weight.shape[1:]))]), chance.shape
+        )
         n = len(weight)
         chance = np.where(observed, chance, before)
         shapes, means = (np.array(np.broadcast_to(part, chance.shape)) for part in (shapes, means))

@@ -130,26 +130,26 @@ class Autoencoder(nnx.Module):
     def turned(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
         """What the conditions change in the hidden layer over the latent space: (b, n_turns)."""
         before = latent @ self.turn_kernel[...] + self.turn_bias[...]
-        after = before + _effect(self.batch_turn[...], conditions)
+        after = before + effects_on(self.batch_turn[...], conditions)
         return jax.nn.gelu(after) - jax.nn.gelu(before)
 
     def base(self, conditions: Conditions) -> jax.Array:
         """Logits of the mean profile under the conditions of `b` cells, before any latent part: (b, n_vars)."""
         profile = over_rows(self.log_profile[...], len(conditions.levels))
-        return profile if self.batch_start is None else profile + _effect(self.batch_start[...], conditions)
+        return profile if self.batch_start is None else profile + effects_on(self.batch_start[...], conditions)
 
     def decode(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
         """Unnormalised log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
         logits = latent @ self.loading[...] + self.base(conditions)
         if self.batch_effect is None:
             return logits
-        logits += _effect(self.batch_effect[...], conditions)
+        logits += effects_on(self.batch_effect[...], conditions)
         if self.batch_turn is None:
             return logits
         return logits + self.turned(latent, conditions) @ self.turn_loading[...]
 
 
-def _effect(effects: jax.Array, conditions: Conditions) -> jax.Array:
+def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
     """What :func:`~scdae.core.conditions.effect_of` gives, as a product where there are few levels: its gradient is quicker."""
     n_levels = effects.shape[0] - conditions.values.shape[1]
     if n_levels > _MANY:

@@ -132,10 +132,7 @@ def dropout_chance(fitted: Fitted) -> np.ndarray:
     """Probability that each gene has dropout at all, float32 (n_kept,)."""
     if fitted.laws is None:
         return fitted.inflated.astype(np.float32)
-    chance = np.zeros(len(fitted.profile), np.float32)
-    if fitted.laws.dropout is not None:
-        chance[np.asarray(fitted.laws.dropout.genes)] = np.asarray(fitted.laws.dropout.weight).sum(axis=0)
-    return chance
+    return np.asarray(fitted.laws.chance)
 
 
 def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
