@@ -191,6 +191,7 @@ def test_a_platform_that_is_not_here_is_named_with_those_that_are(counts, tmp_pa
 
 def test_a_forked_process_is_told_to_be_spawned(monkeypatch):
     model = small.fitted(likelihood="nb")
+    posterior = model.posterior(small.structured(), genes=["gene_1"], cells=[0])
     assert platforms._Started.here
     monkeypatch.setattr(platforms._Started, "in_parent", False)
     platforms._forked()
@@ -199,6 +200,9 @@ def test_a_forked_process_is_told_to_be_spawned(monkeypatch):
         lambda: model.impute(small.structured()),
         lambda: scdae.pp.impute(small.structured()),
         lambda: scdae.DAE().fit(small.structured()),
+        lambda: scdae.tl.evaluate(small.structured()),
+        lambda: scdae.tl.noise_sweep(small.structured()),
+        lambda: posterior.quantile(0.5),
     ):
         with pytest.raises(RuntimeError, match="forked.*spawn"):
             call()

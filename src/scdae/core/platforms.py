@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-__all__ = ["check_platform"]
+__all__ = ["check_forked", "check_platform"]
 
 
 class _Started:
@@ -36,11 +36,7 @@ def check_platform() -> None:
     ValueError
         ``JAX_PLATFORMS`` (or ``JAX_PLATFORM_NAME``) names another one than there are; the message lists these.
     """
-    if _Started.in_parent:
-        raise RuntimeError(
-            "This process was forked from one in which JAX was used already, and JAX would wait for ever here. Start it with "
-            "multiprocessing.get_context('spawn'), or fork before scdae is used."
-        )
+    check_forked()
     try:
         jax.devices()
         _Started.here = True
@@ -54,6 +50,15 @@ def check_platform() -> None:
             f"{asked}: JAX cannot use this here{reason}. Platforms here: {', '.join(_platforms())}. Set the variable to one of "
             "these, or unset it."
         ) from error
+
+
+def check_forked() -> None:
+    """Raise a RuntimeError where this process was forked from one that had used JAX, as :func:`check_platform` does."""
+    if _Started.in_parent:
+        raise RuntimeError(
+            "This process was forked from one in which JAX was used already, and JAX would wait for ever here. Start it with "
+            "multiprocessing.get_context('spawn'), or fork before scdae is used."
+        )
 
 
 def _platforms() -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 __all__ = ["CLEAR", "ENOUGH", "Report", "beyond_chance", "ratio_of_sums"]
 
 CLEAR = 2.0  # standard errors over cells that are more than chance
+_SURE = 2.33  # the same for each of many genes, of which one in a hundred has so much by chance
 _LEAST = 1e-4  # nats per molecule that are more than nothing
 ENOUGH = 10  # molecules set aside, below which a standard error says little
 
@@ -74,11 +75,13 @@ class Report:
 
 
 def beyond_chance(margin: np.ndarray, error: np.ndarray, molecules: np.ndarray) -> np.ndarray:
-    """Margins in deviance of at least two standard errors over cells, in genes with enough molecules to tell.
+    """Margins in deviance of at least 2.33 standard errors over cells, in genes with enough molecules to tell.
 
-    A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for rounding.
+    Of genes of nothing but noise that is one in a hundred, and up to three where there are few molecules, whose errors are not
+    normal. A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for
+    rounding.
     """
-    return (margin > CLEAR * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
+    return (margin > _SURE * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
 
 
 def ratio_of_sums(gained: np.ndarray, expected: np.ndarray) -> tuple[float, float]:

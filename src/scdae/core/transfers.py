@@ -23,6 +23,9 @@ def transfers(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def moving(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         import jax
 
+        from scdae.core.platforms import check_forked
+
+        check_forked()  # before anything waits for threads that are not here
         with jax.transfer_guard("allow"):
             return function(*args, **kwargs)
 

@@ -93,9 +93,9 @@ def evaluate(
         ``var[key + "_skill_se"]``
             float32: its standard error over cells.
         ``var[key + "_verdict"]``
-            Categorical: ``"helped"`` (skill above 0 by 2 standard errors), ``"gene mean is better"`` and ``"raw is better"``
-            (they predict better than what is restored, by 2 standard errors), ``"unclear"`` (none of these, or less than 10
-            molecules set aside), ``"not judged"``.
+            Categorical: ``"helped"`` (skill above 0 by 2.33 standard errors, as chance gives one gene in a hundred), ``"gene mean
+            is better"`` and ``"raw is better"`` (they predict better than what is restored, by 2 standard errors), ``"unclear"``
+            (none of these, or less than 10 molecules set aside), ``"not judged"``.
         ``obs[key + "_skill"]``
             float32: the same for each cell.
         ``uns[key + "_evaluation"]``
