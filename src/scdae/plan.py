@@ -14,6 +14,7 @@ import numpy as np
 
 from scdae.arguments import check_adata
 from scdae.core.config import Config, Likelihood
+from scdae.core.sizes import most_latent
 from scdae.core.training import batch_size_for, n_steps_for
 from scdae.counts import Counts, open_counts
 from scdae.covariates import read_covariates
@@ -218,7 +219,7 @@ def plan_impute(
         "dtype": dtype,
         "bytes": size if threshold is None else None,  # of a sparse layer it is not known before it is there
         "cell_by_cell": lazily,
-        "latent_bytes": 4 * adata.n_obs * Config().n_latent,
+        "latent_bytes": 4 * adata.n_obs * most_latent(Config(), adata.n_obs),
         "with_the_data": not alone,
     }
     cost = plan.cost
@@ -254,7 +255,7 @@ def check_result_room(
 
     n_genes = adata.n_vars if genes is None else len(genes)
     size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
-    size += 4 * adata.n_obs * Config().n_latent + (0 if alone else bytes_of(adata))
+    size += 4 * adata.n_obs * most_latent(Config(), adata.n_obs) + (0 if alone else bytes_of(adata))
     with writes(target):
         check_room(target, size / 4 if str(target).endswith(".zarr") else size)
 

@@ -22,7 +22,9 @@ __all__ = ["solve_loadings"]
 _LOG = logging.getLogger("scdae")
 
 
-def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple[Any, Refit | None]:
+def solve_loadings(
+    fitted: Fitted, data: CellData, towards: Any = None, *, n_rounds: int = 3
+) -> tuple[Any, Refit | None]:
     """Solve for the loadings and the mean profile, given the latent positions of the cells.
 
     Parameters
@@ -34,6 +36,8 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
     towards
         Parameters to whose loadings those found are drawn, and whose latent space stays as it is; None for a new network, whose
         loadings are drawn to zero, and whose latent space is moved so that its mean is zero.
+    n_rounds
+        Rounds of :func:`scdae.core.newton.refit`.
 
     Returns
     -------
@@ -63,6 +67,7 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
         effects=total_effects(values),
         turn_loading=values["turn_loading"] if has_turns else None,
         kept=1 - fitted.inflated / (1 + np.exp(-values["logit_pi"].astype(np.float64))),
+        n_rounds=n_rounds,
         centre=None if towards is None else back @ np.asarray(nnx.to_pure_dict(towards)["loading"]),
     )
     _LOG.debug(

@@ -76,6 +76,9 @@ class Refit:
     variance: np.ndarray  # float64 (n_axes, n_vars): prior variance of the loadings
     refused: list[int] = field(default_factory=list)  # genes of which no step gained anything, in each round
     gain: list[float] = field(default_factory=list)  # of the log posterior, per molecule, in each round
+    evidence: np.ndarray | None = (
+        None  # float64 (n_vars,): log likelihood over that of one share in all cells; None with conditions or a mask
+    )
 
 
 def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +169,7 @@ def refit(
     centre = np.zeros(loading.shape) if centre is None else centre
     found = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
     molecules = max(float(work.totals.sum()), 1.0)
-    work.update_norm(sum(work.look(found, genes).rows for genes in work.blocks()))
+    work.update_norm(np.sum([work.look(found, genes).rows for genes in work.blocks()], axis=0))
     for _ in range(n_rounds):
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
         refused, gain = 0, 0.0
@@ -180,6 +183,8 @@ def refit(
         found.refused.append(refused)
         found.gain.append(gain / molecules)
         found.variance = learn_prior(found.loading - centre, error)
+    if not work.has_more:
+        found.evidence = work.evidence(found)
     return found
 
 
@@ -247,12 +252,13 @@ class _Work:
         self, cells: Cells, effects: np.ndarray | None, turn_loading: np.ndarray | None, kept: np.ndarray | None
     ):
         self.n_obs, n_vars = cells.counts.shape
+        self.counts = cells.counts.astype(np.float64)
         self.width = 1 + cells.positions.shape[1]
         self.totals = np.asarray(cells.counts.sum(axis=1), np.float64).ravel()
         self.log_norm = np.zeros(self.n_obs)
         features = np.ones((self.n_obs, self.width), np.float32)
         features[:, 1:] = cells.positions
-        self.sums = np.asarray(cells.counts.T.astype(np.float64) @ features.astype(np.float64)).T
+        self.sums = np.asarray(self.counts.T @ features.astype(np.float64)).T
         self.pairs = np.triu_indices(self.width)
         self.kept = np.ones(n_vars, np.float32) if kept is None else kept.astype(np.float32)
         self.effects = None if effects is None else effects.astype(np.float32)
@@ -261,6 +267,7 @@ class _Work:
         values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
         self.at_once = int(np.clip(values // self.size, 32, n_vars)) if n_vars > 32 else n_vars
         self.n_vars = n_vars
+        self.has_more = effects is not None or turn_loading is not None or cells.hidden is not None
         conditions = no_conditions(self.n_obs) if cells.conditions is None else cells.conditions
         self.parts = []
         for start in range(0, self.n_obs, self.size):
@@ -279,6 +286,17 @@ class _Work:
         """Take in how many molecules all genes are expected to have in each cell, which has to be as many as it has."""
         some = self.totals > 0
         self.log_norm[some] += np.log(rows[some] / self.totals[some])
+
+    def evidence(self, found: Refit) -> np.ndarray:
+        """Log likelihood of each gene with the loadings found, over that of the same share of all cells' molecules."""
+        out = -np.asarray(self.counts.T @ self.log_norm)
+        for genes in self.blocks():
+            now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
+            expected = self.look(found, genes).sums[0]
+            counted = self.sums[0, genes]
+            log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
+            out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
+        return out
 
     def look(self, found: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
         """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""
