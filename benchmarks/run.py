@@ -4,6 +4,7 @@
     python benchmarks/run.py quality         # held-out skill, Poisson loss, slope, Open Problems score; simulated truth
     python benchmarks/run.py coverage        # held-out molecules in their 90 % predictive intervals
     python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
+    python benchmarks/run.py stability       # restored counts and dropout in other orders of cells and genes, and by other seeds
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
     python benchmarks/run.py null            # correlation between genes where there is none
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
@@ -49,6 +50,7 @@ PARTS = [
     "compare",
     "quality",
     "coverage",
+    "stability",
     "skill",
     "null",
     *TRUTHS,
@@ -261,6 +263,10 @@ def main() -> None:
         from calibration import coverage
 
         coverage(SHARED, options.data)
+    if "stability" in parts:
+        from stability import stability
+
+        stability(SHARED, options.data)
     if "skill" in parts:
         from skill import skill
 

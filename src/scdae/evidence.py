@@ -14,7 +14,7 @@ from scdae.core.effects import posterior_effect
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.fitting import held_out_share
 from scdae.core.heldout import HeldOut, measure_gain
-from scdae.core.prediction import OUTPUTS
+from scdae.core.prediction import OUTPUTS, dropout_chance, law_of_genes
 from scdae.core.report import CLEAR, Report
 from scdae.core.thinning import thin
 from scdae.counts import CountBlocks, Counts
@@ -44,15 +44,12 @@ def gene_table(model: DAE, counts: Counts | CountBlocks, report: Report) -> dict
     outcome = model.fitted_outcome()
     fitted = outcome.fitted
     columns = find_genes(model, counts, quiet=True).columns
-    values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
-    theta = np.exp(np.where(fitted.inflated, values["log_theta_zi"], values["log_theta"]))
-    if fitted.likelihood == "poisson":
-        theta = np.full_like(theta, np.inf)
-    dropout = np.where(fitted.inflated, 1 / (1 + np.exp(-values["logit_pi"])), 0)
+    laws = law_of_genes(fitted)
     table: dict[str, Any] = {
-        "dispersion": (1 / theta).astype(np.float32),
-        "dropout": dropout.astype(np.float32),
+        "dispersion": laws.dispersion.astype(np.float32),
+        "dropout": laws.dropout.astype(np.float32),
         "zero_inflated": fitted.inflated,
+        "zero_inflated_probability": dropout_chance(fitted),
         "gate": outcome.gate,
         "gain": report.gene_gain,
         "helped": report.helped,
@@ -90,7 +87,8 @@ def query_report(
     data = cell_data(kept, unobserved, conditions, fitted.profile, fitted.largest)
     held_out = HeldOut(data, held, fitted.axes, rng)
     profile = _own_profile(fitted, data)
-    report = measure_gain(fitted.graph, fitted.params, fitted.inflated, profile, held_out, fitted.likelihood)
+    network = fitted.graph, fitted.params, fitted.inflated
+    report = measure_gain(*network, profile, held_out, fitted.likelihood, fitted.laws)
     return report, np.arange(matrix.shape[0])
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from scdae.core import posterior as law
 from scdae.core.conditions import Conditions
 from scdae.core.extreme import extreme_entries, put_back
+from scdae.core.laws import Components
+from scdae.core.mixtures import Mixture, given_counts
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.transfers import transfers
 from scdae.counts import Counts
@@ -43,9 +45,12 @@ class Posterior:
     prior
         float32 (n, g): expected counts by the model, before the entry's own count is weighed in; NaN where it knows nothing.
     theta
-        float32 (g,): inverse dispersion; infinite for a Poisson model.
+        float32 (g,): inverse dispersion; infinite for a Poisson model. Where a gene has several, the one that has the same
+        variance.
     dropout
         float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
+    laws
+        The components of the law of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
     """
 
     obs_names: pd.Index
@@ -54,6 +59,7 @@ class Posterior:
     prior: np.ndarray
     theta: np.ndarray
     dropout: np.ndarray
+    laws: Components | None = None
 
     def __repr__(self) -> str:
         return f"Posterior of {len(self.obs_names):,} cells x {len(self.var_names):,} genes"
@@ -66,11 +72,17 @@ class Posterior:
     def mean(self) -> np.ndarray:
         """Posterior mean, float32 (n, g): what ``output="mean"`` writes."""
         as_counted = np.isnan(self.prior) & (self.dropout < 1)
-        return np.where(as_counted, self.counts, transfers(lambda: np.asarray(law.posterior_mean(*self._law)))())
+        if self.laws is not None:
+            value = self._mixture(self.laws).expected().astype(np.float32)
+        else:
+            value = transfers(lambda: np.asarray(law.posterior_mean(*self._law)))()
+        return np.where(as_counted, self.counts, value)
 
     @property
     def sd(self) -> np.ndarray:
         """Posterior standard deviation, float32 (n, g)."""
+        if self.laws is not None:
+            return self._mixture(self.laws).sd().astype(np.float32)
         return transfers(lambda: np.asarray(law.posterior_sd(*self._law)))()
 
     @transfers
@@ -93,7 +105,10 @@ class Posterior:
             When a value of `q` lies outside 0 to 1.
         """
         q = np.asarray(q, dtype=np.float64)
-        return law.posterior_quantile(q[..., None, None], *self._law)
+        if self.laws is None:
+            return law.posterior_quantile(q[..., None, None], *self._law)
+        law.check_probabilities(q)
+        return self._mixture(self.laws).quantile(q[..., None, None]).astype(np.float32)
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Central interval that holds the expected count with probability `level`: two float32 (n, g) arrays."""
@@ -120,8 +135,16 @@ class Posterior:
         if n < 1:
             raise ValueError(f"n={n!r}: ask for one draw at least.")
         rng = np.random.default_rng(seed)
+        mixture = None if self.laws is None else self._mixture(self.laws)
         for _ in range(n):
-            yield transfers(law.posterior_sample)(rng, *self._law)
+            if mixture is None:
+                yield transfers(law.posterior_sample)(rng, *self._law)
+            else:
+                yield mixture.sample(rng).astype(np.float32)
+
+    def _mixture(self, laws: Components) -> Mixture:
+        by_cell = Components(*(part[:, None] for part in laws))
+        return given_counts(by_cell, self.counts, self.prior, self.dropout < 1)
 
 
 def posterior_of(
@@ -149,11 +172,17 @@ def posterior_of(
     extremes = extreme_entries(matrix, fitted.largest)
     for values in (prior, x):  # counts that no cell can have stay as they are
         values[:, has] = put_back(values[:, has], matrix, extremes, slice(0, data.n_obs), network)
-    of_network, pi = law_of_genes(fitted)
-    theta = np.full(len(genes), np.inf, np.float32)
-    theta[has] = of_network[network]
-    if pi is not None:
-        lost[:, has] = pi[network]
+    of_network = law_of_genes(fitted)
+    theta, laws = np.full(len(genes), np.inf, np.float32), None
+    with np.errstate(divide="ignore"):
+        theta[has] = 1 / of_network.dispersion[network]
+    lost[:, has] = of_network.dropout[network]
+    if fitted.laws is not None:
+        shape = len(of_network.theta), len(genes)
+        laws = Components(np.full(shape, np.inf), np.zeros(shape), np.ones(shape), np.zeros(shape))
+        laws.weight[0] = 1  # genes of which nothing is known are certain
+        for whole, part in zip(laws, of_network, strict=True):
+            whole[:, has] = part[:, network]
     if data.unobserved is not None:
         hidden = np.zeros(x.shape, bool)
         hidden[:, has] = data.unobserved[:, network].toarray()
@@ -165,4 +194,4 @@ def posterior_of(
     blind = blind_cells(data)
     prior[blind] = np.nan
     say_blind(int(blind.sum()), data.n_obs)
-    return Posterior(names[0], names[1][genes], x, prior, theta, lost)
+    return Posterior(names[0], names[1][genes], x, prior, theta, lost, laws)

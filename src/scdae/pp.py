@@ -338,7 +338,10 @@ def check_names(adata: AnnData, key: str, layer: str | None, chances: tuple[floa
 
 
 def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
-    var = tuple(f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain", "helped"))
+    var = tuple(
+        f"{key}_{name}"
+        for name in ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "gate", "gain", "helped")
+    )
     layers = (key, *quantile_layers(key, chances))
     return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
 

@@ -186,9 +186,9 @@ def read_quantile(
         Slice of cells, and float32 (cells, n) values.
     """
     fitted = model.fitted_outcome().fitted
-    theta, pi = law_of_genes(fitted)
+    laws = law_of_genes(fitted)
     if genes is not None:
-        theta, pi = theta[genes], None if pi is None else pi[genes]
+        laws = laws.at(genes)
     for start, stop in counts.spans if spans is None else spans:
         whole, unobserved = found.take(*counts.read(start, stop))
         matrix, extremes = whole, extreme_entries(whole, fitted.largest)
@@ -204,14 +204,14 @@ def read_quantile(
             observed = None if unobserved is None else ~unobserved[here].toarray()
             factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
             prior = put_back(prior, whole, extremes, here, genes)
-            yield rows, factor * cell_quantiles(chance, matrix[here], prior, theta, pi, observed)
+            yield rows, factor * cell_quantiles(chance, matrix[here], prior, laws, observed)
 
 
 def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -> Readings:
     """Depth, deviance for each molecule, and latent representation of the cells of a query."""
     found = find_genes(model, counts)
     silent = np.zeros(len(found.silent), bool)
-    theta, pi = law_of_genes(model.fitted_outcome().fitted)
+    laws = law_of_genes(model.fitted_outcome().fitted)
     n_obs = counts.shape[0]
     depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
     latent = np.zeros((n_obs, model.config.n_latent or 0), np.float32)
@@ -223,7 +223,7 @@ def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -
         for rows, prior, place in read_blocks(model, counts, conditions, found, "prior", spans=[(start, stop)]):
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
-            deviance[rows] = cell_deviance(matrix[here], prior, theta, pi, observed)
+            deviance[rows] = cell_deviance(matrix[here], prior, laws, observed)
             latent[rows] = place
     say_silent(silent, found, counts.var_names, "the score does not look at them")
     return Readings(depth, np.divide(deviance, depth, out=np.full(n_obs, np.nan), where=depth > 0), latent)

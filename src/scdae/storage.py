@@ -20,6 +20,7 @@ from scdae.core.alignment import Alignment
 from scdae.core.axes import Axes
 from scdae.core.fitted import Fitted
 from scdae.core.fitting import Outcome
+from scdae.core.laws import laws_from_arrays, laws_to_arrays
 from scdae.core.network import Autoencoder, with_values
 from scdae.core.platforms import check_platform
 from scdae.core.report import Report
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT = 2  # 2: covariates, and batches whose effects start from their means
+FORMAT = 3  # 2: covariates, and batches whose effects start from their means; 3: laws of several components
 _KIND = "scdae model"
 # What reading a damaged archive or header may raise
 _UNREADABLE = (
@@ -124,6 +125,7 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
         "axes_weight": np.asarray(fitted.axes.weight),
         "axes_gene_mean": np.asarray(fitted.axes.gene_mean),
     }
+    arrays |= laws_to_arrays(fitted.laws)
     if fitted.axes.effects is not None:
         arrays["axes_effects"] = np.asarray(fitted.axes.effects)
     if len(model.never_observed):
@@ -246,6 +248,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         profile=arrays["profile"],
         inflated=arrays["inflated"],
         gaps=model.config.gaps._replace(max_iter=header.get("gap_max_iter", model.config.gaps.max_iter)),
+        laws=laws_from_arrays(arrays),
         largest=np.inf if header.get("largest_count") is None else float(header["largest_count"]),
     )
     model.outcome = Outcome(

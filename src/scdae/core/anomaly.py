@@ -14,6 +14,8 @@ import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.heldout_law import HeldOutLaw, log_prob_zero
+from scdae.core.laws import Components
+from scdae.core.mixtures import log_counts, zero_chance
 
 __all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
 
@@ -33,24 +35,22 @@ class Readings(NamedTuple):
     latent: np.ndarray  # float32 (n, n_latent)
 
 
-def entry_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray, pi: np.ndarray | None = None) -> np.ndarray:
+def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np.ndarray:
     """Deviance of each entry: twice the log likelihood that it lacks to that of a law whose mean is the count itself.
 
     Parameters
     ----------
     counts
-        (b, n) counts.
+        (..., n) counts.
     mean
-        (b, n) expected counts before dropout, positive.
-    theta
-        (n,) inverse dispersion, infinite for Poisson laws.
-    pi
-        (n,) probability of dropout, or None.
+        (..., n) expected counts before dropout, positive.
+    laws
+        Components of the genes, (c, n).
 
     Returns
     -------
     numpy.ndarray
-        float64 (b, n), zero or more.
+        float64 (..., n), zero or more. The law that an entry is measured against has no dropout.
 
     Notes
     -----
@@ -61,54 +61,53 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray, pi: 
     --------
     >>> import numpy as np
     >>> from scdae.core.anomaly import entry_deviance
-    >>> entry_deviance(np.array([[3.0, 0.0]]), np.array([[3.0, 2.0]]), np.array([np.inf, np.inf])).tolist()
+    >>> from scdae.core.laws import Components
+    >>> poisson = Components(*(np.full((1, 2), value) for value in (np.inf, 1.0, 1.0, 0.0)))
+    >>> entry_deviance(np.array([[3.0, 0.0]]), np.array([[3.0, 2.0]]), poisson).tolist()
     [[0.0, 4.0]]
     """
     x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
-    value = _beyond_zero(x, mean, np.broadcast_to(theta, mean.shape)) - log_prob_zero(_law(mean, theta))
-    if pi is not None:
-        value = np.where(x > 0, value - np.log1p(-pi), -log_prob_zero(_law(mean, theta, pi)))
-    return 2 * np.maximum(value, 0)
+    return np.asarray(2 * np.maximum(_log_sum(laws, x, x, kept=True) - _log_sum(laws, x, mean), 0))
+
+
+def _log_sum(laws: Components, x: np.ndarray, mean: np.ndarray, *, kept: bool = False) -> np.ndarray:
+    """Log probability of counts under the components at each entry; with `kept` if nothing is lost."""
+    theta, weight, scale, lost = laws
+    with np.errstate(divide="ignore"):
+        log = np.log(weight) + log_counts(x, scale * mean, theta)
+        if not kept:
+            log = np.logaddexp(np.log1p(-lost) + log, np.log(weight * lost * (x == 0)))
+    return np.asarray(special.logsumexp(log, axis=0))
 
 
 def cell_deviance(
-    counts: sp.csr_matrix,
-    mean: np.ndarray,
-    theta: np.ndarray,
-    pi: np.ndarray | None = None,
-    observed: np.ndarray | None = None,
+    counts: sp.csr_matrix, mean: np.ndarray, laws: Components, observed: np.ndarray | None = None
 ) -> np.ndarray:
-    """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm each.
+    """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm a component.
 
     Parameters
     ----------
     counts
         CSR (b, n) without counts at entries that were not observed.
-    mean, theta, pi
+    mean, laws
         As for :func:`entry_deviance`.
     observed
         Boolean (b, n), or None where all were.
     """
     mean = np.maximum(mean, np.float32(1e-12))
-    log_zero = log_prob_zero(_law(mean, theta.astype(mean.dtype), pi))
+    log_zero = _log_zero(laws, mean)
     total = -(log_zero if observed is None else np.where(observed, log_zero, 0)).sum(axis=1, dtype=np.float64)
     entries = counts.tocoo()
     at = entries.row, entries.col
-    some = theta[entries.col], None if pi is None else pi[entries.col]
-    stored = entry_deviance(entries.data, mean[at], *some) / 2 + log_zero[at]
+    stored = entry_deviance(entries.data, mean[at], laws.at(entries.col)) / 2 + log_zero[at]
     return 2 * (total + np.bincount(entries.row, weights=stored, minlength=len(total)))
 
 
-def _law(mean: np.ndarray, theta: np.ndarray, pi: np.ndarray | None = None) -> HeldOutLaw:
-    return HeldOutLaw(mean, theta, np.zeros(1) if pi is None else pi)
-
-
-def _beyond_zero(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """What the half deviance of a count has on top of that of a zero."""
-    poisson = np.isinf(theta)
-    shape = np.where(poisson, 1, theta)
-    nb = special.xlogy(x, x / mean) - (x + shape) * np.log1p(x / shape) + x * np.log1p(mean / shape)
-    return np.where(poisson, special.xlogy(x, x / mean) - x, nb)
+def _log_zero(laws: Components, mean: np.ndarray) -> np.ndarray:
+    """Log probability of a zero, in the dtype of `mean`: (b, n)."""
+    if len(laws.theta) == 1 and not laws.lost.any():
+        return log_prob_zero(HeldOutLaw(mean, laws.theta[0].astype(mean.dtype), np.zeros(1)))
+    return np.asarray(np.log(np.maximum(zero_chance(laws, mean), 1e-35)))
 
 
 def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from scdae.core.cells import CellData
 from scdae.core.completion import FixedPoint
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.extreme import without_extremes
+from scdae.core.laws import Laws
 
 __all__ = ["Fitted", "cell_data", "sizes_of"]
 
@@ -27,9 +28,10 @@ class Fitted:
     graph: Any
     params: Any
     profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
-    inflated: np.ndarray  # bool (n_kept,): genes with dropout
+    inflated: np.ndarray  # bool (n_kept,): genes that rather have dropout than not
     gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
     largest: float = np.inf  # most molecules of a single count
+    laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
 
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:

@@ -18,15 +18,19 @@ from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
 from scdae.core.devices import Devices
+from scdae.core.dropout import candidates, observed_means
 from scdae.core.extreme import extreme_entries, largest_count, without_extremes
 from scdae.core.fingerprint import fingerprint
 from scdae.core.fitted import Fitted, cell_data
 from scdae.core.gate import apply_gate, fit_gate, flat_theta, match_totals
 from scdae.core.heldout import measure_gain, read_out_law
 from scdae.core.hiding import choose_filling
+from scdae.core.law_fit import fit_laws
+from scdae.core.laws import Laws
 from scdae.core.loadings import solve_loadings
 from scdae.core.members import average
 from scdae.core.newton import Refit
+from scdae.core.prediction import dropout_chance
 from scdae.core.report import Report
 from scdae.core.sizes import MEMBERS
 from scdae.core.source import InMemory, Source, Stream
@@ -169,7 +173,7 @@ def fit_counts(
         params, refit = solved(trained)
         if refit is not None and refit.evidence is not None:
             certain = np.clip(refit.evidence / _CERTAIN - 0.5 * len(refit.loading), 0, 1)
-        trained = replace(trained, params=params)
+        trained = replace(trained, params=params if devices is None else devices.agree(params))
         if MEMBERS[config.effort] > 1 and reference is None and not data.conditions.any:
             trained = _averaged(trained, source, data, held, profile, config, solved, devices)
     graph = trained.graph
@@ -183,12 +187,27 @@ def fit_counts(
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
-    report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
+    nobody = np.zeros(len(genes), bool)
+    plain = read_out_law(config.likelihood, nobody)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
+
+    def measured(params: Any, laws: Laws | None) -> Report:
+        return measure_gain(graph, params, nobody, smoothed_profile(data), trained.held_out, plain, laws)
+
+    if trained.inflated.any():
+        params = observed_means(params, trained.inflated)
+        params = match_totals(params, counted, measured(params, None).expected)
+    laws = None
+    if config.likelihood != "poisson":
+        told = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(len(genes))
+        laws = fit_laws(graph, params, trained.held_out, told, config.seed)
+    report = measured(params, laws)
     params = match_totals(params, counted, report.expected)
     if _loss_of_totals(counted, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
-        report = measure_gain(graph, params, trained.inflated, smoothed_profile(data), trained.held_out, law)
-    fitted = Fitted(law, trained.axes, graph, params, profile, trained.inflated, config.gaps, largest)
+        report = measured(params, laws)
+    fitted = Fitted(law, trained.axes, graph, params, profile, nobody, config.gaps, largest, laws)
+    inflated = dropout_chance(fitted) > 0.5
+    fitted = replace(fitted, inflated=inflated, likelihood=read_out_law(config.likelihood, inflated))
     if config.gap_max_iter is None:
         fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
     return Outcome(

@@ -2,7 +2,7 @@
 
 ``X`` molecules of a gene were counted in a group, where the gene's mean over all groups makes one expect ``E``. The fold
 change against that mean is ``f = E[X] / E``. What is known of it comes from the counts, once; the model gives their
-variance: dispersion within the cell, ``sum(mean^2 / theta)``, and the spread of the expected expression over the cells,
+variance: dispersion within the cell, ``sum(mean^2 / theta)`` for one inverse dispersion, and the spread of the expected expression over the cells,
 which are a sample themselves. It enters as quasi-likelihood: ``X`` and ``E`` are divided by the variance inflation, after
 which Gamma laws are conjugate.
 
@@ -84,8 +84,9 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
     n_groups
         Number of groups.
     """
-    theta, pi = law_of_genes(fitted)
-    kept = np.ones(len(theta)) if pi is None else 1 - pi.astype(np.float64)
+    laws = law_of_genes(fitted)
+    kept = laws.kept
+    spread = laws.kept_square / kept**2 - 1
     values = nnx.to_pure_dict(fitted.params)
     profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
     sums = np.zeros((len(GroupSums._fields), n_groups, data.n_vars))
@@ -101,7 +102,7 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
             counted=data.counts[rows].toarray(),
             base=exposure * kept * special.softmax(logits, axis=1),
             expected=mean,
-            dispersed=mean**2 * (1 / theta + 1 - kept) / kept,
+            dispersed=mean**2 * spread,
             square=mean**2,
             cross=mean * exposure,
             exposure_square=exposure**2,

@@ -18,6 +18,8 @@ from scdae.core.axes import Axes
 from scdae.core.batches import Batch, cells_at_once, observed_mask, one_behind, scatter, slices, split_batches
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
+from scdae.core.law_readout import Block, counted_mean
+from scdae.core.laws import Laws, even_laws
 from scdae.core.objective import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.posterior import dropout_probability, posterior_mean
 from scdae.core.report import Report, ratio_of_sums
@@ -75,9 +77,9 @@ class HeldOut:
             self._watched = [batch for _, batch in self.batches(_WATCHED)]
         return self._watched
 
-    def judged(self) -> HeldOut:
-        """Up to two thousand of the cells."""
-        cells = self._order[:_JUDGED]
+    def judged(self, most: int = _JUDGED) -> HeldOut:
+        """Up to two thousand of the cells, or `most`."""
+        cells = self._order[:most]
         part = copy(self)
         part.data, part.counts = self.data.take(cells), self.counts[cells]
         part._order, part._watched = np.arange(len(cells)), None
@@ -97,7 +99,8 @@ class HeldOut:
         nobody = np.zeros(self.data.n_vars, bool)
         plain = read_out_law(likelihood, nobody)
         _log_likelihoods(graph, params, batch, nobody, 1.0, plain)
-        _deviance(graph, params, batch, nobody, profile.astype(np.float32), self.ratio, plain)
+        laws = None if plain == "poisson" else even_laws(self.data.n_vars)
+        _deviance(graph, params, batch, nobody, profile.astype(np.float32), self.ratio, plain, laws)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
@@ -142,15 +145,24 @@ def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
 
 
 def measure_gain(
-    graph: Any, params: Any, inflated: Any, profile: np.ndarray, held_out: HeldOut, likelihood: str
+    graph: Any,
+    params: Any,
+    inflated: Any,
+    profile: np.ndarray,
+    held_out: HeldOut,
+    likelihood: str,
+    laws: Laws | None = None,
 ) -> Report:
-    """Score what the training molecules say of the held-out ones, gene by gene and cell by cell."""
+    """Score what the training molecules say of the held-out ones, gene by gene and cell by cell.
+
+    Counts follow the `laws` of the genes; without, those of the parameters, with dropout where `inflated`.
+    """
     n_obs, n_vars = held_out.data.counts.shape
     of_gene = np.zeros((5, n_vars))
     of_cell = np.zeros((5, n_obs))
     base = profile.astype(np.float32)
     scored = (
-        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood))
+        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws))
         for cells, batch in held_out.batches()
     )
     for cells, genes, per_cell in one_behind(scored):
@@ -245,7 +257,7 @@ def _log_likelihoods(
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
 def _deviance(
-    graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str
+    graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str, laws: Laws | None
 ) -> tuple[jax.Array, jax.Array]:
     """Sums over the held-out molecules, by gene and by cell.
 
@@ -260,8 +272,10 @@ def _deviance(
     log_rho, observed = _forward(model, batch, 1.0)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
     base = (batch.total_in / batch.share)[:, None] * profile
-    x_in = scatter(batch.x_in, batch, *mean.shape)
-    predicted, lasting = _predict(model, x_in, mean, inflated, likelihood)
+    if laws is None:
+        predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
+    else:
+        predicted, lasting = counted_mean(Block(laws, mean * laws.lift, batch.x_in, batch.rows, batch.cols)), mean
 
     def seen(dense: jax.Array) -> jax.Array:
         return dense if observed is None else jnp.where(observed, dense, 0)

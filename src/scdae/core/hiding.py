@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from scdae.core.cells import CellData, entry_rows
 from scdae.core.completion import FixedPoint
 from scdae.core.fitted import Fitted, cell_data
-from scdae.core.heldout_law import HeldOutLaw, log_prob
+from scdae.core.heldout_law import law_of_entries, log_prob
 from scdae.core.prediction import law_of_genes, read_out
 
 __all__ = ["choose_filling", "hide_as_others"]
@@ -97,12 +97,11 @@ def hide_as_others(own: sp.csr_matrix, others: sp.csr_matrix, rng: np.random.Gen
 
 def _log_likelihood(fitted: Fitted, data: CellData, hidden: sp.csr_matrix, truth: np.ndarray) -> float:
     """Log probability of the hidden counts, `truth` in the order of the entries of `hidden`."""
-    theta, pi = law_of_genes(fitted)
+    laws = law_of_genes(fitted)
     total = 0.0
     for rows, prior, _ in read_out(fitted, data, "prior"):
         at = hidden[rows].nonzero()
-        lost = np.zeros(1) if pi is None else pi[at[1]].astype(np.float64)
-        law = HeldOutLaw(prior[at].astype(np.float64), theta[at[1]].astype(np.float64), lost)
+        law = law_of_entries(laws.at(at[1]), None, prior[at], 1.0)
         entries = slice(hidden.indptr[rows.start], hidden.indptr[rows.stop])
         total += float(log_prob(truth[entries], law).sum())
     return total

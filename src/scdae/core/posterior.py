@@ -20,7 +20,14 @@ from scipy import special
 
 from scdae.core.likelihoods import log_dropout, nb_log_prob_zero
 
-__all__ = ["dropout_probability", "posterior_mean", "posterior_quantile", "posterior_sample", "posterior_sd"]
+__all__ = [
+    "check_probabilities",
+    "dropout_probability",
+    "posterior_mean",
+    "posterior_quantile",
+    "posterior_sample",
+    "posterior_sd",
+]
 
 
 @jax.jit
@@ -144,10 +151,7 @@ def posterior_quantile(
     array([2.42 , 8.332])
     """
     chance = np.asarray(q, dtype=np.float64)
-    outside = ~((chance >= 0) & (chance <= 1))
-    if outside.any():
-        message = "`q` must lie between 0 and 1, but {} of its {} values do not (the first: {}); give probabilities."
-        raise ValueError(message.format(outside.sum(), chance.size, chance[outside].flat[0]))
+    check_probabilities(chance)
     value, spread, (count, prior, shape, lost, chance) = _uncertain_entries(x, mean, theta, pi, chance)
     unit = special.gammaincinv(shape + count, chance)
     quantile = unit * (prior / (shape + prior))
@@ -156,6 +160,14 @@ def posterior_quantile(
         quantile[mixed] = _mixture_quantile(chance[mixed], unit[mixed], prior[mixed], shape[mixed], lost[mixed])
     value[spread] = quantile
     return value.astype(_floating_dtype(mean))
+
+
+def check_probabilities(q: np.ndarray) -> None:
+    """Raise ValueError unless all values of `q` lie between 0 and 1."""
+    outside = ~((q >= 0) & (q <= 1))
+    if outside.any():
+        message = "`q` must lie between 0 and 1, but {} of its {} values do not (the first: {}); give probabilities."
+        raise ValueError(message.format(outside.sum(), q.size, q[outside].flat[0]))
 
 
 def posterior_sample(

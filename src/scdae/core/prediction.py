@@ -19,11 +19,13 @@ from scdae.core.conditions import Conditions
 from scdae.core.expected_log import POISSON, expected_log1p
 from scdae.core.fitted import Fitted
 from scdae.core.latents import encode, latents
+from scdae.core.law_readout import Block, log1p_of, mean_of, sd_of
+from scdae.core.laws import Components, Laws, components, some_laws
 from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 
-__all__ = ["OUTPUTS", "law_of_genes", "read_out", "shares_at"]
+__all__ = ["OUTPUTS", "dropout_chance", "law_of_genes", "read_out", "shares_at"]
 
 OUTPUTS = {
     "mean": "expected counts at the cell's own depth",
@@ -76,6 +78,7 @@ def read_out(
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
     there = None if batch is None else all_in_batch(fitted.params, batch)
+    laws = None if fitted.laws is None else some_laws(fitted.laws, genes)
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
@@ -106,6 +109,7 @@ def read_out(
                 anew,
                 genes,
                 fitted.likelihood,
+                laws,
                 output=output,
             )
             yield rows, values, latent
@@ -115,7 +119,23 @@ def read_out(
         yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
 
 
-def law_of_genes(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
+def law_of_genes(fitted: Fitted) -> Components:
+    """Law of the expected counts of each gene around what :func:`read_out` gives as ``"prior"``, (c, n_kept)."""
+    if fitted.laws is not None:
+        return components(fitted.laws)
+    theta, pi = law_without_laws(fitted)
+    theta = theta[None].astype(np.float64)
+    return Components(theta, np.ones_like(theta), np.ones_like(theta), np.zeros_like(theta) if pi is None else pi[None])
+
+
+def dropout_chance(fitted: Fitted) -> np.ndarray:
+    """Probability that each gene has dropout at all, float32 (n_kept,)."""
+    if fitted.laws is None:
+        return fitted.inflated.astype(np.float32)
+    return np.asarray(fitted.laws.chance)
+
+
+def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
     """Inverse dispersion, float32 (n_kept,), infinite for Poisson; and probability of dropout, None without."""
     network = nnx.merge(fitted.graph, fitted.params)
     if fitted.likelihood == "poisson":
@@ -140,6 +160,7 @@ def _read_out(
     depth: Any,
     genes: Any,
     likelihood: str,
+    laws: Laws | None,
     *,
     output: str,
 ) -> tuple[jax.Array, jax.Array]:
@@ -156,18 +177,28 @@ def _read_out(
     if there is not None:  # the same exposure under the shares of the other batch
         other = _some(jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1), genes)
         factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
+    mean, observed = total[:, None] * share, _some(observed, genes)
+    if laws is not None:
+        block = Block.of(laws, mean * laws.lift, batch, genes, n_vars, observed)
+        if output == "log1p":
+            ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
+            return log1p_of(block, ratio, (TARGET / jnp.maximum(depth, 1e-12))[:, None]), latent
+        values = block.mean if output == "prior" else sd_of(block) if output == "sd" else mean_of(block)
+        return _moved(values, factor, total * whole, output), latent
     theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     pi = _some(model.pi(inflated), genes) if likelihood == "zinb" else None
     x = _scatter_some(batch, n_cells, n_vars, genes)
-    entries = _Entries(x, total[:, None] * share, _some(theta, genes), pi, _some(observed, genes))
+    entries = _Entries(x, mean, _some(theta, genes), pi, observed)
     if output == "log1p":
         ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
         return _expected_log(entries, ratio, depth), latent
-    values = _counts(entries, output)
+    return _moved(_counts(entries, output), factor, total * whole, output), latent
+
+
+def _moved(values: jax.Array, factor: Any, molecules: jax.Array, output: str) -> jax.Array:
+    """The same in another batch, if there is a factor; as shares if they are wanted."""
     values = values if factor is None else factor * values
-    if output == "rate":
-        values = values / jnp.maximum(total * whole, 1e-12)[:, None]
-    return values, latent
+    return values / jnp.maximum(molecules, 1e-12)[:, None] if output == "rate" else values
 
 
 class _Entries(NamedTuple):

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from scdae.core.baselines import Baseline, GeneMean
 from scdae.core.cells import CellData, entry_rows
 from scdae.core.fitted import Fitted
-from scdae.core.heldout_law import HeldOutLaw, log_prob, log_prob_zero, predictive_law, predictive_pit
+from scdae.core.heldout_law import BlockLaw, HeldOutLaw, log_prob, log_prob_zero, predictive_law, predictive_pit
+from scdae.core.laws import Components
 from scdae.core.prediction import law_of_genes, read_out
 
 __all__ = [
@@ -88,11 +89,11 @@ class _Block:
         value[self.at] += 2 * (y * np.log(y / mean[self.at]) - y)
         return value
 
-    def log_likelihood(self, law: HeldOutLaw) -> np.ndarray:
+    def log_likelihood(self, law: HeldOutLaw | BlockLaw) -> np.ndarray:
         """Log probability of each cell."""
         at = law.at(*self.at)
         extra = log_prob(self.y.data.astype(np.float64), at) - log_prob_zero(at)
-        total = self.seen(log_prob_zero(law)).sum(axis=1)
+        total = self.seen(law.log_zero()).sum(axis=1)
         return total + np.bincount(self.at[0], weights=extra, minlength=len(total))
 
 
@@ -164,14 +165,13 @@ def score(
     gene by gene, to the very molecules set aside (by moments), which is in the baselines' favor.
     """
     everyone = {GENE_MEAN: GeneMean(data), **baselines}
-    theta, pi = law_of_genes(fitted)
+    laws = law_of_genes(fitted)
     tallies = {name: _Tally(*held_out.shape) for name in (MODEL, RESTORED, *everyone)}
     spans, pit, covered = [], np.zeros(PIT_BINS, np.int64), 0
     for rows, prior, _ in read_out(fitted, data, "prior"):
         spans.append(rows)
         block = _Block.of(rows, data, held_out)
-        law = predictive_law(data.counts[rows].toarray(), prior, theta, pi, ratio)
-        alone = HeldOutLaw(ratio * prior.astype(np.float64), theta[None], np.zeros(1) if pi is None else pi[None])
+        law, alone = _law(laws, data.counts[rows], prior, ratio), _law(laws, None, prior, ratio)
         for name, one in ((MODEL, alone), (RESTORED, law)):
             tallies[name].likelihood[rows] = block.log_likelihood(one)
         means = dict(_means(everyone, rows, ratio))
@@ -200,12 +200,22 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
 
     Arguments as for :func:`score`.
     """
-    theta, pi = law_of_genes(fitted)
+    laws = law_of_genes(fitted)
     found = np.zeros(data.n_obs)
     for rows, prior, _ in read_out(fitted, data, "prior"):
-        law = predictive_law(data.counts[rows].toarray(), prior, theta, pi, ratio)
+        law = _law(laws, data.counts[rows], prior, ratio)
         found[rows] = _Block.of(rows, data, held_out).log_likelihood(law)
     return found
+
+
+def _law(laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float) -> HeldOutLaw | BlockLaw:
+    """Law of the molecules set aside, given those shown, or without them."""
+    if len(laws.theta) > 1:
+        return BlockLaw(laws, counts, prior, ratio)
+    theta, pi = laws.theta[0], laws.lost[0]
+    if counts is not None:
+        return predictive_law(counts.toarray(), prior, theta, pi, ratio)
+    return HeldOutLaw(ratio * prior.astype(np.float64), theta[None], pi[None])
 
 
 def _means(everyone: Mapping[str, Baseline], rows: slice, ratio: float) -> Iterator[tuple[str, np.ndarray]]:

@@ -22,8 +22,7 @@ from scdae.core.cells import CellData
 from scdae.core.checkpoints import Checkpoints, Progress
 from scdae.core.config import Config
 from scdae.core.devices import Devices, OneDevice
-from scdae.core.dropout import Screen, candidates, find_dropout
-from scdae.core.dropout_law import DROPOUT_COST
+from scdae.core.dropout import DROPOUT_COST, candidates, find_dropout
 from scdae.core.halves import corrupt
 from scdae.core.heldout import HeldOut, read_out_law
 from scdae.core.objective import entries_of, log_proportions, nb_sum, poisson_loss, zinb_loss
@@ -163,15 +162,10 @@ def train(
         size = source.size(groups, run.inflated)
     update = _make_update(graph, optimiser, config, source, run.inflated, devices, batch_size)
     screen_step = int(np.ceil(_SCREEN_AT * n_steps))
-    maybe = candidates(data.counts) if config.likelihood == "zinb" else nobody
+    screened = config.likelihood == "zinb" and bool(candidates(data.counts).any())
 
-    def make_ready(params: Any, screening: bool) -> Screen | None:
+    def make_ready(params: Any) -> None:
         watcher.warm_up(graph, params, profile, config.likelihood)
-        if not screening:
-            return None
-        screen = Screen(watcher, maybe, screen_seed)
-        screen.compile(graph, params)
-        return screen
 
     checks = {int(np.ceil(share * n_steps)) for share in _CHECKS}
     near, stops = None, checks | {screen_step} | set(range(0, n_steps, max(1, n_steps // _CALLS)))
@@ -179,7 +173,7 @@ def train(
         near = Near(source, axes, config.noise, order, screen_seed)
         near.use(update, size)
     minibatches = closed_at_end(source.minibatches(order[run.step :, share.columns]))
-    ready: Future[Screen | None] | None = None
+    ready: Future[None] | None = None
     for step in watch(range(run.step + 1, n_steps + 1), n_steps) if not run.finished else ():
         stop_if_asked()
         if near is None:
@@ -196,10 +190,11 @@ def train(
         run.losses.append(loss)
         run.step = step
         if ready is None:
-            ready = in_background(make_ready, devices.fetch(run.params), step <= screen_step and maybe.any())
-        screen = ready.result() if step in checks or step == screen_step else None
-        if step == screen_step and screen is not None:
-            found = devices.agree(find_dropout(graph, devices.fetch(run.params), screen))
+            ready = in_background(make_ready, devices.fetch(run.params))
+        if step in checks or step == screen_step:
+            ready.result()
+        if step == screen_step and screened:
+            found = devices.agree(find_dropout(graph, devices.fetch(run.params), watcher, screen_seed))
             run.params, run.inflated = devices.place(found[0]), found[1]
             if run.inflated.any():
                 size = source.size(groups, run.inflated)

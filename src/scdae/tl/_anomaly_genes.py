@@ -93,9 +93,10 @@ def anomaly_genes(
     own = read_latent(model, counts, conditions, quiet=True)
     near = latent[neighbours(own, latent)].mean(axis=1)
     exposure = np.asarray(data.counts.sum(axis=1)).ravel() / data.share
-    expected = exposure[:, None] * shares_at(fitted, near, data.conditions)
+    lift = 1 if fitted.laws is None else np.asarray(fitted.laws.lift)
+    expected = exposure[:, None] * shares_at(fitted, near, data.conditions) * lift
     x = data.counts.toarray()
-    deviance = entry_deviance(x, expected, *law_of_genes(fitted)) * np.where(x < expected, -1, 1)
+    deviance = entry_deviance(x, expected, law_of_genes(fitted)) * np.where(x < expected, -1, 1)
     if data.unobserved is not None:
         deviance[data.unobserved.nonzero()] = 0
     names = np.asarray(adata.var_names)[np.maximum(found.columns, 0)]
