@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from scdae.core.axes import normalise, project
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import Fitted
@@ -59,6 +60,8 @@ def solve_loadings(
         data.unobserved,
         data.conditions,
         np.asarray(_turned(fitted.graph, fitted.params, latent, data.conditions)) if has_turns else None,
+        normalise(data, fitted.axes.effects).data,
+        (fitted.axes.weight @ _slope(values, project(fitted.axes, data)) @ axes).astype(np.float32),
     )
     found = refit(
         cells,
@@ -84,6 +87,13 @@ def solve_loadings(
     if has_turns:
         values["turn_bias"] = values["turn_bias"] + mean @ values["turn_kernel"]
     return with_values(fitted.params, values), found
+
+
+def _slope(values: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """How far the latent numbers move with each of the encoder's inputs, on average over the cells: (n_inputs, n_latent)."""
+    hidden = jnp.asarray(inputs @ values["hidden_kernel"] + values["hidden_bias"])
+    _, slope = jax.jvp(jax.nn.gelu, (hidden,), (jnp.ones_like(hidden),))
+    return np.asarray((values["hidden_kernel"] * np.asarray(slope).mean(axis=0)) @ values["latent_kernel"])
 
 
 def _turned(graph: Any, params: Any, latent: np.ndarray, conditions: Conditions) -> jax.Array:

@@ -14,7 +14,7 @@ _STEPS_IF_MANY = {"fast": 300, "default": 400, "best": 1200}
 _MANY = 8192  # cells that are worth more axes, and more steps
 _AXES, _AXES_IF_MANY = 64, 128
 _LATENT = (12, 64)  # fewest and most
-_FOR_EACH = 100  # cells for each number of the latent space that is more than the fewest
+_FOR_EACH = 50  # cells for each number of the latent space that is more than the fewest
 _FOUND = 0.5  # correlation of an axis between molecules that it was fitted to and molecules left out, of which it is found again
 _ROOM = {"fast": 1.0, "default": 2.0, "best": 2.5}  # numbers in the latent space for each axis that is found again
 
