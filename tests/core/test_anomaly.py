@@ -4,6 +4,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 from scdae.core.anomaly import cell_deviance, combined, entry_deviance, neighbours, rarity, standardise
+from scdae.core.laws import Components
 
 RNG = np.random.default_rng(0)
 THETA = np.array([0.3, 2.0, 50.0, np.inf])
@@ -18,6 +19,13 @@ def log_prob(x, mean):
     return np.log((x == 0) * PI + (1 - PI) * np.exp(law))
 
 
+def one_law(theta, pi):
+    theta = np.asarray(theta, np.float64)
+    return Components(
+        theta[None], np.ones((1, len(theta))), np.ones((1, len(theta))), np.broadcast_to(pi, (1, len(theta)))
+    )
+
+
 def saturated(x):
     """Log likelihood without dropout of a law whose mean is the count."""
     best = np.zeros(x.shape)
@@ -30,19 +38,41 @@ def saturated(x):
 
 def test_deviance_is_what_the_likelihood_lacks():
     expected = 2 * (saturated(COUNTS) - log_prob(COUNTS, MEAN))
-    np.testing.assert_allclose(entry_deviance(COUNTS, MEAN, THETA, PI), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(entry_deviance(COUNTS, MEAN, one_law(THETA, PI)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_deviance_of_cells_is_that_of_their_observed_entries():
     observed = RNG.random(COUNTS.shape) < 0.7
     for mask in (None, observed):
         seen = COUNTS if mask is None else np.where(mask, COUNTS, 0)
-        expected = entry_deviance(seen, MEAN, THETA, PI)
+        expected = entry_deviance(seen, MEAN, one_law(THETA, PI))
         expected = (expected if mask is None else np.where(mask, expected, 0)).sum(axis=1)
-        found = cell_deviance(sp.csr_matrix(seen), MEAN.astype(np.float32), THETA, PI, mask)
+        found = cell_deviance(sp.csr_matrix(seen), MEAN.astype(np.float32), one_law(THETA, PI), mask)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-    no_dropout = cell_deviance(sp.csr_matrix(COUNTS), MEAN, THETA)
-    np.testing.assert_allclose(no_dropout, entry_deviance(COUNTS, MEAN, THETA).sum(axis=1), rtol=1e-9)
+    no_dropout = cell_deviance(sp.csr_matrix(COUNTS), MEAN, one_law(THETA, 0 * PI))
+    np.testing.assert_allclose(no_dropout, entry_deviance(COUNTS, MEAN, one_law(THETA, 0 * PI)).sum(axis=1), rtol=1e-9)
+
+
+def test_deviance_under_several_components():
+    """Against the sum over the components, of which some lose counts."""
+    weight = RNG.dirichlet(np.ones(2), len(THETA)).T
+    theta, scale, lost = (
+        np.repeat(np.array(values)[:, None], len(THETA), 1) for values in ([0.5, 8], [0.8, 1.5], [0, 0.3])
+    )
+    laws = Components(theta, weight, scale, lost)
+
+    def chance(mean, lost):
+        parts = weight[:, None] * (
+            (1 - lost[:, None])
+            * stats.nbinom.pmf(COUNTS, theta[:, None], 1 / (1 + scale[:, None] * mean / theta[:, None]))
+            + lost[:, None] * (COUNTS == 0)
+        )
+        return parts.sum(axis=0)
+
+    expected = 2 * np.maximum(np.log(chance(COUNTS, 0 * lost)) - np.log(chance(MEAN, lost)), 0)
+    np.testing.assert_allclose(entry_deviance(COUNTS, MEAN, laws), expected, rtol=1e-9, atol=1e-9)
+    found = cell_deviance(sp.csr_matrix(COUNTS), MEAN, laws)
+    np.testing.assert_allclose(found, expected.sum(axis=1), rtol=1e-6)
 
 
 def test_what_is_rare_among_normal_cells():

@@ -5,7 +5,8 @@ import scipy.sparse as sp
 import small
 from scdae import metrics
 from scdae.core.baselines import Raw
-from scdae.core.heldout_law import HeldOutLaw, log_prob, predictive_law
+from scdae.core.heldout_law import law_of_entries, log_prob, predictive_law
+from scdae.core.laws import Components
 from scdae.core.prediction import law_of_genes, read_out
 from scdae.core.scoring import BLEND, GENE_MEAN, MODEL, RESTORED, score
 from scdae.core.thinning import thin
@@ -35,19 +36,23 @@ def _names(counts):
     return counts.obs_names, counts.var_names
 
 
+def laws_of(fitted):
+    """Components of the genes, to go with cells by genes."""
+    return Components(*(part[:, None] for part in law_of_genes(fitted)))
+
+
 def blocks(fitted, data):
     return np.concatenate([part for _, part, _ in read_out(fitted, data, "prior")])
 
 
 def test_deviance_is_that_of_the_formula(case):
     fitted, data, y, observed, found = case
-    theta, _ = law_of_genes(fitted)
     prior = blocks(fitted, data)
-    law = predictive_law(data.counts.toarray(), prior, theta, None, RATIO)
+    law = law_of_entries(laws_of(fitted), data.counts.toarray(), prior, RATIO)
     base = base_of(data)
     entries = {
         MODEL: metrics.poisson_deviance(y, RATIO * prior),
-        RESTORED: metrics.poisson_deviance(y, (1 - BLEND) * law.mean + BLEND * base),
+        RESTORED: metrics.poisson_deviance(y, (1 - BLEND) * law.expected + BLEND * base),
         GENE_MEAN: metrics.poisson_deviance(y, base),
         "raw": metrics.poisson_deviance(y, (1 - BLEND) * RATIO * data.counts.toarray() + BLEND * base),
     }
@@ -73,11 +78,10 @@ def _profile(data):
 
 def test_log_likelihood_is_that_of_the_predictive_law(case):
     fitted, data, y, observed, found = case
-    theta, _ = law_of_genes(fitted)
-    law = predictive_law(data.counts.toarray(), blocks(fitted, data), theta, None, RATIO)
+    law = law_of_entries(laws_of(fitted), data.counts.toarray(), blocks(fitted, data), RATIO)
     expected = np.where(observed, log_prob(y, law), 0).sum(axis=1)
     np.testing.assert_allclose(found.methods[RESTORED].log_likelihood, expected, rtol=1e-5)
-    alone = HeldOutLaw(RATIO * blocks(fitted, data).astype(np.float64), theta, np.zeros(1))
+    alone = law_of_entries(laws_of(fitted), None, blocks(fitted, data), RATIO)
     expected = np.where(observed, log_prob(y, alone), 0).sum(axis=1)
     np.testing.assert_allclose(found.methods[MODEL].log_likelihood, expected, rtol=1e-5)
     total = {name: one.log_likelihood.sum() for name, one in found.methods.items()}
