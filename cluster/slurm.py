@@ -40,10 +40,11 @@ MinJobAge=3000
 SlurmctldTimeout=300
 SlurmdTimeout=300
 SchedulerParameters=bf_interval=5,sched_interval=5
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=12000
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=12000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=12000
-PartitionName=normal Nodes=n1,n2 Default=YES State=UP
+PartitionName=normal Nodes=localhost,n2 Default=YES State=UP
 """
+_NODES = ("localhost", "n2")  # processes meet at the first by its name, which has to be known
 _NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol")
 
 
@@ -130,7 +131,7 @@ class Cluster:
 
     def _start(self) -> bool:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i"])
-        for node in ("n1", "n2"):
+        for node in _NODES:
             self._spawn(f"slurmd.{node}", ["slurmd", "-D", "-N", node])
         try:
             self._wait(lambda: run("sinfo", "--noheader", "-o", "%T %D").split() == ["idle", "2"], "no nodes")
@@ -167,7 +168,7 @@ class Cluster:
                     _remove_groups(path)
 
     def _complaint(self) -> str:
-        for name in ("slurmd.n1.log", "slurmctld.log", "slurmd.n1.said", "slurmctld.said"):
+        for name in ("slurmd.n2.log", "slurmctld.log", "slurmd.n2.said", "slurmctld.said"):
             path = self.folder / name
             lines = [line for line in path.read_text().splitlines() if "error" in line] if path.exists() else []
             if lines:
@@ -206,7 +207,7 @@ def _groups() -> list[Path]:
         *(f"/sys/fs/cgroup/{name}" for name in ("memory", "cpuset", "freezer", "devices")),
     ]
     places += ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpuacct"]
-    names = ("slurm_n1", "slurm_n2", "n1_slurmstepd.scope", "n2_slurmstepd.scope", "slurm")
+    names = [name for node in _NODES for name in (f"slurm_{node}", f"{node}_slurmstepd.scope")] + ["slurm"]
     return [Path(place) / name for place in places for name in names]
 
 
