@@ -9,7 +9,7 @@ requirements:
     ramMin: 2000
   EnvVarRequirement:
     envDef:
-      OMP_NUM_THREADS: $(runtime.cores)
+      OMP_NUM_THREADS: $(runtime.cores),1 # has to be text: of threads within threads one each
 inputs:
   counts:
     type: File?

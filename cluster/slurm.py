@@ -6,6 +6,7 @@ What is started here is stopped here, by its number; nothing of the system's own
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-SECONDS = 40  # that the daemons get to come up
+SECONDS = 60  # that the daemons get to come up
 _CONF = """ClusterName=scdae
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
@@ -40,11 +41,10 @@ MinJobAge=3000
 SlurmctldTimeout=300
 SlurmdTimeout=300
 SchedulerParameters=bf_interval=5,sched_interval=5
-NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=12000
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=12000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=12000
-PartitionName=normal Nodes=localhost,n2 Default=YES State=UP
+PartitionName=normal Nodes=n1,n2 Default=YES State=UP
 """
-_NODES = ("localhost", "n2")  # processes meet at the first by its name, which has to be known
 _NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol")
 
 
@@ -131,7 +131,7 @@ class Cluster:
 
     def _start(self) -> bool:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i"])
-        for node in _NODES:
+        for node in ("n1", "n2"):
             self._spawn(f"slurmd.{node}", ["slurmd", "-D", "-N", node])
         try:
             self._wait(lambda: run("sinfo", "--noheader", "-o", "%T %D").split() == ["idle", "2"], "no nodes")
@@ -168,9 +168,10 @@ class Cluster:
                     _remove_groups(path)
 
     def _complaint(self) -> str:
-        for name in ("slurmd.n2.log", "slurmctld.log", "slurmd.n2.said", "slurmctld.said"):
+        for name in ("slurmd.n1.log", "slurmctld.log", "slurmd.n1.said", "slurmctld.said"):
             path = self.folder / name
-            lines = [line for line in path.read_text().splitlines() if "error" in line] if path.exists() else []
+            text = path.read_text() if path.exists() else ""
+            lines = [line for line in text.splitlines() if re.search("error|fatal", line) and "mpi" not in line.lower()]
             if lines:
                 return lines[-1][-200:]
         return "they do not say why."
@@ -207,7 +208,7 @@ def _groups() -> list[Path]:
         *(f"/sys/fs/cgroup/{name}" for name in ("memory", "cpuset", "freezer", "devices")),
     ]
     places += ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpuacct"]
-    names = [name for node in _NODES for name in (f"slurm_{node}", f"{node}_slurmstepd.scope")] + ["slurm"]
+    names = ("slurm_n1", "slurm_n2", "n1_slurmstepd.scope", "n2_slurmstepd.scope", "slurm")
     return [Path(place) / name for place in places for name in names]
 
 
