@@ -1,5 +1,6 @@
 # make demo    run the package on simulated data with known truth; writes demo_output/
 # make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them, "-m slow" for the slow ones)
+# make test-cluster  jobs on a SLURM of this machine, and in Snakemake, CWL and dask  (root of a Debian; else it says why not)
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
 # make dist    build wheel and sdist in dist/, and check them
@@ -11,6 +12,7 @@
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?= compare
+CLUSTER_SECONDS ?= 900
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
 
@@ -19,7 +21,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs dist bench clean
+.PHONY: help demo test test-cluster lint format docs dist bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +32,11 @@ demo: $(VENV)/.ready-base
 
 test: $(VENV)/.ready-test
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# In an environment of its own: these tools bring many packages. Whatever hangs is ended, so that nobody waits for it.
+test-cluster:
+	@$(MAKE) --no-print-directory VENV=.venv-cluster .venv-cluster/.ready-cluster
+	@OMP_NUM_THREADS=1 timeout --kill-after=60 $$(($(CLUSTER_SECONDS) + 60)) .venv-cluster/bin/python cluster/trials.py --seconds $(CLUSTER_SECONDS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check
@@ -54,7 +61,7 @@ bench: $(VENV)/.ready-bench
 	@$(PY) benchmarks/run.py $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-313 demo_output docs/_build docs/generated docs/tutorials benchmarks/output build dist
+	rm -rf $(VENV) .venv-313 .venv-cluster demo_output docs/_build docs/generated docs/tutorials benchmarks/output build dist
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The environment itself, with a pip that knows dependency groups (25.1).

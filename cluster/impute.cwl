@@ -1,5 +1,5 @@
 #!/usr/bin/env cwl-runner
-# A step of a workflow: cwltool impute.cwl --counts counts.h5ad
+# A step of a workflow: cwltool impute.cwl --counts counts.h5ad, or --folder counts.zarr --restored restored.zarr
 cwlVersion: v1.2
 class: CommandLineTool
 baseCommand: [scdae, impute]
@@ -9,11 +9,15 @@ requirements:
     ramMin: 2000
   EnvVarRequirement:
     envDef:
-      OMP_NUM_THREADS: $(runtime.cores)
+      OMP_NUM_THREADS: $(runtime.cores),1 # has to be text: of threads within threads one each
 inputs:
   counts:
-    type: [File, Directory]
-    doc: .h5ad, 10x .h5, .loom or .mtx, or the folder of a .zarr store or a 10x matrix
+    type: File?
+    doc: .h5ad, 10x .h5 or .loom
+    inputBinding: {position: 1}
+  folder:
+    type: Directory?
+    doc: In place of it a .zarr store, or the folder of a 10x matrix
     inputBinding: {position: 1}
   restored:
     type: string

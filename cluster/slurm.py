@@ -6,6 +6,7 @@ What is started here is stopped here, by its number; nothing of the system's own
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-SECONDS = 40  # that the daemons get to come up
+SECONDS = 60  # that the daemons get to come up
 _CONF = """ClusterName=scdae
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
@@ -169,7 +170,8 @@ class Cluster:
     def _complaint(self) -> str:
         for name in ("slurmd.n1.log", "slurmctld.log", "slurmd.n1.said", "slurmctld.said"):
             path = self.folder / name
-            lines = [line for line in path.read_text().splitlines() if "error" in line] if path.exists() else []
+            text = path.read_text() if path.exists() else ""
+            lines = [line for line in text.splitlines() if re.search("error|fatal", line) and "mpi" not in line.lower()]
             if lines:
                 return lines[-1][-200:]
         return "they do not say why."

@@ -264,7 +264,7 @@ def test_info_and_version():
     lines = dict(line.split(None, 1) for line in _run("info").stdout.splitlines())
     assert {"python", "scdae", "jax", "jaxlib", "flax", "optax", "anndata", "scanpy", "numpy", "scipy"} <= set(lines)
     assert lines["numpy"] == np.__version__
-    assert {"device", "cores"} <= set(lines)
+    assert {"device", "cores", "memory"} <= set(lines)
     from importlib.metadata import version
 
     assert _run("--version").stdout == f"scdae {version('scdae')}\n"

@@ -108,6 +108,8 @@ def options_of(name):
 def test_commands_on_the_page_have_these_options(page):
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        for name, rest in re.findall(r"(?:^|\s)scdae (impute|fit|apply|evaluate|demo|info)\b([^\n#]*)", block):
+        for name, rest in re.findall(
+            r"(?:^|\s)scdae (impute|fit|apply|evaluate|score|gather|demo|info)\b([^\n#]*)", block
+        ):
             unknown = set(re.findall(r"(?:^|\s)(--?[a-z][\w-]*)", rest)) - options_of(name)
             assert not unknown, f"scdae {name}{rest}"

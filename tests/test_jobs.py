@@ -19,7 +19,8 @@ from scdae import room, scratch
 from scdae.cli import app
 from scdae.cli._common import say
 from scdae.core import platforms
-from scdae.output import write_atomic
+from scdae.core.checkpoints import InUse
+from scdae.output import WriteError, write_atomic
 from scdae.room import NoRoom
 
 SOURCE = Path(scdae.__file__).parent
@@ -236,3 +237,126 @@ def test_no_room_for_the_copy_by_rows(tmp_path, monkeypatch):
     del copy
     assert list(temporary.iterdir()) == []
     backed.file.close()
+
+
+def test_results_that_are_there_are_skipped(counts, tmp_path, monkeypatch):
+    fitted = small.fitted(likelihood="nb")
+    fitted.save(tmp_path / "m.scdae")
+    assert run("apply", counts, tmp_path / "m.scdae", tmp_path / "o.h5ad", "-q").exit_code == 0
+    monkeypatch.setattr(scdae.DAE, "fit", None)  # whoever trains or restores fails
+    monkeypatch.setattr("scdae.pp.impute", None)
+    (tmp_path / "s.csv").write_text("")
+    for words in (
+        ["apply", counts, tmp_path / "m.scdae", tmp_path / "o.h5ad"],
+        ["impute", counts, tmp_path / "o.h5ad"],
+        ["fit", counts, tmp_path / "m.scdae"],
+        ["score", counts, tmp_path / "s.csv"],
+    ):
+        assert run(*words).exit_code == 1, words
+        result = run(*words, "--skip-existing")
+        assert result.exit_code == 0 and result.stdout == f"{words[-1]} exists: skipped\n", (words, result.output)
+        assert run(*words, "--skip-existing", "-q").output == ""
+        both = run(*words, "--skip-existing", "--overwrite")
+        assert both.exit_code == 2 and "exclude each other" in both.output
+    result = run("fit", counts, tmp_path / "m.scdae", "--skip-existing", "--json", tmp_path / "m.json")
+    assert result.exit_code == 0 and '"n_obs": 150' in (tmp_path / "m.json").read_text(), result.output
+    result = run("impute", counts, tmp_path / "o.h5ad", "--skip-existing", "--json", "-")
+    assert result.exit_code == 0 and '"skipped": true' in result.stdout and '"skill"' in result.stdout
+
+
+def test_a_result_that_came_in_the_meantime_is_skipped_too(counts, tmp_path, monkeypatch):
+    def fit(self, adata, **options):
+        (tmp_path / "m.scdae").write_text("theirs")
+        return small.fitted(likelihood="nb")
+
+    monkeypatch.setattr(scdae.DAE, "fit", fit)
+    monkeypatch.setattr("scdae.cli._model.report_of_model", lambda source, target: {})
+    result = run("fit", counts, tmp_path / "m.scdae", "--skip-existing")
+    assert result.exit_code == 0 and "was made by another job in the meantime: skipped" in result.stdout, result.output
+    assert (tmp_path / "m.scdae").read_text() == "theirs"
+
+
+def test_an_empty_input_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["impute", "", "o.h5ad"],
+        ["fit", "", "m.scdae"],
+        ["apply", " ", "m.scdae", "o.h5ad"],
+        ["evaluate", ""],
+    ):
+        result = run(*words)
+        assert result.exit_code == 1 and result.stderr.startswith("error: INPUT is empty"), result.output
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError("no"), 75),
+        (OSError(28, "No space left on device"), 75),
+        (OSError(116, "Stale file handle"), 75),
+        (NoRoom("full"), 75),
+        (InUse("another job is using this folder"), 75),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes"), 75),
+        (FileNotFoundError(2, "No such file"), 1),
+        (PermissionError(13, "Permission denied"), 1),
+        (ValueError("no counts"), 1),
+        (KeyError("odd"), 1),
+    ],
+)
+def test_codes_say_whether_another_try_may_do(counts, tmp_path, monkeypatch, error, code):
+    def fails(adata, **options):
+        try:
+            raise error
+        except Exception as cause:
+            if isinstance(error, OSError):
+                raise WriteError("o.h5ad could not be written") from cause
+            raise
+
+    monkeypatch.setattr("scdae.pp.impute", fails)
+    result = run("impute", counts, tmp_path / "o.h5ad")
+    assert result.exit_code == code and result.stderr.count("\n") == 1, result.output
+    table = (Path(__file__).parent.parent / "docs/hpc.md").read_text(encoding="utf-8")
+    assert f"\n| {code} |" in table
+
+
+def test_a_process_that_was_left_alone_says_so(counts, tmp_path, monkeypatch):
+    import jax
+
+    def fails(adata, **options):
+        raise RuntimeError("UNKNOWN: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:2000")
+
+    monkeypatch.setattr("scdae.pp.impute", fails)
+    result = run("impute", counts, tmp_path / "o.h5ad")
+    assert result.exit_code == 1 and "does not know why" in result.stderr
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    result = run("impute", counts, tmp_path / "o.h5ad")
+    assert result.exit_code == 75 and result.stderr.startswith("error: another process of this job has ended")
+
+
+def test_a_slurm_job_without_a_step_is_told_to_use_srun(counts, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+    monkeypatch.setattr("os._exit", lambda code: None)
+    result = run("fit", counts, tmp_path / "m.scdae", "--distributed")
+    assert result.exit_code == 1 and "Start it with srun" in result.stderr, result.output
+
+
+def test_a_file_too_large_for_the_job_stays_on_disk(counts, monkeypatch, log):
+    from scdae.cli._data import open_source
+    from scdae.core import memory
+
+    assert not open_source(counts, None, None, None).large
+    monkeypatch.setattr(memory, "_of_groups", lambda: [memory.Memory(10**4, 10**5, "control group job_7")])
+    opened = open_source(counts, None, None, None)
+    assert opened.large and "this job has 0.0 GiB of memory (control group job_7)" in log.text
+    opened.adata.file.close()
+
+
+def test_threads_of_a_lazy_layer_go_by_memory(monkeypatch):
+    from scdae import lazy
+
+    monkeypatch.setattr(lazy, "usable_cores", lambda: 16)
+    for free, number in ((None, 16), (2**40, 16), (2**31, 3), (2**20, 1)):
+        monkeypatch.setattr(lazy, "available_memory", lambda free=free: free)
+        assert lazy.chunks_at_once() == number

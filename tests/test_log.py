@@ -97,3 +97,15 @@ def test_no_bar_without_stderr(verbosity, monkeypatch):
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
     assert list(progress(range(2))) == [0, 1]
+
+
+def test_no_bar_in_a_notebook_that_is_executed_as_a_job(verbosity, monkeypatch):
+    from scdae._log import is_watched
+
+    verbosity(1)
+    kernel = SimpleNamespace(_allow_stdin=True)
+    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=kernel)))
+    assert is_watched()
+    kernel._allow_stdin = False
+    assert not is_watched()

@@ -111,7 +111,7 @@ def test_dry_runs_leave_no_file(adata, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["command"] == "fit" and found["train"]["likelihood"] == "nb" and found["write"] == {}
-    assert {"estimated_seconds", "estimated_peak_gib", "free_gib"} == set(found["cost"])
+    assert {"estimated_seconds", "estimated_peak_gib", "free_gib", "free_by"} == set(found["cost"])
     assert os.listdir(tmp_path) == ["in.h5ad"]
     adata.X = adata.X * 0.5
     write_atomic(adata, tmp_path / "in.h5ad", overwrite=True)
