@@ -148,7 +148,7 @@ def summary(
         "layer": record["layer"],
         "likelihood": config.likelihood,
         "seed": config.seed,
-        "n_latent": config.n_latent,
+        "n_latent": config.n_latent or 0,
         "settings": settings,
         "report": {
             "skill": report.skill,

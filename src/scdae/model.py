@@ -13,9 +13,9 @@ from scdae._log import get_logger, progress
 from scdae.arguments import check_adata
 from scdae.core.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.conditions import Conditions
-from scdae.core.config import Config, Corruption, Likelihood
+from scdae.core.config import Config, Corruption, Effort, Likelihood
 from scdae.core.devices import Devices, devices_for
-from scdae.core.fitted import Fitted
+from scdae.core.fitted import Fitted, sizes_of
 from scdae.core.fitting import Outcome, fit_counts
 from scdae.core.platforms import check_platform
 from scdae.core.transfers import transfers
@@ -47,11 +47,12 @@ class DAE:
         Law of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
         ``"poisson"``.
     n_latent
-        Width of the bottleneck.
+        Width of the bottleneck; None chooses 12 to 64, by how many principal axes of the counts are found again in molecules that
+        were left out. A fitted model says in its `config` what was chosen.
     n_hidden
-        Width of the encoder's hidden layer.
+        Width of the encoder's hidden layer; None chooses 64 to 256, by `n_latent`.
     n_components
-        Principal axes of the normalised counts that the encoder gets.
+        Principal axes of the normalised counts that the encoder gets; None chooses 64 or 128, by the number of cells.
     corruption
         What the network learns to undo: ``"thinning"`` (molecules set aside), ``"masking"`` (entries set aside) or
         ``"gaussian"`` (noise on the normalised input).
@@ -76,6 +77,9 @@ class DAE:
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
         Seed of everything random. Same seed, same data, same machine: same bits.
+    effort
+        How much the fit may cost: ``"default"``; ``"fast"``, fewer steps and a small network; or ``"best"``, three times the steps
+        and four networks, averaged into one. What else is set, such as `n_latent` or `max_epochs`, goes before it.
 
     Examples
     --------
@@ -90,9 +94,9 @@ class DAE:
         self,
         *,
         likelihood: Likelihood = "zinb",
-        n_latent: int = 12,
-        n_hidden: int = 64,
-        n_components: int = 64,
+        n_latent: int | None = None,
+        n_hidden: int | None = None,
+        n_components: int | None = None,
         corruption: Corruption = "thinning",
         noise: float | tuple[float, float] = (0.1, 0.8),
         max_epochs: int | None = None,
@@ -104,6 +108,7 @@ class DAE:
         gap_damping: float = 1.0,
         held_out: float | None = None,
         seed: int = 0,
+        effort: Effort = "default",
     ):
         self.config = Config(
             likelihood=likelihood,
@@ -121,7 +126,9 @@ class DAE:
             gap_damping=gap_damping,
             held_out=held_out,
             seed=seed,
+            effort=effort,
         )
+        self._asked: dict[str, Any] = {}  # sizes as they were asked for, where a fit has chosen others
         self.outcome: Outcome | None = None
         self.var_names: np.ndarray = np.zeros(0, np.str_)
         self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
@@ -281,19 +288,23 @@ class DAE:
 
         get_logger()  # says where the messages of the training go
         known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)
+        config = replace(self.config, **self._asked)
         self.outcome = fit_counts(
             known.matrix,
             known.unobserved,
             conditions,
             covariates.n_levels,
             len(covariates.batch_levels) if covariates.batches else 0,
-            self.config,
+            config,
             reference=reference,
             blocks=blocks,
             watch=watch,
             checkpoints=checkpoints,
             devices=devices,
         )
+        sizes: dict[str, Any] = sizes_of(self.outcome.fitted)
+        self._asked = {name: getattr(config, name) for name in sizes}
+        self.config = replace(config, **sizes)
         self.var_names, self.covariates = counts.var_names, covariates
         if self.outcome.extremes is not None:
             row, column = (int(part[0]) for part in self.outcome.extremes)

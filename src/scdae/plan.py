@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae.arguments import check_adata
-from scdae.core.config import Config, Likelihood
+from scdae.core.config import Config, Effort, Likelihood
+from scdae.core.sizes import MEMBERS, most_latent
 from scdae.core.training import batch_size_for, n_steps_for
 from scdae.counts import Counts, open_counts
 from scdae.covariates import read_covariates
@@ -125,7 +126,8 @@ def plan_training(
     device = _device()
     matrix = adata.X if layer is None else adata.layers[layer]
     own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in ("data", "indices", "indptr"))
-    seconds = seconds_of_training(n_steps, batch_size, n_vars, n_stored)
+    together = MEMBERS[config.effort] if not columns.n_levels + len(columns.scales) else 1
+    seconds = together * seconds_of_training(n_steps, batch_size, n_vars, n_stored)
     peak = own / _GIB + float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1]))
     free = available_memory()
     return Plan(
@@ -141,6 +143,8 @@ def plan_training(
             "n_obs": n_obs,
             "n_vars": n_vars,
             "likelihood": config.likelihood,
+            "effort": config.effort,
+            "networks": together,
             "batch_size": batch_size,
             "most_steps": n_steps,
             "most_epochs": round(n_steps * batch_size / n_obs, 1),
@@ -175,6 +179,7 @@ def plan_impute(
     likelihood: Likelihood = "zinb",
     max_epochs: int | None = None,
     seed: int = 0,
+    effort: Effort = "default",
     **data: Any,
 ) -> Plan:
     """Check the data and the names as :func:`scdae.pp.impute` does, and say what it would do.
@@ -201,7 +206,9 @@ def plan_impute(
     chances = check_quantiles(quantiles)
     check_depth(depth, output, adata.obs_names)
     key = key_added if transform_batch is None else corrected_key(key_added, transform_batch)
-    plan = plan_training(adata, Config(likelihood, max_epochs=max_epochs, seed=seed), layer=layer, **data)
+    plan = plan_training(
+        adata, Config(likelihood, max_epochs=max_epochs, seed=seed, effort=effort), layer=layer, **data
+    )
     check_names(adata, key, layer, chances, overwrite=overwrite)
     if transform_batch is not None:
         known = read_covariates(adata, data.get("batch_key"), data.get("covariates"))[0]
@@ -218,7 +225,7 @@ def plan_impute(
         "dtype": dtype,
         "bytes": size if threshold is None else None,  # of a sparse layer it is not known before it is there
         "cell_by_cell": lazily,
-        "latent_bytes": 4 * adata.n_obs * Config().n_latent,
+        "latent_bytes": 4 * adata.n_obs * most_latent(Config(), adata.n_obs),
         "with_the_data": not alone,
     }
     cost = plan.cost
@@ -254,7 +261,7 @@ def check_result_room(
 
     n_genes = adata.n_vars if genes is None else len(genes)
     size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
-    size += 4 * adata.n_obs * Config().n_latent + (0 if alone else bytes_of(adata))
+    size += 4 * adata.n_obs * most_latent(Config(), adata.n_obs) + (0 if alone else bytes_of(adata))
     with writes(target):
         check_room(target, size / 4 if str(target).endswith(".zarr") else size)
 

@@ -131,7 +131,8 @@ def impute(
     devices
         Devices that share the cells of each step of the training, as in :meth:`scdae.DAE.fit`.
     **settings
-        Further settings of :class:`scdae.DAE`: `n_latent`, `noise`, `corruption`, `weight_decay` and others.
+        Further settings of :class:`scdae.DAE`: `effort` (``"fast"``, ``"default"`` or ``"best"``), `n_latent`, `noise`, `corruption`,
+        `weight_decay` and others.
 
     Returns
     -------

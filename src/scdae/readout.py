@@ -88,7 +88,7 @@ def read_query(
     """
     found = find_genes(model, counts)
     values = InPlace(counts.shape[0], found.columns, found.known)
-    latent = np.zeros((counts.shape[0], model.config.n_latent), np.float32)
+    latent = np.zeros((counts.shape[0], model.config.n_latent or 0), np.float32)
     own = OwnCounts(found, output, values.array)
     for rows, part, position in read_blocks(model, counts, conditions, found, output, depth, gaps, batch, own=own):
         latent[rows] = position
@@ -214,7 +214,7 @@ def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -
     laws = law_of_genes(model.fitted_outcome().fitted)
     n_obs = counts.shape[0]
     depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
-    latent = np.zeros((n_obs, model.config.n_latent), np.float32)
+    latent = np.zeros((n_obs, model.config.n_latent or 0), np.float32)
     for start, stop in counts.spans:
         block = counts.read(start, stop)
         silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[found.silent_source] > 0

@@ -218,15 +218,15 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
     values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
     if "batch_effect" in values and header["format"] == 1:
         values["batch_start"] = np.zeros_like(values["batch_effect"])
-    width, depth = model.config.n_hidden, model.config.n_latent
+    width, depth = model.config.n_hidden or 0, model.config.n_latent or 0
     for name, shape in (("hidden_kernel", (axes.weight.shape[1], width)), ("latent_kernel", (width, depth))):
         if name not in values or values[name].shape != shape:  # before so large a network is made
             raise ValueError(f"param_{name} is missing, or not of shape {shape} as the settings say")
     network = Autoencoder(
         arrays["profile"],
         n_inputs=axes.weight.shape[1],
-        n_hidden=model.config.n_hidden,
-        n_latent=model.config.n_latent,
+        n_hidden=width,
+        n_latent=depth,
         effects=values.get("batch_start"),
         alignment=Alignment.of_arrays(values),
         with_turns="batch_turn" in values,

@@ -210,6 +210,8 @@ def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
         rows.append(("", f"{read['unobserved_entries']:,} entries were not observed"))
     rows.append(("train", f"{train['n_obs']:,} cells x {train['n_vars']:,} genes with counts, {train['likelihood']}"))
     steps = f"at most {train['most_steps']:,} steps of {train['batch_size']} cells ({train['most_epochs']:,} epochs)"
+    if train.get("networks", 1) > 1:
+        steps += f", of {train['networks']} networks, averaged"
     rows.append(("", f"{steps}, on {train['device']}"))
     if train["batches"] or train["covariates"]:
         rows.append(("", f"{len(train['batches'])} batches, {len(train['covariates'])} covariates"))

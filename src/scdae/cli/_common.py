@@ -25,7 +25,9 @@ __all__ = [
     "Covariate",
     "Clock",
     "Debug",
+    "Effort",
     "Genome",
+    "HowMuch",
     "KeyAdded",
     "Layer",
     "Likelihood",
@@ -51,6 +53,14 @@ __all__ = [
 def home(path: Path | None) -> Path | None:
     """The path, with ``~`` for the home folder; a callback of arguments."""
     return None if path is None else path.expanduser()
+
+
+class Effort(StrEnum):
+    """What a fit may cost."""
+
+    fast = "fast"
+    default = "default"
+    best = "best"
 
 
 class Likelihood(StrEnum):
@@ -117,6 +127,14 @@ MaxEpochs = Annotated[
     int | None,
     typer.Option(
         min=1, help="Most passes over the cells.", show_default="by size of the data", rich_help_panel="Model"
+    ),
+]
+HowMuch = Annotated[
+    Effort,
+    typer.Option(
+        "--effort",
+        help="fast: fewer steps, a small network; default; best: three times the steps, four networks averaged.",
+        rich_help_panel="Model",
     ),
 ]
 Genome = Annotated[

@@ -16,7 +16,9 @@ from scdae.cli._common import (
     Clock,
     Covariate,
     Debug,
+    Effort,
     Genome,
+    HowMuch,
     KeyAdded,
     Layer,
     Likelihood,
@@ -94,6 +96,7 @@ def fit(
         Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
     ] = Likelihood.zinb,
     max_epochs: MaxEpochs = None,
+    effort: HowMuch = Effort.default,
     seed: Seed = 0,
     genome: Genome = None,
     genes_only: GenesOnly = False,
@@ -145,7 +148,9 @@ def fit(
         if dry_run:
             from scdae.plan import plan_training
 
-            settings = {"likelihood": likelihood.value} if known is None else known.config.to_dict()
+            settings = (
+                {"likelihood": likelihood.value, "effort": effort.value} if known is None else known.config.to_dict()
+            )
             plan = plan_training(adata, Config(**{**settings, "max_epochs": max_epochs, "seed": seed}), **options)
             tell_plan(plan, "fit", source=str(source), target=str(model_file), json_file=json_file)
             return
@@ -154,7 +159,9 @@ def fit(
         if chosen is not None:
             options["devices"] = chosen
         if known is None:
-            model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed).fit(adata, **options)
+            model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed, effort=effort.value).fit(
+                adata, **options
+            )
         else:
             model = known.adapt(adata, max_epochs=max_epochs, seed=seed, **options)
         clock.lap("training")

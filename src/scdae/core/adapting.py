@@ -76,7 +76,7 @@ def adapted_network(
     values["log_profile"] = _log_profile(old["log_profile"], place, profile)
 
     def network(alignment: Alignment | None, values: dict[str, Any]) -> tuple[Any, Any]:
-        shape = {"n_inputs": weight.shape[1], "n_hidden": config.n_hidden, "n_latent": config.n_latent}
+        shape = {"n_inputs": weight.shape[1], "n_hidden": len(old["hidden_bias"]), "n_latent": len(old["latent_bias"])}
         turns, seed = n_levels > 1, config.seed
         model = Autoencoder(profile, **shape, effects=effects, alignment=alignment, with_turns=turns, seed=seed)
         graph, params = nnx.split(model, nnx.Param)

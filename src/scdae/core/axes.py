@@ -32,6 +32,7 @@ class Axes:
     weight: np.ndarray  # float32 (n_vars, n_components)
     gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
     effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): what is taken off the log counts
+    reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; of new axes alone
 
     @cached_property
     def centre(self) -> np.ndarray:
@@ -171,13 +172,14 @@ def fit_axes(
     strength, turn = _principal(centred.dot(basis))
     axes = (basis @ turn)[:, :n_components]
     strength = strength[:n_components]
+    weight = np.ones(n_components)
     if kept_share < 1:
         weight = _reliability(centred.dot(axes), rest, data, axes, effects)
         axes, strength = axes * weight, strength * weight
     spread = np.sqrt(np.mean(strength**2) / data.n_obs)
     if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
         axes = axes * (_SPREAD / spread)
-    return Axes(axes.astype(np.float32), gene_mean, effects)
+    return Axes(axes.astype(np.float32), gene_mean, effects, weight)
 
 
 def _principal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

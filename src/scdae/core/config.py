@@ -9,12 +9,15 @@ from typing import Any, Literal, get_args
 
 from scdae.core.completion import FixedPoint
 
-__all__ = ["Config", "Corruption", "Likelihood"]
+__all__ = ["Config", "Corruption", "Effort", "Likelihood"]
 
 Likelihood = Literal["zinb", "nb", "poisson"]
 Corruption = Literal["thinning", "gaussian", "masking"]
+Effort = Literal["fast", "default", "best"]
 
 _WHOLE = ("n_latent", "n_hidden", "n_components", "batch_size", "max_epochs", "gap_max_iter", "seed")
+_SIZES = ("n_latent", "n_hidden", "n_components")
+_CHOSEN = (*_SIZES, "batch_size", "max_epochs", "gap_max_iter", "held_out", "weight_decay")  # where they are None
 _POSITIVE = ("n_latent", "n_hidden", "n_components", "batch_size", "learning_rate", "gap_tolerance", "gap_damping")
 
 
@@ -27,11 +30,11 @@ class Config:
     likelihood
         Law of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
     n_latent
-        Width of the bottleneck.
+        Width of the bottleneck; None chooses by how many principal axes are found again in molecules that were left out.
     n_hidden
-        Width of the encoder's hidden layer.
+        Width of the encoder's hidden layer; None chooses by `n_latent`.
     n_components
-        Principal axes that the encoder gets.
+        Principal axes that the encoder gets; None chooses by the number of cells.
     corruption
         ``"thinning"`` sets molecules aside and predicts them; ``"masking"`` sets whole entries aside and predicts them;
         ``"gaussian"`` adds noise to the normalised input and predicts the counts.
@@ -58,12 +61,15 @@ class Config:
         Share of the molecules set aside for stopping, the gate and the report; None chooses by their number.
     seed
         Seed of everything random.
+    effort
+        ``"fast"``, ``"default"`` or ``"best"``: how many steps, how large a network, and how many networks that are averaged,
+        where these are left to be chosen.
     """
 
     likelihood: Likelihood = "zinb"
-    n_latent: int = 12
-    n_hidden: int = 64
-    n_components: int = 64
+    n_latent: int | None = None
+    n_hidden: int | None = None
+    n_components: int | None = None
     corruption: Corruption = "thinning"
     noise: tuple[float, float] = (0.1, 0.8)
     max_epochs: int | None = None
@@ -75,6 +81,7 @@ class Config:
     gap_damping: float = 1.0
     held_out: float | None = None
     seed: int = 0
+    effort: Effort = "default"
 
     @property
     def gaps(self) -> FixedPoint:
@@ -84,7 +91,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Name the first setting that makes no sense."""
-        for name, choices in (("likelihood", get_args(Likelihood)), ("corruption", get_args(Corruption))):
+        for name, kind in (("likelihood", Likelihood), ("corruption", Corruption), ("effort", Effort)):
+            choices = get_args(kind)
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
         for name in (*_WHOLE, "learning_rate", "weight_decay", "gap_tolerance", "gap_damping", "held_out"):
@@ -114,7 +122,7 @@ class Config:
     def _check_number(self, name: str, *, whole: bool) -> None:
         """Turn NumPy's numbers into Python's, so that settings are plain values and can be saved."""
         value = getattr(self, name)
-        if value is None and name in ("batch_size", "max_epochs", "gap_max_iter", "held_out", "weight_decay"):
+        if value is None and name in _CHOSEN:
             return
         number: Any = value
         if (

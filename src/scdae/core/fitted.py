@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from flax import nnx
 
 from scdae.core.axes import Axes, observed_share
 from scdae.core.cells import CellData
@@ -15,7 +16,7 @@ from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.extreme import without_extremes
 from scdae.core.laws import Laws
 
-__all__ = ["Fitted", "cell_data"]
+__all__ = ["Fitted", "cell_data", "sizes_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Fitted:
     gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
     largest: float = np.inf  # most molecules of a single count
     laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
+
+
+def sizes_of(fitted: Fitted) -> dict[str, int]:
+    """Settings that say how large the network is."""
+    values = nnx.to_pure_dict(fitted.params)
+    n_hidden, n_latent = values["latent_kernel"].shape
+    return {"n_latent": int(n_latent), "n_hidden": int(n_hidden)}
 
 
 def cell_data(

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from scdae.core.adapting import adapted_network
 from scdae.core.axes import gene_profile, smoothed_profile
 from scdae.core.blocks import Blocks
-from scdae.core.cells import entry_rows
+from scdae.core.cells import CellData, entry_rows
 from scdae.core.checkpoints import Checkpoints
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.config import Config
@@ -28,18 +28,22 @@ from scdae.core.hiding import choose_filling
 from scdae.core.law_fit import fit_laws
 from scdae.core.laws import Laws
 from scdae.core.loadings import solve_loadings
+from scdae.core.members import average
+from scdae.core.newton import Refit
 from scdae.core.prediction import dropout_chance
 from scdae.core.report import Report
+from scdae.core.sizes import MEMBERS
 from scdae.core.source import InMemory, Source, Stream
-from scdae.core.starting import Start, new_network
+from scdae.core.starting import Start, new_network, on_axes
 from scdae.core.thinning import thin
-from scdae.core.training import train
+from scdae.core.training import Trained, train
 
 __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 
 _ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
 _SLIGHT = 2e-4  # nats per molecule
+_CERTAIN = 10.0  # nats that a gene gains beyond five for each axis, with which its loadings are beyond doubt
 _LOG = logging.getLogger("scdae")
 
 
@@ -138,7 +142,7 @@ def fit_counts(
 
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
-            return new_network(data, profile, n_levels, n_batches, config, rng)
+            return new_network(data, profile, n_levels, n_batches, config, rng, source.n_obs)
         return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
 
     if checkpoints is not None:
@@ -158,13 +162,23 @@ def fit_counts(
             "gene and on each entry's own count. Look for counts that are far too large, or set a lower learning_rate."
         )
 
+    certain = None
     if not trained.diverged:
-        start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
-        towards = None if reference is None else trained.params
-        trained = replace(trained, params=solve_loadings(start, data, towards)[0])
+        n_rounds = 2 if config.effort == "fast" else 3
+
+        def solved(trained: Trained) -> tuple[Any, Refit | None]:
+            start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
+            return solve_loadings(start, data, None if reference is None else trained.params, n_rounds=n_rounds)
+
+        params, refit = solved(trained)
+        if refit is not None and refit.evidence is not None:
+            certain = np.clip(refit.evidence / _CERTAIN - 0.5 * len(refit.loading), 0, 1)
+        trained = replace(trained, params=params if devices is None else devices.agree(params))
+        if MEMBERS[config.effort] > 1 and reference is None and not data.conditions.any:
+            trained = _averaged(trained, source, data, held, profile, config, solved, devices)
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
-    gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law)
+    gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law, certain)
     if not trained.diverged and config.learning_rate > Config().learning_rate and not gate.any():
         _LOG.warning(
             f"scdae: with learning_rate={config.learning_rate:g} the network predicts held-out molecules no better than the average "
@@ -208,6 +222,31 @@ def fit_counts(
         held_out=share,
         extremes=extremes,
     )
+
+
+def _averaged(
+    first: Trained,
+    source: Source,
+    data: CellData,
+    held: sp.csr_matrix,
+    profile: np.ndarray,
+    config: Config,
+    solved: Callable[[Trained], tuple[Any, Refit | None]],
+    devices: Devices | None,
+) -> Trained:
+    """The first network averaged with others, trained likewise on the same axes from other seeds."""
+    members, axes = [first.params], first.axes
+    for i in range(1, MEMBERS[config.effort]):
+        other = replace(config, seed=(config.seed + i) % 2**32)
+
+        def begin(rng: np.random.Generator, other: Config = other) -> Start:
+            return on_axes(axes, profile, other, source.n_obs)
+
+        found = train(source, data, held, profile, other, begin, devices=devices)
+        if not found.diverged:
+            members.append(solved(found)[0])
+    graph, params = average(members, profile, config.seed)
+    return replace(first, graph=graph, params=params)
 
 
 def _loss_of_totals(counted: np.ndarray, expected: np.ndarray) -> float:

@@ -95,11 +95,25 @@ def reliability(cell_gain: np.ndarray, molecules: float) -> float:
     return float(np.clip((total - least * error) / ((enough - least) * error), 0, 1)) if error > 0 else 1.0
 
 
-def fit_gate(graph: Any, params: Any, inflated: Any, held_out: HeldOut, likelihood: str) -> np.ndarray:
-    """Factor of each gene, float32 (n_vars,), from the held-out molecules."""
+def fit_gate(
+    graph: Any,
+    params: Any,
+    inflated: Any,
+    held_out: HeldOut,
+    likelihood: str,
+    certain: np.ndarray | None = None,
+) -> np.ndarray:
+    """Factor of each gene, float32 (n_vars,), from the held-out molecules.
+
+    Genes whose training molecules leave no doubt, with a share of it from 0 to 1 in `certain`, (n_vars,), are trusted as far as the
+    network is at all: the few cells that have a rare cell's marker may hold no molecule of it that was held out.
+    """
     of_gene, of_cell, molecules = held_out.log_likelihoods(graph, params, inflated, GRID, likelihood)
     best = of_cell[of_cell.sum(axis=1).argmax()]
-    return gate_from_evidence(of_gene) * np.float32(reliability(best - of_cell[0], molecules))
+    gate = gate_from_evidence(of_gene)
+    if certain is not None:
+        gate += (1 - gate) * certain.astype(np.float32)
+    return gate * np.float32(reliability(best - of_cell[0], molecules))
 
 
 def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from scdae.core.axes import normalise, project
 from scdae.core.cells import CellData
 from scdae.core.conditions import Conditions
 from scdae.core.fitted import Fitted
@@ -22,7 +23,9 @@ __all__ = ["solve_loadings"]
 _LOG = logging.getLogger("scdae")
 
 
-def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple[Any, Refit | None]:
+def solve_loadings(
+    fitted: Fitted, data: CellData, towards: Any = None, *, n_rounds: int = 3
+) -> tuple[Any, Refit | None]:
     """Solve for the loadings and the mean profile, given the latent positions of the cells.
 
     Parameters
@@ -34,6 +37,8 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
     towards
         Parameters to whose loadings those found are drawn, and whose latent space stays as it is; None for a new network, whose
         loadings are drawn to zero, and whose latent space is moved so that its mean is zero.
+    n_rounds
+        Rounds of :func:`scdae.core.newton.refit`.
 
     Returns
     -------
@@ -55,6 +60,8 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
         data.unobserved,
         data.conditions,
         np.asarray(_turned(fitted.graph, fitted.params, latent, data.conditions)) if has_turns else None,
+        normalise(data, fitted.axes.effects).data,
+        (fitted.axes.weight @ _slope(values, project(fitted.axes, data)) @ axes).astype(np.float32),
     )
     found = refit(
         cells,
@@ -63,6 +70,7 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
         effects=total_effects(values),
         turn_loading=values["turn_loading"] if has_turns else None,
         kept=1 - fitted.inflated / (1 + np.exp(-values["logit_pi"].astype(np.float64))),
+        n_rounds=n_rounds,
         centre=None if towards is None else back @ np.asarray(nnx.to_pure_dict(towards)["loading"]),
     )
     _LOG.debug(
@@ -79,6 +87,13 @@ def solve_loadings(fitted: Fitted, data: CellData, towards: Any = None) -> tuple
     if has_turns:
         values["turn_bias"] = values["turn_bias"] + mean @ values["turn_kernel"]
     return with_values(fitted.params, values), found
+
+
+def _slope(values: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """How far the latent numbers move with each of the encoder's inputs, on average over the cells: (n_inputs, n_latent)."""
+    hidden = jnp.asarray(inputs @ values["hidden_kernel"] + values["hidden_bias"])
+    _, slope = jax.jvp(jax.nn.gelu, (hidden,), (jnp.ones_like(hidden),))
+    return np.asarray((values["hidden_kernel"] * np.asarray(slope).mean(axis=0)) @ values["latent_kernel"])
 
 
 def _turned(graph: Any, params: Any, latent: np.ndarray, conditions: Conditions) -> jax.Array:

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.batches import on_accelerator
+from scdae.core.cells import entry_rows
 from scdae.core.conditions import Conditions, no_conditions
 from scdae.core.network import effects_on
 from scdae.core.stopping import stop_if_asked
@@ -39,6 +40,7 @@ _FLAT = 1e-6  # precision of the gene means
 _HIGHEST = 20.0  # log of the most molecules expected of an entry
 _TINY = 1e-6  # relative loss that is rounding
 _CELLS = 4096  # at once
+_ENTRIES = 2**18  # stored entries at once
 _VALUES, _VALUES_ON_ACCELERATOR = 2**19, 2**23  # entries at once
 
 
@@ -58,6 +60,11 @@ class Cells:
         Of the cells, whose effects on the genes stay as they are.
     turned
         float32 (n_obs, n_turns): hidden units, whose loadings stay as they are; None for none.
+    inputs
+        float32 (nnz,): what the encoder gets of each stored entry, which is nothing for a zero; None: positions know nothing of
+        the counts.
+    response
+        float32 (n_vars, n_axes): how far a unit of that of a gene moves the position of the average cell.
     """
 
     counts: sp.csr_matrix
@@ -65,6 +72,8 @@ class Cells:
     hidden: sp.csr_matrix | None = None
     conditions: Conditions | None = None
     turned: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    response: np.ndarray | None = None
 
 
 @dataclass
@@ -76,6 +85,9 @@ class Refit:
     variance: np.ndarray  # float64 (n_axes, n_vars): prior variance of the loadings
     refused: list[int] = field(default_factory=list)  # genes of which no step gained anything, in each round
     gain: list[float] = field(default_factory=list)  # of the log posterior, per molecule, in each round
+    evidence: np.ndarray | None = (
+        None  # float64 (n_vars,): log likelihood over that of one share in all cells; None with conditions or a mask
+    )
 
 
 def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
@@ -166,8 +178,10 @@ def refit(
     centre = np.zeros(loading.shape) if centre is None else centre
     found = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
     molecules = max(float(work.totals.sum()), 1.0)
-    work.update_norm(sum(work.look(found, genes).rows for genes in work.blocks()))
-    for _ in range(n_rounds):
+    work.update_norm(np.sum([work.look(found, genes).rows for genes in work.blocks()], axis=0))
+    for i in range(n_rounds):
+        if i == 1:  # the first round has gone most of the way
+            work.leave_out_own(found)
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
         refused, gain = 0, 0.0
         for genes in work.blocks():
@@ -180,6 +194,8 @@ def refit(
         found.refused.append(refused)
         found.gain.append(gain / molecules)
         found.variance = learn_prior(found.loading - centre, error)
+    if not work.has_more:
+        found.evidence = work.evidence(found)
     return found
 
 
@@ -247,12 +263,15 @@ class _Work:
         self, cells: Cells, effects: np.ndarray | None, turn_loading: np.ndarray | None, kept: np.ndarray | None
     ):
         self.n_obs, n_vars = cells.counts.shape
+        self.counts = cells.counts.astype(np.float64)
         self.width = 1 + cells.positions.shape[1]
         self.totals = np.asarray(cells.counts.sum(axis=1), np.float64).ravel()
         self.log_norm = np.zeros(self.n_obs)
         features = np.ones((self.n_obs, self.width), np.float32)
         features[:, 1:] = cells.positions
-        self.sums = np.asarray(cells.counts.T.astype(np.float64) @ features.astype(np.float64)).T
+        self.all_sums = np.asarray(self.counts.T @ features.astype(np.float64)).T
+        self.sums = self.all_sums.copy()
+        self.cells = cells
         self.pairs = np.triu_indices(self.width)
         self.kept = np.ones(n_vars, np.float32) if kept is None else kept.astype(np.float32)
         self.effects = None if effects is None else effects.astype(np.float32)
@@ -261,7 +280,9 @@ class _Work:
         values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
         self.at_once = int(np.clip(values // self.size, 32, n_vars)) if n_vars > 32 else n_vars
         self.n_vars = n_vars
+        self.has_more = effects is not None or turn_loading is not None or cells.hidden is not None
         conditions = no_conditions(self.n_obs) if cells.conditions is None else cells.conditions
+        self.conditions = conditions
         self.parts = []
         for start in range(0, self.n_obs, self.size):
             rows = np.minimum(np.arange(start, start + self.size), self.n_obs - 1)
@@ -271,6 +292,44 @@ class _Work:
             products = _products(fixed[0], *self.pairs)
             self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
 
+    def leave_out_own(self, found: Refit) -> None:
+        """Take from the sums what each entry has of itself in its cell's position.
+
+        A gene's own molecules move the cell to where the gene is expected to be high, which a regression takes for a loading. The
+        slope of the likelihood at positions that the entry had no part in is, to first order, less by the gene's response times
+        the covariance of what the encoder gets of it and what the model leaves over.
+        """
+        cells = self.cells
+        if cells.inputs is None or cells.response is None:
+            return
+        rows, cols = entry_rows(cells.counts), cells.counts.indices
+        exposure = np.zeros(self.n_obs, np.float32)
+        some = self.totals > 0
+        exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
+        loading = np.ascontiguousarray(found.loading.T)
+        over = np.empty(len(cols), np.float64)
+        for start in range(0, len(cols), _ENTRIES):
+            part = slice(start, start + _ENTRIES)
+            logs = np.einsum("kd,kd->k", cells.positions[rows[part]], loading[cols[part]])
+            logs += found.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
+            over[part] = cells.counts.data[part] - self.kept[cols[part]] * np.exp(np.minimum(logs, _HIGHEST))
+        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
+        self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
+
+    def fixed_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Effects of conditions and hidden units on some entries: float32 (k,)."""
+        out = np.zeros(len(rows), np.float32)
+        if self.effects is not None:
+            levels, values = self.conditions
+            for column in np.asarray(levels).T:
+                out += self.effects[column[rows], cols]
+            first = len(self.effects) - values.shape[1]
+            for i, column in enumerate(np.asarray(values).T):
+                out += self.effects[first + i, cols] * column[rows]
+        if self.turn_loading is not None and self.cells.turned is not None:
+            out += np.einsum("kd,dk->k", self.cells.turned[rows], self.turn_loading[:, cols])
+        return out
+
     def blocks(self) -> list[np.ndarray]:
         """Genes that are worked on together."""
         return [np.arange(i, min(i + self.at_once, self.n_vars)) for i in range(0, self.n_vars, self.at_once)]
@@ -279,6 +338,17 @@ class _Work:
         """Take in how many molecules all genes are expected to have in each cell, which has to be as many as it has."""
         some = self.totals > 0
         self.log_norm[some] += np.log(rows[some] / self.totals[some])
+
+    def evidence(self, found: Refit) -> np.ndarray:
+        """Log likelihood of each gene with the loadings found, over that of the same share of all cells' molecules."""
+        out = -np.asarray(self.counts.T @ self.log_norm)
+        for genes in self.blocks():
+            now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
+            expected = self.look(found, genes).sums[0]
+            counted = self.sums[0, genes]
+            log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
+            out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
+        return out
 
     def look(self, found: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
         """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""

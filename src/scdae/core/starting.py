@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from scdae.core.alignment import fit_alignment, n_groups_for
+from scdae.core.alignment import Alignment, fit_alignment, n_groups_for
 from scdae.core.axes import Axes, fit_axes, project
 from scdae.core.cells import CellData
 from scdae.core.config import Config
 from scdae.core.effects import find_effects
 from scdae.core.network import FIXED, Autoencoder
+from scdae.core.sizes import n_axes_for, n_hidden_for, n_latent_for
 
-__all__ = ["Start", "new_network"]
+__all__ = ["Start", "new_network", "on_axes"]
 
 
 class Start(NamedTuple):
@@ -28,7 +29,13 @@ class Start(NamedTuple):
 
 
 def new_network(
-    data: CellData, profile: np.ndarray, n_levels: int, n_batches: int, config: Config, rng: np.random.Generator
+    data: CellData,
+    profile: np.ndarray,
+    n_levels: int,
+    n_batches: int,
+    config: Config,
+    rng: np.random.Generator,
+    n_obs: int | None = None,
 ) -> Start:
     """A network with initial weights.
 
@@ -46,21 +53,30 @@ def new_network(
         Settings.
     rng
         Source of random numbers.
+    n_obs
+        Number of all cells, of which `data` may have some; None for those of `data`.
     """
+    n_obs = data.n_obs if n_obs is None else n_obs
     low, high = config.noise
     seen = 1 - (low + high) / 2 if config.corruption == "thinning" else 1.0
     effects = find_effects(data, profile, n_levels, rng) if data.conditions.any else None
-    axes = fit_axes(data, seen, config.n_components, rng, effects)
+    axes = fit_axes(data, seen, n_axes_for(config, n_obs), rng, effects)
     alignment = None
     if n_batches:
         groups = n_groups_for(data.n_obs)
         alignment = fit_alignment(project(axes, data), data.conditions.levels[:, 0], groups, config.seed, n_batches)
+    return on_axes(axes, profile, config, n_obs, alignment)
+
+
+def on_axes(axes: Axes, profile: np.ndarray, config: Config, n_obs: int, alignment: Alignment | None = None) -> Start:
+    """A network with initial weights on axes that are known."""
+    n_latent = n_latent_for(config, np.zeros(0) if axes.reliability is None else axes.reliability, n_obs)
     model = Autoencoder(
         profile,
         n_inputs=axes.weight.shape[1],
-        n_hidden=config.n_hidden,
-        n_latent=config.n_latent,
-        effects=effects,
+        n_hidden=n_hidden_for(config, n_latent),
+        n_latent=n_latent,
+        effects=axes.effects,
         alignment=alignment,
         seed=config.seed,
     )

@@ -29,6 +29,7 @@ from scdae.core.objective import entries_of, log_proportions, nb_sum, poisson_lo
 from scdae.core.on_device import Near, fits
 from scdae.core.optimiser import optimiser_for
 from scdae.core.shares import share_for
+from scdae.core.sizes import most_steps
 from scdae.core.source import Source
 from scdae.core.starting import Start
 from scdae.core.stopping import stop_if_asked
@@ -84,11 +85,12 @@ def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
-    """Number of steps: the epochs asked for; or 40 epochs, but 150 to 400 steps; or one epoch if that is more."""
+    """Number of steps: the epochs asked for; or 40 epochs, but 150 to 300 or 400 steps; or one epoch if that is more."""
     per_epoch = -(-n_obs // batch_size)
     if config.max_epochs is not None:
         return per_epoch * config.max_epochs
-    return max(int(np.clip(40 * n_obs / batch_size, *_STEPS)), per_epoch)
+    epochs = 120 if config.effort == "best" else 40
+    return max(int(np.clip(epochs * n_obs / batch_size, _STEPS[0], most_steps(config, n_obs))), per_epoch)
 
 
 @finishing
