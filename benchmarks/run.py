@@ -6,6 +6,7 @@
     python benchmarks/run.py compare         # skill, seconds and memory beside peers from PyPI, into docs/; needs no referee
     python benchmarks/run.py stability       # restored counts and dropout in other orders of cells and genes, and by other seeds
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
+    python benchmarks/run.py rare            # a simulated atlas with rare types: distance from an oracle that knows the truth
     python benchmarks/run.py null            # correlation between genes where there is none
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
     python benchmarks/run.py reference       # deeply measured cells, thinned and restored, beside peers
@@ -53,6 +54,7 @@ PARTS = [
     "stability",
     "skill",
     "null",
+    "rare",
     *TRUTHS,
     "missing",
     "batches",
@@ -271,6 +273,10 @@ def main() -> None:
         from skill import skill
 
         skill(SHARED)
+    if "rare" in parts:
+        from rare import rare
+
+        rare(SHARED)
     if "null" in parts:
         null(options.data)
     for part in TRUTHS:

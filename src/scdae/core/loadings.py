@@ -18,9 +18,12 @@ from scdae.core.latents import latents
 from scdae.core.network import total_effects, with_values
 from scdae.core.newton import Cells, Refit, refit, standard_axes
 
-__all__ = ["solve_loadings"]
+__all__ = ["affordable", "solve_loadings"]
 
 _EFFECTS = 32  # of conditions, as many as are solved for with the loadings
+_PRICE = 4e11  # products in a round: some ten seconds on two cores
+_EXPONENTIAL = 60  # products that one takes as long as
+_FEWEST = 8192  # cells that are always taken
 _LOG = logging.getLogger("scdae")
 
 
@@ -47,6 +50,7 @@ def solve_loadings(
         Parameters with new loadings, and how they were found; None where all cells lie in one place.
     """
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
+    data = data.take(affordable(data.n_obs, data.n_vars, len(values["latent_bias"])))
     latent = np.concatenate([part for _, part in latents(fitted, data)])
     if not np.isfinite(latent).all() or len(latent) < 2:
         return fitted.params, None
@@ -102,6 +106,19 @@ def solve_loadings(
     if has_turns:
         values["turn_bias"] = values["turn_bias"] + mean @ values["turn_kernel"]
     return with_values(fitted.params, values), found
+
+
+def affordable(n_obs: int, n_vars: int, n_latent: int) -> np.ndarray:
+    """Cells that the loadings are solved for with: all, or as many, at equal distances, as the price of a round allows.
+
+    Examples
+    --------
+    >>> len(affordable(20_000, 3_000, 64)), len(affordable(10**6, 20_000, 12))
+    (20000, 132450)
+    """
+    pairs = (n_latent + 1) * (n_latent + 2) / 2
+    most = max(int(_PRICE / (n_vars * (pairs + _EXPONENTIAL))), _FEWEST)
+    return np.arange(n_obs) if most >= n_obs else np.linspace(0, n_obs - 1, most).astype(np.int64)
 
 
 def _columns(conditions: Conditions, n_effects: int) -> np.ndarray:
