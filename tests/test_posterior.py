@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import gamma
 
 import scdae
+import small
 from scdae.core.laws import Components
 from scdae.core.mixtures import given_counts
-import small
 from scdae.positions import positions
 from scdae.posterior import Posterior
 

@@ -306,7 +306,8 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     dropout, has = None, np.flatnonzero(some > 0)
     if len(has):
         of_some = weight[:, has] * some[has], 1 / (lift * (1 - lost))[has], lost[has]
-        dropout = Part(*_float32(*of_some), has.astype(np.int32))
+        own, scale, gone = _float32(*of_some)
+        dropout = Part(own, scale, gone, has.astype(np.int32))
     return Laws(plain, dropout, *_float32(lift, chance))
 
 
