@@ -7,6 +7,7 @@
     python benchmarks/run.py fidelity        # markers of cell types, rare ones too: filled, leaking, smoothed away? beside peers
     python benchmarks/run.py stability       # restored counts and dropout in other orders of cells and genes, and by other seeds
     python benchmarks/run.py skill           # one skill for any number, depth and share; which cells are foreign to a model
+    python benchmarks/run.py rare            # a simulated atlas with rare types: distance from an oracle that knows the truth
     python benchmarks/run.py null            # correlation between genes, and genes called helped, where there is nothing
     python benchmarks/run.py mixtures        # RNA mixtures of known proportions, beside peers
     python benchmarks/run.py reference       # deeply measured cells, thinned and restored, beside peers
@@ -55,6 +56,7 @@ PARTS = [
     "stability",
     "skill",
     "null",
+    "rare",
     *TRUTHS,
     "missing",
     "batches",
@@ -277,6 +279,10 @@ def main() -> None:
         from skill import skill
 
         skill(SHARED)
+    if "rare" in parts:
+        from rare import rare
+
+        rare(SHARED)
     if "null" in parts:
         from chance import chance
 

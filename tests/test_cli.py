@@ -83,6 +83,7 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
             "lazy": None,
             "threshold": None,
             "max_epochs": None,
+            "effort": "default",
             "seed": 0,
             "allow_fractional": False,
             "allow_nan": False,
@@ -116,7 +117,7 @@ def test_impute_writes_the_result_and_one_page(counts, tmp_path, calls):
 def test_every_option_reaches_the_call(counts, tmp_path, calls):
     words = (
         "--layer umi --batch-key donor --covariate sex --covariate age --transform-batch average "
-        "--mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --output-scale log1p "
+        "--mask-layer seen --likelihood nb --seed 7 --max-epochs 3 --effort best --output-scale log1p "
         "--depth 2000 --quantile 0.05 --quantile 0.95 --threshold 0.5 --allow-fractional --allow-nan --key-added dae --overwrite --quiet"
     )
     result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
@@ -137,6 +138,7 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
             "lazy": None,
             "threshold": 0.5,
             "max_epochs": 3,
+            "effort": "best",
             "seed": 7,
             "allow_fractional": True,
             "allow_nan": True,

@@ -30,7 +30,15 @@ def part_of(counts, columns, rows=slice(None)):
 
 def test_gene_table_has_one_value_a_gene(model, counts):
     table = gene_table(model, counts, model.outcome.report)
-    assert set(table) == {"dispersion", "dropout", "zero_inflated", "gate", "gain", "helped"}
+    assert set(table) == {
+        "dispersion",
+        "dropout",
+        "zero_inflated",
+        "zero_inflated_probability",
+        "gate",
+        "gain",
+        "helped",
+    }
     assert all(column.shape == (small.N_VARS,) for column in table.values())
     theta = np.exp(np.asarray(model.outcome.fitted.params["log_theta"][...]))
     np.testing.assert_allclose(table["dispersion"], 1 / theta, rtol=1e-5)

@@ -302,7 +302,7 @@ def test_corrected_counts_differ_less_between_batches(output, batch):
     own = gap_between_batches(model.impute(adata, output=output), adata)
     corrected = gap_between_batches(model.impute(adata, output=output, transform_batch=batch), adata)
     assert own > 0.4  # the simulated effect, on the log scale, is 0.4 in each batch
-    assert corrected < (0.1 if output == "prior" else 0.2) * own
+    assert corrected < (0.15 if output == "prior" else 0.2) * own
 
 
 def test_cells_stay_what_they_are_in_their_own_batch():

@@ -139,7 +139,8 @@ def impute(
     anndata.AnnData or None
         The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy CSR
         matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
-        ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene has dropout), ``_gate`` (how much of the
+        ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene rather has dropout than not), ``_zero_inflated_probability``
+        (how probable that is), ``_gate`` (how much of the
         network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (by how much held-out molecules are likelier by what
         the cell's other genes say than by the gene's average, in nats per molecule; NaN where there are none) and ``_helped``
         (whether that is beyond chance); ``obs[key_added + "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings,

@@ -263,7 +263,8 @@ _SCALES = {
 _COLUMNS = {
     "dispersion": "overdispersion of the gene (1/theta)",
     "dropout": "probability that the gene's count is lost (technical zero)",
-    "zero_inflated": "whether the gene has technical zeros at all",
+    "zero_inflated": "whether the gene rather has technical zeros than not",
+    "zero_inflated_probability": "how probable that is",
     "gate": "how much of what the network says of the gene was kept, 0 to 1",
     "gain": "how much the gene gained, on held-out molecules, in nats per molecule",
     "helped": "whether that is beyond chance",

@@ -199,7 +199,7 @@ def test_laws_in_a_file():
 )
 def test_laws_that_cannot_be(name, change):
     arrays = laws_to_arrays(some()) | {"genes": np.arange(N)}
-    with pytest.raises(ValueError, match="law"):
+    with pytest.raises(ValueError, match="law|chance"):
         laws_from_arrays(arrays | {name: change(arrays[name])})
 
 
@@ -227,5 +227,5 @@ def test_draws():
     mix = given_counts(laws, np.array([0, 0, 1, 2, 0, 7]), np.array([0.3, 5, 1, 1, 20, 2]))
     rng = np.random.default_rng(0)
     draws = np.stack([mix.sample(rng) for _ in range(20_000)])
-    np.testing.assert_allclose(draws.mean(axis=0), mix.expected(), rtol=0.05)
-    np.testing.assert_allclose(draws.std(axis=0), mix.sd(), rtol=0.1)
+    for q in (0.1, 0.5, 0.95):
+        np.testing.assert_allclose((draws <= mix.quantile(q)).mean(axis=0), q, atol=0.015)

@@ -16,7 +16,7 @@ def one_law(theta, pi=None):
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.99])
 @pytest.mark.parametrize("masked", [False, True])
 def test_several_components(q, masked):
-    """Entries with counts are worked out each, and zeros interpolated: within a hundredth."""
+    """Entries with counts are worked out each, and zeros interpolated: within three hundredths, most within a thousandth."""
     rng = np.random.default_rng(0)
     weight = rng.dirichlet(np.ones(16), 7).T
     lost, scale = (np.repeat(values, 8)[:, None] * np.ones(7) for values in ([0, 0.3], [0.9, 1.2]))
@@ -29,7 +29,8 @@ def test_several_components(q, masked):
     by_cell = Components(*(part[:, None] for part in laws))
     expected = given_counts(by_cell, counts, prior, observed).quantile(q)
     np.testing.assert_allclose(found[counts > 0], expected[counts > 0], rtol=1e-5)
-    np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-6 * prior.max())
+    np.testing.assert_allclose(found, expected, rtol=0.03, atol=1e-6 * prior.max())
+    assert np.median(np.abs(found / np.maximum(expected, 1e-30) - 1)[expected > 1e-9]) < 1e-3
 
 
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.99])

@@ -23,3 +23,10 @@ def test_effort_has_its_price():
     assert steps == sorted(set(steps)) and widths == sorted(widths) and widths[0] < widths[-1]
     with pytest.raises(ValueError, match="effort='most': choose one of 'fast', 'default', 'best'"):
         Config(effort="most")
+
+
+def test_the_price_of_a_round_is_bounded():
+    from scdae.core.loadings import affordable
+
+    some = affordable(10**6, 20_000, 64)
+    assert len(some) == len(np.unique(some)) == 9070 and some[-1] == 10**6 - 1

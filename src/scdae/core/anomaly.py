@@ -68,6 +68,8 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
     [[0.0, 4.0]]
     """
     x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
+    if x.ndim > laws.theta.ndim - 1:
+        laws = Components(*(part[:, None] for part in laws))
     return np.asarray(2 * np.maximum(_log_sum(laws, x, x, kept=True) - _log_sum(laws, x, mean), 0))
 
 

@@ -77,9 +77,9 @@ class HeldOut:
             self._watched = [batch for _, batch in self.batches(_WATCHED)]
         return self._watched
 
-    def judged(self, most: int = _JUDGED) -> HeldOut:
+    def judged(self, most: int | None = None) -> HeldOut:
         """Up to two thousand of the cells, or `most`."""
-        cells = self._order[:most]
+        cells = self._order[: _JUDGED if most is None else most]
         part = copy(self)
         part.data, part.counts = self.data.take(cells), self.counts[cells]
         part._order, part._watched = np.arange(len(cells)), None

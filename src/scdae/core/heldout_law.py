@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class HeldOutLaw:
     def at(self, *index: np.ndarray) -> HeldOutLaw:
         """The law of some entries."""
         if self.weight is not None:
-            some = (slice(None), *index)
+            some: Any = (slice(None), *index)
             return HeldOutLaw(self.mean[some], self.shape[some], self.lost[index], self.weight[some])
         where = np.broadcast_shapes(self.mean.shape, self.shape.shape, self.lost.shape)
         return HeldOutLaw(*(np.broadcast_to(part, where)[index] for part in (self.mean, self.shape, self.lost)))

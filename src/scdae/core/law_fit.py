@@ -33,7 +33,8 @@ _AT_ONCE = 2e6  # of them at a time
 _WIDTH = 0.25  # of a level of the mean, on the log scale
 _LOW, _HIGH = np.log(1e-4), np.log(1e5)
 _PRIOR_CELLS = 30.0  # what all genes say of one
-_STEPS, _STEPS_DROPOUT = 12, 8
+_STEPS, _STEPS_DROPOUT = 15, 8
+_COMMON_GENES, _STEPS_COMMON = 1000, 60  # from which what genes have in common is learnt
 _FURTHER = 0.7  # of a step of the EM algorithm that is gone on top of it
 _FLOOR = 1e-6  # weight that every component has
 _SHIFTS = (0.06, 0.13, 0.25, 0.4, 0.6, 1.0, 1.5)  # by which the logarithm of what was not lost is larger: -log(1 - pi)
@@ -292,8 +293,8 @@ def fit_laws(
 def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     """Laws of all genes; `told` says how far dropout is looked for, from 0 to 1, float64 (n,)."""
     n = len(counted.zeros)
-    common = np.full(len(GRID), 1 / len(GRID))
-    found, common = LawFit(counted).fit(common, np.tile(common[:, None], n), _STEPS, learn=True)
+    common = _common(counted)
+    found, _ = LawFit(counted).fit(common, np.tile(common[:, None], n), _STEPS)
     chance, some, lost = np.zeros((3, n))
     weight, genes = found.weight.copy(), np.flatnonzero(told > 0)
     if len(genes):
@@ -305,8 +306,19 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     dropout, has = None, np.flatnonzero(some > 0)
     if len(has):
         of_some = weight[:, has] * some[has], 1 / (lift * (1 - lost))[has], lost[has]
-        dropout = Part(*_float32(*of_some), has.astype(np.int32))
+        own, scale, gone = _float32(*of_some)
+        dropout = Part(own, scale, gone, has.astype(np.int32))
     return Laws(plain, dropout, *_float32(lift, chance))
+
+
+def _common(counted: Counted) -> np.ndarray:
+    """Weights that all genes have in common, from some of them: as many that are expressed a little as that are much."""
+    n = len(counted.zeros)
+    total = counted.sum(counted.number * counted.x)
+    genes = np.sort(np.argsort(total, kind="stable")[:: -(-n // _COMMON_GENES)])
+    even = np.full(len(GRID), 1 / len(GRID))
+    start = np.tile(even[:, None], len(genes))
+    return LawFit(counted.take(genes)).fit(even, start, _STEPS_COMMON, learn=True)[1]
 
 
 class Dropout(NamedTuple):

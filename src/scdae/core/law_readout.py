@@ -75,8 +75,10 @@ def sd_of(block: Block) -> jax.Array:
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
     parts = block.stored()
-    centre = sum(weight * mean for weight, _, mean in parts)
-    square = sum(weight * ((mean - centre) ** 2 + mean**2 / shape) for weight, shape, mean in parts)
+    centre = _mean_of_stored(block)
+    square = sum(weight * ((mean - centre) ** 2 + mean**2 / shape) for weight, shape, mean in parts) + jnp.zeros_like(
+        block.x
+    )
     before = None
     if block.observed is not None:
         before = block.mean * jnp.sqrt(_dispersion(block.laws))
@@ -90,7 +92,8 @@ def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     """
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
     again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
-    stored = sum(weight * expected_log1p(again * mean, shape, of_cell) for weight, shape, mean in block.stored())
+    parts = [weight * expected_log1p(again * mean, shape, of_cell) for weight, shape, mean in block.stored()]
+    stored = sum(parts[1:], parts[0])
     return block.put(_log_of_zeros(block, ratio, scale), stored)
 
 

@@ -144,7 +144,8 @@ def laws_from_arrays(arrays: Mapping[str, np.ndarray]) -> Laws | None:
             raise ValueError("laws_dropout_genes holds no rising places")
         if genes[0] < 0 or genes[-1] >= n:
             raise ValueError("laws_dropout_genes holds places beyond the genes")
-        dropout = Part(*(arrays[f"laws_dropout_{name}"] for name in Part._fields[:3]), genes.astype(np.int32))
+        weight, scale, lost = (arrays[f"laws_dropout_{name}"] for name in Part._fields[:3])
+        dropout = Part(weight, scale, lost, genes.astype(np.int32))
     found = Laws(plain, dropout, arrays["laws_lift"], arrays["laws_chance"])
     _check(found, n)
     return found
@@ -200,12 +201,14 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
     genes = np.asarray(genes)
 
     def pick(part: Part, columns: np.ndarray, named: np.ndarray | None) -> Part:
-        return Part(*(np.asarray(values)[..., columns] for values in part[:3]), named)
+        weight, scale, lost = (np.asarray(values)[..., columns] for values in part[:3])
+        return Part(weight, scale, lost, named)
 
     plain, dropout = pick(laws.plain, genes, None), None
     if laws.dropout is not None:
         place = np.full(len(laws.lift), -1)
-        place[np.asarray(laws.dropout.genes)] = np.arange(len(laws.dropout.genes))
+        own = np.asarray(laws.dropout.genes)
+        place[own] = np.arange(len(own))
         named = np.flatnonzero(place[genes] >= 0).astype(np.int32)
         if len(named):
             dropout = pick(laws.dropout, place[genes[named]], named)
@@ -265,7 +268,8 @@ def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
 def _power(mean: jax.Array, theta: float) -> tuple[jax.Array, jax.Array]:
     """``theta / (theta + mean)``, and the probability of a zero, which is that to the power of `theta`."""
     share = 1 / (1 + mean / theta)
-    chance, power = share, theta
+    chance: jax.Array = share
+    power = theta
     while power < 1:
         chance, power = jnp.sqrt(chance), power * 2
     while power > 1:

@@ -76,10 +76,12 @@ def zero_chance(laws: Components, mean: np.ndarray, given: np.ndarray | None = N
     for theta, weight, scale, lost in zip(*(part.astype(mean.dtype) for part in laws), strict=True):
         if not weight.any():
             continue
-        finite = np.isfinite(theta).all()
+        finite = np.isfinite(theta)
+        shape = np.where(finite, theta, 1)
 
-        def chance(inner: np.ndarray, theta: np.ndarray = theta, finite: Any = finite) -> np.ndarray:
-            return np.asarray(np.exp(-theta * np.log1p(inner / theta) if finite else -inner))
+        def chance(inner: np.ndarray, shape: np.ndarray = shape, finite: Any = finite) -> np.ndarray:
+            nb = -shape * np.log1p(inner / shape)
+            return np.asarray(np.exp(nb if finite.all() else np.where(finite, nb, -inner)))
 
         if given is None:
             total += weight * (lost + (1 - lost) * chance(mean * scale))
@@ -172,7 +174,7 @@ def _quantile(q: np.ndarray, weight: np.ndarray, shape: np.ndarray, mean: np.nda
         below, slope = _chance(np.exp(at), weight[:, active], shape[:, active], rate[:, active], mean[:, active])
         over = below > q[active]
         low[active], high[active] = np.where(over, low[active], at), np.where(over, at, high[active])
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             new = at - (special.logit(below) - odds[active]) * below * (1 - below) / slope
         inside = (new > low[active]) & (new < high[active])
         if k % 3 == 2:  # so that a flat stretch cannot hold it up

@@ -280,9 +280,9 @@ class _Work:
         values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
         self.at_once = int(np.clip(values // self.size, 32, n_vars)) if n_vars > 32 else n_vars
         self.n_vars = n_vars
-        self.has_more = effects is not None or turn_loading is not None or cells.hidden is not None
         conditions = no_conditions(self.n_obs) if cells.conditions is None else cells.conditions
         self.conditions = conditions
+        self.has_more = conditions.any or cells.hidden is not None
         self.parts = []
         for start in range(0, self.n_obs, self.size):
             rows = np.minimum(np.arange(start, start + self.size), self.n_obs - 1)

@@ -16,7 +16,7 @@ from scdae.core.posterior import posterior_quantile
 
 __all__ = ["cell_quantiles"]
 
-_STEP = 0.125  # between means, on the log scale: the error is below a hundredth of the quantile
+_STEP = 0.0625  # between means, on the log scale: the error is a few hundredths of the quantile at most
 _LOW = np.log(1e-4)  # below it, zeros say nothing
 _AT_ONCE = 100_000  # entries
 
