@@ -209,7 +209,7 @@ def several_nodes(t: Trials) -> None:
 
     for done, number in (("scancel (15)", 15), ("kill -9 of one process", 9)):
         shutil.rmtree(kept, ignore_errors=True)
-        job = t.submit(script, *options, SCDAE_OPTIONS=f"{_LONG} --checkpoint-every 5")
+        job = t.submit(script, *options, SCDAE_OPTIONS=f"{_LONG} --checkpoint-every 25")
         t.wait(partial(training, job))
         if number == 15:
             run("scancel", job)

@@ -233,3 +233,38 @@ def test_the_command_of_a_job_names_this_python(samples, tmp_path):
     assert run("batch", samples, tmp_path / "jobs").exit_code == 0
     first = (tmp_path / "jobs/commands.txt").read_text().split()
     assert first[:3] == [sys.executable, "-m", "scdae"] and Path(first[4]).is_absolute()
+
+
+CLUSTER = Path(__file__).parent.parent / "cluster"
+
+
+@pytest.mark.skipif(not CLUSTER.is_dir(), reason="the scripts are not here")
+@pytest.mark.parametrize(
+    ("script", "environment", "words"),
+    [
+        ("array.slurm", {"SLURM_ARRAY_TASK_ID": "1"}, "impute samples/b.h5ad restored/b.h5ad --skip-existing"),
+        ("array.sge", {"SGE_TASK_ID": "2", "NSLOTS": "3"}, "impute samples/b.h5ad restored/b.h5ad --skip-existing"),
+        ("apply.slurm", {"SLURM_ARRAY_TASK_ID": "0"}, "apply samples/a.h5ad shared.scdae applied/a.h5ad"),
+        ("shared.slurm", {}, "fit samples/*.h5ad shared.scdae --skip-existing"),
+        ("array.slurm", {"SLURM_ARRAY_TASK_ID": "7"}, "impute "),
+    ],
+)
+def test_the_scripts_of_the_repository_call_what_there_is(samples, tmp_path, script, environment, words):
+    """With a command that says what it was called with; options are those that there are."""
+    stub = tmp_path / "bin/scdae"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    environment = os.environ | environment | {"PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", CLUSTER / script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    said = done.stdout.splitlines()
+    assert " ".join(said).startswith(words), done
+    if environment.get("SLURM_ARRAY_TASK_ID") == "7":
+        assert run(*said).exit_code == 1  # INPUT is empty
+        return
+    import typer
+
+    command = typer.main.get_command(app).commands[said[0]]
+    assert command.make_context("scdae", [word for word in said[1:] if word]).params

@@ -252,7 +252,7 @@ class _OfAnother(Checkpoints):
         self._note(progress.step)
 
     def claim(self, facts: dict[str, Any]) -> None:
-        pass
+        keeping("training", f"the first process says what is kept in {self.folder}")
 
     def restore(self, start: Progress) -> Progress:
         return start

@@ -15,7 +15,7 @@ from scdae.core.stopping import Stopped, call_off, deferring, noted, stop_if_ask
 __all__ = ["stopped_well"]
 
 _SECONDS = 1.0  # between two looks of several processes at one another's signals
-_MOST = 1000  # steps between them
+_MOST = 25  # steps between them: the next ones may take longer
 
 
 def stopped_well(
@@ -72,6 +72,6 @@ class _Together:
         now = time.monotonic()
         found = self._devices.gather((noted() or 0, (now - self._since) / self._every))
         numbers, seconds = zip(*found, strict=True)
-        self._every = int(np.clip(_SECONDS / max(*seconds, 1e-6), 1, _MOST))
+        self._every = int(np.clip(_SECONDS / max(*seconds, 1e-6), 1, min(2 * self._every, _MOST)))
         self._left, self._since = self._every - 1, now
         return max(numbers) or None
