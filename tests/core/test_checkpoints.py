@@ -10,6 +10,7 @@ import small
 from scdae.core import checkpoints as module
 from scdae.core import source, training
 from scdae.core.checkpoints import open_checkpoints
+from scdae.core.dropout import candidates
 
 QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 10}  # 21 steps, genes are screened after 11
 STEPS = 21
@@ -39,9 +40,9 @@ def kill_after(monkeypatch):
 def screened(monkeypatch):
     """Dropout is found in some genes, whatever the data say, and the last network is the best."""
 
-    def find(graph, params, screen):
-        genes = np.arange(screen.n_vars)
-        return params, np.isin(genes, screen.genes) & (genes % 3 == 0)
+    def find(graph, params, held_out, seed):
+        genes = np.arange(held_out.data.n_vars)
+        return params, (candidates(held_out.data.counts) > 0) & (genes % 3 == 0)
 
     monkeypatch.setattr(training, "find_dropout", find)
     monkeypatch.setattr(training.HeldOut, "log_likelihood", lambda self, graph, params, *args: size_of(params))

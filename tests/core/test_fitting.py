@@ -12,6 +12,7 @@ import small
 from scdae.core.config import Config
 from scdae.core.fitted import cell_data
 from scdae.core.fitting import fit_counts, held_out_share
+from scdae.core.laws import components
 
 
 def fit(counts, **settings):
@@ -103,7 +104,8 @@ def test_dropout_is_not_found_where_there_is_none():
 
 def test_probability_of_dropout_is_near_the_truth():
     """Whether a gene is flagged or not, the law with dropout has learnt how much there would be."""
-    found = 1 / (1 + np.exp(-values_of(fitted_to_zero_inflated(0.4))["logit_pi"]))
+    laws = fitted_to_zero_inflated(0.4).fitted.laws
+    found = components(laws).dropout / np.maximum(laws.chance, 0.5)
     lossy = small.zero_inflated(0.4)[1]
     assert found[lossy].mean() == pytest.approx(0.4, abs=0.06)
     np.testing.assert_allclose(found[lossy], 0.4, atol=0.15)

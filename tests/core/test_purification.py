@@ -8,7 +8,7 @@ import small
 from scdae.core.expected_log import expected_log1p, expected_log1p_by_mean
 from scdae.core.fitted import cell_data
 from scdae.core.linear import fit_linear_dae, shrinkage
-from scdae.core.prediction import law_of_genes, read_out
+from scdae.core.prediction import law_without_laws, read_out
 from scdae.core.purification import (
     Purification,
     counts_of_logs,
@@ -45,7 +45,7 @@ def test_one_pass_is_the_decoder_mean_of_the_batched_path(fitted, counts):
     expected = batched(fitted, counts)
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4)
     logs = project_profiles(fitted, counts, depth, Purification(), scale="log1p")
-    theta, _ = law_of_genes(fitted)
+    theta, _ = law_without_laws(fitted)
     np.testing.assert_allclose(logs, expected_log1p(expected, theta, 1e4 / depth[:, None]), rtol=1e-3, atol=1e-3)
 
 

@@ -299,7 +299,7 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> lis
     found = []
     for part in laws.parts:
         if part.genes is None:
-            weight, scale, lost, here = part.weight[:, cols], part.scale[cols], part.lost[cols], 1.0
+            weight, scale, lost, here = part.weight[:, cols], part.scale[cols], part.lost[cols], jnp.ones_like(x)
         else:
             n = laws.lift.shape[0]
             place = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]

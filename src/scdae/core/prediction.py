@@ -25,7 +25,7 @@ from scdae.core.network import all_in_batch
 from scdae.core.objective import log_proportions
 from scdae.core.posterior import dropout_probability, posterior_mean, posterior_sd
 
-__all__ = ["OUTPUTS", "dropout_chance", "law_of_genes", "read_out", "shares_at"]
+__all__ = ["OUTPUTS", "dropout_chance", "law_of_genes", "law_without_laws", "read_out", "shares_at"]
 
 OUTPUTS = {
     "mean": "expected counts at the cell's own depth",
