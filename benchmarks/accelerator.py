@@ -17,7 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 import scdae
-from scdae.core import cutting, training
+from scdae.core.minibatches import microbatches as cutting
+from scdae.core.training import loop as training
 from scdae.metrics import deviance_skill, gene_mean
 
 SIZES = ("3000x2000", "3000x20000", "100000x2000", "100000x20000", "1000000x2000", "1000000x20000")
@@ -48,7 +49,7 @@ def simulate(n_obs: int, n_vars: int, seed: int = 0) -> ad.AnnData:
 
 def measure(adata: ad.AnnData, batch_size: int | None) -> dict:
     """Fit once, compilation included; the time of the training steps alone is that of the compiled calls."""
-    import scdae.core.fitting as fitting
+    import scdae.core.training.fit as fitting
 
     n_obs, n_vars = adata.shape
     spent, inner = {"train": 0.0}, training.train
@@ -104,7 +105,7 @@ def step(n_vars: int, batch_size: int, bandwidth: float | None) -> dict:
 def _loss(graph: object, params: object, batch: object) -> jax.Array:
     from flax import nnx
 
-    from scdae.core.objective import nb_sum
+    from scdae.core.network.loss import nb_sum
 
     model = nnx.merge(graph, params)
     logits = model.decode(model.encode(batch.inputs, batch.conditions), batch.conditions)

@@ -7,8 +7,8 @@ import anndata as ad
 import numpy as np
 
 import scdae
-from scdae.core.heldout_law import law_of_entries, predictive_law, predictive_pit
-from scdae.posterior import Posterior
+from scdae.core.distributions.predictive_numpy import law_of_entries, predictive_law, predictive_pit
+from scdae.model.posterior import Posterior
 
 RATIO = 1 / 9  # molecules held out for each that is shown: the referee's split
 LEAST = 0.5  # expected molecules of the entries that are looked at

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
 import scdae
-from scdae.core.axes import gene_profile
+from scdae.core.data.exposure import gene_profile
 from scdae.metrics import poisson_deviance
 
 LEAST = 3  # cells of a gene

@@ -83,9 +83,9 @@ def atlas(path: str, out: str, n_genes: int, gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30), int(gib * 2**30)))
     import anndata as ad
 
+    from scdae.io.on_disk import open_on_disk
+    from scdae.io.write import write_atomic
     from scdae.model import DAE
-    from scdae.ondisk import open_on_disk
-    from scdae.output import write_atomic
 
     laps, last = {}, time.perf_counter()
 

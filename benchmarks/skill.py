@@ -9,9 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 
 import scdae
-from scdae.core.thinning import thin, thin_values
-from scdae.counts import read_counts
-from scdae.evidence import FOREIGN, is_foreign, query_report
+from scdae.core.data.thinning import thin, thin_values
+from scdae.inputs.counts import read_counts
+from scdae.outputs.report import FOREIGN, is_foreign, query_report
 
 CELLS = 4000  # of the fit
 SIZES = (200, 1000, 10_000, 60_000)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 import scdae
-from scdae.core.conditions import Conditions
+from scdae.core.data.conditions import Conditions
 
 N_OBS, N_VARS = 150, 60
 

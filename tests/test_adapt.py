@@ -8,7 +8,7 @@ from flax import nnx
 
 import scdae
 import small
-from scdae.core.network import total_effects
+from scdae.core.network.autoencoder import total_effects
 
 FACTORS = np.where(np.arange(small.N_VARS) % 3 == 0, 3.0, 1.0)
 
@@ -132,7 +132,7 @@ def test_same_seed_same_bits():
 
 
 def test_errors_come_before_training(monkeypatch):
-    monkeypatch.setattr("scdae.model.fit_counts", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr("scdae.model.dae.fit_counts", lambda *args, **kwargs: pytest.fail("trained"))
     adata = query()
     with pytest.raises(ValueError, match="not fitted"):
         scdae.DAE().adapt(adata)

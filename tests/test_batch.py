@@ -14,11 +14,11 @@ from anndata import AnnData
 from typer.testing import CliRunner
 
 import small
-from scdae.asking import Size, ask_for, size_of
 from scdae.cli import app
+from scdae.cli.jobs.resources import Size, ask_for, size_of
+from scdae.cli.jobs.samples import read_samples
+from scdae.cli.pages.plan import peak_bytes
 from scdae.core.config import Config
-from scdae.plan import peak_bytes
-from scdae.sheets import read_samples
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import scipy.sparse as sp
 
 import scdae
 import small
-from scdae import containers, scratch, survey
-from scdae.counts import CountBlocks, Counts, open_counts, read_counts
-from scdae.output import write_atomic
+from scdae.core.data import survey
+from scdae.inputs.counts import CountBlocks, Counts, open_counts, read_counts
+from scdae.io.write import write_atomic
+from scdae.matrices import csc_rows as scratch
+from scdae.matrices import rows as containers
 
 HOLDERS = ["csr", "csc", "dense", "backed csr", "backed csc", "zarr csr", "zarr csc", "dask"]
 

@@ -154,7 +154,7 @@ def test_the_size_of_the_output_is_said_before_training(tmp_path, monkeypatch, l
     def stop(*_, **__):
         raise InterruptedError
 
-    monkeypatch.setattr("scdae.model.fit_counts", stop)
+    monkeypatch.setattr("scdae.model.dae.fit_counts", stop)
     with pytest.raises(InterruptedError):
         scdae.pp.impute(cases.plain(tmp_path))
     assert [r.getMessage() for r in log.records] == [

@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from typer.testing import CliRunner
 
 from scdae.cli import app
-from scdae.cli._common import as_options
-from scdae.group_tables import GROUP_COLUMNS, MARKER_COLUMNS
-from scdae.output import write_atomic
+from scdae.cli.shared.common import as_options
+from scdae.io.write import write_atomic
+from scdae.outputs.group_tables import GROUP_COLUMNS, MARKER_COLUMNS
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
 
@@ -288,13 +288,13 @@ import os, signal, sys, time, anndata
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored, and nohup the next
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
-import scdae.pp, scdae.cli, scdae.output
+import scdae.pp, scdae.cli, scdae.io.write
 scdae.pp.impute = lambda adata, **options: None
 def slow(adata, path, shown):
     Path(path).write_text("half")
     print(os.getpid(), flush=True)
     time.sleep(60)
-scdae.output._write_h5ad = slow
+scdae.io.write._write_h5ad = slow
 for target in sys.argv[2:]:  # what was imported serves all of them
     job = os.fork()
     if job == 0:
@@ -426,7 +426,7 @@ def test_evaluate_says_what_became_of_groups(counts, tmp_path, evaluations, monk
 
 
 def test_of_many_groups_the_page_shows_those_that_are_not_kept(counts):
-    from scdae.summary import describe_evaluation
+    from scdae.cli.pages.summary import describe_evaluation
 
     adata, n = ad.read_h5ad(counts), 300
     table = {name: np.ones(n) for name in GROUP_COLUMNS}

@@ -12,7 +12,7 @@ import scdae
 import small
 from cases import write_10x_v3
 from scdae.cli import app
-from scdae.output import write_atomic
+from scdae.io.write import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5)).astype("f4")
 
@@ -58,16 +58,16 @@ def _error(*arguments):
 
 def _break(monkeypatch, **uns):
     """INPUT cannot hold what cannot be written, so that it is put there after the reading."""
-    import scdae.io
+    import scdae.io.read
 
-    read = scdae.io.read_any
+    read = scdae.io.read.read_any
 
     def with_more(path, **options):
         adata = read(path, **options)
         adata.uns.update(uns)
         return adata
 
-    monkeypatch.setattr(scdae.io, "read_any", with_more)
+    monkeypatch.setattr(scdae.io.read, "read_any", with_more)
 
 
 @pytest.mark.parametrize("target", ["o.h5ad", "o.zarr"])

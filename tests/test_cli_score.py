@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import small
 from scdae.cli import app
-from scdae.output import write_atomic
+from scdae.io.write import write_atomic
 
 
 def run(*arguments):

@@ -20,10 +20,10 @@ import scipy.io
 import scipy.sparse as sp
 
 from cases import barcodes, write_10x_v2, write_10x_v3
-from scdae.counts import read_counts
-from scdae.io import read_any
-from scdae.ondisk import open_on_disk
-from scdae.output import write_atomic
+from scdae.inputs.counts import read_counts
+from scdae.io.on_disk import open_on_disk
+from scdae.io.read import read_any
+from scdae.io.write import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (20, 12))
 CELLS, GENES, IDS = barcodes(20), [f"gene{j}" for j in range(12)], [f"ENSG{j:011d}" for j in range(12)]
@@ -95,7 +95,7 @@ def test_one_line_whatever_is_damaged(tmp_path, kind):
 
 
 def _probe(path, crash=""):
-    code = f"import scdae.probing as p, os, signal, sys\nfrom pathlib import Path\n{crash}\np.probe(Path(sys.argv[1]))\nprint('sound')"
+    code = f"import scdae.io.probing as p, os, signal, sys\nfrom pathlib import Path\n{crash}\np.probe(Path(sys.argv[1]))\nprint('sound')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, str(path)], capture_output=True, text=True, timeout=100
     )

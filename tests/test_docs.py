@@ -9,7 +9,7 @@ import pytest
 import typer
 
 import scdae
-import scdae.posterior
+import scdae.model.posterior
 import small
 from scdae.cli import app
 from scdae.core.config import Config
@@ -49,7 +49,7 @@ def code_of(page):
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 # Names that stand for something on the pages, and what it is.
-OBJECTS = {"scdae": scdae, "model": scdae.DAE, "posterior": scdae.posterior.Posterior}
+OBJECTS = {"scdae": scdae, "model": scdae.DAE, "posterior": scdae.model.posterior.Posterior}
 
 
 def called(node):

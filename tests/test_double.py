@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import scdae
-import scdae.core.training
+import scdae.core.training.loop
 import small
-from scdae.core.purification import Purification, project_profiles
+from scdae.core.guard.purification import Purification, project_profiles
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def _twice(call):
 )
 def test_masks(gaps, options, near, monkeypatch):
     if near:  # counts on the device, as on an accelerator
-        monkeypatch.setattr(scdae.core.training, "fits", lambda *_: True)
+        monkeypatch.setattr(scdae.core.training.loop, "fits", lambda *_: True)
 
     def impute():
         adata = gaps.copy()

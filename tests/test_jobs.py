@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 import scdae
 import small
-from scdae import room, scratch
 from scdae.cli import app
-from scdae.cli._common import say
-from scdae.core import platforms
-from scdae.core.checkpoints import InUse
-from scdae.output import WriteError, write_atomic
-from scdae.room import NoRoom
+from scdae.cli.shared.common import say
+from scdae.core.runtime import platforms
+from scdae.core.training.checkpoints import InUse
+from scdae.files import room
+from scdae.files.room import NoRoom
+from scdae.io.write import WriteError, write_atomic
+from scdae.matrices import csc_rows as scratch
 
 SOURCE = Path(scdae.__file__).parent
 
@@ -57,7 +58,8 @@ main()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
-    ("number", "module"), [(signal.SIGINT, "jax.numpy"), (signal.SIGTERM, "anndata"), (signal.SIGXCPU, "scdae.output")]
+    ("number", "module"),
+    [(signal.SIGINT, "jax.numpy"), (signal.SIGTERM, "anndata"), (signal.SIGXCPU, "scdae.io.write")],
 )
 def test_a_signal_that_is_swallowed_or_comes_during_imports_is_not_lost(counts, tmp_path, number, module):
     script = _SWALLOWED.format(module=module, number=int(number))
@@ -343,8 +345,8 @@ def test_a_slurm_job_without_a_step_is_told_to_use_srun(counts, tmp_path, monkey
 
 
 def test_a_file_too_large_for_the_job_stays_on_disk(counts, monkeypatch, log):
-    from scdae.cli._data import open_source
-    from scdae.core import memory
+    from scdae.cli.shared.data import open_source
+    from scdae.core.runtime import memory
 
     assert not open_source(counts, None, None, None).large
     monkeypatch.setattr(memory, "_of_groups", lambda: [memory.Memory(10**4, 10**5, "control group job_7")])
@@ -354,7 +356,7 @@ def test_a_file_too_large_for_the_job_stays_on_disk(counts, monkeypatch, log):
 
 
 def test_threads_of_a_lazy_layer_go_by_memory(monkeypatch):
-    from scdae import lazy
+    from scdae.model import lazy
 
     monkeypatch.setattr(lazy, "usable_cores", lambda: 16)
     for free, number in ((None, 16), (2**40, 16), (2**31, 3), (2**20, 1)):

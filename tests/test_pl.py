@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from scdae import datasets, pl
-from scdae.group_tables import GROUP_COLUMNS
+from scdae.outputs.group_tables import GROUP_COLUMNS
 
 mpl.use("Agg")
 

@@ -14,7 +14,7 @@ from flax import nnx
 
 import scdae
 import small
-from scdae.core.devices import OneDevice, devices_for
+from scdae.core.minibatches.devices import OneDevice, devices_for
 
 _FITS = """
 import json
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import scdae
 from flax import nnx
-from scdae.core import cutting
+from scdae.core.minibatches import microbatches as cutting
 
 adata = scdae.datasets.simulate(
     150, 60, n_types=3, trajectory=False, depth=800, dropout=0.2, batch_effect=0.4, dispersion=0.1, seed=1
@@ -154,9 +154,9 @@ _STREAM = """
 import json, sys
 import jax
 import scdae
-from scdae import containers
-from scdae.core import source
-from scdae.survey import Survey
+from scdae.matrices import rows as containers
+from scdae.core.minibatches import loader as source
+from scdae.core.data.survey import Survey
 
 where, number, this = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if number > 1:

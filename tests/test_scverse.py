@@ -8,7 +8,7 @@ import scanpy as sc
 
 import scdae
 import small
-from scdae.output import write_atomic
+from scdae.io.write import write_atomic
 
 mpl.use("Agg")
 

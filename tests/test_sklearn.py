@@ -13,11 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scdae
-import scdae.logs
+import scdae.inputs.logs
 import small
-from scdae.core.axes import gene_profile
-from scdae.core.fitted import Fitted, cell_data
-from scdae.core.starting import new_network
+from scdae.core.data.cells import cell_data
+from scdae.core.data.exposure import gene_profile
+from scdae.core.network.fitted import Fitted
+from scdae.core.training.initialize import new_network
 from scdae.sklearn import Purifier
 
 
@@ -43,8 +44,8 @@ def test_it_is_an_estimator(estimator, check, monkeypatch):
 def test_it_is_an_estimator_of_logs(estimator, check, monkeypatch):
     """The checks' values are no logs of counts, so whether they are is not looked at, but for the sign."""
     monkeypatch.setattr(scdae.DAE, "fit", untrained)
-    monkeypatch.setattr(scdae.logs, "_TOTALS", (0, np.inf))
-    monkeypatch.setattr(scdae.logs, "_ENOUGH", np.inf)
+    monkeypatch.setattr(scdae.inputs.logs, "_TOTALS", (0, np.inf))
+    monkeypatch.setattr(scdae.inputs.logs, "_ENOUGH", np.inf)
     check(estimator)
 
 

@@ -56,7 +56,7 @@ def run(
     ['correlation_raw', 'correlation_restored', 'error_average']
     """
     from scdae import pp
-    from scdae.output import write_atomic
+    from scdae.io.write import write_atomic
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

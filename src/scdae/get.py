@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae.annotation import frame_of
-from scdae.arguments import check_adata
-from scdae.columns import columns_of
-from scdae.group_tables import fidelity
-from scdae.results import results
+from scdae.arguments.objects import check_adata
+from scdae.matrices.annotation import frame_of
+from scdae.matrices.columns import columns_of
+from scdae.outputs.group_tables import fidelity
+from scdae.outputs.results import results
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from scdae.columns import as_dense
+from scdae.matrices.columns import as_dense
 
 __all__ = ["deviance_skill", "gene_correlation", "gene_mean", "log_normalize", "poisson_deviance", "rmse"]
 

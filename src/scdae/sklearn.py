@@ -11,11 +11,11 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from scdae.core.purification import Purification
-from scdae.core.transfers import transfers
-from scdae.logs import check_logs, one_molecule
+from scdae.core.guard.purification import Purification
+from scdae.core.runtime.transfers import transfers
+from scdae.inputs.logs import check_logs, one_molecule
 from scdae.model import DAE
-from scdae.purifying import check_scale, purified_rows
+from scdae.model.purify import check_scale, purified_rows
 
 __all__ = ["Purifier"]
 

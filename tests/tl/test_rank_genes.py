@@ -5,8 +5,8 @@ import scanpy as sc
 
 import scdae
 import small
-from scdae.io import read_any
-from scdae.output import write_atomic
+from scdae.io.read import read_any
+from scdae.io.write import write_atomic
 from scdae.tl._rank_genes import _ranked
 
 

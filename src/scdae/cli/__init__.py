@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from scdae.core import stopping, threads
+from scdae.core.runtime import stopping, threads
 
 if TYPE_CHECKING:
     from scdae.cli._app import app

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scdae.cli._common import Debug, home, one_line_errors, say
-from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
+from scdae.cli.shared.common import Debug, home, one_line_errors, say
+from scdae.cli.shared.report import JsonFile, check_report, to_stdout, write_report
 
 __all__ = ["demo", "info"]
 
@@ -48,9 +48,9 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
-        from scdae.core.memory import in_words, memory_limits
-        from scdae.core.platforms import check_platform
-        from scdae.core.threads import share_of_cores
+        from scdae.core.runtime.memory import in_words, memory_limits
+        from scdae.core.runtime.platforms import check_platform
+        from scdae.core.runtime.threads import share_of_cores
 
         check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]

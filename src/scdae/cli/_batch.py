@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from scdae.cli._common import Debug, home, one_line_errors, say
+from scdae.cli.shared.common import Debug, home, one_line_errors, say
 
 if TYPE_CHECKING:
-    from scdae.asking import Ask
-    from scdae.schedulers import Job
-    from scdae.sheets import Sample
+    from scdae.cli.jobs.resources import Ask
+    from scdae.cli.jobs.samples import Sample
+    from scdae.cli.jobs.schedulers import Job
 
 __all__ = ["TASKS", "batch"]
 
@@ -117,7 +117,7 @@ def batch(
 ) -> None:
     """Write an array of jobs, one for each sample, and a job that gathers their reports. Nothing is submitted."""
     with one_line_errors(debug, about=samples):
-        from scdae.schedulers import Job, grid_engine, slurm, submitting
+        from scdae.cli.jobs.schedulers import Job, grid_engine, slurm, submitting
 
         if not samples.strip():
             raise ValueError("SAMPLES is empty. Name a sheet, a folder or a quoted pattern.")
@@ -159,7 +159,7 @@ class _Task(NamedTuple):
 
 
 def _tasks(source: str, folder: Path, model: Path | None, ending: str, words: list[str]) -> list[_Task]:
-    from scdae.sheets import read_samples
+    from scdae.cli.jobs.samples import read_samples
 
     name = "impute" if model is None else "apply"
     command = _command(name)
@@ -219,7 +219,7 @@ def _checked(command: Any, name: str, sample: str, words: list[str]) -> dict[str
 
 def _largest(tasks: list[_Task], cores: int | None) -> tuple[Ask, str]:
     """What each resource has to be for the sample that needs most of it, and which needs most memory."""
-    from scdae.asking import Ask, ask_for, size_of
+    from scdae.cli.jobs.resources import Ask, ask_for, size_of
     from scdae.core.config import Config
 
     asks = []
@@ -242,7 +242,7 @@ def _scdae() -> list[str]:
 
 
 def _write(folder: Path, tasks: list[_Task], scripts: dict[str, str]) -> None:
-    from scdae.output import write_text
+    from scdae.io.write import write_text
 
     for name in ("results", "reports", "logs", "checkpoints", "compiled"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scdae.cli._common import (
+from scdae.cli.shared.common import (
     AllowFractional,
     AllowNan,
     BatchKey,
@@ -28,8 +28,8 @@ from scdae.cli._common import (
     say,
     set_verbosity,
 )
-from scdae.cli._data import GenesOnly, open_source, probe_source
-from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
+from scdae.cli.shared.data import GenesOnly, open_source, probe_source
+from scdae.cli.shared.report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +80,7 @@ def evaluate(
     """Measure on INPUT what imputation gains: a model is shown most molecules and predicts the rest. INPUT is not changed."""
     set_verbosity(quiet=quiet, verbose=verbose)
     with one_line_errors(debug, about=str(source)):
-        from scdae.output import check_target, write_text
+        from scdae.io.write import check_target, write_text
 
         check_report(json_file, overwrite=overwrite)
         probe_source(source)
@@ -117,7 +117,7 @@ def evaluate(
             columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
             write_text(genes, adata.var[columns].to_csv(index_label="gene"), overwrite=overwrite)
         if not (quiet or to_stdout(json_file)):
-            from scdae.summary import describe_evaluation
+            from scdae.cli.pages.summary import describe_evaluation
 
             say(describe_evaluation(adata, key, source=str(source), seconds=clock.laps))
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from scdae.cli._batch import TASKS
-from scdae.cli._codes import ExitCode
-from scdae.cli._common import Debug, Quiet, home, one_line_errors, say
+from scdae.cli.shared.codes import ExitCode
+from scdae.cli.shared.common import Debug, Quiet, home, one_line_errors, say
 
 __all__ = ["gather"]
 
@@ -43,7 +43,7 @@ def gather(
         if str(table) == "-":
             say(text.getvalue().rstrip("\n"))
         else:
-            from scdae.output import write_text
+            from scdae.io.write import write_text
 
             write_text(table, text.getvalue())
         missing = [row["sample"] for row in rows if row["state"] != "done"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scdae.cli._common import (
+from scdae.cli.shared.common import (
     AllowFractional,
     AllowNan,
     BatchKey,
@@ -38,7 +38,7 @@ from scdae.cli._common import (
     say,
     set_verbosity,
 )
-from scdae.cli._data import (
+from scdae.cli.shared.data import (
     DType,
     Genes,
     GenesOnly,
@@ -50,8 +50,8 @@ from scdae.cli._data import (
     wanted_genes,
     write_output,
 )
-from scdae.cli._report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
-from scdae.cli._skip import SkipExisting, check_skip, key_of, report_of_result, skipping
+from scdae.cli.shared.report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
+from scdae.cli.shared.skip import SkipExisting, check_skip, key_of, report_of_result, skipping
 
 __all__ = ["impute"]
 
@@ -123,9 +123,9 @@ def impute(
         report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )
     with one_line_errors(debug, about=str(source)), skips:
-        from scdae.layers import check_form
-        from scdae.output import check_in_place, check_target
-        from scdae.plan import check_result_room
+        from scdae.cli.pages.plan import check_result_room
+        from scdae.io.write import check_in_place, check_target
+        from scdae.model.options import check_form
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
@@ -164,7 +164,7 @@ def impute(
             "overwrite": overwrite,
         }
         if dry_run:
-            from scdae.plan import plan_impute
+            from scdae.cli.pages.plan import plan_impute
 
             plan = plan_impute(adata, **options, genes=names, dtype=dtype, alone=alone)
             tell_plan(plan, "impute", source=str(source), target=str(target), json_file=json_file)
@@ -181,8 +181,8 @@ def impute(
                 overwrite=overwrite or skip_existing,
             )
         if not (quiet or to_stdout(json_file)):
-            from scdae.summary import describe_run
-            from scdae.validate import describe_source
+            from scdae.cli.pages.summary import describe_run
+            from scdae.inputs.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}"
             say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

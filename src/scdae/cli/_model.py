@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scdae.cli._common import (
+from scdae.cli.shared.common import (
     AllowFractional,
     AllowNan,
     BatchKey,
@@ -38,7 +38,7 @@ from scdae.cli._common import (
     say,
     set_verbosity,
 )
-from scdae.cli._data import (
+from scdae.cli.shared.data import (
     DType,
     Genes,
     GenesOnly,
@@ -50,7 +50,7 @@ from scdae.cli._data import (
     wanted_genes,
     write_output,
 )
-from scdae.cli._processes import (
+from scdae.cli.shared.processes import (
     Coordinator,
     Distributed,
     NumDevices,
@@ -60,7 +60,7 @@ from scdae.cli._processes import (
     is_first,
     processes,
 )
-from scdae.cli._report import (
+from scdae.cli.shared.report import (
     DryRun,
     JsonFile,
     check_report,
@@ -70,7 +70,7 @@ from scdae.cli._report import (
     to_stdout,
     write_report,
 )
-from scdae.cli._skip import SkipExisting, check_skip, key_of, report_of_model, report_of_result, skipping
+from scdae.cli.shared.skip import SkipExisting, check_skip, key_of, report_of_model, report_of_result, skipping
 
 __all__ = ["apply", "fit"]
 
@@ -133,7 +133,7 @@ def fit(
     )
     together = processes(distributed, coordinator, num_processes, process_id, debug=debug)
     with together, one_line_errors(debug, about=str(source)), skips:
-        from scdae.output import check_target
+        from scdae.io.write import check_target
 
         check_target(model_file, overwrite=overwrite, endings=(".scdae",))
         check_report(json_file, overwrite=overwrite or skip_existing)
@@ -141,7 +141,7 @@ def fit(
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         from scdae.core.config import Config
         from scdae.model import DAE
-        from scdae.storage import save_model
+        from scdae.model.serialization import save_model
 
         known = None if reference is None else DAE.load(reference)
         clock = Clock()
@@ -156,7 +156,7 @@ def fit(
             "allow_nan": allow_nan,
         }
         if dry_run:
-            from scdae.plan import plan_training
+            from scdae.cli.pages.plan import plan_training
 
             settings = (
                 {"likelihood": likelihood.value, "effort": effort.value} if known is None else known.config.to_dict()
@@ -186,7 +186,7 @@ def fit(
                 overwrite=overwrite or skip_existing,
             )
         if not (quiet or to_stdout(json_file)):
-            from scdae.summary import describe_model
+            from scdae.cli.pages.summary import describe_model
 
             say(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
 
@@ -236,9 +236,9 @@ def apply(
         report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )
     with one_line_errors(debug, about=str(source)), skips:
-        from scdae.layers import check_form
-        from scdae.output import check_in_place, check_target
-        from scdae.plan import check_result_room
+        from scdae.cli.pages.plan import check_result_room
+        from scdae.io.write import check_in_place, check_target
+        from scdae.model.options import check_form
 
         check_target(target, overwrite=overwrite)
         check_form(threshold, dtype)
@@ -284,8 +284,8 @@ def apply(
                 overwrite=overwrite or skip_existing,
             )
         if not (quiet or to_stdout(json_file)):
-            from scdae.summary import describe_run
-            from scdae.validate import describe_source
+            from scdae.cli.pages.summary import describe_run
+            from scdae.inputs.validate import describe_source
 
             read = f"{source}, {describe_source(layer)}, with {model_file}"
             say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))

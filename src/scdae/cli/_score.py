@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scdae.cli._common import (
+from scdae.cli.shared.common import (
     AllowFractional,
     AllowNan,
     BatchKey,
@@ -28,14 +28,14 @@ from scdae.cli._common import (
     say,
     set_verbosity,
 )
-from scdae.cli._data import GenesOnly, check_can_be_written, open_source, probe_source
-from scdae.cli._report import JsonFile, check_report, to_stdout, write_report
+from scdae.cli.shared.data import GenesOnly, check_can_be_written, open_source, probe_source
+from scdae.cli.shared.report import JsonFile, check_report, to_stdout, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scdae.cli._data import Opened
-from scdae.cli._skip import SkipExisting, check_skip, report_of_result, skipping
+    from scdae.cli.shared.data import Opened
+from scdae.cli.shared.skip import SkipExisting, check_skip, report_of_result, skipping
 
 __all__ = ["score"]
 
@@ -96,7 +96,7 @@ def score(
         report=lambda: report_of_result(source, target, key_added),
     )
     with one_line_errors(debug, about=str(source)), skips:
-        from scdae.output import check_target, write_atomic, write_text
+        from scdae.io.write import check_target, write_atomic, write_text
 
         check_target(target, overwrite=overwrite, endings=_ENDINGS)
         check_report(json_file, overwrite=overwrite or skip_existing)
@@ -158,7 +158,7 @@ def score(
                 overwrite=overwrite or skip_existing,
             )
         if not (quiet or to_stdout(json_file)):
-            from scdae.summary import describe_score
+            from scdae.cli.pages.summary import describe_score
 
             say(describe_score(adata, key_added, source=str(source), target=str(target), seconds=clock.laps))
 
@@ -174,7 +174,7 @@ def _is_path(normal: str) -> bool:
 
 def _normal_cells(normal: Opened, query: Opened, options: dict[str, Any]) -> AnnData:
     """Normal cells, whose counts are checked, with counts and mask where those of the query are."""
-    from scdae.counts import counts_to_apply
+    from scdae.inputs.counts import counts_to_apply
 
     counts_to_apply(normal.adata, layer=normal.layer, mask=normal.mask, **options)
     if normal.layer == query.layer and normal.mask == query.mask:

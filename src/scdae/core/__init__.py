@@ -1,1 +1,1 @@
-"""Array core: likelihoods, posterior, corruption and training on plain arrays, without AnnData."""
+"""Arrays in, arrays out: the model, its training and its read-out. Nothing here knows AnnData."""

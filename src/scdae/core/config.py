@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from scdae.core.completion import FixedPoint
+__all__ = ["Config", "Corruption", "Effort", "FixedPoint", "Likelihood"]
 
-__all__ = ["Config", "Corruption", "Effort", "Likelihood"]
+
+class FixedPoint(NamedTuple):
+    """How the fixed point is sought."""
+
+    tolerance: float = 1e-3  # largest change of a log count that counts as none
+    max_iter: int = 50
+    damping: float = 1.0  # share of the way that is gone
+
 
 Likelihood = Literal["zinb", "nb", "poisson"]
 Corruption = Literal["thinning", "gaussian", "masking"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
-from scdae.annotation import obs_column
-from scdae.arguments import check_adata
-from scdae.columns import columns_of
+from scdae.arguments.objects import check_adata
+from scdae.matrices.annotation import obs_column
+from scdae.matrices.columns import columns_of
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _intervals(
     chances = np.atleast_1d(adata.uns.get(key, {}).get("quantiles", ()))
     if len(chances) < 2:
         return None
-    from scdae.pp import quantile_layers
+    from scdae.outputs.names import quantile_layers
 
     at = get.positions(adata, genes)
     ends = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.columns import columns_of, totals_of
+from scdae.matrices.columns import columns_of, totals_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

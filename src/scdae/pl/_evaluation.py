@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scdae.annotation import frame_of
-from scdae.arguments import check_adata
-from scdae.columns import gene_means
+from scdae.arguments.objects import check_adata
+from scdae.matrices.annotation import frame_of
+from scdae.matrices.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
-from scdae.arguments import check_adata
-from scdae.core.report import ENOUGH
+from scdae.arguments.objects import check_adata
+from scdae.core.evaluation.report import ENOUGH
 from scdae.pl._common import finish, new_axes
 
 if TYPE_CHECKING:

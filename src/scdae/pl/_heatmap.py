@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scdae import get
-from scdae.annotation import frame_of, obs_column
-from scdae.arguments import check_adata
-from scdae.columns import columns_of, totals_of
+from scdae.arguments.objects import check_adata
+from scdae.matrices.annotation import frame_of, obs_column
+from scdae.matrices.columns import columns_of, totals_of
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:

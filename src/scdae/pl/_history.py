@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
-from scdae.arguments import check_adata
+from scdae.arguments.objects import check_adata
 from scdae.pl._common import finish, new_axes
 
 if TYPE_CHECKING:

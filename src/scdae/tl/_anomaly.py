@@ -9,18 +9,19 @@ import numpy as np
 from scipy import stats
 
 from scdae._log import get_logger
-from scdae.annotation import copied
-from scdae.arguments import check_adata, check_settings
-from scdae.core.anomaly import Readings, combined, rarity, standardise
-from scdae.core.conformal import conformal_pvalue
-from scdae.core.transfers import transfers
-from scdae.counts import counts_to_apply
-from scdae.masks import mask_of_rows
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings
+from scdae.core.guard.anomaly import Readings, combined, rarity, standardise
+from scdae.core.guard.conformal import conformal_pvalue
+from scdae.core.runtime.transfers import transfers
+from scdae.inputs.counts import counts_to_apply
+from scdae.inputs.mask import mask_of_rows
+from scdae.matrices.annotation import copied
 from scdae.model import DAE
-from scdae.readout import read_anomaly
-from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, check_enough, errors_of_normal
-from scdae.writing import check_free, check_name, writing_to
+from scdae.model.restore import read_anomaly
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.model import fitted_model
+from scdae.tools.normal import NormalCells, check_enough, errors_of_normal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -109,7 +110,7 @@ def anomaly_score(
     Notes
     -----
     A cell's place is rare where the density of normal cells in latent space, a mixture of Gaussians, is low. Its deviance
-    is that of :func:`scdae.core.anomaly.entry_deviance`, summed over genes. Both are measured against normal cells of the
+    is that of :func:`scdae.core.guard.anomaly.entry_deviance`, summed over genes. Both are measured against normal cells of the
     same depth. P-values are those of split conformal inference (Vovk, Gammerman and Shafer, 2005).
 
     Examples

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae.arguments import check_adata, spelled
-from scdae.core.anomaly import entry_deviance, neighbours
-from scdae.core.prediction import law_of_genes, shares_at
-from scdae.core.transfers import transfers
-from scdae.counts import read_counts
-from scdae.masks import mask_of_rows
-from scdae.positions import positions
-from scdae.readout import query_cells, read_latent
-from scdae.tl._model import fitted_model
-from scdae.tl._normal import NormalCells, errors_of_normal
+from scdae.arguments.objects import check_adata, spelled
+from scdae.arguments.selection import positions
+from scdae.core.guard.anomaly import entry_deviance, neighbours
+from scdae.core.prediction.decode import law_of_genes, shares_at
+from scdae.core.runtime.transfers import transfers
+from scdae.inputs.counts import read_counts
+from scdae.inputs.mask import mask_of_rows
+from scdae.model.restore import query_cells, read_latent
+from scdae.tools.model import fitted_model
+from scdae.tools.normal import NormalCells, errors_of_normal
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
-from scdae.annotation import copied
-from scdae.arguments import check_adata, check_settings
-from scdae.core.baselines import Baseline, LowRank, Raw
-from scdae.core.report import CLEAR, ENOUGH, beyond_chance
-from scdae.core.scoring import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
-from scdae.core.transfers import transfers
-from scdae.tl._crossval import Job, Split, check_fraction, fit_split, read_job
-from scdae.tl._fidelity import fidelity_entry, read_judged_groups, watch_groups
-from scdae.writing import check_free, check_name, writing_to
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings
+from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
+from scdae.core.evaluation.report import CLEAR, ENOUGH, beyond_chance
+from scdae.core.evaluation.scores import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
+from scdae.core.runtime.transfers import transfers
+from scdae.matrices.annotation import copied
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.crossval import Job, Split, check_fraction, fit_split, read_job
+from scdae.tools.fidelity import fidelity_entry, read_judged_groups, watch_groups
 
 if TYPE_CHECKING:
     from anndata import AnnData

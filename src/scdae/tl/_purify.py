@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.arguments import check_adata, check_settings
-from scdae.containers import open_rows
-from scdae.core.purification import SCALES, Purification
-from scdae.core.transfers import transfers
-from scdae.counts import counts_to_apply, matrix_of
-from scdae.layers import InPlace, log_layer_size
-from scdae.logs import check_logs
-from scdae.matching import map_genes
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings
+from scdae.core.guard.purification import SCALES, Purification
+from scdae.core.runtime.transfers import transfers
+from scdae.inputs.counts import counts_to_apply, matrix_of
+from scdae.inputs.genes import map_genes
+from scdae.inputs.logs import check_logs
+from scdae.inputs.validate import describe_source
+from scdae.matrices.rows import open_rows
 from scdae.model import DAE
-from scdae.purifying import check_scale, purified_rows
-from scdae.tl._model import fitted_model
-from scdae.validate import describe_source
-from scdae.writing import check_free, check_name, writing_to
+from scdae.model.options import InPlace, log_layer_size
+from scdae.model.purify import check_scale, purified_rows
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.model import fitted_model
 
 if TYPE_CHECKING:
     from anndata import AnnData

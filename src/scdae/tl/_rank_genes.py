@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
-from scdae.annotation import copied
-from scdae.arguments import check_adata, check_settings, listed, nearest
-from scdae.core.groups import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
-from scdae.core.transfers import transfers
-from scdae.counts import read_counts
-from scdae.covariates import level_name
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings, listed, nearest
+from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
+from scdae.core.runtime.transfers import transfers
+from scdae.inputs.counts import read_counts
+from scdae.inputs.covariates import level_name
+from scdae.matrices.annotation import copied
 from scdae.model import DAE
-from scdae.readout import query_cells
-from scdae.tl._groups import read_groups
-from scdae.tl._model import fitted_model
-from scdae.writing import check_free, check_name, writing_to
+from scdae.model.restore import query_cells
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.groups import read_groups
+from scdae.tools.model import fitted_model
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.arguments import check_adata, check_settings
-from scdae.layers import log_layer_size
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings
 from scdae.model import DAE
-from scdae.posterior import Posterior
-from scdae.tl._model import fitted_model
-from scdae.writing import check_free, check_name, writing_to
+from scdae.model.options import log_layer_size
+from scdae.model.posterior import Posterior
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.model import fitted_model
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,14 +10,15 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from scdae._log import get_logger
-from scdae.arguments import check_adata, spelled
-from scdae.core.conformal import conformal_pvalue
-from scdae.core.parts import Windows, decoder_of, fit_prior, misfit, place_parts
-from scdae.core.splits import Evidence, evidence, fit_split, sides
-from scdae.core.transfers import transfers
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, spelled
+from scdae.core.guard.chimeras import Evidence, evidence, fit_split, sides
+from scdae.core.guard.conformal import conformal_pvalue
+from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.runtime.transfers import transfers
 from scdae.model import DAE
-from scdae.tl._sequence_sets import check_frames, check_words, groups_of, read_windows, shape_of
-from scdae.writing import check_free, check_name, writing_to
+from scdae.outputs.slots import check_free, writing_to
+from scdae.sequences.sets import check_frames, check_words, groups_of, read_windows, shape_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

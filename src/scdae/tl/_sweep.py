@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae._log import get_logger, progress
-from scdae.arguments import check_adata, check_settings
-from scdae.core.scoring import GENE_MEAN, MODEL, score
-from scdae.core.transfers import transfers
-from scdae.tl._crossval import Split, check_fraction, fit_split, read_job
-from scdae.writing import check_free, check_name, writing_to
+from scdae.arguments.names import check_name
+from scdae.arguments.objects import check_adata, check_settings
+from scdae.core.evaluation.scores import GENE_MEAN, MODEL, score
+from scdae.core.runtime.transfers import transfers
+from scdae.outputs.slots import check_free, writing_to
+from scdae.tools.crossval import Split, check_fraction, fit_split, read_job
 
 if TYPE_CHECKING:
     from anndata import AnnData

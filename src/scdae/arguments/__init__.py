@@ -1,0 +1,1 @@
+"""What users pass, as what it has to be, or an error that names it."""

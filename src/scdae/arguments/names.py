@@ -1,0 +1,24 @@
+"""Names of layers and columns: those that files can hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["check_name"]
+
+
+def check_name(value: object, argument: str) -> None:
+    """Raise unless `value` can be the name of a layer or a column."""
+    if not isinstance(value, str) or not _fit_for_files(value):
+        raise ValueError(
+            f"{argument}={value!r}: use a name without '/', not empty, '.' or '..'; it becomes the name of what is written."
+        )
+
+
+def _fit_for_files(name: object) -> bool:
+    """Whether .h5ad and .zarr files can have an entry of that name: parts of a path are none."""
+    return isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..")

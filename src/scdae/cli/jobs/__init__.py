@@ -1,0 +1,1 @@
+"""Many jobs of one kind: samples, what to ask a scheduler for, scripts."""

@@ -1,0 +1,119 @@
+"""What to ask a scheduler for: memory, time and cores of a job, from the header of its input."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scdae.cli.pages.plan import peak_bytes, seconds_of_restoring, seconds_of_training
+from scdae.core.config import Config
+from scdae.core.training.loop import batch_size_for, n_steps_for
+from scdae.io.read import is_anndata, read_any
+
+__all__ = ["Ask", "Size", "ask_for", "size_of"]
+
+_MORE = 1.4  # times the estimated peak
+_PATIENT = 3.0  # times the estimated seconds: nodes differ, and file servers are busy
+_LEAST_SECONDS, _STEP_SECONDS = 600, 300
+_STEP_BYTES = 2**20 * 100
+_CORES = (10**6, 1), (2 * 10**7, 2)  # stored entries up to which so many cores are used
+_MOST_CORES = 4
+_HELD_SHARE = 0.5  # of the free memory, up to which a layer is held (see `lazy.choose_lazy`)
+
+
+class Size(NamedTuple):
+    """Of one input."""
+
+    n_obs: int
+    n_vars: int
+    n_stored: int  # entries of the counts
+    n_bytes: int  # all that is read into memory
+
+
+class Ask(NamedTuple):
+    """Of one job."""
+
+    memory: int  # bytes
+    seconds: int
+    cores: int
+    peak: int  # bytes, as estimated
+
+
+def size_of(path: Path, layer: str | None = None) -> Size:
+    """Cells, genes, stored entries and bytes of an input; AnnData files are looked at, others are read."""
+    if not is_anndata(path):
+        adata = read_any(path)
+        matrix = adata.X
+        stored = int(getattr(matrix, "nnz", np.size(matrix)))
+        return Size(adata.n_obs, adata.n_vars, stored, 12 * stored)
+    from scdae.files.errors import reading
+    from scdae.io.stored import open_group
+    from scdae.io.stored_checks import sparse_format
+
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = open_group(path)
+        raw = layer == "raw" and "raw" not in group.get("layers", ())
+        holder = group["raw"] if raw else group
+        counts = holder["X"] if layer is None or raw else group["layers"][layer]
+        shape = counts.attrs.get("shape", counts.attrs.get("h5sparse_shape")) if sparse_format(counts) else counts.shape
+        n_obs, n_vars = (int(length) for length in shape)
+        stored = int(counts["data"].shape[0] if sparse_format(counts) else counts.size)
+        return Size(n_obs, n_vars, stored, _bytes_of(group))
+
+
+def ask_for(size: Size, config: Config, *, n_layers: int = 1, alone: bool = False, cores: int | None = None) -> Ask:
+    """What a job on this input asks for.
+
+    Parameters
+    ----------
+    size
+        Of the input.
+    config
+        Settings of the training.
+    n_layers
+        Layers that are written: 1, and one for each quantile.
+    alone
+        Whether the results are written without the data.
+    cores
+        Cores that it gets; None for as many as it has use for.
+
+    Returns
+    -------
+    Ask
+        The layers are held in memory, or worked out while they are written, as the job itself will do with the memory that it
+        is given.
+
+    Examples
+    --------
+    >>> ask = ask_for(Size(3000, 20_000, 3_000_000, 36_000_000), Config())
+    >>> ask.cores, ask.seconds, ask.peak < ask.memory
+    (2, 600, True)
+    """
+    if cores is None:
+        cores = next((count for most, count in _CORES if size.n_stored <= most), _MOST_CORES)
+    layers = 4 * n_layers * size.n_obs * size.n_vars
+    lazily = peak_bytes(size.n_stored, size.n_bytes, cores=cores, n_vars=size.n_vars, n_obs=size.n_obs)
+    memory, peak = _MORE * lazily, lazily
+    if not alone and layers <= _HELD_SHARE * (memory - peak_bytes(0, size.n_bytes)):
+        peak = peak_bytes(size.n_stored, size.n_bytes, held=layers)
+        memory = max(memory, _MORE * peak)
+    batch_size = batch_size_for(config, size.n_obs, size.n_vars)
+    steps = n_steps_for(config, size.n_obs, batch_size)
+    seconds = seconds_of_training(steps, batch_size, size.n_vars, size.n_stored)
+    seconds = _PATIENT * (seconds + n_layers * seconds_of_restoring(size.n_obs * size.n_vars)) * max(2 / cores, 1)
+    return Ask(_up(memory, _STEP_BYTES), max(_up(seconds, _STEP_SECONDS), _LEAST_SECONDS), cores, int(peak))
+
+
+def _up(value: float, step: int) -> int:
+    return int(-(-value // step)) * step
+
+
+def _bytes_of(element: Any) -> int:
+    """Bytes of all arrays in a group, as they are in memory."""
+    if hasattr(element, "shape"):
+        return int(element.size) * max(int(element.dtype.itemsize), 1)
+    return sum(_bytes_of(element[name]) for name in element)

@@ -1,0 +1,320 @@
+"""What a run would read, train and write, and what it would cost: all that is known before the first step.
+
+Counts are read and checked as they are for the run itself, so that what would stop it is found now. Time and memory are
+estimates. They come from the measurements in docs/performance.md (20,000 genes, two cores): seconds grow with the steps, and
+with the stored entries of the cells on which axes and effects are found; memory with the stored entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae.arguments.objects import check_adata
+from scdae.core.config import Config, Effort, Likelihood
+from scdae.core.runtime.memory import memory_limits
+from scdae.core.training.loop import batch_size_for, n_steps_for
+from scdae.core.training.sizes import MEMBERS, most_latent
+from scdae.inputs.counts import Counts, open_counts
+from scdae.inputs.covariates import read_covariates
+from scdae.inputs.validate import describe_source
+from scdae.matrices.chunk_sizes import choose_lazy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from anndata import AnnData
+
+__all__ = [
+    "Plan",
+    "check_result_room",
+    "peak_bytes",
+    "plan_impute",
+    "plan_training",
+    "seconds_of_restoring",
+    "seconds_of_training",
+]
+
+_START = 5.0  # seconds: compilation
+_STEP = 60e-6 / 20_000  # seconds of a step, for each entry of its dense arrays
+_ENTRY_OF_SOME, _SOME = 0.33e-6, 2**24  # seconds for each stored entry of the cells that axes are found on
+_ENTRY = 0.06e-6  # seconds for each stored entry of all
+_VALUES = 48e6  # values that are restored in a second
+# Stored entries, and GiB of the peak beyond the input
+_MEMORY = (1.0e4, 1.0e5, 1.0e6, 3.8e6, 15e6, 61e6, 192e6), (0.42, 0.45, 0.63, 0.81, 1.38, 1.58, 1.71)
+_BASE = 0.42  # GiB of a process that has done little
+_CHUNK, _COPIES = 4 * 2**24, 3  # bytes of a chunk of a lazy layer, and how often they are there while it is worked out
+_GIB = 2**30
+_PARTS = ("data", "indices", "indptr")
+
+
+@dataclass
+class Plan:
+    """What would be done, in plain values; estimates are called so."""
+
+    read: dict[str, Any]
+    train: dict[str, Any]
+    write: dict[str, Any]
+    cost: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def seconds_of_training(n_steps: int, batch_size: int, n_vars: int, n_stored: int) -> float:
+    """Estimated seconds of a training on two cores.
+
+    Parameters
+    ----------
+    n_steps, batch_size
+        Steps, and cells in each.
+    n_vars
+        Genes with counts.
+    n_stored
+        Stored entries of all cells.
+
+    Examples
+    --------
+    >>> round(seconds_of_training(400, 64, 20_000, 3_800_000))  # measured: 7.9
+    8
+    """
+    dense = _STEP * n_steps * batch_size * n_vars
+    return _START + dense + _ENTRY_OF_SOME * min(n_stored, _SOME) + _ENTRY * n_stored
+
+
+def seconds_of_restoring(n_values: int) -> float:
+    """Estimated seconds in which so many values of a layer are worked out."""
+    return n_values / _VALUES
+
+
+def peak_bytes(n_stored: int, n_bytes: int, *, held: int = 0, cores: int = 0, n_obs: int = 0, n_vars: int = 0) -> int:
+    """Estimated peak of the memory of a run.
+
+    Parameters
+    ----------
+    n_stored
+        Stored entries of the counts.
+    n_bytes
+        What is read into memory.
+    held
+        Bytes of layers that are held.
+    cores
+        Threads that work out chunks of a lazy layer, of `n_obs` cells and `n_vars` genes; 0 where there is none.
+
+    Examples
+    --------
+    >>> peak_bytes(3_800_000, 30_000_000) < peak_bytes(3_800_000, 30_000_000, held=10**9)
+    True
+    """
+    training = float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1])) * _GIB
+    chunks = cores * _COPIES * min(_CHUNK, 4 * n_obs * n_vars)
+    return int(n_bytes + max(training, _BASE * _GIB + 8 * n_stored + held + chunks))
+
+
+def plan_training(
+    adata: AnnData,
+    config: Config,
+    *,
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    covariates: Any = None,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+) -> Plan:
+    """Check the data as a fit does, and say what it would do.
+
+    Parameters
+    ----------
+    adata
+        The data; not changed.
+    config
+        Settings of the fit.
+    layer, mask, batch_key, covariates, allow_fractional, allow_nan
+        As for :meth:`scdae.DAE.fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Those of the fit.
+    """
+    check_adata(adata)
+    counts = open_counts(
+        adata,
+        layer=layer,
+        mask=mask,
+        allow_fractional=allow_fractional,
+        allow_nan=allow_nan,
+        for_fit=True,
+        seed=config.seed,
+    )
+    columns, _ = read_covariates(adata, batch_key, covariates)
+    held = isinstance(counts, Counts)
+    if isinstance(counts, Counts):
+        lengths, totals = np.diff(counts.matrix.indptr), np.asarray(counts.matrix.sum(axis=0)).ravel()
+        hidden = 0 if counts.unobserved is None else int(counts.unobserved.nnz)
+    else:
+        blocks = counts.blocks
+        lengths, totals = blocks.lengths, blocks.totals
+        hidden = 0 if blocks.hidden is None else int(blocks.hidden.sum())
+    n_stored, n_obs, n_vars = int(lengths.sum()), int(np.count_nonzero(lengths)), int(np.count_nonzero(totals))
+    batch_size = batch_size_for(config, n_obs, n_vars)
+    n_steps = n_steps_for(config, n_obs, batch_size)
+    device = _device()
+    matrix = adata.X if layer is None else adata.layers[layer]
+    own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in _PARTS)
+    together = MEMBERS[config.effort] if not columns.n_levels + len(columns.scales) else 1
+    seconds = together * seconds_of_training(n_steps, batch_size, n_vars, n_stored)
+    peak = peak_bytes(n_stored, own) / _GIB
+    limits = memory_limits()
+    return Plan(
+        read={
+            "counts": describe_source(layer),
+            "n_obs": adata.n_obs,
+            "n_vars": adata.n_vars,
+            "stored_entries": n_stored,
+            "unobserved_entries": hidden,
+            "held_in_memory": held,
+        },
+        train={
+            "n_obs": n_obs,
+            "n_vars": n_vars,
+            "likelihood": config.likelihood,
+            "effort": config.effort,
+            "networks": together,
+            "batch_size": batch_size,
+            "most_steps": n_steps,
+            "most_epochs": round(n_steps * batch_size / n_obs, 1),
+            "batches": columns.batch_levels if columns.batches else [],
+            "covariates": list(columns.others),
+            "device": device,
+        },
+        write={},
+        cost={
+            "estimated_seconds": round(seconds, 1) if device.startswith("cpu") else None,
+            "estimated_peak_gib": round(peak, 2),
+            "free_gib": round(limits[0].free / _GIB, 2) if limits else None,
+            "free_by": limits[0].source if limits else None,
+        },
+    )
+
+
+def plan_impute(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    transform_batch: str | None = None,
+    key_added: str = "scdae",
+    output: str = "mean",
+    depth: Any = None,
+    quantiles: Any = (),
+    lazy: bool | None = None,
+    threshold: float | None = None,
+    genes: Sequence[str] | None = None,
+    dtype: str = "float32",
+    alone: bool = False,
+    overwrite: bool = False,
+    likelihood: Likelihood = "zinb",
+    max_epochs: int | None = None,
+    seed: int = 0,
+    effort: Effort = "default",
+    **data: Any,
+) -> Plan:
+    """Check the data and the names as :func:`scdae.pp.impute` does, and say what it would do.
+
+    Parameters
+    ----------
+    adata
+        The data; not changed.
+    genes, dtype, alone
+        Genes that would be written, as what, and whether without the data.
+    **data
+        `mask`, `batch_key`, `covariates`, `allow_fractional` and `allow_nan`, as there; so are the others.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Those of the call.
+    """
+    check_adata(adata)
+    from scdae.model.options import check_depth, check_output, check_quantiles
+    from scdae.outputs.names import check_corrected, check_names, corrected_key, quantile_layers
+
+    check_output(output)
+    chances = check_quantiles(quantiles)
+    check_depth(depth, output, adata.obs_names)
+    key = key_added if transform_batch is None else corrected_key(key_added, transform_batch)
+    plan = plan_training(
+        adata, Config(likelihood, max_epochs=max_epochs, seed=seed, effort=effort), layer=layer, **data
+    )
+    check_names(adata, key, layer, chances, overwrite=overwrite)
+    if transform_batch is not None:
+        known = read_covariates(adata, data.get("batch_key"), data.get("covariates"))[0]
+        known.batch_weights(transform_batch)
+        check_corrected(transform_batch, known.batch_levels)
+    layers = [key, *quantile_layers(key, chances)]
+    n_genes = adata.n_vars if genes is None else len(genes)
+    size = len(layers) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
+    lazily = choose_lazy(lazy if threshold is None else bool(lazy), size, quiet=True)
+    plan.write = {
+        "layers": layers,
+        "n_vars": n_genes,
+        "form": "dense" if threshold is None else "sparse",
+        "dtype": dtype,
+        "bytes": size if threshold is None else None,  # of a sparse layer it is not known before it is there
+        "cell_by_cell": lazily,
+        "latent_bytes": 4 * adata.n_obs * most_latent(Config(), adata.n_obs),
+        "with_the_data": not alone,
+    }
+    cost = plan.cost
+    if cost["estimated_seconds"] is not None:
+        values = adata.n_obs * plan.train["n_vars"]  # of the first layer; how long quantiles take was not measured
+        cost["estimated_seconds"] = round(cost["estimated_seconds"] + seconds_of_restoring(values), 1)
+    if not lazily and threshold is None:
+        own = sum(
+            getattr(getattr(adata.X if layer is None else adata.layers[layer], part, None), "nbytes", 0)
+            for part in _PARTS
+        )
+        cost["estimated_peak_gib"] = round(peak_bytes(plan.read["stored_entries"], own, held=size) / _GIB, 2)
+    return plan
+
+
+def check_result_room(
+    target: str | PathLike[str],
+    adata: AnnData,
+    genes: Sequence[str] | None,
+    dtype: str,
+    n_quantiles: int,
+    threshold: float | None,
+    *,
+    alone: bool,
+) -> None:
+    """Find out before training whether OUTPUT will fit on its disk: what is known of it by then.
+
+    Sparse layers are counted as nothing, and those of a zarr store, which are compressed, as a quarter.
+
+    Raises
+    ------
+    WriteError
+        They will not fit.
+    """
+    from scdae.files.room import bytes_of, check_room
+    from scdae.io.write import writes
+
+    n_genes = adata.n_vars if genes is None else len(genes)
+    size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
+    size += 4 * adata.n_obs * most_latent(Config(), adata.n_obs) + (0 if alone else bytes_of(adata))
+    with writes(target):
+        check_room(target, size / 4 if str(target).endswith(".zarr") else size)
+
+
+def _device() -> str:
+    """What JAX would compute on."""
+    import jax
+
+    found = jax.devices()[0]
+    return f"{found.platform}" if found.platform == "cpu" else f"{found.platform} ({found.device_kind})"

@@ -1,0 +1,1 @@
+"""What the commands share: options, errors in one line, exit codes, data in and out, reports."""

@@ -1,0 +1,219 @@
+"""Data in and out for the commands: small ones as they are, large ones left on disk and their results written alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from scdae.cli.shared.common import home
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = [
+    "DType",
+    "Genes",
+    "GenesOnly",
+    "Opened",
+    "ResultsOnly",
+    "Threshold",
+    "check_can_be_written",
+    "open_source",
+    "probe_source",
+    "wanted_genes",
+    "write_output",
+]
+
+Genes = Annotated[
+    Path | None,
+    typer.Option(
+        callback=home,
+        help="Text file of the genes to write, one a line; implies --results-only.",
+        show_default="all",
+        rich_help_panel="Output",
+    ),
+]
+GenesOnly = Annotated[
+    bool,
+    typer.Option(
+        "--genes-only",
+        help="Leave out features that are no genes: proteins and guides by var['feature_types'], control probes and codes of in "
+        "situ panels and counters such as __no_feature by name.",
+        rich_help_panel="Counts",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave out values below this: the layer is then sparse.", show_default="keep all", rich_help_panel="Output"
+    ),
+]
+DType = Annotated[
+    str,
+    typer.Option("--dtype", help="float32 or float16; the latter implies --results-only.", rich_help_panel="Output"),
+]
+ResultsOnly = Annotated[
+    bool,
+    typer.Option(
+        "--results-only",
+        help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This is what happens "
+        "where INPUT is too large to be held (see scdae.settings.max_entries) or is several files.",
+        rich_help_panel="Output",
+    ),
+]
+
+
+_BYTES = 28  # of an entry that is held: as it is read, and as training has it
+
+
+class Opened(NamedTuple):
+    """Data to work on."""
+
+    adata: AnnData
+    layer: str | None  # that holds the counts
+    mask: str | None  # layer that says what was observed
+    large: bool  # left on disk
+
+
+def probe_source(source: Path) -> None:
+    """Find out whether HDF5 files kill the library, before JAX starts: then there is no safe fork any more."""
+    from scdae.io.on_disk import find_files
+    from scdae.io.probing import probe
+
+    for file in find_files(source):
+        probe(file)
+
+
+def open_source(
+    source: Path,
+    genome: str | None,
+    layer: str | None,
+    mask: str | None,
+    *,
+    genes_only: bool = False,
+    target: Path | None = None,
+) -> Opened:
+    """Open a file, folder or pattern of several files.
+
+    Parameters
+    ----------
+    source
+        What to open.
+    genome, layer, mask
+        As they were given. ``layer="raw"`` is ``.raw``, with its own genes, where no layer is called so.
+    genes_only
+        Whether to leave out features that are certainly no genes.
+    target
+        Where the result goes: a pattern does not take it in.
+    """
+    from scdae.files.replacing import put_back
+    from scdae.matrices.features import keep_genes
+
+    put_back(source)
+    opened = _open(_without(source, target), genome, layer, mask)
+    return opened._replace(adata=keep_genes(opened.adata)) if genes_only else opened
+
+
+def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
+    from scdae.io.on_disk import join_files, open_on_disk, stored_entries
+    from scdae.io.read import is_anndata, read_any
+
+    if len(files) > 1:
+        if mask is not None:
+            raise ValueError(
+                f"mask={mask!r} is for one file. Of several, genes that one lacks count as not observed in it."
+            )
+        joint = join_files(files, layer=layer)
+        return Opened(joint, None, "observed" if "observed" in joint.layers else None, True)
+    if is_anndata(files[0]) and _is_large(files[0], stored_entries(files[0])):
+        found = open_on_disk(files[0])
+        if layer == "raw" and layer not in found.layers:
+            return Opened(open_on_disk(files[0], raw=True), None, mask, True)
+        return Opened(found, layer, mask, True)
+    adata = read_any(files[0], genome=genome)
+    if layer == "raw" and layer not in adata.layers:
+        return Opened(_of_raw(adata, files[0]), None, mask, False)
+    return Opened(adata, layer, mask, False)
+
+
+def _is_large(file: Path, n_stored: int) -> bool:
+    """Whether a file is left on disk: for its size, or for the memory that this job has."""
+    from scdae._log import get_logger
+    from scdae._settings import settings
+    from scdae.core.runtime.memory import entries_to_hold, job_limit
+
+    if n_stored > settings.max_entries:
+        return True
+    if n_stored <= entries_to_hold(n_stored, each=_BYTES):
+        return False
+    limit = job_limit()
+    if limit is not None:
+        get_logger().warning(
+            f"scdae: {file} has {n_stored:,} stored entries, and this job has {limit.limit / 2**30:,.1f} GiB of memory "
+            f"({limit.source}), so the file stays on disk and the results are written alone. With more memory OUTPUT holds all that "
+            "INPUT does."
+        )
+    return True
+
+
+def _of_raw(adata: AnnData, source: Path) -> AnnData:
+    """Cells as they are, genes and counts of ``.raw``."""
+    import warnings
+
+    if adata.raw is None:
+        raise ValueError(
+            f"--layer raw: {source} has no .raw and no layer of that name. Leave --layer out, or name another."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names that repeat: said when the counts are read
+        return adata.raw.to_adata()
+
+
+def _without(source: Path, target: Path | None) -> list[Path]:
+    """The files that `source` stands for; a pattern does not take in the result of an earlier run."""
+    from scdae.io.on_disk import find_files
+    from scdae.io.write import is_result_alone
+
+    files = find_files(source)
+    if target is None or len(files) < 2 or not target.exists() or not is_result_alone(target):
+        return files
+    kept = [file for file in files if file.resolve() != target.resolve()]
+    if len(kept) < len(files):
+        from scdae._log import get_logger
+
+        get_logger().warning(f"{source} takes in {target}, the result itself, which is left out.")
+    return kept
+
+
+def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
+    """Names in a text file, once it is known that `adata` has them."""
+    from scdae.arguments.gene_lists import read_gene_list
+    from scdae.arguments.selection import positions
+
+    if path is None:
+        return None
+    names = read_gene_list(path, adata.var_names)
+    positions(adata.var_names, names, f"genes of {path}")
+    return names
+
+
+def check_can_be_written(adata: AnnData, target: Path, *, alone: bool = False) -> None:
+    """Find out before the training whether what INPUT holds can be written to OUTPUT."""
+    from scdae.files.writable import check_writable
+
+    if target.suffix in (".h5ad", ".zarr"):
+        check_writable(adata, target, alone=alone)
+
+
+def write_output(
+    adata: AnnData, target: Path, key: str, *, alone: bool, genes: list[str] | None, dtype: str, overwrite: bool
+) -> AnnData:
+    """Write all of it, or the results alone, and give what was written."""
+    from scdae.io.write import write_atomic
+    from scdae.outputs.results import results
+
+    written = results(adata, key, genes=genes, dtype=dtype) if alone else adata
+    write_atomic(written, target, overwrite=overwrite)
+    return written

@@ -1,0 +1,1 @@
+"""Likelihoods of counts and what follows from them: predictive distributions, posteriors, quantiles."""

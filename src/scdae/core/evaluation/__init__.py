@@ -1,0 +1,1 @@
+"""What held-out molecules say and decide: skill, gate, zero inflation."""

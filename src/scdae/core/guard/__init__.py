@@ -1,0 +1,1 @@
+"""Reconstruction error of cells and of gene sequences, and purification of perturbed profiles."""

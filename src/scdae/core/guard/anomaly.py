@@ -1,0 +1,216 @@
+"""How unlike normal cells a cell is: how rare its place in latent space is, and what the model leaves unexplained.
+
+Both depend on how deeply a cell was sequenced, normal or not: a shallow cell is placed with more noise, and costs more
+deviance per molecule. So each is measured against what normal cells of that depth have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from scipy import special
+
+from scdae.core.distributions.laws import Components
+from scdae.core.distributions.mixtures import log_counts, zero_chance
+from scdae.core.distributions.predictive_numpy import HeldOutLaw, log_prob_zero
+from scdae.core.runtime.threads import few_threads
+
+__all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
+
+_MOST = 20_000  # normal cells whose density is fitted
+_GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
+_PARTS = 5
+_WEIGHT = 0.5
+_ROUNDS, _CUT = 5, 3.0  # of the fit of a trend, and scales beyond which a cell takes no part in it
+_UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal law
+
+
+class Readings(NamedTuple):
+    """What a model makes of some cells."""
+
+    depth: np.ndarray  # float64 (n,): molecules
+    deviance: np.ndarray  # float64 (n,): that the model leaves, per molecule; NaN for a cell without any
+    latent: np.ndarray  # float32 (n, n_latent)
+
+
+def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np.ndarray:
+    """Deviance of each entry: twice the log likelihood that it lacks to that of a law whose mean is the count itself.
+
+    Parameters
+    ----------
+    counts
+        (..., n) counts.
+    mean
+        (..., n) expected counts before dropout, positive.
+    laws
+        Components of the genes, (c, n).
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (..., n), zero or more. The law that an entry is measured against has no dropout.
+
+    Notes
+    -----
+    That of the negative binomial is in McCullagh and Nelder (1989), section 11; what a count under dropout has on top
+    is ``-2 log(1 - pi)``, and a zero has what is left of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scdae.core.guard.anomaly import entry_deviance
+    >>> from scdae.core.distributions.laws import Components
+    >>> poisson = Components(*(np.full((1, 2), value) for value in (np.inf, 1.0, 1.0, 0.0)))
+    >>> entry_deviance(np.array([[3.0, 0.0]]), np.array([[3.0, 2.0]]), poisson).tolist()
+    [[0.0, 4.0]]
+    """
+    x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
+    if x.ndim > laws.theta.ndim - 1:
+        laws = Components(*(part[:, None] for part in laws))
+    return np.asarray(2 * np.maximum(_log_sum(laws, x, x, kept=True) - _log_sum(laws, x, mean), 0))
+
+
+def _log_sum(laws: Components, x: np.ndarray, mean: np.ndarray, *, kept: bool = False) -> np.ndarray:
+    """Log probability of counts under the components at each entry; with `kept` if nothing is lost."""
+    theta, weight, scale, lost = laws
+    with np.errstate(divide="ignore"):
+        log = np.log(weight) + log_counts(x, scale * mean, theta)
+        if not kept:
+            log = np.logaddexp(np.log1p(-lost) + log, np.log(weight * lost * (x == 0)))
+    return np.asarray(special.logsumexp(log, axis=0))
+
+
+def cell_deviance(
+    counts: sp.csr_matrix, mean: np.ndarray, laws: Components, observed: np.ndarray | None = None
+) -> np.ndarray:
+    """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm a component.
+
+    Parameters
+    ----------
+    counts
+        CSR (b, n) without counts at entries that were not observed.
+    mean, laws
+        As for :func:`entry_deviance`.
+    observed
+        Boolean (b, n), or None where all were.
+    """
+    mean = np.maximum(mean, np.float32(1e-12))
+    log_zero = _log_zero(laws, mean)
+    total = -(log_zero if observed is None else np.where(observed, log_zero, 0)).sum(axis=1, dtype=np.float64)
+    entries = counts.tocoo()
+    at = entries.row, entries.col
+    stored = entry_deviance(entries.data, mean[at], laws.at(entries.col)) / 2 + log_zero[at]
+    return 2 * (total + np.bincount(entries.row, weights=stored, minlength=len(total)))
+
+
+def _log_zero(laws: Components, mean: np.ndarray) -> np.ndarray:
+    """Log probability of a zero, in the dtype of `mean`: (b, n)."""
+    if len(laws.theta) == 1 and not laws.lost.any():
+        return log_prob_zero(HeldOutLaw(mean, laws.theta[0].astype(mean.dtype), np.zeros(1)))
+    return np.asarray(np.log(np.maximum(zero_chance(laws, mean), 1e-35)))
+
+
+def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
+    """How rare the latent position of each cell is among normal cells: minus the logarithm of their density there.
+
+    Parameters
+    ----------
+    latent
+        (n, n_latent).
+    normal
+        int (m,): which of the cells are normal, at least two. Their standard deviation is the unit of each coordinate.
+    seed
+        Of the mixture, and of what is drawn of more than 20,000 normal cells.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,). The normal cells are put into five parts, and five densities fitted to all but one of these each. A
+        normal cell is judged by the one to which it did not contribute, any other by the mean of the five logarithms, so
+        that both are judged alike.
+
+    Notes
+    -----
+    A density is a mixture of up to 20 Gaussians, one for 50 cells at most, fitted by scikit-learn. Distances to the
+    nearest normal cells tell less (see ``benchmarks/guard.py``).
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(seed)
+    normal = rng.permutation(normal)[:_MOST]
+    scaled = (latent / np.maximum(latent[normal].std(axis=0), 1e-6)).astype(np.float64)
+    parts = np.array_split(normal, min(_PARTS, len(normal)))
+    number = int(np.clip((len(normal) - len(parts[0])) // _CELLS_EACH, 1, _GAUSSIANS))
+    found = np.zeros(len(latent))
+    for part in parts:
+        others = np.setdiff1d(normal, part)
+        mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
+        with few_threads(len(normal)), warnings.catch_warnings():  # it begins with k-means
+            warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
+            mixture.fit(scaled[others if len(others) > 1 else np.repeat(others, 2)])
+        here = np.setdiff1d(np.arange(len(latent)), others)
+        minus_log = -mixture.score_samples(scaled[here])
+        found[here] += np.where(np.isin(here, part), 1, 1 / len(parts)) * minus_log
+    return found
+
+
+def neighbours(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:
+    """The normal cells (m, n_latent) that are nearest to each cell (n, n_latent) and not in the same place: int64 (n, k)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    unit = np.maximum(normal.std(axis=0), 1e-6)
+    k = min(k, max(len(normal) - 1, 1))
+    with few_threads(len(latent)):
+        apart, who = NearestNeighbors(n_neighbors=min(k + 1, len(normal))).fit(normal / unit).kneighbors(latent / unit)
+    first = (apart[:, 0] < 1e-6) & (apart.shape[1] > k)  # the cell itself
+    return np.where(first[:, None], who[:, -k:], who[:, :k])
+
+
+def combined(rarity: np.ndarray, deviance: np.ndarray) -> np.ndarray:
+    """Score of each cell from both on the scale of normal cells, float64 (n,).
+
+    What is below the middle of normal cells counts by its place alone. Deviance counts half: most cells that are odd
+    are so in place, but one whose genes the latent space does not know shows in deviance only.
+    """
+    return np.minimum(rarity, 0) + np.hypot(np.maximum(rarity, 0), _WEIGHT * np.maximum(deviance, 0))
+
+
+def standardise(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Values on the scale of normal cells of the same depth.
+
+    Parameters
+    ----------
+    values
+        (n,); NaN stays NaN.
+    depth
+        (n,) molecules.
+    normal
+        Boolean (n,): normal cells. Their trend with the logarithm of depth (a parabola) is taken off, and the rest is
+        divided by their spread above the middle, which may change with depth, too. Cells that stand out take no part.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,): 0 is the middle of normal cells, 1 as far above it as one in six is.
+    """
+    y, x = np.asarray(values, np.float64), np.log(np.maximum(depth, 1))
+    used = normal & np.isfinite(y)
+    if used.sum() < 2:
+        return np.where(np.isfinite(y), 0.0, np.nan)
+    middle, width = x[used].mean(), max(float(x[used].std()), 1e-6)
+    x = np.clip((x - middle) / width, (x[used].min() - middle) / width, (x[used].max() - middle) / width)
+    degree = min(2, int(used.sum()) // 20)
+    rest = y
+    for _ in range(_ROUNDS):
+        rest = y - np.polyval(np.polyfit(x[used], y[used], degree), x)
+        spread = 1.4826 * np.median(np.abs(rest[normal & np.isfinite(y)]))
+        used = normal & np.isfinite(y) & (np.abs(rest) <= _CUT * max(spread, 1e-9))
+    size = np.polyval(np.polyfit(x[used], np.abs(rest[used]), min(degree, 1)), x)
+    rest = rest / np.maximum(size, 0.2 * max(float(np.abs(rest[used]).mean()), 1e-9))
+    of_normal = rest[normal & np.isfinite(y)]
+    centre = np.median(of_normal)
+    return (rest - centre) / max(float(np.quantile(of_normal, _UPPER) - centre), 1e-9)

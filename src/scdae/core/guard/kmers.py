@@ -1,0 +1,277 @@
+"""Words of sequences, and where they lie: a frame common to all sequences of one gene family.
+
+Sequences of a gene start and end at different places and differ by insertions. Words of ten letters that most of them
+have once, the anchors, give each sequence the coordinates of one among them, so that windows hold what is homologous.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from scdae.core.guard.letters import letters, reverse_complement, words
+from scdae.core.guard.strands import other_strand
+
+__all__ = ["ANCHOR", "Frame", "Placed", "find_frame", "letters", "place", "reverse_complement", "words"]
+
+ANCHOR = 10  # letters of an anchor
+_COMMON = 0.3  # share of the sequences that have an anchor
+_LEAST = 8  # anchors by which a sequence is placed
+_STRAY = 15  # letters by which an anchor may be off its neighbours, of which so many are looked at
+_JOINT = 5  # unknown letters in a row between which and what follows anything may be missing
+_STRETCH = 2.0  # coordinates that a letter stands for, at most: between two anchors others may be missing
+_WHOLE = 0.7  # of the windows, as letters, for a sequence without anchors to be laid over them
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Common coordinates of the sequences of a family.
+
+    Parameters
+    ----------
+    anchors
+        int64 (n_anchors,): their words, as :func:`words` numbers them, ascending. May be empty: then places are relative.
+    places
+        float64 (n_anchors,): coordinate of each.
+    edges
+        float64 (n_windows + 1,): where windows begin and end.
+    """
+
+    anchors: np.ndarray
+    places: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def n_windows(self) -> int:
+        """Number of windows."""
+        return len(self.edges) - 1
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A sequence in the coordinates of a frame.
+
+    Parameters
+    ----------
+    letters
+        int8 (length,): the sequence as it was read in, the other way round where `reversed`.
+    places
+        float64 (length,): coordinate of each letter, never falling.
+    n_anchors
+        Anchors that were found.
+    reversed
+        Whether the reverse complement was taken.
+    """
+
+    letters: np.ndarray
+    places: np.ndarray
+    n_anchors: int
+    reversed: bool
+
+    def coverage(self, edges: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+        """Share of each window that the sequence covers with letters that are known: float64 (n_windows,).
+
+        Parameters
+        ----------
+        edges
+            float64 (n_windows + 1,): where windows begin and end.
+        known
+            Boolean, for the first so many letters: those that count. None: A, C, G and T.
+        """
+        if not len(self.places):
+            return np.zeros(len(edges) - 1)
+        known = self.letters >= 0 if known is None else known
+        step = np.diff(self.places)
+        longest = _STRETCH if self.n_anchors else np.inf
+        if known.all() and not (step > longest).any():
+            first, last = self.places[0], self.places[-1]
+            reached = np.minimum(last, edges[1:]) - np.maximum(first, edges[:-1])
+            return np.clip(reached / np.diff(edges), 0, 1)
+        step[: len(known)][~known[: len(step)]] = 0
+        covered = np.concatenate([[0], np.cumsum(np.minimum(step, longest))])
+        share: np.ndarray = np.diff(np.interp(edges, self.places, covered)) / np.diff(edges)
+        return np.clip(share, 0, 1)
+
+
+def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
+    """Find anchors, and cut what most sequences reach over into windows of one width.
+
+    Parameters
+    ----------
+    sequences
+        Numbered letters of each, on either strand.
+    n_windows
+        Windows to cut.
+
+    Notes
+    -----
+    The frame is that of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks get the
+    median of their places in the others. The windows reach from the tenth to the ninetieth percentile of the ends of the
+    sequences.
+    """
+    once = [_once(words(sequence, ANCHOR)) for sequence in sequences]
+    turned = other_strand([found[0] for found in once], ANCHOR, common=_COMMON, least=_LEAST)
+    if turned.any():
+        sequences = [reverse_complement(one) if t else one for one, t in zip(sequences, turned, strict=True)]
+        for i in np.flatnonzero(turned):
+            once[i] = _once(words(sequences[i], ANCHOR))
+    number, counted = np.unique(np.concatenate([found[0] for found in once]), return_counts=True)
+    anchors = number[counted >= max(_COMMON * len(sequences), 2)]
+    hits = [_known(found, anchors) for found in once]
+    if max(len(index) for index, _ in hits) < _LEAST:
+        return Frame(np.zeros(0, np.int64), np.zeros(0), np.linspace(0, 1, n_windows + 1))
+    central = int(np.argmax([len(index) for index, _ in hits]))
+    coordinate = np.full(len(anchors), np.nan)
+    coordinate[hits[central][0]] = hits[central][1]
+    for _ in range(2):
+        index, value = [], []
+        for found, at in hits:
+            known = ~np.isnan(coordinate[found])
+            line = _line(at[known], coordinate[found[known]])
+            if line is not None:
+                index.append(found)
+                value.append(_on_line(at, *line))
+        coordinate = _medians(np.concatenate(index), np.concatenate(value), len(anchors))
+    has = ~np.isnan(coordinate)
+    frame = Frame(anchors[has], coordinate[has], np.zeros(2))
+    ends = np.array([placed.places[[0, -1]] for placed in (place(one, frame, turn=False) for one in sequences)])
+    low, high = np.quantile(ends[:, 0], 0.9), np.quantile(ends[:, 1], 0.1)
+    if not low < high:
+        low, high = np.median(ends, axis=0)
+    return Frame(frame.anchors, frame.places, np.linspace(low, high, n_windows + 1))
+
+
+def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
+    """Give a sequence the coordinates of a frame.
+
+    Parameters
+    ----------
+    sequence
+        int8 (length,): numbered letters.
+    frame
+        The frame.
+    turn
+        Look at both strands, and take the one with more anchors.
+
+    Notes
+    -----
+    Places between two anchors are on a line, and beyond the last they go on letter by letter. Where unknown letters in a row lie
+    between, they take up what is missing, and what lies behind them without an anchor is left out: nobody knows where it
+    belongs. A sequence with too few anchors is laid over all windows from its first letter to its last if it is about as long as
+    they are; if not, it lies behind them.
+    """
+    strands = [sequence, reverse_complement(sequence)] if turn else [sequence]
+    hits = [_known(_once(words(strand, ANCHOR)), frame.anchors) for strand in strands]
+    best = int(np.argmax([len(index) for index, _ in hits]))
+    index, at = hits[best]
+    line = _line(at, frame.places[index])
+    spots = np.arange(len(sequence), dtype=np.float64)
+    if line is None:
+        low, high = frame.edges[0], frame.edges[-1]
+        if len(frame.anchors) and len(sequence) < _WHOLE * (high - low):
+            return Placed(sequence, high + spots, 0, False)
+        return Placed(sequence, low + (high - low) * spots / max(len(sequence) - 1, 1), 0, False)
+    taken, (at, places) = strands[best], line
+    n_anchors = len(at)
+    unknown = taken < 0
+    if unknown.any():
+        taken, at, places = _around_gaps(taken, unknown, at, places)
+    return Placed(taken, _on_line(spots, at, places), n_anchors, best == 1)
+
+
+def _around_gaps(
+    sequence: np.ndarray, unknown: np.ndarray, at: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Letters, and points of their line, such that letters on either side of unknown ones go with the anchors there."""
+    edge = np.flatnonzero(np.diff(np.concatenate([[False], unknown, [False]]).astype(np.int8)))
+    first, stop = edge[::2], edge[1::2]
+    after = np.searchsorted(at, first)  # anchors hold no unknown letter, so each lies before a run or behind it
+    joint = stop - first >= _JOINT
+    before_all, behind_all = stop[joint & (after == 0)], first[joint & (after == len(at))]
+    if len(before_all) or len(behind_all):
+        sequence = sequence.copy()
+        sequence[: before_all.max(initial=0)] = -1
+        sequence[behind_all.min(initial=len(sequence)) :] = -1
+    new_at, new_places = [at.astype(np.float64)], [places]
+    for gap in np.unique(after[(after > 0) & (after < len(at))]):
+        these = np.flatnonzero(after == gap)
+        one = these[np.argmax((stop - first)[these])]
+        left, right = places[gap - 1] + first[one] - at[gap - 1], places[gap] - (at[gap] - stop[one])
+        missing = (right - left) - (stop[one] - first[one])
+        if left < right and (joint[one] or missing > _STRAY):
+            new_at.append(np.array([first[one], stop[one]], np.float64))
+            new_places.append(np.array([left, right]))
+    at, places = np.concatenate(new_at), np.concatenate(new_places)
+    order = np.argsort(at, kind="stable")
+    return sequence, at[order], places[order]
+
+
+def _once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Words that a sequence has once, and where."""
+    number, first, counted = np.unique(found, return_index=True, return_counts=True)
+    kept = (counted == 1) & (number >= 0)
+    return number[kept], first[kept]
+
+
+def _known(found: tuple[np.ndarray, np.ndarray], anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the anchors are among these words, and where, by place."""
+    number, at = found
+    if not len(anchors):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    index = np.minimum(np.searchsorted(anchors, number), len(anchors) - 1)
+    is_anchor = anchors[index] == number
+    index, at = index[is_anchor], at[is_anchor]
+    order = np.argsort(at)
+    return index[order], at[order]
+
+
+def _line(at: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions in a sequence and their coordinates, without anchors that are there by chance; None if too few are left."""
+    if len(at) < _LEAST:
+        return None
+    offset = places - at
+    kept = np.abs(offset - median_filter(offset, size=_STRAY, mode="mirror")) <= _STRAY
+    at, places = at[kept], places[kept]
+    kept = _rising(places)
+    return (at[kept], places[kept]) if len(kept) >= _LEAST else None
+
+
+def _rising(values: np.ndarray) -> np.ndarray:
+    """Positions of the longest run of values, with gaps, that rises."""
+    ends: list[float] = []  # lowest end of a run of each length
+    position: list[int] = []
+    before = np.full(len(values), -1)
+    for i, value in enumerate(values.tolist()):
+        length = bisect_left(ends, value)
+        before[i] = position[length - 1] if length else -1
+        if length == len(ends):
+            ends.append(value)
+            position.append(i)
+        else:
+            ends[length], position[length] = value, i
+    run = [position[-1]] if position else []
+    while run and before[run[-1]] >= 0:
+        run.append(int(before[run[-1]]))
+    return np.array(run[::-1], np.int64)
+
+
+def _on_line(spots: np.ndarray, at: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Coordinates of positions in a sequence, by interpolation, letter by letter beyond the ends."""
+    value = np.interp(spots, at, places)
+    return value + np.minimum(spots - at[0], 0) + np.maximum(spots - at[-1], 0)
+
+
+def _medians(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:
+    """Median of the values of each group, NaN where there are none."""
+    order = np.lexsort((value, group))
+    group, value = group[order], value[order]
+    size = np.bincount(group, minlength=n_groups)
+    start = np.concatenate([[0], np.cumsum(size)[:-1]])
+    middle = np.full(n_groups, np.nan)
+    has = size > 0
+    middle[has] = value[(start + size // 2)[has]]
+    return middle

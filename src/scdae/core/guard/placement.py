@@ -1,0 +1,230 @@
+"""Where a sequence lies in the latent space, judged by some of its windows only.
+
+The decoder says what each latent position expects of the words of each window. A position is found by going the other way:
+the one under which the words that were counted are most probable, given how positions of normal sequences are spread. So a
+position can rest on any windows, and those that were not observed need no filling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from flax import nnx
+
+from scdae.core.network.fitted import Fitted
+
+__all__ = ["Decoder", "Prior", "Windows", "decoder_of", "fit_prior", "misfit", "place_parts"]
+
+_TEMPER = 0.1  # what a word counts: a letter is in several, and relatives differ in ways that no position explains
+_AT_ONCE = 64
+_STEPS, _DAMPING = 10, 0.9
+_ROUNDS = 3
+_FEW = 64  # sequences that say how sharply each window determines a position
+
+
+class Decoder(NamedTuple):
+    """What latent positions expect: float32 loading (n_latent, n_windows, n_words), log profile (n_windows, n_words)."""
+
+    loading: np.ndarray
+    log_profile: np.ndarray
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Words that were counted.
+
+    Parameters
+    ----------
+    counts
+        CSR (n_obs, n_windows * n_words), window by window.
+    observed
+        bool (n_obs, n_windows): windows that the sequence reaches over.
+    """
+
+    counts: sp.csr_matrix
+    observed: np.ndarray
+
+    def block(self, start: int, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
+        dense = np.asarray(self.counts[start : start + size].toarray(), np.float32).reshape(-1, *shape)
+        n, seen = len(dense), self.observed[start : start + size].astype(np.float32)
+        if n < size:
+            dense = np.concatenate([dense, np.zeros((size - n, *shape), np.float32)])
+            seen = np.concatenate([seen, np.zeros((size - n, shape[0]), np.float32)])
+        return dense, seen, n
+
+
+class Prior(NamedTuple):
+    """Spread of the positions of normal sequences."""
+
+    mean: np.ndarray  # float32 (n_latent,)
+    precision: np.ndarray  # float32 (n_latent, n_latent)
+    sharpness: np.ndarray  # float32 (n_windows, n_latent, n_latent): what the words of a window add to the precision
+
+
+def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> Decoder:
+    """The decoder of a fitted model over all words of all windows.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    columns
+        int (n_kept,): place of each of its variables among the words of all windows.
+    shape
+        Windows, and words of each.
+
+    Notes
+    -----
+    Words that the model has never met get the lowest share that it knows.
+    """
+    values = nnx.to_pure_dict(fitted.params)
+    loading = np.zeros((len(values["loading"]), shape[0] * shape[1]), np.float32)
+    known = np.asarray(values["log_profile"])
+    log_profile = np.full(shape[0] * shape[1], known.min(), np.float32)
+    loading[:, columns], log_profile[columns] = values["loading"], known
+    return Decoder(loading.reshape(-1, *shape), log_profile.reshape(shape))
+
+
+def fit_prior(decoder: Decoder, windows: Windows, rng: np.random.Generator) -> Prior:
+    """Find the spread of the positions of normal sequences from their own words, by turns with the positions.
+
+    Parameters
+    ----------
+    decoder
+        Of the model.
+    windows
+        The normal sequences.
+    rng
+        Draws the sequences on which it is worked out how sharply words determine a position.
+    """
+    n_latent, n_windows = decoder.loading.shape[:2]
+    all_of_it = np.ones((1, n_windows))
+    words = np.asarray(windows.counts.sum(axis=0)).reshape(n_windows, -1).sum(axis=1)
+    words = (words / np.maximum(windows.observed.sum(axis=0), 1)).astype(np.float32)
+    prior = Prior(
+        np.zeros(n_latent, np.float32),
+        0.1 * np.eye(n_latent, dtype=np.float32),
+        _sharpness(decoder, np.zeros((1, n_latent), np.float32), words),
+    )
+    few = rng.choice(windows.counts.shape[0], min(_FEW, windows.counts.shape[0]), replace=False)
+    for _ in range(_ROUNDS):
+        found = place_parts(decoder, prior, windows, all_of_it)[:, 0]
+        sharpness = _sharpness(decoder, found[few], words)
+        unsure = np.linalg.inv(prior.precision + sharpness.sum(axis=0))
+        spread = np.atleast_2d(np.cov(found.T)) + unsure + 1e-6 * np.eye(n_latent)
+        prior = Prior(found.mean(axis=0), np.linalg.inv(spread).astype(np.float32), sharpness)
+    return prior
+
+
+def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndarray) -> np.ndarray:
+    """Latent positions by parts of the windows.
+
+    Parameters
+    ----------
+    decoder
+        Of the model.
+    prior
+        Spread of normal positions.
+    windows
+        The sequences.
+    parts
+        (n_parts, n_windows): 1 for the windows that a part has, else 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n_obs, n_parts, n_latent).
+
+    Notes
+    -----
+    The words of a window follow a multinomial law with the softmax of the decoder's logits. Its logarithm is concave in the
+    position; the steps of Newton's method are taken with the mean curvature over normal sequences, which is worked out once for
+    each choice of windows.
+    """
+    shape = decoder.log_profile.shape
+    n_obs = windows.counts.shape[0]
+    found = np.zeros((n_obs, len(parts), len(prior.mean)), np.float32)
+    at_once = min(_AT_ONCE, n_obs)
+    inverse: dict[bytes, np.ndarray] = {}
+    for start in range(0, n_obs, at_once):
+        dense, seen, n = windows.block(start, at_once, shape)
+        for i, part in enumerate(parts.astype(np.float32)):
+            weight = seen * part
+            scale = np.stack([_inverse(inverse, prior, one) for one in weight])
+            found[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
+    return found
+
+
+def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -> np.ndarray:
+    """Inverse of the mean curvature by some windows, worked out once for each choice of windows."""
+    name = weight.tobytes()
+    if name not in known:
+        curvature = prior.precision + np.einsum("w,wde->de", weight, prior.sharpness)
+        known[name] = np.linalg.inv(curvature).astype(np.float32)
+    return known[name]
+
+
+def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarray:
+    """Multinomial deviance of the words around what the position expects, for each word: float64 (n_obs,).
+
+    NaN where nothing was counted.
+    """
+    shape = decoder.log_profile.shape
+    n_obs = windows.counts.shape[0]
+    found = np.full(n_obs, np.nan)
+    at_once = min(_AT_ONCE, n_obs)
+    for start in range(0, n_obs, at_once):
+        dense, seen, n = windows.block(start, at_once, shape)
+        here = np.zeros((at_once, position.shape[1]), np.float32)
+        here[:n] = position[start : start + n]
+        deviance, counted = _deviance(decoder, dense, seen, here)
+        has = np.asarray(counted)[:n] > 0
+        found[start : start + n][has] = np.asarray(deviance)[:n][has] / np.asarray(counted)[:n][has]
+    return found
+
+
+def _logits(decoder: Decoder, position: jax.Array) -> jax.Array:
+    return jnp.einsum("bd,dwk->bwk", position, decoder.loading) + decoder.log_profile
+
+
+@jax.jit
+def _climb(decoder: Decoder, prior: Prior, words: jax.Array, weight: jax.Array, inverse: jax.Array) -> jax.Array:
+    total = words.sum(axis=2, keepdims=True)
+
+    def step(_: jax.Array, position: jax.Array) -> jax.Array:
+        share = jax.nn.softmax(_logits(decoder, position), axis=2)
+        rest = (words - total * share) * weight[:, :, None]
+        slope = _TEMPER * jnp.einsum("bwk,dwk->bd", rest, decoder.loading)
+        slope -= (position - prior.mean) @ prior.precision
+        return position + _DAMPING * jnp.einsum("bd,bde->be", slope, inverse)
+
+    return jax.lax.fori_loop(0, _STEPS, step, jnp.tile(prior.mean, (len(words), 1)))
+
+
+@jax.jit
+def _deviance(decoder: Decoder, words: jax.Array, seen: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = words.sum(axis=2, keepdims=True)
+    log_share = jax.nn.log_softmax(_logits(decoder, position), axis=2)
+    saturated = jnp.where(words > 0, words * jnp.log(jnp.where(words > 0, words / jnp.maximum(total, 1), 1)), 0)
+    deviance = 2 * (saturated - words * log_share).sum(axis=2)
+    return (deviance * seen).sum(axis=1), (total[:, :, 0] * seen).sum(axis=1)
+
+
+@jax.jit
+def _curvature(decoder: Decoder, position: jax.Array, words: jax.Array) -> jax.Array:
+    share = words[:, None] * jax.nn.softmax(_logits(decoder, position), axis=2).mean(axis=0)
+    mean = jnp.einsum("wk,dwk->wd", share, decoder.loading)
+    square = jnp.einsum("dwk,wk,ewk->wde", decoder.loading, share, decoder.loading)
+    return square - mean[:, :, None] * mean[:, None, :] / jnp.maximum(words, 1e-6)[:, None, None]
+
+
+def _sharpness(decoder: Decoder, positions: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Mean curvature of the tempered log law of each window."""
+    of_each = [np.asarray(_curvature(decoder, one[None], words)) for one in positions]
+    return (_TEMPER * np.mean(of_each, axis=0)).astype(np.float32)

@@ -1,0 +1,92 @@
+"""Which sequences of a family lie on the other strand, before there is anything to compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+__all__ = ["other_strand"]
+
+_WORDS = 1000  # the commonest, by which strands are told apart
+_ROUNDS = 20
+
+
+def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: int) -> np.ndarray:
+    """Find the sequences that lie on the other strand than most.
+
+    Parameters
+    ----------
+    words
+        Words that each sequence has once, as :func:`scdae.core.guard.letters.words` numbers them.
+    k
+        Letters of a word.
+    common
+        Share of the sequences that a word has to be in, on either strand.
+    least
+        Words by which a sequence has to be nearer to the other strand.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean (n_sequences,). Where both strands have as many, the first sequence is not turned.
+
+    Notes
+    -----
+    A word and its reverse complement are one, with a sign for the strand. A sequence is then a vector of signs, and its reverse
+    complement the negative one. The sum of the vectors, each with the sign that agrees with the sum, is found by
+    repetition, from the sequence with the most common words on.
+    """
+    turned_word = _complements(k)
+    counted = np.zeros(4**k, np.int64)
+    for found in words:
+        counted[np.minimum(found, turned_word[found])] += 1
+    chosen = np.flatnonzero(counted >= max(common * len(words), 2))
+    chosen = np.sort(chosen[np.argsort(-counted[chosen], kind="stable")[:_WORDS]])
+    nobody = np.zeros(len(words), bool)
+    if not len(chosen):
+        return nobody
+    signs = _signs(words, turned_word, chosen, 4**k)
+    towards = np.asarray(signs[int(np.diff(signs.indptr).argmax())].todense()).ravel()
+    nearer = np.zeros(len(words))
+    for _ in range(_ROUNDS):
+        now = signs @ np.sign(towards)
+        if np.array_equal(np.sign(now), np.sign(nearer)):
+            break
+        nearer = now
+        towards = signs.T @ np.sign(nearer)
+    decided = np.flatnonzero(np.abs(nearer) >= least)
+    turned = nearer <= -least
+    n_turned = int(turned.sum())
+    if 2 * n_turned > len(decided) or (2 * n_turned == len(decided) > 0 and turned[decided[0]]):
+        turned = nearer >= least
+    return turned
+
+
+def _complements(k: int) -> np.ndarray:
+    """Number of the reverse complement of each word: int64 (4**k,)."""
+    left, found = np.arange(4**k), np.zeros(4**k, np.int64)
+    for _ in range(k):
+        found = 4 * found + 3 - left % 4
+        left //= 4
+    return found
+
+
+def _signs(words: Sequence[np.ndarray], turned_word: np.ndarray, chosen: np.ndarray, n_words: int) -> sp.csr_matrix:
+    """Strand on which each sequence has each chosen word: float32 CSR of 1 and -1."""
+    column = np.full(n_words, -1, np.int32)
+    column[chosen] = np.arange(len(chosen))
+    columns, values, ends = [], [], [0]
+    for found in words:
+        other = turned_word[found]
+        at = column[np.minimum(found, other)]
+        kept = (at >= 0) & (found != other)
+        columns.append(at[kept])
+        values.append(np.where(found[kept] < other[kept], 1, -1).astype(np.float32))
+        ends.append(ends[-1] + len(columns[-1]))
+    matrix = sp.csr_matrix(
+        (np.concatenate(values), np.concatenate(columns), np.array(ends)), shape=(len(words), len(chosen))
+    )
+    matrix.sum_duplicates()  # a word on both strands tells nothing
+    return matrix

@@ -1,0 +1,1 @@
+"""Which cells come when, corrupted how, on which device and in which process."""

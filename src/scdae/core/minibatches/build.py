@@ -1,0 +1,121 @@
+"""Minibatches of one fixed shape from sparse counts, so that the compiled step is compiled once.
+
+A batch lists the stored entries of its cells as (row, column, value) triples, padded with zeros to a capacity that no
+batch of the run exceeds. A padded entry adds nothing to any sum: its value is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.data.cells import CellData
+from scdae.core.data.minibatch import Batch, Size, _entries, capacity, padded, paired, totals
+from scdae.core.data.non_zeros import entry_rows
+from scdae.core.minibatches.corruption import Halves, split, whole
+from scdae.core.network.principal_axes import Axes
+from scdae.core.runtime.platforms import on_accelerator
+
+__all__ = ["cells_at_once", "epoch_order", "make_batch", "slice_batches", "slices", "split_batches"]
+
+
+# Entries of a dense array of cells by genes. On a CPU all that a program needs for these stays within the 32 MiB beyond which
+# glibc has the kernel clear new memory at every call, which takes as long as the work itself.
+_VALUES, _VALUES_ON_ACCELERATOR = 1e6, 8e6
+T = TypeVar("T")
+
+
+def epoch_order(n_obs: int, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Cells of each step: the cells in a new random order in every epoch, cut into full batches.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (n_steps, batch_size). Epochs run on into one another, so that there is no small last batch.
+    """
+    needed = n_steps * batch_size
+    order = np.concatenate([rng.permutation(n_obs) for _ in range(-(-needed // n_obs))])
+    return order[:needed].reshape(n_steps, batch_size)
+
+
+def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
+    """Pad some cells and what is shown of them to the capacities in `size`."""
+    counts, k, u = cells.counts, size.stored, size.hidden
+    hidden_rows = hidden_cols = np.zeros(0, np.int32)
+    if cells.unobserved is not None:
+        hidden_rows, hidden_cols = entry_rows(cells.unobserved), cells.unobserved.indices
+    chosen = np.zeros(0, np.int32) if size.genes is None else np.flatnonzero(size.genes[counts.indices])
+    return Batch(
+        inputs=halves.inputs,
+        rows=padded(entry_rows(counts), k),
+        cols=padded(counts.indices, k),
+        x_in=padded(halves.x_in, k),
+        x_out=padded(halves.x_out, k),
+        total_in=totals(halves.x_in, counts),
+        total_out=totals(halves.x_out, counts),
+        conditions=cells.conditions,
+        share=cells.share,
+        hidden_rows=padded(hidden_rows, u),
+        hidden_cols=padded(hidden_cols, u, fill=cells.n_vars),
+        chosen=padded(chosen.astype(np.int32), size.chosen, fill=k - 1),
+        scored=halves.scored,
+    )
+
+
+def cells_at_once(n_obs: int, n_vars: int) -> int:
+    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
+    values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
+    return min(int(np.clip(values / n_vars, 16, 256)), n_obs)
+
+
+def slice_batches(
+    data: CellData, axes: Axes, batch_size: int, size: Size | None = None
+) -> Iterator[tuple[slice, Batch]]:
+    """All cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
+
+    Capacities are what the cells need, unless `size` says that they are those of more cells than these.
+
+    Yields
+    ------
+    tuple
+        The cells that the batch stands for, and the batch; rows beyond the slice are filling.
+    """
+    groups = slices(data.n_obs, batch_size)
+    size = Size.of(data, groups) if size is None else size
+    for i, group in enumerate(groups):
+        start = i * batch_size
+        cells = data.take(group)
+        yield slice(start, min(start + batch_size, data.n_obs)), make_batch(cells, whole(axes, cells), size)
+
+
+def split_batches(
+    data: CellData, held_out: sp.csr_matrix, axes: Axes, order: np.ndarray, batch_size: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """All cells in the given order, with the training molecules as input and the held-out ones as output.
+
+    Yields
+    ------
+    tuple
+        The numbers of the cells in the batch, and the batch; rows beyond them are filling without any counts.
+    """
+    groups = order[slices(data.n_obs, batch_size)]
+    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
+    size = Size(capacity(lengths, groups), capacity(_entries(data.unobserved), groups))
+    for i, group in enumerate(groups):
+        real = min(batch_size, data.n_obs - i * batch_size)
+        cells = data.take(group)
+        both = paired(cells.counts, held_out[group])
+        both.data[both.indptr[real] :] = 0  # filling
+        shown, rest = both.data.real.copy(), both.data.imag.copy()
+        cells = replace(cells, counts=sp.csr_matrix((shown + rest, both.indices, both.indptr), shape=both.shape))
+        yield group[:real], make_batch(cells, split(axes, cells, shown), size)
+
+
+def slices(n_obs: int, batch_size: int) -> np.ndarray:
+    """Cells in order, in rows of `batch_size`; the last row ends in repeats of the last cell."""
+    n_groups = -(-n_obs // batch_size)
+    return np.minimum(np.arange(n_groups * batch_size), n_obs - 1).reshape(n_groups, batch_size)

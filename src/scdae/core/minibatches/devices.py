@@ -1,0 +1,250 @@
+"""On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
+
+Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one, but
+for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells in parts,
+too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step to step.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from scdae.core.data.cells import CellData
+from scdae.core.data.minibatch import Batch, Size
+from scdae.core.minibatches.corruption import Halves
+from scdae.core.minibatches.microbatches import groups_of, parts_for, parts_of
+from scdae.core.runtime.platforms import check_platform
+
+__all__ = ["Devices", "OneDevice", "SeveralDevices", "devices_for"]
+
+_AXIS = "cells"
+
+
+class Devices(Protocol):
+    """What training asks of the devices."""
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a minibatch is computed."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes they belong to."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the first of these, which writes for all."""
+
+    @property
+    def process(self) -> int:
+        """Number of this process among them."""
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """Cells of a minibatch with which the share of each process begins, and the end of the last."""
+
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """The same, taking so many cells in parts where that is quicker."""
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """Cells that are computed together, in rows, for the steps in `order`."""
+
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
+        """The arrays of a minibatch, where they are needed, of all of its cells or those of this process.
+
+        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of all
+        cells.
+        """
+
+    def place(self, tree: Any) -> Any:
+        """Put parameters where a step needs them."""
+
+    def fetch(self, tree: Any) -> Any:
+        """Put them where everything else needs them."""
+
+    def agree(self, tree: Any) -> Any:
+        """What the first process says these arrays are."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order: any objects, which are all held by each for a moment."""
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of."""
+
+
+class OneDevice:
+    """JAX's default device.
+
+    Parameters
+    ----------
+    parts
+        In how many a minibatch is computed.
+    """
+
+    number = processes = 1
+    first = True
+    process = 0
+
+    def __init__(self, parts: int = 1):
+        self.parts = parts
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """One share."""
+        return np.array([0, batch_size])
+
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """In parts."""
+        return OneDevice(parts_for(batch_size, n_vars))
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """The cells of each part."""
+        return groups_of(order, self.parts)
+
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
+        """The arrays of all parts."""
+        return parts_of(cells, halves, size, -(-batch_size // self.parts), range(self.parts))
+
+    def place(self, tree: Any) -> Any:
+        """Onto the device."""
+        return jax.device_put(tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """They are there."""
+        return tree
+
+    def agree(self, tree: Any) -> Any:
+        """There is one process."""
+        return tree
+
+    def gather(self, value: Any) -> list[Any]:
+        """There is one process."""
+        return [value]
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Value and gradient of `objective`."""
+        return jax.value_and_grad(objective)
+
+
+class SeveralDevices:
+    """Devices of this process, or of several.
+
+    Parameters
+    ----------
+    devices
+        As JAX lists them. Each process makes the parts of a minibatch that are for its own.
+    cuts
+        In how many parts each takes its cells.
+    """
+
+    def __init__(self, devices: Sequence[Any], cuts: int = 1):
+        self._devices, self._cuts = devices, cuts
+        ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+        here = jax.process_index()
+        self.number = len(ordered)
+        self.parts = cuts * self.number
+        of_process = Counter(device.process_index for device in ordered)
+        self.processes, self.process = len(of_process), list(of_process).index(here)
+        self.first = self.process == 0
+        self._ends = np.cumsum([0, *of_process.values()])
+        mine = [i for i, device in enumerate(ordered) if device.process_index == here]
+        self._mine = [cuts * i + cut for i in mine for cut in range(cuts)]
+        self._mesh = Mesh(np.array(ordered), (_AXIS,))
+        self._cut, self._whole = NamedSharding(self._mesh, P(_AXIS)), NamedSharding(self._mesh, P())
+
+    def bounds(self, batch_size: int) -> np.ndarray:
+        """The parts of a process lie together."""
+        return np.minimum(self._ends * self._cuts * -(-batch_size // self.parts), batch_size)
+
+    def cut(self, batch_size: int, n_vars: int) -> Devices:
+        """Each in parts."""
+        return SeveralDevices(self._devices, parts_for(-(-batch_size // self.number), n_vars))
+
+    def groups(self, order: np.ndarray) -> np.ndarray:
+        """The cells of each part; a part that is not full counts the last cell more than once."""
+        return groups_of(order, self.parts)
+
+    def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
+        """The arrays of one part for each device, with an axis for these in front, as often as each takes one."""
+        here = self._mine if cells.n_obs == batch_size else range(len(self._mine))
+        parts = parts_of(cells, halves, size, -(-batch_size // self.parts), here)
+        return [self._together(parts[cut :: self._cuts]) for cut in range(self._cuts)]
+
+    def _together(self, parts: list[Batch]) -> Batch:
+        stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), stacked)
+
+    def place(self, tree: Any) -> Any:
+        """The same on each device."""
+        return jax.tree.map(
+            partial(jax.make_array_from_process_local_data, self._whole), jax.tree.map(np.asarray, tree)
+        )
+
+    def fetch(self, tree: Any) -> Any:
+        """Onto the first device of this process."""
+        return jax.device_put(jax.tree.map(np.asarray, tree))
+
+    def agree(self, tree: Any) -> Any:
+        """What the first process found: others may have got other last bits, and would part ways."""
+        if self.processes == 1:
+            return tree
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+        ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
+        packed = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
+        parts = np.split(np.asarray(broadcast_one_to_all(packed)), ends)
+        found = [np.frombuffer(part.tobytes(), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(found, leaves, strict=True)])
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, pickled on the way: they are of one job, and trust each other."""
+        if self.processes == 1:
+            return [value]
+        from jax.experimental.multihost_utils import process_allgather
+
+        packed = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = process_allgather(np.array([len(packed)]))[:, 0]
+        padded = np.zeros(sizes.max(), np.uint8)
+        padded[: len(packed)] = packed
+        found = process_allgather(padded)
+        return [pickle.loads(part[:size].tobytes()) for part, size in zip(found, sizes, strict=True)]
+
+    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+        """Each device takes its part, and the sums are on all."""
+
+        def of_part(params: Any, batch: Batch) -> Any:
+            part = jax.tree.map(lambda array: array[0], batch)
+            return jax.lax.psum(jax.value_and_grad(objective)(params, part), _AXIS)
+
+        return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS)), out_specs=P(), check_vma=False)
+
+
+def devices_for(devices: int | str | None) -> Devices:
+    """The devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
+    check_platform()
+    if devices is None or (devices == 1 and not isinstance(devices, bool)):
+        return OneDevice()
+    if devices == "all":
+        found = jax.devices()
+    else:
+        if isinstance(devices, bool) or not isinstance(devices, int | np.integer) or devices < 1:
+            raise ValueError(f"devices={devices!r}: use a number of devices, 1 or more, 'all', or None for one.")
+        found = jax.local_devices()
+        if devices > len(found):
+            raise ValueError(
+                f"devices={devices!r}: JAX has {len(found)} here ({found[0].platform}). Use so many or less, or 'all'."
+            )
+        found = found[:devices]
+    return OneDevice() if len(found) == 1 else SeveralDevices(found)

@@ -1,0 +1,280 @@
+"""Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
+
+An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step. The
+arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.principal_axes`, the random numbers are JAX's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.data.conditions import Conditions, effect_of
+from scdae.core.data.minibatch import Batch, Size
+from scdae.core.minibatches.loader import Source
+from scdae.core.network.principal_axes import LARGEST, TARGET, Axes
+from scdae.core.runtime.platforms import on_accelerator
+
+__all__ = [
+    "DeviceData",
+    "Near",
+    "fits",
+    "make_minibatch",
+    "make_run",
+    "pick",
+    "project_there",
+    "put",
+    "thin_on_device",
+]
+
+_FEW = 32  # molecules that are drawn one by one
+_SHARE = 0.4  # of the device's memory that counts may take
+_BYTES = 8  # of a stored entry
+
+
+class Lists(NamedTuple):
+    """Entries of each row of a sparse matrix, one row after the other."""
+
+    starts: jax.Array  # int32 (n_obs,)
+    lengths: jax.Array  # int32 (n_obs,)
+    columns: jax.Array  # int32 (nnz,)
+    values: Any = None  # float32 (nnz,); None where the entries have no values
+
+
+class DeviceData(NamedTuple):
+    """Training molecules, on the device."""
+
+    counts: Lists
+    hidden: Lists | None  # entries that were not observed
+    conditions: Conditions
+    share: jax.Array  # float32 (n_obs,)
+
+
+def fits(source: Source) -> bool:
+    """Whether there is an accelerator, and the counts of `source` have room on it."""
+    if not on_accelerator() or source.n_stored >= 2**31:
+        return False
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit is None or _BYTES * source.n_stored < _SHARE * limit
+
+
+def put(source: Source) -> tuple[DeviceData, np.ndarray]:
+    """All cells of `source` on the device, and the place there of each cell number, int32."""
+    numbers, counts, gaps, known = [], [], [], []
+    for some, data in source.everything():  # one part after the other is in the host's memory
+        numbers.append(some)
+        counts.append(_listed(data.counts))
+        gaps.append(None if data.unobserved is None else _listed(data.unobserved, with_values=False))
+        known.append((data.conditions, jnp.asarray(data.share)))
+    cells = np.concatenate(numbers)
+    place = np.zeros(int(cells.max()) + 1, np.int32)
+    place[cells] = np.arange(len(cells))
+    conditions = Conditions(*(jnp.concatenate(part) for part in zip(*(these for these, _ in known), strict=True)))
+    share = jnp.concatenate([of_cells for _, of_cells in known])
+    hidden = None if gaps[0] is None else _joined([part for part in gaps if part is not None])
+    return DeviceData(_joined(counts), hidden, conditions, share), place
+
+
+def _listed(matrix: sp.csr_matrix, with_values: bool = True) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
+    """Lengths of the rows, on the host; columns and values on the device."""
+    values = jnp.asarray(matrix.data, jnp.float32) if with_values else None
+    return np.diff(matrix.indptr).astype(np.int32), jnp.asarray(matrix.indices, jnp.int32), values
+
+
+def _joined(parts: list[tuple[np.ndarray, jax.Array, jax.Array | None]]) -> Lists:
+    lengths = np.concatenate([part[0] for part in parts])
+    starts = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int32)
+    values = [part[2] for part in parts if part[2] is not None]
+    return Lists(
+        jnp.asarray(starts),
+        jnp.asarray(lengths),
+        jnp.concatenate([part[1] for part in parts]),
+        jnp.concatenate(values) if values else None,
+    )
+
+
+def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Row among `cells` (b,) and place in the lists of their entries, (capacity,), and which of these are real."""
+    lengths = lists.lengths[cells]
+    ends = jnp.cumsum(lengths)
+    number = jnp.arange(capacity, dtype=jnp.int32)
+    rows = jnp.minimum(jnp.searchsorted(ends, number, side="right"), len(cells) - 1).astype(jnp.int32)
+    real = number < ends[-1]
+    place = lists.starts[cells][rows] + number - (ends - lengths)[rows]
+    return rows, jnp.where(real, place, 0), real
+
+
+def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
+    """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
+
+    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
+    binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
+    entries, and took two thirds of a step's time.
+    """
+    one_by_one, at_once, rounding = jax.random.split(key, 3)
+    whole = jnp.floor(values)
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep
+    few = (drawn & (jnp.arange(_FEW, dtype=jnp.int32)[:, None] < whole)).sum(axis=0)
+
+    beyond = jnp.maximum(whole - _FEW, 0)
+    normal = jax.random.normal(at_once, values.shape, jnp.float32)
+    variance = beyond * keep * (1 - keep)
+    skewed = jnp.where(variance > 1, (1 - 2 * keep) / 6 * (normal**2 - 1), 0)
+    spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # rounding up or down by lot adds a sixth, and leaves the mean
+    many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape, jnp.float32))
+    by_lot = (
+        jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
+    )  # the three keys above stay what they were
+    return few + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
+
+
+class Near:
+    """Training steps on counts that are on the device.
+
+    Parameters
+    ----------
+    source, axes, noise
+        Where cells come from, the fixed first layer, and the range of the share of molecules set aside.
+    order
+        Cells of each step, int (n_steps, batch_size).
+    seed
+        Seed of the thinning. Step `i` draws the same whatever was done before.
+    """
+
+    def __init__(self, source: Source, axes: Axes, noise: tuple[float, float], order: np.ndarray, seed: int):
+        self._source, self._axes, self._noise = source, axes, noise
+        self._data, place = put(source)
+        self._order, self._key = jnp.asarray(place[order]), jax.random.key(seed)
+        self._run: Callable[..., Any] | None = None
+
+    def use(self, update: Callable[..., Any], size: Size) -> None:
+        """Take steps with `update`, on minibatches of these capacities."""
+        minibatch = make_minibatch(self._axes, self._noise, size, self._source.n_vars)
+        self._run = make_run(lambda params, state, batch: update(params, state, [batch]), minibatch)
+
+    def __call__(self, params: Any, state: Any, start: int, stop: int) -> tuple[Any, Any, jax.Array]:
+        """Parameters, optimiser state and mean loss after the steps from `start` to `stop`, the latter excluded."""
+        if self._run is None:
+            raise RuntimeError("There is no step to take: call use() first.")
+        return self._run(params, state, self._data, self._order, start, stop, self._key)
+
+
+def make_minibatch(
+    axes: Axes, noise: tuple[float, float], size: Size, n_vars: int
+) -> Callable[[DeviceData, jax.Array, jax.Array], Batch]:
+    """What :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
+
+    Parameters
+    ----------
+    axes
+        Fixed first layer.
+    noise
+        Range of the share of molecules set aside.
+    size
+        Capacities of the lists of a minibatch.
+    n_vars
+        Number of genes.
+
+    Returns
+    -------
+    callable
+        From data, places of the cells, int32 (b,), and key to the minibatch.
+    """
+    weight, mean = jnp.asarray(axes.weight), jnp.asarray(axes.gene_mean)
+    effects = None if axes.effects is None else jnp.asarray(axes.effects)
+    listed = None if size.genes is None else jnp.asarray(size.genes)
+
+    def minibatch(data: DeviceData, cells: jax.Array, key: jax.Array) -> Batch:
+        of_noise, of_thinning = jax.random.split(key)
+        level = jax.random.uniform(of_noise, cells.shape, jnp.float32, minval=noise[0], maxval=noise[1])
+        rows, place, real = pick(data.counts, cells, size.stored)
+        cols = jnp.where(real, data.counts.columns[place], 0)
+        x = jnp.where(real, data.counts.values[place], 0)
+        x_in = thin_on_device(of_thinning, x, (1 - level)[rows])
+        conditions, share = Conditions(*(part[cells] for part in data.conditions)), data.share[cells]
+        inputs = project_there(weight, mean, effects, x_in, rows, cols, conditions, share)
+        hidden_rows = hidden_cols = jnp.zeros(0, jnp.int32)
+        if data.hidden is not None:
+            hidden_rows, at, is_hidden = pick(data.hidden, cells, size.hidden)
+            hidden_cols = jnp.where(is_hidden, data.hidden.columns[at], n_vars)
+            means = jnp.where(is_hidden, mean[jnp.minimum(hidden_cols, n_vars - 1)], 0)
+            gaps = jnp.zeros((len(cells), n_vars), jnp.float32).at[hidden_rows, hidden_cols].add(means, mode="drop")
+            inputs = inputs + gaps @ weight
+        nobody, chosen = jnp.zeros(len(cells), jnp.float32), jnp.zeros(0, jnp.int32)
+        if listed is not None:
+            (chosen,) = jnp.nonzero(listed[cols] & real, size=size.chosen, fill_value=size.stored - 1)
+        return Batch(
+            inputs=inputs,
+            rows=jnp.where(real, rows, 0),
+            cols=cols,
+            x_in=x_in,
+            x_out=x - x_in,
+            total_in=nobody.at[rows].add(x_in),
+            total_out=nobody.at[rows].add(x - x_in),
+            conditions=conditions,
+            share=share,
+            hidden_rows=hidden_rows,
+            hidden_cols=hidden_cols,
+            chosen=chosen.astype(jnp.int32),
+        )
+
+    return minibatch
+
+
+def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Callable[..., tuple[Any, Any, jax.Array]]:
+    """Compile many steps as one call.
+
+    Parameters
+    ----------
+    update
+        One step, from parameters, optimiser state and minibatch to both and the loss.
+    minibatch
+        From :func:`make_minibatch`.
+
+    Returns
+    -------
+    callable
+        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state and
+        the mean of the losses. Which steps they are is no matter of compilation.
+    """
+
+    @partial(jax.jit, donate_argnums=(1,))
+    def run(
+        params: Any, state: Any, data: DeviceData, order: jax.Array, start: int, stop: int, key: jax.Array
+    ) -> tuple[Any, Any, jax.Array]:
+        def step(i: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+            params, state, total = carry
+            params, state, loss = update(params, state, minibatch(data, order[i], jax.random.fold_in(key, i)))
+            return params, state, total + loss
+
+        params, state, total = jax.lax.fori_loop(start, stop, step, (params, state, jnp.float32(0)))
+        return params, state, total / (stop - start)
+
+    return run
+
+
+def project_there(
+    weight: Any,
+    mean: Any,
+    effects: Any,
+    x_in: jax.Array,
+    rows: jax.Array,
+    cols: jax.Array,
+    conditions: Conditions,
+    share: jax.Array,
+) -> jax.Array:
+    """Inputs of the hidden layer, as :func:`scdae.core.network.principal_axes.project` gives them, but for entries not observed."""
+    n_cells, n_vars = len(share), len(weight)
+    if effects is not None:
+        factor = jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
+        x_in = x_in / factor[rows, cols]
+    total = jnp.zeros(n_cells, jnp.float32).at[rows].add(x_in)
+    scale = TARGET / jnp.maximum(total / jnp.maximum(share, 1e-6), 1e-12)
+    logs = jnp.zeros((n_cells, n_vars), jnp.float32).at[rows, cols].add(jnp.log1p(x_in * scale[rows]))
+    return logs @ weight - mean @ weight

@@ -1,0 +1,37 @@
+"""A fitted model as prediction needs it, and cells as it sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from scdae.core.config import FixedPoint
+from scdae.core.distributions.laws import Laws
+from scdae.core.network.principal_axes import Axes
+
+__all__ = ["Fitted", "sizes_of"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: what prediction needs, for the genes that were counted at least once."""
+
+    likelihood: str
+    axes: Axes
+    graph: Any
+    params: Any
+    profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
+    inflated: np.ndarray  # bool (n_kept,): genes that rather have dropout than not
+    gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
+    largest: float = np.inf  # most molecules of a single count
+    laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
+
+
+def sizes_of(fitted: Fitted) -> dict[str, int]:
+    """Settings that say how large the network is."""
+    values = nnx.to_pure_dict(fitted.params)
+    n_hidden, n_latent = values["latent_kernel"].shape
+    return {"n_latent": int(n_latent), "n_hidden": int(n_hidden)}

@@ -1,0 +1,248 @@
+"""The loss: negative log predictive law of held-out molecules, on sparse minibatches.
+
+The value is that of :mod:`scdae.core.distributions.predictive`, summed over observed entries, without the terms that depend on the
+counts alone. Over nine entries of ten are zero in both halves and cost one logarithm each; everything else is worked
+out on the stored entries only, and zero inflation on the genes that may have it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scdae.core.data.cell_sums import sum_rows
+from scdae.core.data.minibatch import Batch
+
+__all__ = [
+    "Dropout",
+    "Entries",
+    "entries_of",
+    "log_norm",
+    "log_proportions",
+    "log_rising",
+    "nb_loss",
+    "nb_stored",
+    "nb_sum",
+    "poisson_loss",
+    "zinb_loss",
+]
+
+
+class Entries(NamedTuple):
+    """Stored entries of a batch with what the loss needs at each; padding has no counts and adds 0."""
+
+    x_in: jax.Array  # (k,)
+    x_out: jax.Array  # (k,)
+    total_in: jax.Array  # (k,) molecules of the entry's cell
+    total_out: jax.Array  # (k,)
+    log_rho: jax.Array  # (k,)
+
+
+class Dropout(NamedTuple):
+    """Zero inflation of some genes: `c` of them, or their values at `k` entries."""
+
+    theta: jax.Array
+    log_drop: jax.Array  # log pi
+    log_keep: jax.Array  # log (1 - pi)
+
+    def at(self, index: jax.Array) -> Dropout:
+        """Values of the genes in `index`."""
+        return Dropout(self.theta[index], self.log_drop[index], self.log_keep[index])
+
+
+def log_rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logarithm of the rising factorial, ``lgamma(a + n) - lgamma(a)``, and its slope in `a`, ``digamma(a + n) - digamma(a)``.
+
+    For positive `a` and zero or positive `n`. Both are moved up by four, where Stirling's series is accurate (Abramowitz and
+    Stegun 6.1.41 and 6.3.18), and its leading parts are subtracted on paper, so that large arguments do not cancel.
+    """
+    low, high = a + 4, a + n + 4
+    up, down, logs = 1 / high, 1 / low, jnp.log1p(n / low)
+    moved = (a / (a + n)) * ((a + 1) / (a + n + 1)) * ((a + 2) / (a + n + 2)) * ((a + 3) / (a + n + 3))
+    series = (up - down) / 12 - (up**3 - down**3) / 360
+    value = n * (jnp.log(high) - 1) + (low - 0.5) * logs + series + jnp.log(moved)
+    steps = sum((n / ((a + i) * (a + n + i)) for i in range(1, 4)), n / (a * (a + n)))
+    return value, logs + (down - up) / 2 + (down**2 - up**2) / 12 - (down**4 - up**4) / 120 + steps
+
+
+def log_norm(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
+    """Logarithm of the sum over the observed genes, (b, 1); over all of them in a cell in which nothing was observed."""
+    if observed is not None:
+        logits = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
+    return jax.nn.logsumexp(logits, axis=1, keepdims=True)
+
+
+def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
+    """Log of the expected share of each gene in the molecules of the observed genes: softmax over these.
+
+    Entries that were not observed get their share on the same scale: what they would have had on top. A cell in which
+    nothing was observed gets the shares of the whole panel.
+    """
+    return logits - log_norm(logits, observed)
+
+
+def entries_of(logits: jax.Array, batch: Batch, norm: jax.Array | None = None) -> Entries:
+    """Stored entries of `batch` under logits (b, n_vars), from which `norm` (b, 1) is taken; None for log proportions."""
+    flat = batch.rows * logits.shape[1] + batch.cols
+    at_entry = logits.reshape(-1).at[flat].get(mode="promise_in_bounds")
+    if norm is not None:
+        at_entry -= norm[batch.rows, 0]
+    return Entries(batch.x_in, batch.x_out, batch.total_in[batch.rows], batch.total_out[batch.rows], at_entry)
+
+
+def poisson_loss(rho: jax.Array, total_out: jax.Array, entries: Entries) -> tuple[jax.Array, jax.Array]:
+    """Loss of the Poisson law, as :func:`nb_loss`."""
+    log_mean = entries.log_rho + jnp.log(jnp.maximum(entries.total_out, 1e-6))
+    return total_out[:, None] * rho, -entries.x_out * log_mean
+
+
+def nb_loss(
+    rho: jax.Array,
+    total_in: jax.Array,
+    total_out: jax.Array,
+    theta: jax.Array,
+    entries: Entries,
+    theta_at: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Loss of the negative binomial law: what every entry would have as a zero, and what stored ones have on top.
+
+    Parameters
+    ----------
+    rho
+        (b, n) proportions.
+    total_in, total_out
+        (b,) molecules of each half.
+    theta
+        (n,) inverse dispersion.
+    entries
+        Stored entries of the same cells and genes.
+    theta_at
+        (k,) inverse dispersion at each of them.
+
+    Returns
+    -------
+    tuple
+        (b, n) values to be summed over observed entries, and (k,) values to be added. ``lgamma(x_out + 1)`` is left
+        out.
+    """
+    dense = theta * jnp.log1p(total_out[:, None] * rho / (theta + total_in[:, None] * rho))
+    return dense, -nb_stored(entries, theta_at)
+
+
+@jax.custom_vjp
+def nb_sum(
+    logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None = None, genes: Any = None
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of :func:`nb_loss` over the observed entries, with its gradient worked out on paper.
+
+    Parameters
+    ----------
+    logits
+        (b, n) log proportions, but for what they have in common in a cell.
+    theta
+        (n,) inverse dispersion.
+    batch
+        Counts of the cells; not differentiated.
+    observed
+        bool (b, n): entries that share the cell's molecules, and count; None for all.
+    genes
+        bool (n,): genes that count; None for all.
+
+    Returns
+    -------
+    tuple
+        The sum, and the cells' :func:`log_norm`, (b, 1): log proportions are ``logits - log_norm``.
+
+    Notes
+    -----
+    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, an entry that is zero is ``theta log(h / l)``. Its slope in
+    ``log rho`` is ``theta^2 total_out rho / (l h)``, and in ``theta`` it is ``log(h / l) - theta total_out rho / (l h)``.
+    Logarithms are summed over cells, so that one is taken of the product of four.
+    """
+    return _nb_sum(logits, theta, batch, observed, genes)[0]
+
+
+def _nb_sum(
+    logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None, genes: Any
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    seen = logits
+    if observed is not None:  # what was not observed has no share, and so adds nothing below
+        seen = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
+    top = seen.max(axis=1, keepdims=True)
+    share = jnp.exp(seen - top)
+    total = share.sum(axis=1, keepdims=True)
+    rho, norm = share * (1 / total), top + jnp.log(total)
+
+    low, more = theta + batch.total_in[:, None] * rho, batch.total_out[:, None] * rho
+    excess, ratio = more / low, more / (low * (low + more))
+    entries = entries_of(logits, batch, norm)
+    value, of_log_rho, of_theta = _stored_and_slopes(entries, theta[batch.cols])
+    if genes is not None:
+        excess, ratio = jnp.where(genes, excess, 0), jnp.where(genes, ratio, 0)
+        value, of_log_rho, of_theta = (jnp.where(genes[batch.cols], x, 0) for x in (value, of_log_rho, of_theta))
+    of_gene, flat = sum_rows(jnp.log1p(_together(excess))), batch.rows * logits.shape[1] + batch.cols
+    slope = (ratio * theta**2).reshape(-1).at[flat].add(-of_log_rho, mode="promise_in_bounds").reshape(logits.shape)
+    in_theta = (of_gene - theta * sum_rows(ratio)).at[batch.cols].add(-of_theta)
+    return (of_gene @ theta - value.sum(), norm), (slope, slope.sum(axis=1, keepdims=True), rho, in_theta)
+
+
+def _nb_sum_backward(kept: tuple[jax.Array, ...], scales: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+    slope, of_cell, rho, in_theta = kept
+    scale, of_norm = scales
+    return scale * slope + rho * (of_norm - scale * of_cell), scale * in_theta, None, None, None
+
+
+nb_sum.defvjp(_nb_sum, _nb_sum_backward)
+
+
+def _together(excess: jax.Array) -> jax.Array:
+    """Rows two by two, twice if they can be: ``(1 + a) (1 + b) - 1``, in which small numbers lose nothing to rounding."""
+    excess = jnp.minimum(excess, 1e9)  # of which four can be multiplied
+    for _ in range(2):
+        half = excess.shape[0] // 2
+        if 2 * half == excess.shape[0]:
+            one, other = excess[:half], excess[half:]
+            excess = one + other + one * other
+    return excess
+
+
+def zinb_loss(
+    rho: jax.Array, total_in: jax.Array, total_out: jax.Array, head: Dropout, entries: Entries, head_at: Dropout
+) -> tuple[jax.Array, jax.Array]:
+    """Loss of the law with dropout, as :func:`nb_loss`; `rho` and the entries are of the genes in `head` alone."""
+    dense, stored = nb_loss(rho, total_in, total_out, head.theta, entries, head_at.theta)
+    both = total_in + total_out
+    dense = dense - _inflation(both[:, None] * rho, head) + _inflation(total_in[:, None] * rho, head)
+    rate = jnp.exp(entries.log_rho)
+    after_both = _inflation((entries.total_in + entries.total_out) * rate, head_at)
+    after_in = jnp.where(entries.x_in > 0, _inflation(entries.total_in * rate, head_at), 0)
+    counted = entries.x_in + entries.x_out > 0
+    return dense, stored + jnp.where(counted, after_both - after_in, 0)
+
+
+def nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
+    """What stored entries have on top of zeros."""
+    return _stored_and_slopes(entries, theta)[0]
+
+
+def _stored_and_slopes(entries: Entries, theta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """:func:`nb_stored`, and its slopes in the log proportions and in `theta`."""
+    x_in, x_out, total_in, total_out, log_rho = entries
+    total_out, rho = jnp.maximum(total_out, 1e-6), jnp.exp(log_rho)
+    rate_out, low = total_out * rho, theta + total_in * rho
+    high = low + rate_out
+    rising, of_rising = log_rising(theta + x_in, x_out)
+    value = rising - x_in * jnp.log1p(rate_out / low) + x_out * (log_rho + jnp.log(total_out) - jnp.log(high))
+    surprise = (x_out - x_in * rate_out / low) / high
+    return value, theta * surprise, of_rising - surprise
+
+
+def _inflation(mean: jax.Array, head: Dropout) -> jax.Array:
+    """Log of how much more likely a zero is with dropout than without, but for the factor ``1 - pi``.
+
+    A zero has probability ``pi + (1 - pi) z`` with ``z = (theta / (theta + mean)) ** theta``; this is the logarithm of
+    ``1 + pi / ((1 - pi) z)``, in which that factor cancels between the two halves.
+    """
+    return jax.nn.softplus(head.log_drop - head.log_keep + head.theta * jnp.log1p(mean / head.theta))

@@ -1,0 +1,190 @@
+"""What the encoder sees: normalised counts on their principal axes.
+
+The best linear denoiser keeps PCA's axes and shrinks each by its noise (:mod:`scdae.core.network.linear`), so the first layer
+needs no training: it is set to the axes of the thinned, normalised counts. What is trained is how far to move along
+each of them. Entries that were not observed count as the gene's mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.data.cells import CellData
+from scdae.core.data.conditions import Conditions
+from scdae.core.data.non_zeros import entry_rows
+from scdae.core.data.thinning import thin
+
+__all__ = ["Axes", "fit_axes", "normalise", "project"]
+
+TARGET = 1e4  # library size to which counts are scaled before the logarithm
+MAX_CELLS = 4096  # cells from which the axes are learnt
+LARGEST = 3.0  # change of a log count that is taken off
+_SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Fixed first layer: projection of centred log counts."""
+
+    weight: np.ndarray  # float32 (n_vars, n_components)
+    gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
+    effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): what is taken off the log counts
+    reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; of new axes alone
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """Projection of the gene means: float32 (n_components,)."""
+        return self.gene_mean @ self.weight
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Normalised counts with the mean of the observed entries taken off, without making them dense."""
+
+    values: sp.csr_matrix
+    gene_mean: np.ndarray
+    hidden: sp.csr_matrix | None  # gene means at entries that were not observed, so that these come out as zero
+
+    def dot(self, right: np.ndarray) -> np.ndarray:
+        out = self.values @ right - self.gene_mean @ right
+        return out if self.hidden is None else out + self.hidden @ right
+
+    def dot_transposed(self, left: np.ndarray) -> np.ndarray:
+        out = self.values.T @ left - np.outer(self.gene_mean, left.sum(axis=0))
+        return out if self.hidden is None else out + self.hidden.T @ left
+
+
+def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Conditions) -> sp.csr_matrix:
+    """Counts with the factors of batches and covariates taken off, on the stored entries; a copy if there are any."""
+    if effects is None or not counts.nnz:
+        return counts
+    rows, columns = entry_rows(counts), counts.indices
+    log_factor = np.zeros(counts.nnz, np.float32)
+    for levels in conditions.levels.T:
+        log_factor += effects[levels[rows], columns]
+    first = len(effects) - conditions.values.shape[1]
+    for i, values in enumerate(conditions.values.T):
+        log_factor += effects[first + i, columns] * values[rows]
+    data = counts.data * np.exp(-np.clip(log_factor, -LARGEST, LARGEST))
+    return sp.csr_matrix((data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
+
+
+def normalise(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
+    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR that shares its indices."""
+    counts = correct(data.counts, effects, data.conditions)
+    exposure = np.asarray(counts.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
+    scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
+    values = np.log(1 + counts.data * np.repeat(scale, np.diff(counts.indptr)))  # log1p takes five times as long
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def fit_axes(
+    data: CellData,
+    kept_share: float,
+    n_components: int,
+    rng: np.random.Generator,
+    effects: np.ndarray | None = None,
+) -> Axes:
+    """Principal axes of the normalised counts, at the depth at which the encoder is trained.
+
+    Parameters
+    ----------
+    data
+        Training molecules.
+    kept_share
+        Share of the molecules that the encoder sees on average in training.
+    n_components
+        Number of axes; less when there are fewer cells or genes.
+    rng
+        Source of random numbers, for the thinning and for the start of the subspace iteration.
+    effects
+        Effects of batches and covariates, to be taken off; None for none.
+
+    Notes
+    -----
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomised subspace iteration) on a centred sparse matrix. Each axis
+    is shrunk, as the best linear denoiser shrinks it, by the share of its variance that is signal: the correlation, over
+    cells, between its values in the thinned counts and in the molecules left out of them, which have noise of their own.
+    Where none are left out (`kept_share` 1, for corruptions other than thinning) they are not shrunk.
+    """
+    if data.n_obs > MAX_CELLS:
+        data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
+    thinned, rest = thin(data.counts, kept_share, rng)
+    values = normalise(CellData(thinned, data.unobserved, data.conditions, data.share), effects)
+    n_seen = np.full(data.n_vars, float(data.n_obs))
+    if data.unobserved is not None:
+        n_seen -= np.asarray(data.unobserved.sum(axis=0)).ravel()
+    gene_mean = (np.asarray(values.sum(axis=0)).ravel() / np.maximum(n_seen, 1)).astype(np.float32)
+    hidden = None if data.unobserved is None else data.unobserved.astype(np.float32).multiply(gene_mean).tocsr()
+    centred = _Centred(values, gene_mean, hidden)
+
+    n_components = min(n_components, data.n_obs, data.n_vars)
+    width = min(n_components + 10, data.n_obs, data.n_vars)
+    basis = rng.standard_normal((data.n_vars, width), dtype=np.float32)
+    for _ in range(3):
+        left = _orthonormal(centred.dot(basis))
+        basis = _orthonormal(centred.dot_transposed(left))
+    strength, turn = _principal(centred.dot(basis))
+    axes = (basis @ turn)[:, :n_components]
+    strength = strength[:n_components]
+    weight = np.ones(n_components)
+    if kept_share < 1:
+        weight = _reliability(centred.dot(axes), rest, data, axes, effects)
+        axes, strength = axes * weight, strength * weight
+    spread = np.sqrt(np.mean(strength**2) / data.n_obs)
+    if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
+        axes = axes * (_SPREAD / spread)
+    return Axes(axes.astype(np.float32), gene_mean, effects, weight)
+
+
+def _principal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values and right singular vectors, largest first, by way of the small matrix of products."""
+    double = columns.astype(np.float64)
+    square, turn = np.linalg.eigh(double.T @ double)
+    return np.sqrt(np.maximum(square[::-1], 0)), turn[:, ::-1].astype(np.float32)
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the columns; of fewer than these where they depend on each other, with zeros for the rest.
+
+    For tall matrices this takes a tenth of the time of a QR decomposition. Directions a millionth as strong as the strongest
+    are lost to rounding.
+    """
+    strength, turn = _principal(columns)
+    kept = strength > 1e-6 * strength[0]
+    return columns @ (turn * np.divide(1, strength, out=np.zeros_like(strength), where=kept)).astype(np.float32)
+
+
+def _reliability(
+    values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray, effects: np.ndarray | None
+) -> np.ndarray:
+    """Correlation of each axis' values with those of the molecules that the axes were not fitted to: (n_components,)."""
+    logs = normalise(CellData(rest, data.unobserved, data.conditions, data.share), effects)
+    if data.unobserved is None:
+        other = logs @ axes
+    else:
+        n_seen = data.n_obs - np.asarray(data.unobserved.sum(axis=0)).ravel()
+        mean = (np.asarray(logs.sum(axis=0)).ravel() / np.maximum(n_seen, 1)).astype(np.float32)
+        other = logs @ axes + data.unobserved.astype(np.float32).multiply(mean).tocsr() @ axes
+    values, other = values - values.mean(axis=0), other - other.mean(axis=0)
+    scale = np.sqrt((values**2).sum(axis=0) * (other**2).sum(axis=0))
+    together = (values * other).sum(axis=0)
+    return np.clip(np.divide(together, scale, out=np.zeros_like(scale), where=scale > 1e-9), 0, 1)
+
+
+def project(axes: Axes, cells: CellData) -> np.ndarray:
+    """Inputs of the hidden layer: float32 (n_obs, n_components).
+
+    The counts of `cells` go on the axes, at the exposure that their share says, with the effects of batches and covariates
+    taken off. Entries that were not observed count as the gene's mean.
+    """
+    inputs = normalise(cells, axes.effects) @ axes.weight - axes.centre
+    if cells.unobserved is not None:
+        unobserved = cells.unobserved
+        means = axes.gene_mean[unobserved.indices]
+        inputs += sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape) @ axes.weight
+    return inputs

@@ -1,0 +1,1 @@
+"""A fitted network read out: encode, fill missing values, decode."""

@@ -1,0 +1,260 @@
+"""Read a fitted model out: expected counts, proportions, uncertainty and the latent space, in batches of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scdae.core.data.cells import CellData
+from scdae.core.data.conditions import Conditions
+from scdae.core.data.minibatch import Batch, Size, observed_mask, scatter
+from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
+from scdae.core.distributions.laws import Components, Laws, components, some_laws
+from scdae.core.distributions.posterior import dropout_probability, posterior_mean, posterior_sd
+from scdae.core.minibatches.build import cells_at_once, slice_batches
+from scdae.core.network.autoencoder import all_in_batch
+from scdae.core.network.fitted import Fitted
+from scdae.core.network.loss import log_proportions
+from scdae.core.network.principal_axes import TARGET
+from scdae.core.prediction.encode import encode, latents
+from scdae.core.prediction.law_readout import Block, log1p_of, mean_of, sd_of
+from scdae.core.prediction.missing import Gaps, complete
+from scdae.core.runtime.background import one_behind
+
+__all__ = ["OUTPUTS", "dropout_chance", "law_of_genes", "law_without_laws", "read_out", "shares_at"]
+
+OUTPUTS = {
+    "mean": "expected counts at the cell's own depth",
+    "prior": "expected counts at the cell's own depth, without the cell's own count of the gene",
+    "rate": "share of the cell's expression",
+    "sd": "standard deviation of the expected count, in counts at the cell's own depth",
+    "log1p": "expected log1p of counts per 10,000, as if measured anew",
+}
+
+
+def read_out(
+    fitted: Fitted,
+    data: CellData,
+    output: str,
+    depth: np.ndarray | None = None,
+    gaps: Gaps | None = None,
+    batch: np.ndarray | None = None,
+    shape: tuple[int, Size] | None = None,
+    genes: np.ndarray | None = None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Read the model out, row by row in order.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    data
+        The cells.
+    output
+        One of :data:`OUTPUTS`, or ``"latent"`` for no values, which saves decoding.
+    depth
+        Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
+    gaps
+        Gets to know how the entries that were not observed were filled.
+    batch
+        Batch in which all cells are to have been measured, as for :func:`scdae.core.network.autoencoder.all_in_batch`; None: each in
+        its own.
+    shape
+        Cells read out together, and capacities of their lists, where the cells are some of many, so that what is compiled
+        for these serves all; None: what these need.
+    genes
+        Genes of the network that are wanted, int (n,); None for all, n_kept.
+
+    Yields
+    ------
+    tuple
+        Slice of cells, float32 (cells, n) values of `output`, and float32 (cells, n_latent) latent representation.
+    """
+    size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
+    if depth is None:
+        depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
+    there = None if batch is None else all_in_batch(fitted.params, batch)
+    laws = None if fitted.laws is None else some_laws(fitted.laws, genes)
+    has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
+    if gaps is not None and data.unobserved is not None:
+        gaps.n_unobserved += int(data.unobserved.nnz)
+    if output == "latent" and not has_gaps:
+        for rows, latent in latents(fitted, data):
+            yield rows, np.zeros((len(latent), 0), np.float32), latent
+        return
+
+    def started() -> Iterator[tuple[slice, Any, Any]]:
+        for rows, cells in slice_batches(data, fitted.axes, size, capacities):
+            if has_gaps and fitted.gaps.max_iter > 0:
+                axes, how = fitted.axes, fitted.gaps
+                known = axes.weight, axes.centre, axes.effects
+                found = complete(fitted.graph, fitted.params, cells, *known, fitted.likelihood, how)
+                cells = cells._replace(inputs=found.inputs)
+                if gaps is not None:
+                    gaps.add(found, cells, rows.stop - rows.start, how)
+            if output == "latent":
+                yield rows, np.zeros((size, 0), np.float32), encode(fitted, cells.inputs, cells.conditions)
+                continue
+            anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
+            values, latent = _read_out(
+                fitted.graph,
+                fitted.params,
+                there,
+                cells,
+                fitted.inflated,
+                anew,
+                genes,
+                fitted.likelihood,
+                laws,
+                output=output,
+            )
+            yield rows, values, latent
+
+    for rows, values, latent in one_behind(started()):
+        n_cells = rows.stop - rows.start
+        yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
+
+
+def law_of_genes(fitted: Fitted) -> Components:
+    """Law of the expected counts of each gene around what :func:`read_out` gives as ``"prior"``, (c, n_kept)."""
+    if fitted.laws is not None:
+        return components(fitted.laws)
+    theta, pi = law_without_laws(fitted)
+    theta = theta[None].astype(np.float64)
+    return Components(theta, np.ones_like(theta), np.ones_like(theta), np.zeros_like(theta) if pi is None else pi[None])
+
+
+def dropout_chance(fitted: Fitted) -> np.ndarray:
+    """Probability that each gene has dropout at all, float32 (n_kept,)."""
+    if fitted.laws is None:
+        return fitted.inflated.astype(np.float32)
+    return np.asarray(fitted.laws.chance)
+
+
+def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
+    """Inverse dispersion, float32 (n_kept,), infinite for Poisson; and probability of dropout, None without."""
+    network = nnx.merge(fitted.graph, fitted.params)
+    if fitted.likelihood == "poisson":
+        return np.full(len(fitted.profile), np.inf, np.float32), None
+    theta = np.asarray(network.theta(fitted.inflated))
+    return theta, np.asarray(network.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
+
+
+def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
+    """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
+    network = nnx.merge(fitted.graph, fitted.params)
+    return np.asarray(jax.nn.softmax(network.decode(jnp.asarray(latent), conditions), axis=1))
+
+
+@partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
+def _read_out(
+    graph: Any,
+    params: Any,
+    there: Any,
+    batch: Batch,
+    inflated: Any,
+    depth: Any,
+    genes: Any,
+    likelihood: str,
+    laws: Laws | None,
+    *,
+    output: str,
+) -> tuple[jax.Array, jax.Array]:
+    model = nnx.merge(graph, params)
+    n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
+    total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
+    latent = model.encode(batch.inputs, batch.conditions)
+    log_share = log_proportions(model.decode(latent, batch.conditions), observed)
+    share = jnp.exp(_some(log_share, genes))
+    whole = (
+        jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
+    )  # shares of all genes, beyond 1
+    factor = None
+    if there is not None:  # the same exposure under the shares of the other batch
+        other = _some(jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1), genes)
+        factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
+    mean, observed = total[:, None] * share, _some(observed, genes)
+    if laws is not None:
+        block = Block.of(laws, mean * laws.lift, batch, genes, n_vars, observed)
+        if output == "log1p":
+            ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
+            return log1p_of(block, ratio, (TARGET / jnp.maximum(depth, 1e-12))[:, None]), latent
+        values = block.mean if output == "prior" else sd_of(block) if output == "sd" else mean_of(block)
+        return _moved(values, factor, total * whole, output), latent
+    theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
+    pi = _some(model.pi(inflated), genes) if likelihood == "zinb" else None
+    x = _scatter_some(batch, n_cells, n_vars, genes)
+    entries = _Entries(x, mean, _some(theta, genes), pi, observed)
+    if output == "log1p":
+        ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
+        return _expected_log(entries, ratio, depth), latent
+    return _moved(_counts(entries, output), factor, total * whole, output), latent
+
+
+def _moved(values: jax.Array, factor: Any, molecules: jax.Array, output: str) -> jax.Array:
+    """The same in another batch, if there is a factor; as shares if they are wanted."""
+    values = values if factor is None else factor * values
+    return values / jnp.maximum(molecules, 1e-12)[:, None] if output == "rate" else values
+
+
+class _Entries(NamedTuple):
+    """Cells by genes that are read out."""
+
+    x: jax.Array  # (b, n) counts
+    mean: jax.Array  # (b, n) expected counts, before the entry's own count is known
+    theta: jax.Array  # (n,) inverse dispersion, infinite for a Poisson law
+    pi: jax.Array | None  # (n,) probability of dropout
+    observed: jax.Array | None  # bool (b, n)
+
+
+def _some(values: Any, genes: Any) -> Any:
+    """Columns of the genes that are wanted; all if `genes` is None."""
+    return values if values is None or genes is None else values[..., genes]
+
+
+def _scatter_some(batch: Batch, n_cells: int, n_vars: int, genes: Any) -> jax.Array:
+    """Counts of the genes that are wanted: dense (b, n)."""
+    if genes is None:
+        return scatter(batch.x_in, batch, n_cells, n_vars)
+    n = len(genes)
+    place = (
+        jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
+    )  # others go to a column that nothing is read from
+    found = jnp.zeros((n_cells, n + 1), jnp.float32).at[batch.rows, place[batch.cols]].add(batch.x_in)
+    return found[:, place[genes]]  # a gene may be wanted twice
+
+
+def _counts(entries: _Entries, output: str) -> jax.Array:
+    """Expected counts, before or after each entry's own count is known, or their standard deviation."""
+    x, mean, theta, pi, observed = entries
+    if output == "prior":
+        return mean
+    if output == "sd":
+        spread = posterior_sd(x, mean, theta, pi)
+        return spread if observed is None else jnp.where(observed, spread, mean / jnp.sqrt(theta))
+    restored = posterior_mean(x, mean, theta, pi)
+    return restored if observed is None else jnp.where(observed, restored, mean)
+
+
+def _expected_log(entries: _Entries, ratio: jax.Array, depth: jax.Array) -> jax.Array:
+    """Expected log1p of counts per 10,000 of a new measurement `ratio` (b, n) times as deep, given the counts.
+
+    The new count is negative binomial: its rate has the posterior Gamma law, with shape ``theta + x``. A zero that was
+    dropout, or not observed, says nothing of the rate, which then has the law that it had before.
+    """
+    x, mean, theta, pi, observed = entries
+    theta = jnp.where(jnp.isinf(theta), POISSON, jnp.broadcast_to(theta, mean.shape))
+    scale = (TARGET / jnp.maximum(depth, 1e-12))[:, None]
+    known = expected_log1p(ratio * mean * (theta + x) / (theta + mean), theta + x, scale)
+    if pi is None and observed is None:
+        return known
+    unknown = expected_log1p(ratio * mean, theta, scale)
+    lost = 0.0 if pi is None else dropout_probability(x, mean, theta, pi)
+    lost = lost if observed is None else jnp.where(observed, lost, 1.0)
+    return known + lost * (unknown - known)

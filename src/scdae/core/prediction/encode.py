@@ -1,0 +1,100 @@
+"""The latent space of many cells: their counts go on the axes, and through the encoder; nothing is decoded.
+
+On a CPU the sparse product with the axes is SciPy's. An accelerator gets the counts themselves, eight bytes an entry, and has the
+cells' dense rows only as long as the product takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scdae.core.data.cells import CellData
+from scdae.core.data.conditions import Conditions
+from scdae.core.data.minibatch import padded
+from scdae.core.minibatches.build import slices
+from scdae.core.minibatches.on_device import project_there
+from scdae.core.network.fitted import Fitted
+from scdae.core.network.principal_axes import project
+from scdae.core.runtime.background import one_behind
+from scdae.core.runtime.platforms import on_accelerator
+
+__all__ = ["encode", "latents"]
+
+_ENTRIES = 2**21  # stored entries that are worked on at once
+_CELLS = (64, 2048)  # fewest and most cells of that
+
+
+def latents(fitted: Fitted, data: CellData, *, there: bool | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Latent representation of cells, in order.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    data
+        The cells; entries that were not observed count as the gene's mean.
+    there
+        Whether the counts go on the device; None if it is an accelerator and everything was observed.
+
+    Yields
+    ------
+    tuple
+        Slice of cells, and float32 (cells, n_latent).
+    """
+    there = on_accelerator() and data.unobserved is None if there is None else there
+    size = _cells_at_once(data)
+    known = jax.device_put((fitted.axes.weight, fitted.axes.gene_mean, fitted.axes.effects)) if there else None
+
+    def started() -> Iterator[tuple[slice, jax.Array]]:
+        for i, group in enumerate(slices(data.n_obs, size)):
+            cells = data.take(group)
+            if known is None:
+                latent = encode(fitted, project(fitted.axes, cells), cells.conditions)
+            else:
+                latent = _encode_there(fitted, known, cells)
+            yield slice(i * size, min((i + 1) * size, data.n_obs)), latent
+
+    for rows, latent in one_behind(started()):
+        yield rows, np.asarray(latent)[: rows.stop - rows.start]
+
+
+def _cells_at_once(data: CellData) -> int:
+    """A power of two, so that what is compiled for some cells serves most others."""
+    mean = max(data.counts.nnz / max(data.n_obs, 1), 1)
+    wanted = int(np.clip(min(_ENTRIES / mean, data.n_obs), *_CELLS))
+    return 1 << (wanted - 1).bit_length()
+
+
+def encode(fitted: Fitted, inputs: np.ndarray | jax.Array, conditions: Conditions) -> jax.Array:
+    """Latent representation of cells that are on the axes already: (b, n_components) to (b, n_latent)."""
+    return _encode(fitted.graph, fitted.params, inputs, conditions)
+
+
+def _encode_there(fitted: Fitted, axes: Any, cells: CellData) -> jax.Array:
+    counts = cells.counts
+    capacity = 1 << int(counts.nnz).bit_length()  # one entry more than there are, at least
+    listed = counts.indptr.astype(np.int32), padded(counts.indices, capacity), padded(counts.data, capacity)
+    return _encode_counts(fitted.graph, fitted.params, axes, *listed, cells.conditions, cells.share)
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def _encode(graph: Any, params: Any, inputs: Any, conditions: Conditions) -> jax.Array:
+    return nnx.merge(graph, params).encode(inputs, conditions)
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def _encode_counts(
+    graph: Any, params: Any, axes: Any, ends: Any, cols: Any, values: Any, conditions: Conditions, share: Any
+) -> jax.Array:
+    number = jnp.arange(len(cols), dtype=jnp.int32)
+    rows = jnp.minimum(jnp.searchsorted(ends[1:], number, side="right"), len(share) - 1).astype(jnp.int32)
+    weight, mean, effects = axes
+    inputs = project_there(weight, mean, effects, values, rows, cols, conditions, share)
+    return nnx.merge(graph, params).encode(inputs, conditions)

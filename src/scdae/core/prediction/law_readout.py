@@ -1,0 +1,166 @@
+"""What the laws of the genes say of whole blocks of cells: restored counts, how sure they are, expected logs.
+
+Most entries are zeros, for which sums over the components are worked out in place. Entries with counts are few, and each has
+weights of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scdae.core.data.minibatch import Batch
+from scdae.core.distributions.expected_log1p import expected_log1p, log_nodes
+from scdae.core.distributions.laws import GRID, Laws, Part, at_zero, of_stored, powers
+
+__all__ = ["Block", "counted_mean", "log1p_of", "mean_of", "sd_of"]
+
+
+class Block(NamedTuple):
+    """Cells by genes, with the stored entries beside them."""
+
+    laws: Laws  # of the genes of the block
+    mean: jax.Array  # (b, n): expected counts before an entry's own count is known, had none been lost
+    x: jax.Array  # (k,): counts of the stored entries, zero for padding
+    rows: jax.Array  # (k,)
+    cols: jax.Array  # (k,): column of the block; n for those that it has not
+    again: Any = None  # (n,): column that each of the block's is the same as, if genes may be there twice
+    observed: jax.Array | None = None  # bool (b, n)
+
+    @classmethod
+    def of(cls, laws: Laws, mean: jax.Array, batch: Batch, genes: Any, n_vars: int, observed: Any) -> Block:
+        """The block of a batch, for `genes` of its genes or all."""
+        if genes is None:
+            return cls(laws, mean, batch.x_in, batch.rows, batch.cols, None, observed)
+        n = len(genes)
+        place = jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
+        return cls(laws, mean, batch.x_in, batch.rows, place[batch.cols], place[genes], observed)
+
+    def stored(self) -> list[tuple[jax.Array, ...]]:
+        """Components of the stored entries, as :func:`scdae.core.distributions.laws.of_stored` gives them."""
+        cols = jnp.minimum(self.cols, self.mean.shape[1] - 1)
+        return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols)
+
+    def spread(self, values: jax.Array) -> jax.Array:
+        """Values (k,) of the stored entries in their places: (b, n), zero elsewhere."""
+        n_cells, n = self.mean.shape
+        dense = jnp.zeros(n_cells * (n + 1), values.dtype).at[self.rows * (n + 1) + self.cols].add(values)
+        dense = dense.reshape(n_cells, n + 1)
+        return dense[:, :n] if self.again is None else dense[:, self.again]
+
+    def put(self, dense: jax.Array, values: jax.Array, unknown: jax.Array | None = None) -> jax.Array:
+        """`dense` (b, n) with `values` (k,) where there are counts, and `unknown` (b, n) where nothing was observed."""
+        has = self.x > 0
+        found = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
+        return found if unknown is None or self.observed is None else jnp.where(self.observed, found, unknown)
+
+
+def mean_of(block: Block) -> jax.Array:
+    """Expected counts given the counts: (b, n)."""
+    zeros = at_zero(block.laws, block.mean)
+    return block.put(block.mean * (zeros.mean / zeros.probability), _mean_of_stored(block), block.mean)
+
+
+def counted_mean(block: Block) -> jax.Array:
+    """Expected counts of another measurement that loses what this one has lost: (b, n)."""
+    zeros = at_zero(block.laws, block.mean)
+    return block.put(block.mean * (zeros.kept / zeros.probability), _mean_of_stored(block))
+
+
+def sd_of(block: Block) -> jax.Array:
+    """Standard deviation of the expected counts given the counts: (b, n)."""
+    zeros = at_zero(block.laws, block.mean)
+    middle = zeros.mean / zeros.probability
+    of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
+    parts = block.stored()
+    centre = _mean_of_stored(block)
+    square = sum(weight * ((mean - centre) ** 2 + mean**2 / shape) for weight, shape, mean in parts) + jnp.zeros_like(
+        block.x
+    )
+    before = None
+    if block.observed is not None:
+        before = block.mean * jnp.sqrt(_dispersion(block.laws))
+    return block.put(of_zero, jnp.sqrt(square), before)
+
+
+def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
+    """Expected ``log1p(scale * y)`` of new counts `y`, `ratio` times as many, given the counts: (b, n).
+
+    `ratio` is (b, n), `scale` (b, 1). A zero that was dropout, or not observed, says nothing of the rate.
+    """
+    cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
+    again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
+    parts = [weight * expected_log1p(again * mean, shape, of_cell) for weight, shape, mean in block.stored()]
+    stored = sum(parts[1:], parts[0])
+    return block.put(_log_of_zeros(block, ratio, scale), stored)
+
+
+def _mean_of_stored(block: Block) -> jax.Array:
+    return sum((weight * mean for weight, _, mean in block.stored()), jnp.zeros_like(block.x))
+
+
+def _dispersion(laws: Laws) -> jax.Array:
+    """Variance of the factor by gene, (n,)."""
+    square = jnp.zeros_like(laws.lift)
+    for part in laws.parts:
+        own = sum(weight * (1 + 1 / theta) for theta, weight in zip(GRID, part.weight, strict=True)) * part.scale**2
+        square = square + own if part.genes is None else square.at[part.genes].add(own)
+    return jnp.maximum(square - 1, 0)
+
+
+def _log_of_zeros(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
+    """The same for zeros: with ``G`` the generating function of the new count, an integral over ``1 - G``."""
+    probability = at_zero(block.laws, block.mean).probability
+    ratio = jnp.broadcast_to(ratio, block.mean.shape)
+    terms = [_terms(part, block, probability, ratio) for part in block.laws.parts]
+    nodes, step, below = log_nodes()
+    first = sum((_whole(part, values[0], block) for part, values in zip(block.laws.parts, terms, strict=True)), 0.0)
+
+    def add(k: jax.Array, total: jax.Array) -> jax.Array:
+        u = nodes[k]
+        reach, weight = -jnp.expm1(-scale * u), jnp.exp(-u)
+        for part, (_, components) in zip(block.laws.parts, terms, strict=True):
+            missing = sum(chance * _complement(reach * growth, theta) for chance, growth, theta in components)
+            total = total + _whole(part, weight * missing, block)
+        return total
+
+    return step * jax.lax.fori_loop(0, len(nodes), add, scale * below * first)
+
+
+def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -> tuple[jax.Array, list[Any]]:
+    """Expected new counts, and for each component its weight, and what its mean grows by over its shape, and the shape."""
+
+    def own(values: Any) -> Any:
+        return values if values is None or part.genes is None else values[:, part.genes]
+
+    mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
+    inner, kept = mean * part.scale, 1 - part.lost
+    expected, found = jnp.zeros_like(mean), []
+    has_lost = part.genes is not None or observed is not None
+    for theta, weight, (_, chance) in zip(GRID, part.weight, powers(inner), strict=True):
+        after, before = weight * kept * chance / probability, weight * part.lost / probability
+        if observed is not None:
+            after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)
+        growth = ratio * inner / (theta + inner)
+        found.append((after, growth, theta))
+        expected = expected + after * growth * theta
+        if has_lost:
+            found.append((before, ratio * inner / theta, theta))
+            expected = expected + before * ratio * inner
+    return expected, found
+
+
+def _whole(part: Part, values: jax.Array, block: Block) -> jax.Array:
+    return values if part.genes is None else jnp.zeros_like(block.mean).at[:, part.genes].set(values)
+
+
+def _complement(growth: jax.Array, theta: float) -> jax.Array:
+    """``1 - (1 + growth) ** -theta``, in which small numbers lose nothing to rounding."""
+    missing, power = growth / (1 + growth), theta
+    while power < 1:
+        missing, power = missing / (1 + jnp.sqrt(1 - missing)), power * 2
+    while power > 1:
+        missing, power = missing * (2 - missing), power / 2
+    return missing

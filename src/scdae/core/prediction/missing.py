@@ -1,0 +1,128 @@
+"""Entries that were not observed, by self-consistency: what is put in is what comes out.
+
+A profile with gaps is completed, reconstructed, the reconstruction is put into the gaps, and so on, until nothing moves: the
+fixed point of "complete, encode, decode". What is put in is the expected log count under the law that the model has for
+the entry, at the exposure that the cell has by its own profile. The gaps start at the genes' means, which is the answer
+of one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scdae.core.config import FixedPoint
+from scdae.core.data.conditions import effect_of
+from scdae.core.data.minibatch import Batch, observed_mask, scatter
+from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
+from scdae.core.network.principal_axes import LARGEST, TARGET
+
+__all__ = ["Completion", "Gaps", "complete"]
+
+
+class Completion(NamedTuple):
+    """Inputs of the encoder with the gaps filled."""
+
+    inputs: jax.Array  # float32 (b, n_components)
+    change: jax.Array  # float32 (u,): last change of each gap's log count; 0 for padding
+    n_iter: jax.Array  # int32
+    contraction: jax.Array  # float32: norm of the last change over that of the one before
+
+
+@partial(jax.jit, static_argnames=("graph", "likelihood", "how"))
+def complete(
+    graph: Any, params: Any, batch: Batch, weight: Any, centre: Any, effects: Any, likelihood: str, how: FixedPoint
+) -> Completion:
+    """Fill the gaps of a batch of cells.
+
+    Parameters
+    ----------
+    graph, params
+        The network.
+    batch
+        The cells; there have to be entries that were not observed.
+    weight, centre, effects
+        Of the axes.
+    likelihood
+        Law of the counts.
+    how
+        Tolerance, limit of iterations, damping.
+    """
+    model = nnx.merge(graph, params)
+    n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
+    seen = observed_mask(batch, n_cells, n_vars)
+    observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
+    factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, batch.conditions), -LARGEST, LARGEST))
+    counts = batch.x_in if factor is None else batch.x_in / factor[batch.rows, batch.cols]
+    total = jnp.zeros(n_cells, jnp.float32).at[batch.rows].add(counts)
+    theta = jnp.full(n_vars, POISSON, jnp.float32) if likelihood == "poisson" else model.theta()
+    real = batch.hidden_cols < n_vars
+    gaps = batch.hidden_rows, jnp.minimum(batch.hidden_cols, n_vars - 1)
+
+    def inputs_of(fill: jax.Array, exposure: jax.Array) -> jax.Array:
+        scale = TARGET / jnp.maximum(exposure, 1e-12)
+        values = scatter(jnp.log1p(counts * scale[batch.rows]), batch, n_cells, n_vars)
+        values = values.at[batch.hidden_rows, batch.hidden_cols].set(fill, mode="drop")
+        return values @ weight - centre
+
+    def put_in(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Fill and exposure by the reconstruction."""
+        share = jax.nn.softmax(model.decode(model.encode(inputs, batch.conditions), batch.conditions), axis=1)
+        if factor is not None:  # the profile that the encoder is to see has the effects taken off
+            share = share / factor
+            share = share / share.sum(axis=1, keepdims=True)
+        exposure = total / jnp.maximum(jnp.where(observed, share, 0).sum(axis=1), 1e-6)
+        mean = exposure[gaps[0]] * share[gaps]
+        scale = TARGET / jnp.maximum(exposure, 1e-12)[gaps[0]]
+        return jnp.where(real, expected_log1p(mean, theta[gaps[1]], scale), 0), exposure
+
+    def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        fill, exposure, _, before, k = state
+        new, new_exposure = put_in(inputs_of(fill, exposure))
+        moved = how.damping * (new - fill)
+        size = jnp.sqrt((moved**2).sum())
+        return fill + moved, exposure + how.damping * (new_exposure - exposure), moved, (size, before[0]), k + 1
+
+    def goes_on(state: tuple[Any, ...]) -> jax.Array:
+        *_, moved, _, k = state
+        return (k < how.max_iter) & (jnp.abs(moved).max() > how.tolerance)
+
+    counted = total > 0  # without counts there is nothing to be consistent with
+    fill, exposure = put_in(batch.inputs)
+    start = (fill, exposure, jnp.full_like(fill, jnp.inf), (jnp.float32(jnp.inf), jnp.float32(jnp.inf)), jnp.int32(0))
+    fill, exposure, moved, (last, before), n_iter = jax.lax.while_loop(goes_on, step, start)
+    inputs = jnp.where(counted[:, None], inputs_of(fill, exposure), batch.inputs)
+    return Completion(inputs, moved, n_iter, last / before)
+
+
+@dataclass
+class Gaps:
+    """What was filled in all batches, and how well it converged."""
+
+    n_unobserved: int = 0
+    n_unconverged: int = 0
+    n_iter: int = 0
+    contractions: list[float] = field(default_factory=list)
+
+    def add(self, found: Completion, batch: Batch, n_cells: int, how: FixedPoint) -> None:
+        """Count the gaps of the first `n_cells` cells of a batch; the others are filling."""
+        moved = np.abs(np.asarray(found.change)) > how.tolerance  # padding does not move
+        self.n_unconverged += int(moved[batch.hidden_rows < n_cells].sum())
+        self.n_iter = max(self.n_iter, int(found.n_iter))
+        if np.isfinite(found.contraction):
+            self.contractions.append(float(found.contraction))
+
+    def report(self) -> dict[str, Any]:
+        """Plain numbers: gaps, those that still moved at the end, most iterations, and the typical contraction."""
+        return {
+            "n_unobserved": self.n_unobserved,
+            "n_unconverged": self.n_unconverged,
+            "n_iter": self.n_iter,
+            "contraction": float(np.median(self.contractions)) if self.contractions else 0.0,
+        }

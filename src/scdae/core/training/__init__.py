@@ -1,0 +1,1 @@
+"""From counts to a fitted model: sizes, initialization, the loop, checkpoints."""

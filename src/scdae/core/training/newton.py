@@ -1,0 +1,410 @@
+"""The decoder's loadings, solved for: damped Newton steps on each gene's Poisson likelihood, given where cells lie.
+
+Gradient steps leave large fold changes of rare cells unlearnt: a gene of a hundred cells in ten thousand gets a hundredth of
+the steps. Given the latent positions, though, each gene is a Poisson regression of its own, whose likelihood is concave, and
+a few Newton steps reach the top. What each gene has to do with the others is the sum of the shares in a cell, which is the
+offset of all of them and is brought up to date after every round.
+
+Loadings are drawn to zero, or to those of a reference, by a Gaussian prior whose variance is that of the axis times that of
+the gene. Both are learnt by turns with the loadings (EM), the latter under an inverse-gamma law of four degrees of freedom: an
+axis that no gene needs costs nothing, and a gene that needs a large loading may have it.
+
+Everything that is as large as cells by genes is computed by JAX in blocks. The systems of equations are solved by LAPACK, because
+batched dense linear algebra within compiled programs can stand still on some versions of JAX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.data.conditions import Conditions, no_conditions
+from scdae.core.data.non_zeros import entry_rows
+from scdae.core.network.autoencoder import effects_on
+from scdae.core.runtime.platforms import on_accelerator
+from scdae.core.runtime.stopping import stop_if_asked
+
+__all__ = ["Cells", "Refit", "learn_prior", "refit", "standard_axes"]
+
+STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)  # a fold change of a thousand is overshot by longer ones
+_ROUNDS = 4
+_FIRST = 1 / 16  # variance of the loadings on positions of unit variance, before it has been learnt
+_DEGREES = 4.0  # of freedom, of the law of the genes' scales
+_FLAT = 1e-6  # precision of the gene means
+_HIGHEST = 20.0  # log of the most molecules expected of an entry
+_TINY = 1e-6  # relative loss that is rounding
+_CELLS = 4096  # at once
+_ENTRIES = 2**18  # stored entries at once
+_VALUES, _VALUES_ON_ACCELERATOR = 2**19, 2**23  # entries at once
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells that the loadings are learnt from.
+
+    Parameters
+    ----------
+    counts
+        float32 CSR (n_obs, n_vars).
+    positions
+        float32 (n_obs, n_axes), of mean 0 and variance 1.
+    hidden
+        Boolean CSR of the entries that were not observed, or None.
+    conditions
+        Of the cells, whose effects on the genes stay as they are.
+    turned
+        float32 (n_obs, n_turns): hidden units, whose loadings stay as they are; None for none.
+    inputs
+        float32 (nnz,): what the encoder gets of each stored entry, which is nothing for a zero; None: positions know nothing of
+        the counts.
+    response
+        float32 (n_vars, n_axes): how far a unit of that of a gene moves the position of the average cell.
+    """
+
+    counts: sp.csr_matrix
+    positions: np.ndarray
+    hidden: sp.csr_matrix | None = None
+    conditions: Conditions | None = None
+    turned: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    response: np.ndarray | None = None
+
+
+@dataclass
+class Refit:
+    """Loadings that were solved for, and how that went."""
+
+    loading: np.ndarray  # float32 (n_axes, n_vars)
+    intercept: np.ndarray  # float32 (n_vars,): log share at the mean position
+    variance: np.ndarray  # float64 (n_axes, n_vars): prior variance of the loadings
+    refused: list[int] = field(default_factory=list)  # genes of which no step gained anything, in each round
+    gain: list[float] = field(default_factory=list)  # of the log posterior, per molecule, in each round
+    evidence: np.ndarray | None = (
+        None  # float64 (n_vars,): log likelihood over that of one share in all cells; None with conditions or a mask
+    )
+
+
+def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the positions, float64 (n_latent,), and the map to axes of variance 1 that are not correlated, (n_latent, n_axes).
+
+    Directions with less than `least` of the variance of the widest are left out: nothing was learnt along them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> latent = np.random.default_rng(0).normal(size=(50, 2)) * [3.0, 0.0] + 1
+    >>> mean, axes = standard_axes(latent)
+    >>> axes.shape, round(float(((latent - mean) @ axes).var()), 3)
+    ((2, 1), 1.0)
+    """
+    latent = latent.astype(np.float64)
+    mean = latent.mean(axis=0)
+    centred = latent - mean
+    variance, turn = np.linalg.eigh(centred.T @ centred / len(latent))
+    variance, turn = variance[::-1], turn[:, ::-1]
+    kept = variance > max(least * variance[0], 1e-12)
+    return mean, turn[:, kept] / np.sqrt(variance[kept])
+
+
+def learn_prior(loading: np.ndarray, error: np.ndarray, *, n_iter: int = 5) -> np.ndarray:
+    """Prior variance of every loading, by axis times by gene, from what the loadings are found to be.
+
+    Parameters
+    ----------
+    loading
+        float (n_axes, n_vars), less what they are drawn to.
+    error
+        Their variance given the counts, of the same shape.
+    n_iter
+        Turns of axes and genes.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n_axes, n_vars).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> learn_prior(np.array([[2.0, 2.0]]), np.zeros((1, 2))).round(6).tolist()
+    [[4.0, 4.0]]
+    """
+    square = loading.astype(np.float64) ** 2 + error
+    gene = np.ones(square.shape[1])
+    axis = square.mean(axis=1)
+    for _ in range(n_iter):
+        axis = np.maximum((square / gene).mean(axis=1), 1e-12)
+        gene = (_DEGREES + (square / axis[:, None]).sum(axis=0)) / (_DEGREES + len(square))
+    return axis[:, None] * gene
+
+
+def refit(
+    cells: Cells,
+    loading: np.ndarray,
+    intercept: np.ndarray,
+    *,
+    effects: np.ndarray | None = None,
+    turn_loading: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
+    centre: np.ndarray | None = None,
+    n_rounds: int = _ROUNDS,
+) -> Refit:
+    """Solve for the loadings of all genes.
+
+    Parameters
+    ----------
+    cells
+        What they are learnt from.
+    loading, intercept
+        Where to start: float (n_axes, n_vars) and (n_vars,).
+    effects
+        Of the conditions, float (n_effects, n_vars).
+    turn_loading
+        Of the hidden units, float (n_turns, n_vars).
+    kept
+        Share of each gene's molecules that dropout leaves, (n_vars,); None for all.
+    centre
+        What loadings are drawn to, (n_axes, n_vars); None for zero.
+    n_rounds
+        Rounds of one step of every gene, the sums of the shares, and the prior.
+    """
+    work = _Work(cells, effects, turn_loading, kept)
+    centre = np.zeros(loading.shape) if centre is None else centre
+    found = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
+    molecules = max(float(work.totals.sum()), 1.0)
+    work.update_norm(np.sum([work.look(found, genes).rows for genes in work.blocks()], axis=0))
+    for i in range(n_rounds):
+        if i == 1:  # the first round has gone most of the way
+            work.leave_out_own(found)
+        rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
+        refused, gain = 0, 0.0
+        for genes in work.blocks():
+            stop_if_asked()
+            step = _step(work, found, genes, centre)
+            rows += step.rows
+            error[:, genes] = step.error
+            refused, gain = refused + step.refused, gain + step.gain
+        work.update_norm(rows)
+        found.refused.append(refused)
+        found.gain.append(gain / molecules)
+        found.variance = learn_prior(found.loading - centre, error)
+    if not work.has_more:
+        found.evidence = work.evidence(found)
+    return found
+
+
+@dataclass
+class _Step:
+    rows: np.ndarray  # float64 (n_obs,): molecules expected of the genes in each cell
+    error: np.ndarray  # float64 (n_axes, w)
+    refused: int
+    gain: float
+
+
+def _step(work: _Work, found: Refit, genes: np.ndarray, centre: np.ndarray) -> _Step:
+    """One Newton step of some genes, as long as it gains; their loadings in `found` are replaced."""
+    sums, precision = work.sums[:, genes], np.full((work.width, len(genes)), _FLAT)
+    precision[1:] = 1 / np.maximum(found.variance[:, genes], 1e-12)
+    goal = np.zeros(precision.shape)
+    goal[1:] = centre[:, genes]
+
+    def value_of(coefficients: np.ndarray, expected: np.ndarray, of: np.ndarray) -> np.ndarray:
+        away = coefficients - goal[:, of]
+        return (sums[:, of] * coefficients).sum(axis=0) - expected - 0.5 * (precision[:, of] * away**2).sum(axis=0)
+
+    everything = np.arange(len(genes))
+    now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
+    look = work.look(found, genes, curved=True)
+    value = start = value_of(now, look.sums[0], everything)
+    curvature = work.full(look.products)
+    diagonal = np.arange(work.width)
+    curvature[:, diagonal, diagonal] += precision.T
+    gradient = sums - look.sums - precision * (now - goal)
+    move = np.linalg.solve(curvature, gradient.T[..., None])[..., 0].T
+    error = 1 / curvature[:, diagonal, diagonal].T[1:]
+
+    left, rows, value = everything, look.rows, value.copy()
+    for length in STEPS:
+        trial = now[:, left] + length * move[:, left]
+        looked = work.look(_at(trial), genes[left])
+        reached = value_of(trial, looked.sums[0], left)
+        good = reached >= value[left] - _TINY * np.abs(value[left])
+        moved = left[good]
+        found.intercept[genes[moved]], found.loading[:, genes[moved]] = trial[0, good], trial[1:, good]
+        value[moved] = reached[good]
+        left = left[~good]
+        if not len(left):
+            break
+    rows = looked.rows if len(moved) == len(genes) else work.look(found, genes).rows
+    return _Step(rows, error, len(left), float((value - start).sum()))
+
+
+def _at(coefficients: np.ndarray) -> np.ndarray:
+    return coefficients.astype(np.float32)
+
+
+@dataclass
+class _Look:
+    sums: np.ndarray  # float64 (1 + n_axes, w): expected molecules, and the same times each position
+    rows: np.ndarray  # float64 (n_obs,)
+    products: np.ndarray  # float64 (n_pairs, w): the same times each product of two positions; or empty
+
+
+class _Work:
+    """The cells on the device, in parts, and the offsets of the regressions."""
+
+    def __init__(
+        self, cells: Cells, effects: np.ndarray | None, turn_loading: np.ndarray | None, kept: np.ndarray | None
+    ):
+        self.n_obs, n_vars = cells.counts.shape
+        self.counts = cells.counts.astype(np.float64)
+        self.width = 1 + cells.positions.shape[1]
+        self.totals = np.asarray(cells.counts.sum(axis=1), np.float64).ravel()
+        self.log_norm = np.zeros(self.n_obs)
+        features = np.ones((self.n_obs, self.width), np.float32)
+        features[:, 1:] = cells.positions
+        self.all_sums = np.asarray(self.counts.T @ features.astype(np.float64)).T
+        self.sums = self.all_sums.copy()
+        self.cells = cells
+        self.pairs = np.triu_indices(self.width)
+        self.kept = np.ones(n_vars, np.float32) if kept is None else kept.astype(np.float32)
+        self.effects = None if effects is None else effects.astype(np.float32)
+        self.turn_loading = None if turn_loading is None else turn_loading.astype(np.float32)
+        self.size = min(_CELLS, self.n_obs)
+        values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
+        self.at_once = int(np.clip(values // self.size, 32, n_vars)) if n_vars > 32 else n_vars
+        self.n_vars = n_vars
+        conditions = no_conditions(self.n_obs) if cells.conditions is None else cells.conditions
+        self.conditions = conditions
+        self.has_more = conditions.any or cells.hidden is not None
+        self.parts = []
+        for start in range(0, self.n_obs, self.size):
+            rows = np.minimum(np.arange(start, start + self.size), self.n_obs - 1)
+            hidden = None if cells.hidden is None else cells.hidden[rows].tocsc()
+            turned = None if cells.turned is None else cells.turned[rows]
+            fixed = jax.device_put((features[rows], conditions.take(rows), turned))
+            products = _products(fixed[0], *self.pairs)
+            self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
+
+    def leave_out_own(self, found: Refit) -> None:
+        """Take from the sums what each entry has of itself in its cell's position.
+
+        A gene's own molecules move the cell to where the gene is expected to be high, which a regression takes for a loading. The
+        slope of the likelihood at positions that the entry had no part in is, to first order, less by the gene's response times
+        the covariance of what the encoder gets of it and what the model leaves over.
+        """
+        cells = self.cells
+        if cells.inputs is None or cells.response is None:
+            return
+        rows, cols = entry_rows(cells.counts), cells.counts.indices
+        exposure = np.zeros(self.n_obs, np.float32)
+        some = self.totals > 0
+        exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
+        loading = np.ascontiguousarray(found.loading.T)
+        over = np.empty(len(cols), np.float64)
+        for start in range(0, len(cols), _ENTRIES):
+            part = slice(start, start + _ENTRIES)
+            logs = np.einsum("kd,kd->k", cells.positions[rows[part]], loading[cols[part]])
+            logs += found.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
+            over[part] = cells.counts.data[part] - self.kept[cols[part]] * np.exp(np.minimum(logs, _HIGHEST))
+        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
+        self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
+
+    def fixed_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Effects of conditions and hidden units on some entries: float32 (k,)."""
+        out = np.zeros(len(rows), np.float32)
+        if self.effects is not None:
+            levels, values = self.conditions
+            for column in np.asarray(levels).T:
+                out += self.effects[column[rows], cols]
+            first = len(self.effects) - values.shape[1]
+            for i, column in enumerate(np.asarray(values).T):
+                out += self.effects[first + i, cols] * column[rows]
+        if self.turn_loading is not None and self.cells.turned is not None:
+            out += np.einsum("kd,dk->k", self.cells.turned[rows], self.turn_loading[:, cols])
+        return out
+
+    def blocks(self) -> list[np.ndarray]:
+        """Genes that are worked on together."""
+        return [np.arange(i, min(i + self.at_once, self.n_vars)) for i in range(0, self.n_vars, self.at_once)]
+
+    def update_norm(self, rows: np.ndarray) -> None:
+        """Take in how many molecules all genes are expected to have in each cell, which has to be as many as it has."""
+        some = self.totals > 0
+        self.log_norm[some] += np.log(rows[some] / self.totals[some])
+
+    def evidence(self, found: Refit) -> np.ndarray:
+        """Log likelihood of each gene with the loadings found, over that of the same share of all cells' molecules."""
+        out = -np.asarray(self.counts.T @ self.log_norm)
+        for genes in self.blocks():
+            now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
+            expected = self.look(found, genes).sums[0]
+            counted = self.sums[0, genes]
+            log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
+            out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
+        return out
+
+    def look(self, found: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
+        """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""
+        if isinstance(found, Refit):
+            found = np.concatenate([found.intercept[None, genes], found.loading[:, genes]])
+        fill = np.concatenate([genes, np.repeat(genes[:1], self.at_once - len(genes))])  # one shape for all blocks
+        n = len(genes)
+        coefficients = np.zeros((self.width, self.at_once), np.float32)
+        coefficients[:, :n] = found
+        log_kept = np.log(np.maximum(self.kept[fill], 1e-6))
+        log_kept[n:] = -np.inf
+        of_genes = tuple(None if x is None else x[:, fill] for x in (self.effects, self.turn_loading))
+        started = []
+        for rows, fixed, products, hidden in self.parts:
+            offset = np.full(self.size, -np.inf, np.float32)
+            with np.errstate(divide="ignore"):
+                offset[: rows.stop - rows.start] = np.log(self.totals[rows]) - self.log_norm[rows]
+            mask = None if hidden is None else hidden[:, fill].toarray()
+            started.append(_look(fixed, products if curved else None, offset, coefficients, of_genes, log_kept, mask))
+        sums, of_cells = np.zeros((self.width, n)), np.zeros(self.n_obs)
+        pairs = np.zeros((len(self.pairs[0]) if curved else 0, n))
+        for (rows, *_), (one, two, three) in zip(self.parts, started, strict=True):
+            sums += np.asarray(one, np.float64)[:, :n]
+            of_cells[rows] = np.asarray(two)[: rows.stop - rows.start]
+            if curved:
+                pairs += np.asarray(three, np.float64)[:, :n]
+        return _Look(sums, of_cells, pairs)
+
+    def full(self, pairs: np.ndarray) -> np.ndarray:
+        """Symmetric matrices, float64 (w, 1 + n_axes, 1 + n_axes), of their upper halves."""
+        out = np.empty((pairs.shape[1], self.width, self.width))
+        out[:, self.pairs[0], self.pairs[1]] = pairs.T
+        out[:, self.pairs[1], self.pairs[0]] = pairs.T
+        return out
+
+
+@jax.jit
+def _products(features: jax.Array, one: Any, other: Any) -> jax.Array:
+    return (features[:, one] * features[:, other]).T
+
+
+@jax.jit
+def _look(
+    fixed: Any, products: Any, offset: Any, coefficients: Any, of_genes: Any, log_kept: Any, mask: Any
+) -> tuple[Any, Any, Any]:
+    features, conditions, turned = fixed
+    effects, turn_loading = of_genes
+    product = partial(jnp.matmul, precision="highest")
+    logs = product(features, coefficients) + offset[:, None]
+    if effects is not None:
+        logs += effects_on(effects, conditions)
+    if turn_loading is not None:
+        logs += product(turned, turn_loading)
+    mean = jnp.exp(jnp.minimum(logs, _HIGHEST))
+    if mask is not None:
+        mean = jnp.where(mask, 0, mean)
+    counted = mean * jnp.exp(log_kept)
+    there = jnp.isfinite(log_kept).astype(mean.dtype)
+    return product(features.T, counted), product(mean, there), None if products is None else product(products, counted)

@@ -1,0 +1,58 @@
+"""How the parameters are moved: AdamW with Nesterov momentum, in which some move faster, some are decayed and some stay."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+
+from scdae.core.config import Config
+from scdae.core.training.initialize import Start
+
+__all__ = ["decay_towards", "optimiser_for"]
+
+_DECAYED = ("hidden_kernel", "latent_kernel", "loading", "batch_effect", "batch_turn", "turn_kernel", "turn_loading")
+_SLOW_START = 0.05  # share of the steps in which the learning rate rises
+_GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
+
+
+def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientTransformation:
+    """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
+
+    def label(path: Any, leaf: Any) -> str:
+        names = [str(getattr(part, "key", part)) for part in path]
+        if any(name in start.fixed for name in names):
+            return "fixed"
+        if any(name.startswith(("log_theta", "logit_pi")) for name in names):
+            return "gene"
+        return "decayed" if any(name in _DECAYED for name in names) else "plain"
+
+    labels = jax.tree_util.tree_map_with_path(label, start.params)
+    decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
+    )
+    return optax.chain(
+        optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
+        optax.masked(decay_towards(start.towards, config.weight_decay), decayed),
+        optax.masked(optax.scale(_GENE_RATE), gene),
+        optax.scale_by_learning_rate(schedule),
+        optax.masked(optax.set_to_zero(), fixed),
+    )
+
+
+def decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformation:
+    """Decoupled weight decay, to zero or to the parameters in `centre`."""
+    if centre is None:
+        return optax.add_decayed_weights(rate)
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        def pull(step: Any, value: Any, goal: Any) -> Any:
+            return step if isinstance(step, optax.MaskedNode) else step + rate * (value - goal)
+
+        masked = lambda node: isinstance(node, optax.MaskedNode)
+        return jax.tree.map(pull, updates, params, centre, is_leaf=masked), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

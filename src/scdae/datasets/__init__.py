@@ -1,0 +1,7 @@
+"""Data to begin with: simulated counts whose truth is known, a simulated gene family, and real counts that are fetched."""
+
+from scdae.datasets._download import paul15, pbmc3k, pbmc5k_citeseq
+from scdae.datasets._simulate import simulate
+from scdae.datasets._simulate_16s import simulate_16s
+
+__all__ = ["paul15", "pbmc3k", "pbmc5k_citeseq", "simulate", "simulate_16s"]

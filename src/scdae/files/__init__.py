@@ -1,0 +1,1 @@
+"""Files and folders replaced in one step, where there is room, with errors in one line."""

@@ -1,0 +1,358 @@
+"""Batches and covariates: columns of `obs`, read into what the model calls conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae._log import get_logger
+from scdae.arguments.objects import listed, nearest
+from scdae.core.data.conditions import Conditions
+from scdae.matrices.annotation import obs_column
+from scdae.matrices.joining import JOINED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+__all__ = ["AVERAGE", "Covariates", "has_column", "level_name", "read_batches", "read_covariates"]
+
+AVERAGE = "average"  # value of transform_batch
+_SAME = 1e-7  # of their size, by which values may differ and are one number: what float32 leaves of it
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """Columns of `obs` that a model was fitted with.
+
+    Parameters
+    ----------
+    batch_key
+        Column of the batches, or None.
+    levels
+        Levels of each categorical column, the batches first.
+    scales
+        Mean and standard deviation of each continuous column.
+    moved
+        Whether all cells are taken for moved from those of a reference, which the model was adapted from.
+    ranges
+        Least and largest value of each continuous column in the fit. Models of earlier versions have none.
+    """
+
+    batch_key: str | None = None
+    levels: dict[str, list[str]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
+    moved: bool = False
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels of all categorical columns that have more than one: one alone says nothing."""
+        return sum(len(names) for names in self.levels.values() if len(names) > 1)
+
+    @property
+    def batches(self) -> bool:
+        """Whether there are several batches."""
+        return len(self.batch_levels) > 1
+
+    @property
+    def batch_levels(self) -> list[str]:
+        """Names of the batches."""
+        return [] if self.batch_key is None else self.levels[self.batch_key]
+
+    @property
+    def others(self) -> list[str]:
+        """Columns other than that of the batches."""
+        return [name for name in (*self.levels, *self.scales) if name != self.batch_key]
+
+    def conditions(self, adata: AnnData) -> Conditions | None:
+        """Conditions of other cells, in terms of the levels and scales that are known.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, a value is missing or not a number, or a level is not known.
+        """
+        codes, first = [], 0
+        for name, known in self.levels.items():
+            found, levels = read_batches(adata, name, "batch_key" if name == self.batch_key else "covariates")
+            unknown = [level for level in levels if level not in known]
+            if unknown:
+                raise ValueError(
+                    f"obs[{name!r}] has {len(unknown)} level(s) that the model was not fitted to, the first being "
+                    f"{unknown[0]!r}. It knows {listed(known)}: fit a model to all data together, or let it learn "
+                    "new batches with DAE.adapt(adata)."
+                )
+            if len(known) > 1:
+                codes.append(first + np.array([known.index(level) for level in levels], np.int32)[found])
+                first += len(known)
+        values = [np.ones(adata.n_obs)] if self.moved else []
+        values += [(self._within(adata, name) - mean) / sd for name, (mean, sd) in self.scales.items()]
+        conditions = Conditions(_columns(codes, adata.n_obs, np.int32), _columns(values, adata.n_obs, np.float32))
+        return conditions if conditions.any else None
+
+    def _within(self, adata: AnnData, name: str) -> np.ndarray:
+        """A continuous column, float64 (n_obs,), no value below or above those of the fit: beyond them nothing is known."""
+        values = _numbers(adata, name)
+        if name not in self.ranges:
+            return values
+        low, high = self.ranges[name]
+        margin = _SAME * max(abs(low), abs(high))
+        outside = np.flatnonzero((values < low - margin) | (values > high + margin))
+        if outside.size:
+            get_logger().warning(
+                f"scdae: obs[{name!r}] lies outside of what the model was fitted to, {low:g} to {high:g}, in {outside.size:,} of "
+                f"{adata.n_obs:,} cells, the first being {str(adata.obs_names[outside[0]])!r} with {values[outside[0]]:g}. The nearest "
+                "value of the fit is taken in its place."
+            )
+        return np.clip(values, low, high)
+
+    def batch_weights(self, transform_batch: str) -> np.ndarray | None:
+        """Share of each batch in the one named, float32 (n_batches,), or None if there is one batch; an error if none is.
+
+        Raises
+        ------
+        ValueError
+            There is no column of batches, or none of that name; the error names those there are.
+        """
+        if self.batch_key is None:
+            raise ValueError(
+                f"transform_batch={transform_batch!r} needs batch_key=..., the column of obs with the batch."
+            )
+        names = self.batch_levels
+        name = level_name(transform_batch)
+        if not self.batches and name in (*names, AVERAGE):
+            return None
+        if name in names:
+            return np.array([name == other for other in names], np.float32)
+        if name == AVERAGE:
+            return np.full(len(names), 1 / len(names), np.float32)
+        raise ValueError(
+            f"transform_batch={transform_batch!r} is no batch of obs[{self.batch_key!r}].{nearest(name, names)} Choose "
+            f"{AVERAGE!r} or one of {listed(names)}."
+        )
+
+
+def read_covariates(
+    adata: AnnData, batch_key: str | None, covariates: str | Sequence[str] | None
+) -> tuple[Covariates, Conditions | None]:
+    """Read the columns that a model is to be fitted with.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    batch_key
+        Column of the batches, taken as categories whatever its type; None for none.
+    covariates
+        Further columns. Text, booleans and categories are categorical, numbers continuous.
+
+    Returns
+    -------
+    tuple
+        What the columns are, and the conditions of the cells; None where there are no columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A column does not exist, is named twice, has missing or infinite values, or has one value throughout.
+    """
+    if hasattr(covariates, "iloc"):  # the names of its rows or columns are not meant
+        raise TypeError(
+            f"covariates is a pandas {type(covariates).__name__}. Put its columns into adata.obs first, and pass their names: "
+            "covariates=['age', 'sex']."
+        )
+    batch_key = batch_key if batch_key is None or not _is_name(batch_key) else str(batch_key)
+    given: Any = [] if covariates is None else [covariates] if _is_name(covariates) else covariates
+    names = [str(name) if _is_name(name) else name for name in given]
+    from pandas.api.types import is_integer_dtype
+
+    repeated = [name for i, name in enumerate(names) if name == batch_key or name in names[:i]]
+    if repeated:
+        raise ValueError(f"covariates={covariates!r}: {repeated[0]!r} is given twice (batch_key={batch_key!r}).")
+    levels: dict[str, list[str]] = {}
+    scales: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    if batch_key is not None:
+        levels[batch_key] = read_batches(adata, batch_key)[1]
+    for name in names:
+        if _is_categorical(_column(adata, name, "covariates")):
+            levels[name] = read_batches(adata, name, "covariates")[1]
+            if len(levels[name]) == 1 and adata.n_obs > 1:
+                raise ValueError(_says_nothing(name, repr(levels[name][0]), adata.n_obs))
+            continue
+        values = _numbers(adata, name)
+        low, high = float(values.min()), float(values.max())
+        whole = is_integer_dtype(_column(adata, name, "covariates"))
+        if high - low <= (0 if whole else _SAME * max(abs(low), abs(high))):
+            raise ValueError(_says_nothing(name, f"{values[0]:g}", adata.n_obs))
+        scales[name] = (float(values.mean()), float(values.std()))
+        ranges[name] = (low, high)
+    found = Covariates(batch_key, levels, scales, ranges=ranges)
+    return found, found.conditions(adata)
+
+
+def _says_nothing(name: str, value: str, n_obs: int) -> str:
+    return f"covariates: obs[{name!r}] is {value} in all {n_obs:,} cells and says nothing. Leave it out."
+
+
+def read_batches(
+    adata: AnnData, batch_key: str, argument: str = "batch_key", *, gaps: bool = False
+) -> tuple[np.ndarray, list[str]]:
+    """Read the batch of each cell.
+
+    Labels are names, whatever their type: numbers and dates become levels as text. Levels that no cell has are left
+    out.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    batch_key
+        Column of `obs`.
+    argument
+        Name of the argument, for errors.
+    gaps
+        Whether cells may be without a batch.
+
+    Returns
+    -------
+    codes
+        int32, (n_obs,): place of each cell's batch in `levels`; -1 where it has none.
+    levels
+        Names of the batches: categories in their order, other labels sorted.
+
+    Raises
+    ------
+    TypeError
+        `batch_key` is not one name.
+    ValueError
+        There is no such column, or a cell has no batch.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np
+    >>> adata = anndata.AnnData(np.ones((3, 2)))
+    >>> adata.obs["day"] = [7, 10, 7]
+    >>> read_batches(adata, "day")
+    (array([0, 1, 0], dtype=int32), ['7', '10'])
+    """
+    import pandas as pd
+
+    labels = _column(adata, batch_key, argument, gaps=gaps)
+    there = labels.dropna()
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        distinct = there.cat.remove_unused_categories().cat.categories
+    else:
+        distinct = pd.Index(there.unique())
+        try:
+            distinct = distinct.sort_values()
+        except TypeError:  # numbers next to text
+            distinct = sorted(distinct, key=str)
+    levels = list(dict.fromkeys(level_name(value) for value in distinct))
+    codes = np.full(adata.n_obs, -1, np.int32)
+    named = pd.Categorical([level_name(value) for value in there], categories=levels)
+    codes[labels.notna().to_numpy()] = named.codes
+    if len(levels) > max(20, adata.n_obs // 4):
+        asked = "Are they groups?" if argument == "groupby" else "Is it a batch?"
+        get_logger().warning(f"{argument}={batch_key!r} has {len(levels):,} levels for {adata.n_obs:,} cells. {asked}")
+    return codes, levels
+
+
+def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> pd.Series:
+    """A column of `obs` in which every cell has a value, unless there may be gaps."""
+    columns = adata.obs.columns
+    if not _is_name(name):
+        if hasattr(name, "iloc"):
+            raise TypeError(
+                f"{argument} is a pandas {type(name).__name__}. Put it into adata.obs first, and pass the name of the column."
+            )
+        several = "To combine several, make a column of their joined labels"
+        raise TypeError(
+            f"{argument}={name!r}: pass the name of one obs column. {several}"
+            f"{'.' if argument == 'groupby' else ', or pass the others as covariates=.'}"
+        )
+    found = _alike(columns, name)
+    if found is None:
+        joined = adata.uns.get(JOINED)
+        lacking = joined.get("left_out", {}).get(str(name)) if isinstance(joined, Mapping) else None
+        if lacking is not None:
+            raise ValueError(
+                f"{argument}={name!r} is a column of obs in some of the joined files, but not in {lacking}. Add it there, or leave "
+                f"{argument} out."
+            )
+        raise ValueError(
+            f"{argument}={name!r} is no column of obs.{nearest(name, columns)} Columns there: "
+            f"{', '.join(repr(column) for column in columns) or 'none'}."
+        )
+    name = found
+    labels = obs_column(adata, name)
+    if labels.ndim != 1:
+        raise ValueError(f"{argument}={name!r}: obs has {labels.shape[1]} columns of this name. Rename all but one.")
+    absent = np.flatnonzero(labels.isna().to_numpy())
+    if absent.size and not gaps:
+        raise ValueError(
+            f"obs[{name!r}] ({argument}) has no value in {absent.size:,} of {adata.n_obs:,} cells, the first being "
+            f"{str(adata.obs_names[absent[0]])!r} (row {absent[0]}). Give these cells a value or remove them."
+        )
+    return labels
+
+
+def has_column(adata: AnnData, name: str) -> bool:
+    """Whether `obs` has a column of that name, which may be a number there."""
+    return _alike(adata.obs.columns, name) is not None
+
+
+def _alike(columns: pd.Index, name: Any) -> Any:
+    """The column of that name, or the only one that is a number and reads so; None where there is none."""
+    if name in columns:
+        return name
+    alike = [column for column in columns if str(column) == str(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
+
+
+def _is_categorical(column: pd.Series) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_bool_dtype(column) or not is_numeric_dtype(column)
+
+
+def _numbers(adata: AnnData, name: str) -> np.ndarray:
+    """A continuous column, float64 (n_obs,)."""
+    column = _column(adata, name, "covariates")
+    if _is_categorical(column):
+        raise ValueError(
+            f"covariates: obs[{name!r}] held numbers in the fit, but is {column.dtype} here, the first value {column.iloc[0]!r}. "
+            f"Make it numbers: adata.obs[{name!r}] = adata.obs[{name!r}].astype(float)."
+        )
+    if column.dtype.kind == "c":
+        raise TypeError(
+            f"covariates: obs[{name!r}] holds complex numbers. Pass real ones, such as their absolute values."
+        )
+    values = column.to_numpy(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if wrong.size:
+        raise ValueError(
+            f"covariates: obs[{name!r}] is not finite in {wrong.size:,} of {adata.n_obs:,} cells, the first being "
+            f"{str(adata.obs_names[wrong[0]])!r} (row {wrong[0]})."
+        )
+    return values
+
+
+def _columns(parts: list[np.ndarray], n_obs: int, dtype: type) -> np.ndarray:
+    return np.stack(parts, axis=1).astype(dtype) if parts else np.zeros((n_obs, 0), dtype)
+
+
+def level_name(label: Any) -> str:
+    """Name of a batch: 7 and 7.0 are the same one, and midnight is left out of dates."""
+    if isinstance(label, (float, np.floating)) and float(label).is_integer():
+        return str(int(label))
+    text = str(label)
+    return text.removesuffix(" 00:00:00")

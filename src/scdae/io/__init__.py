@@ -1,0 +1,1 @@
+"""Files in, by what they hold; files out, complete or not at all."""

@@ -1,0 +1,526 @@
+"""The model as an object: fit once, then read out, save, and apply to other data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae._log import get_logger, progress
+from scdae.arguments.objects import check_adata, spelled
+from scdae.arguments.selection import positions
+from scdae.core.config import Config, Corruption, Effort, Likelihood
+from scdae.core.data.conditions import Conditions
+from scdae.core.minibatches.devices import Devices, devices_for
+from scdae.core.network.fitted import Fitted, sizes_of
+from scdae.core.runtime.platforms import check_platform
+from scdae.core.runtime.transfers import transfers
+from scdae.core.training.checkpoints import Checkpoints, open_checkpoints
+from scdae.core.training.fit import Outcome, fit_counts
+from scdae.inputs.count_types import CountBlocks, Counts
+from scdae.inputs.counts import counts_to_apply, open_counts, read_counts, unread_counts
+from scdae.inputs.covariates import Covariates, has_column, read_covariates
+from scdae.inputs.genes import place_genes
+from scdae.inputs.mask import mask_of_rows
+from scdae.inputs.silent import never_observed
+from scdae.model.lazy import joined, lazy_layer
+from scdae.model.options import check_depth, check_form, check_output
+from scdae.model.restore import read_latent, read_query
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scdae.model.posterior import Posterior
+
+__all__ = ["DAE"]
+
+
+class DAE:
+    """Denoising autoencoder for counts.
+
+    Parameters
+    ----------
+    likelihood
+        Law of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
+        ``"poisson"``.
+    n_latent
+        Width of the bottleneck; None chooses 12 to 64, by how many principal axes of the counts are found again in molecules that
+        were left out. A fitted model says in its `config` what was chosen.
+    n_hidden
+        Width of the encoder's hidden layer; None chooses 64 to 256, by `n_latent`.
+    n_components
+        Principal axes of the normalised counts that the encoder gets; None chooses 64 or 128, by the number of cells.
+    corruption
+        What the network learns to undo: ``"thinning"`` (molecules set aside), ``"masking"`` (entries set aside) or
+        ``"gaussian"`` (noise on the normalised input).
+    noise
+        Level of the corruption, or its range (low, high), drawn anew for each cell and step: share set aside, or
+        standard deviation for ``"gaussian"``.
+    max_epochs
+        Passes over the cells; None chooses. Training stops earlier when held-out molecules are no longer predicted
+        better.
+    batch_size
+        Cells in a step; None chooses 64 to 96 by the number of genes, and up to 512 of many cells.
+    learning_rate
+        Peak learning rate of AdamW.
+    weight_decay
+        Decoupled weight decay; None chooses: more where genes have fewer molecules, and where there are fewer steps.
+    gap_tolerance, gap_max_iter, gap_damping
+        Entries that were not observed are filled by self-consistency: what the model makes of the completed profile is
+        put in, until no log count moves by more than the tolerance, or for that many iterations, each going that share
+        of the way. ``gap_max_iter=0`` is the answer of one pass; None: at most 50, or 0 where one pass predicts observed
+        entries that are hidden on purpose better, as with few observed entries in every cell.
+    held_out
+        Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
+    seed
+        Seed of everything random. Same seed, same data, same machine: same bits.
+    effort
+        How much the fit may cost: ``"default"``; ``"fast"``, fewer steps and a small network; or ``"best"``, three times the steps
+        and four networks, averaged into one. What else is set, such as `n_latent` or `max_epochs`, goes before it.
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+    >>> model = scdae.DAE(max_epochs=2).fit(adata)
+    >>> model.impute(adata).shape, model.latent(adata).shape
+    ((80, 50), (80, 12))
+    """
+
+    @spelled
+    def __init__(
+        self,
+        *,
+        likelihood: Likelihood = "zinb",
+        n_latent: int | None = None,
+        n_hidden: int | None = None,
+        n_components: int | None = None,
+        corruption: Corruption = "thinning",
+        noise: float | tuple[float, float] = (0.1, 0.8),
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 0.02,
+        weight_decay: float | None = None,
+        gap_tolerance: float = 1e-3,
+        gap_max_iter: int | None = None,
+        gap_damping: float = 1.0,
+        held_out: float | None = None,
+        seed: int = 0,
+        effort: Effort = "default",
+    ):
+        self.config = Config(
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_components=n_components,
+            corruption=corruption,
+            noise=noise,  # type: ignore[arg-type]  # a single level becomes a range
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            gap_tolerance=gap_tolerance,
+            gap_max_iter=gap_max_iter,
+            gap_damping=gap_damping,
+            held_out=held_out,
+            seed=seed,
+            effort=effort,
+        )
+        self._asked: dict[str, Any] = {}  # sizes as they were asked for, where a fit has chosen others
+        self.outcome: Outcome | None = None
+        self.var_names: np.ndarray = np.zeros(0, np.str_)
+        self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
+        self.covariates = Covariates()
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
+        return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
+
+    @spelled
+    @transfers
+    def fit(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        batch_key: str | None = None,
+        covariates: str | Sequence[str] | None = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        devices: int | str | None = None,
+    ) -> DAE:
+        """Train on the counts of `adata`, which is not changed.
+
+        Parameters
+        ----------
+        adata
+            Cells in rows, genes in columns.
+        layer
+            Layer with the counts; None for `X`.
+        mask
+            What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
+            DataFrame is taken by its names.
+        batch_key
+            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learnt, and the latent space
+            is common to all batches.
+        covariates
+            Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
+            continuous. Cells that the model is applied to later may have other numbers; those outside of the range here
+            are taken for its nearest end, and a warning says so.
+        allow_fractional
+            Admit expected counts that are not whole numbers.
+        allow_nan
+            Take NaN for entries that were not observed.
+        checkpoint_dir
+            Folder, made if it is not there, in which it is kept how far training is. A run that was killed and is called
+            again with the same arguments goes on from there, and ends with the bits that it would have had.
+        checkpoint_every
+            Steps from one checkpoint to the next; None: about a minute.
+        devices
+            Devices that share the cells of each step: a number, or ``"all"``, which are those of all processes where
+            :func:`jax.distributed.initialize` was called. None: one. The network is the same but for rounding.
+
+        Returns
+        -------
+        DAE
+            The model itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data are no counts, or an argument does not fit; nothing was trained.
+        """
+        check_adata(adata)
+        found = devices_for(devices)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
+            counts = open_counts(
+                adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
+            )
+            columns, conditions = read_covariates(adata, batch_key, covariates)
+            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
+
+    @spelled
+    @transfers
+    def adapt(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        batch_key: str | None = None,
+        covariates: str | Sequence[str] | None = None,
+        max_epochs: int | None = None,
+        seed: int = 0,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        devices: int | str | None = None,
+    ) -> DAE:
+        """Go on from this model to other data: a new model, while this one stays as it is.
+
+        The new model starts with this one's weights and decays to them. What the other data do to each gene is worked
+        out first, for each of their batches, and taken off what the encoder sees, so that kinds of cells lie
+        near those of the reference, if not as mixed with them as its own. The idea is that of scArches (Lotfollahi et al., 2022).
+
+        Parameters
+        ----------
+        adata
+            The other data; not changed. Genes are matched by name. Those that this model does not know are learnt as well.
+        batch_key
+            Column of `obs` with their batches. None: this model's, if the data have it; else they are taken for one batch.
+        max_epochs
+            Passes over the cells; None chooses as for a fit.
+        seed
+            Seed of everything random.
+        layer, mask, covariates, allow_fractional, allow_nan, checkpoint_dir, checkpoint_every, devices
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        DAE
+            A model of these data. Apply this one to cells of the reference, and that one to cells like those in `adata`.
+
+        Raises
+        ------
+        ValueError
+            This model is not fitted, fewer than half of its genes are there, or the data are no counts.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> model = scdae.DAE(max_epochs=2).fit(adata[:40])
+        >>> model.adapt(adata[40:], max_epochs=2).impute(adata[40:]).shape
+        (40, 50)
+        """
+        check_adata(adata)
+        outcome, found = self.fitted_outcome(), devices_for(devices)
+        counts = open_counts(
+            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
+        )
+        if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
+            batch_key = self.batch_key
+        columns, conditions = read_covariates(adata, batch_key, covariates)
+        if not columns.batches:
+            columns = replace(columns, moved=True)
+            conditions = columns.conditions(adata)
+        place = place_genes(counts.var_names, self.var_names, outcome.genes)
+        new = DAE()
+        new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
+            return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints, found)
+
+    def _fit_counts(
+        self,
+        counts: Counts | CountBlocks,
+        covariates: Covariates,
+        conditions: Conditions | None,
+        reference: tuple[Fitted, np.ndarray] | None = None,
+        checkpoints: Checkpoints | None = None,
+        devices: Devices | None = None,
+    ) -> DAE:
+        def watch(steps: Any, total: int) -> Any:
+            return progress(steps, total=len(steps), description="scdae: training")
+
+        get_logger()  # says where the messages of the training go
+        known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)
+        config = replace(self.config, **self._asked)
+        self.outcome = fit_counts(
+            known.matrix,
+            known.unobserved,
+            conditions,
+            covariates.n_levels,
+            len(covariates.batch_levels) if covariates.batches else 0,
+            config,
+            reference=reference,
+            blocks=blocks,
+            watch=watch,
+            checkpoints=checkpoints,
+            devices=devices,
+        )
+        sizes: dict[str, Any] = sizes_of(self.outcome.fitted)
+        self._asked = {name: getattr(config, name) for name in sizes}
+        self.config = replace(config, **sizes)
+        self.var_names, self.covariates = counts.var_names, covariates
+        if self.outcome.extremes is not None:
+            row, column = (int(part[0]) for part in self.outcome.extremes)
+            get_logger().warning(
+                f"scdae: {len(self.outcome.extremes[0]):,} count(s) are larger than ten whole cells, the first in cell "
+                f"{str(counts.obs_names[row])!r}, gene {str(counts.var_names[column])!r}. They are not learned from and come back as they "
+                "are; find out what they are, or remove these cells."
+            )
+        self.never_observed = never_observed(counts)
+        if len(self.never_observed):
+            get_logger().warning(
+                f"scdae: {len(self.never_observed):,} of {len(self.var_names):,} genes were observed in no cell (mask), the first "
+                f"being {str(self.var_names[self.never_observed[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+            )
+        return self
+
+    @property
+    def batch_key(self) -> str | None:
+        """Column of `obs` with the batch, or None."""
+        return self.covariates.batch_key
+
+    @property
+    def batch_levels(self) -> list[str]:
+        """Names of the batches that the model knows."""
+        return self.covariates.batch_levels
+
+    @spelled
+    @transfers
+    def impute(
+        self,
+        adata: AnnData,
+        *,
+        output: str = "mean",
+        depth: float | np.ndarray | None = None,
+        transform_batch: str | None = None,
+        lazy: bool = False,
+        threshold: float | None = None,
+        genes: Any = None,
+        dtype: Any = np.float32,
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> Any:
+        """Restore the counts of `adata`, which is not changed. Genes are matched by name.
+
+        Parameters
+        ----------
+        adata
+            The data the model was fitted to, or others with the same genes in any order.
+        output
+            ``"mean"``: expected counts at the cell's own depth; ``"prior"``: the same without the cell's own count of
+            the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
+            ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
+        depth
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken by its
+            names. None: as many as the cell has.
+        transform_batch
+            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
+            stays its own.
+        lazy
+            Give a dask array that reads and restores cells when they are looked at. Counts are checked then, too.
+        threshold
+            Leave out values below it: the result is sparse. None for all.
+        genes
+            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are placed by all
+            genes.
+        dtype
+            float32, or float16 where the result is dense.
+        layer, mask, allow_fractional, allow_nan
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which nothing
+            was observed. Genes that the model names and never counted come back as they were counted; ``"prior"`` and
+            ``"sd"`` of such counts are NaN.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> model = scdae.DAE(max_epochs=2).fit(adata)
+        >>> layer = model.impute(adata, lazy=True)
+        >>> layer[:5, :3].compute().shape
+        (5, 3)
+        """
+        check_adata(adata)
+        check_output(output)
+        new_depth = check_depth(depth, output, adata.obs_names)
+        check_form(threshold, dtype)
+        columns = None if genes is None else positions(adata.var_names, genes, "genes")
+        options: dict[str, Any] = {
+            "layer": layer,
+            "mask": mask,
+            "allow_fractional": allow_fractional,
+            "allow_nan": allow_nan,
+        }
+        conditions, batch = self._conditions(adata), self._batch_weights(transform_batch)
+        if lazy:
+            there = unread_counts(adata, **options)
+            return lazy_layer(self, there, conditions, output, new_depth, batch, columns, threshold, dtype)
+        counts = counts_to_apply(adata, **options)
+        if threshold is None and columns is None:
+            return read_query(self, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
+        layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
+        return joined(layer_of)
+
+    @spelled
+    @transfers
+    def latent(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> np.ndarray:
+        """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
+        check_adata(adata)
+        counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
+        return read_latent(self, counts, self._conditions(adata))
+
+    @spelled
+    @transfers
+    def posterior(
+        self,
+        adata: AnnData,
+        *,
+        genes: Any = None,
+        cells: Any = None,
+        layer: str | None = None,
+        mask: Any = None,
+        allow_fractional: bool = False,
+        allow_nan: bool = False,
+    ) -> Posterior:
+        """Posterior of the expected counts: mean, standard deviation, quantiles and draws.
+
+        Parameters
+        ----------
+        adata
+            The data the model was fitted to, or others with the same genes in any order.
+        genes, cells
+            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are used to place
+            it, whatever `genes` says.
+        layer, mask, allow_fractional, allow_nan
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        Posterior
+            With ``mean``, ``sd``, ``quantile(q)``, ``interval(level)`` and ``sample(n)``.
+
+        Raises
+        ------
+        ValueError
+            Cells or genes are not there, or the model does not know a gene.
+
+        Examples
+        --------
+        >>> import scdae
+        >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
+        >>> posterior = scdae.DAE(max_epochs=2).fit(adata).posterior(adata, genes=adata.var_names[:3])
+        >>> lower, upper = posterior.interval(0.9)
+        >>> bool((lower <= upper).all()), posterior.sd.shape
+        (True, (80, 3))
+        """
+        check_adata(adata)
+        from scdae.model.posterior import posterior_of
+
+        chosen = positions(adata.var_names, genes, "genes")
+        part = adata
+        if cells is not None:
+            rows = positions(adata.obs_names, cells, "cells")
+            part = adata[rows]
+            mask = mask_of_rows(mask, rows, adata)
+        counts = read_counts(
+            part,
+            layer=layer,
+            mask=mask,
+            allow_fractional=allow_fractional,
+            allow_nan=allow_nan,
+            for_fit=False,
+        )
+        return posterior_of(self, counts, self._conditions(part), (part.obs_names, part.var_names), chosen)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted model to one file: arrays, and JSON with a format version; no pickle."""
+        from scdae.model.serialization import save_model
+
+        save_model(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> DAE:
+        """Read a model that :meth:`save` wrote."""
+        from scdae.model.serialization import load_model
+
+        return load_model(path)
+
+    def fitted_outcome(self) -> Outcome:
+        """Result of the fit; an error when there was none."""
+        check_platform()
+        if self.outcome is None:
+            raise ValueError(
+                "This DAE is not fitted. Call fit(adata) first, or load a saved model with DAE.load(path)."
+            )
+        return self.outcome
+
+    def _conditions(self, adata: AnnData) -> Conditions | None:
+        """Batch and covariates of each cell, in terms of the levels that the model knows."""
+        return self.covariates.conditions(adata)
+
+    def _batch_weights(self, transform_batch: str | None) -> np.ndarray | None:
+        return None if transform_batch is None else self.covariates.batch_weights(transform_batch)

@@ -1,0 +1,229 @@
+"""Read a fitted model out for the cells of a query, whether they are in memory or read by blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scdae.core.data.cells import CellData, cell_data
+from scdae.core.data.conditions import Conditions
+from scdae.core.data.extreme_counts import extreme_entries, put_back
+from scdae.core.data.minibatch import Size
+from scdae.core.distributions.quantiles import cell_quantiles
+from scdae.core.guard.anomaly import Readings, cell_deviance
+from scdae.core.minibatches.build import cells_at_once, slices
+from scdae.core.prediction.decode import law_of_genes, read_out
+from scdae.core.prediction.missing import Gaps
+from scdae.inputs.counts import AnyCounts, Counts
+from scdae.inputs.genes import GeneMap, map_genes
+from scdae.inputs.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_silent
+from scdae.model.options import InPlace
+
+if TYPE_CHECKING:
+    from scdae.model import DAE
+
+__all__ = [
+    "counted_silent_names",
+    "find_genes",
+    "query_cells",
+    "read_anomaly",
+    "read_blocks",
+    "read_latent",
+    "read_quantile",
+    "read_query",
+]
+
+
+def find_genes(model: DAE, counts: AnyCounts, *, quiet: bool = False) -> GeneMap:
+    """Where the genes of a model are in a query; `quiet` leaves the warnings out."""
+    genes = model.fitted_outcome().genes
+    return map_genes(counts.var_names, model.var_names, genes, unknown=model.never_observed, quiet=quiet)
+
+
+def counted_silent_names(model: DAE, counts: AnyCounts) -> np.ndarray:
+    """Names of the genes that a query counted and the model did not: object (n,), empty where that is not known."""
+    found = find_genes(model, counts, quiet=True)
+    counted = counted_silent(counts, found)
+    return counts.var_names[found.silent_source[counted]].astype(object) if counted is not None else np.zeros(0, object)
+
+
+def query_cells(
+    model: DAE, counts: Counts, conditions: Conditions | None, *, silent: str | None = AS_COUNTED
+) -> tuple[CellData, GeneMap]:
+    """Cells of a query over the model's genes, and where these are.
+
+    `silent` says what becomes of genes that the query counted and the model did not, for the warning; None for no warning.
+    """
+    outcome, found = model.fitted_outcome(), find_genes(model, counts)
+    if silent is not None:
+        say_silent(counted_silent(counts, found), found, counts.var_names, silent)
+    fitted = outcome.fitted
+    matrix, unobserved = found.take(counts.matrix, counts.unobserved)
+    return cell_data(matrix, unobserved, conditions, fitted.profile, fitted.largest), found
+
+
+def read_query(
+    model: DAE,
+    counts: AnyCounts,
+    conditions: Conditions | None,
+    output: str,
+    depth: np.ndarray | None = None,
+    gaps: Gaps | None = None,
+    batch: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of `output` in the order of the query's genes, and the latent representation.
+
+    Parameters
+    ----------
+    model
+        Fitted model.
+    counts
+        The query.
+    conditions
+        Of its cells.
+    output, depth, gaps, batch
+        As for :func:`scdae.core.prediction.decode.read_out`.
+    """
+    found = find_genes(model, counts)
+    values = InPlace(counts.shape[0], found.columns, found.known)
+    latent = np.zeros((counts.shape[0], model.config.n_latent or 0), np.float32)
+    own = OwnCounts(found, output, values.array)
+    for rows, part, position in read_blocks(model, counts, conditions, found, output, depth, gaps, batch, own=own):
+        latent[rows] = position
+        values.put(rows, part)
+    own.say(counts)
+    return values.array, latent
+
+
+def read_blocks(
+    model: DAE,
+    counts: AnyCounts,
+    conditions: Conditions | None,
+    found: GeneMap,
+    output: str,
+    depth: np.ndarray | None = None,
+    gaps: Gaps | None = None,
+    batch: np.ndarray | None = None,
+    spans: Sequence[tuple[int, int]] | None = None,
+    genes: np.ndarray | None = None,
+    own: OwnCounts | None = None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The same, some cells at a time, over the genes of the network.
+
+    Parameters
+    ----------
+    found
+        Where the genes are.
+    spans
+        First and last (excluded) row of the blocks to read; None for all.
+    genes
+        Genes of the network that are wanted, int (n,); None for all, n_kept.
+    own
+        Gets to see each block, and fills in the genes that are not in the network.
+
+    Yields
+    ------
+    tuple
+        Slice of cells, float32 (cells, n) values, and float32 (cells, n_latent) latent representation.
+    """
+    fitted = model.fitted_outcome().fitted
+    at_once = cells_at_once(counts.shape[0], len(found.columns))
+    for start, stop in counts.spans if spans is None else spans:
+        here = None if conditions is None else conditions.take(slice(start, stop))
+        block = counts.read(start, stop)
+        matrix, unobserved = found.take(*block)
+        data = cell_data(matrix, unobserved, here, fitted.profile, fitted.largest)
+        extremes = extreme_entries(matrix, fitted.largest if output == "mean" else np.inf)
+        if own is not None:
+            own.add(start, *block, data)
+        blind = blind_cells(data)
+        anew = None if depth is None else depth[start:stop]
+        shape = None
+        if data.n_obs < counts.shape[0]:  # one of many blocks: what is compiled for it serves most others
+            shape = at_once, Size.of(data, slices(data.n_obs, at_once)).rounded()
+        for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape, genes):
+            if blind[rows].any():  # nothing says how many molecules to expect
+                part = np.where(blind[rows, None], np.float32(np.nan), part)
+            if len(extremes):
+                part = put_back(part, matrix, extremes, rows, genes)
+            yield slice(start + rows.start, start + rows.stop), part, position
+
+
+def read_latent(
+    model: DAE, counts: AnyCounts, conditions: Conditions | None, *, quiet: bool = False, gaps: Gaps | None = None
+) -> np.ndarray:
+    """Latent representation of the cells: float32 (n_obs, n_latent)."""
+    found = find_genes(model, counts, quiet=quiet)
+    parts = read_blocks(model, counts, conditions, found, "latent", gaps=gaps)
+    return np.concatenate([latent for *_, latent in parts])
+
+
+def read_quantile(
+    model: DAE,
+    counts: AnyCounts,
+    conditions: Conditions | None,
+    found: GeneMap,
+    chance: float,
+    batch: np.ndarray | None = None,
+    spans: Sequence[tuple[int, int]] | None = None,
+    genes: np.ndarray | None = None,
+    own: OwnCounts | None = None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """A quantile of the expected counts, some cells at a time, over the genes of the network.
+
+    Parameters
+    ----------
+    chance
+        Probability.
+    model, counts, conditions, found, batch, spans, genes, own
+        As for :func:`read_blocks`.
+
+    Yields
+    ------
+    tuple
+        Slice of cells, and float32 (cells, n) values.
+    """
+    fitted = model.fitted_outcome().fitted
+    laws = law_of_genes(fitted)
+    if genes is not None:
+        laws = laws.at(genes)
+    for start, stop in counts.spans if spans is None else spans:
+        whole, unobserved = found.take(*counts.read(start, stop))
+        matrix, extremes = whole, extreme_entries(whole, fitted.largest)
+        if genes is not None:
+            matrix, unobserved = matrix[:, genes], None if unobserved is None else unobserved[:, genes]
+        span = [(start, stop)]
+        priors = read_blocks(model, counts, conditions, found, "prior", spans=span, genes=genes, own=own)
+        moved = None
+        if batch is not None:
+            moved = read_blocks(model, counts, conditions, found, "prior", batch=batch, spans=span, genes=genes)
+        for rows, prior, _ in priors:
+            here = slice(rows.start - start, rows.stop - start)
+            observed = None if unobserved is None else ~unobserved[here].toarray()
+            factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
+            prior = put_back(prior, whole, extremes, here, genes)
+            yield rows, factor * cell_quantiles(chance, matrix[here], prior, laws, observed)
+
+
+def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -> Readings:
+    """Depth, deviance for each molecule, and latent representation of the cells of a query."""
+    found = find_genes(model, counts)
+    silent = np.zeros(len(found.silent), bool)
+    laws = law_of_genes(model.fitted_outcome().fitted)
+    n_obs = counts.shape[0]
+    depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
+    latent = np.zeros((n_obs, model.config.n_latent or 0), np.float32)
+    for start, stop in counts.spans:
+        block = counts.read(start, stop)
+        silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[found.silent_source] > 0
+        matrix, unobserved = found.take(*block)
+        depth[start:stop] = np.asarray(matrix.sum(axis=1)).ravel()
+        for rows, prior, place in read_blocks(model, counts, conditions, found, "prior", spans=[(start, stop)]):
+            here = slice(rows.start - start, rows.stop - start)
+            observed = None if unobserved is None else ~unobserved[here].toarray()
+            deviance[rows] = cell_deviance(matrix[here], prior, laws, observed)
+            latent[rows] = place
+    say_silent(silent, found, counts.var_names, "the score does not look at them")
+    return Readings(depth, np.divide(deviance, depth, out=np.full(n_obs, np.nan), where=depth > 0), latent)

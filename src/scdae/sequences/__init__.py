@@ -1,0 +1,1 @@
+"""16S sequences: FASTA, lineages, and the windows they are counted in."""

@@ -1,0 +1,132 @@
+"""One split of the molecules, and a model fitted to its first part: what evaluation and tuning have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scdae.core.config import Config
+from scdae.core.data.cells import CellData
+from scdae.core.data.conditions import Conditions
+from scdae.core.data.thinning import thin
+from scdae.inputs.counts import Counts, read_counts
+from scdae.inputs.covariates import Covariates, read_covariates
+from scdae.model import DAE
+from scdae.model.restore import query_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["Job", "Split", "check_fraction", "fit_split", "read_job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Counts that were checked, and the settings to judge on them."""
+
+    counts: Counts
+    config: Config
+    layer: str | None
+    covariates: Covariates
+    conditions: Conditions | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Molecules shown and set aside, over the cells and genes that have any of the former, and the fitted model."""
+
+    model: DAE
+    data: CellData
+    held_out: sp.csr_matrix
+    ratio: float
+    cells: np.ndarray  # int64: rows of these cells
+    genes: np.ndarray  # int64: columns of these genes
+
+
+def read_job(
+    adata: AnnData,
+    model: DAE | None,
+    settings: dict[str, Any],
+    *,
+    key: str | None = None,
+    layer: str | None = None,
+    mask: Any = None,
+    batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    allow_fractional: bool = False,
+    allow_nan: bool = False,
+) -> Job:
+    """Counts and settings: those of `model`, else those given, else those of the run that is stored under `key`."""
+    run = adata.uns.get(key) if key is not None else None
+    if model is not None:
+        if not isinstance(model, DAE):
+            raise TypeError(f"model={model!r} is no scdae.DAE.")
+        if settings:
+            raise ValueError(
+                f"{next(iter(settings))}=... belongs to the fit and cannot be set together with model=. Leave it out."
+            )
+        config, batch_key = model.config, batch_key or model.batch_key
+        covariates = model.covariates.others if covariates is None else covariates
+    elif isinstance(run, Mapping) and run.get("written_by") == "scdae.pp.impute":
+        layer, mask, batch_key = _of_run(run, layer, mask, batch_key)
+        covariates = [str(name) for name in run.get("covariates", ())] if covariates is None else covariates
+        allow_fractional = allow_fractional or bool(run.get("allow_fractional", False))
+        allow_nan = allow_nan or bool(run.get("allow_nan", False))
+        stored = {name: _plain(value) for name, value in run["settings"].items()}
+        config = DAE(**{**stored, **settings}).config
+    else:
+        config = DAE(**settings).config
+    counts = read_counts(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
+    return Job(counts, config, layer, *read_covariates(adata, batch_key, covariates))
+
+
+def fit_split(job: Job, fraction: float, seed: int) -> Split:
+    """Show a model `fraction` of the molecules, with the settings of the job."""
+    shown, rest = thin(job.counts.matrix, fraction, np.random.default_rng([seed, 7]))
+    if not shown.nnz or not rest.nnz:
+        raise ValueError(
+            f"fraction={fraction!r} of {job.counts.matrix.sum():,.0f} molecules leaves none on one side. There are too few "
+            "to judge by."
+        )
+    model = DAE()
+    model.config = job.config
+    train = replace(job.counts, matrix=shown)
+    model._fit_counts(train, job.covariates, job.conditions)
+    data, found = query_cells(model, train, job.conditions)
+    genes = found.columns
+    cells = np.flatnonzero(np.diff(data.counts.indptr))
+    held_out = rest[cells][:, genes].tocsr()
+    held_out.sort_indices()
+    return Split(model, data.take(cells), held_out, (1 - fraction) / fraction, cells, genes)
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise unless `fraction` leaves something on both sides."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction={fraction!r}: use a share of the molecules between 0 and 1, such as 0.9.")
+
+
+def _of_run(run: Mapping[str, Any], layer: str | None, mask: Any, batch_key: str | None) -> tuple[Any, Any, Any]:
+    """Where a stored run had its counts, mask and batches, unless told otherwise."""
+    source = str(run["layer"])
+    if layer is None and source != "X":
+        layer = source
+    masked = run.get("mask")
+    if mask is None and isinstance(masked, str):
+        if masked == "given":
+            raise ValueError(
+                "mask: the run was given an array of what was observed, which is not stored. Pass the same mask=."
+            )
+        mask = masked.removeprefix("layer ")
+    return layer, mask, batch_key or run.get("batch_key")
+
+
+def _plain(value: Any) -> Any:
+    """A stored setting as it was given."""
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,231 @@
+"""What laws of several components say of entries, against sums over the components by SciPy."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy import stats
+
+import small
+from scdae.core.data.cells import cell_data
+from scdae.core.distributions.laws import (
+    GRID,
+    Laws,
+    Part,
+    components,
+    even_laws,
+    laws_from_arrays,
+    laws_to_arrays,
+    some_laws,
+    zero_probability,
+)
+from scdae.core.distributions.mixtures import given_counts, log_counts
+from scdae.core.distributions.predictive_numpy import BlockLaw, law_of_entries, log_prob, log_prob_zero, predictive_pit
+from scdae.core.prediction.decode import law_of_genes, read_out
+
+N = small.N_VARS
+THETA = np.array(GRID)
+
+
+def some(dropout=True):
+    """Laws of all kinds: every other gene may have dropout."""
+    rng = np.random.default_rng(5)
+    weight, own = (rng.dirichlet(np.ones(len(GRID)), n).T for n in (N, N // 2))
+    chance, lost = np.zeros(N), np.zeros(N)
+    if dropout:
+        chance[::2], lost[::2] = rng.uniform(0.1, 0.9, (2, N // 2))
+    lift = 1 - chance + chance / (1 - lost)
+    parts = [weight * (1 - chance), 1 / lift, np.zeros(N)]
+    plain = Part(*(np.float32(part) for part in parts))
+    parts = [own * chance[::2], (1 / lift / (1 - lost))[::2], lost[::2]]
+    second = Part(*(np.float32(part) for part in parts), np.arange(0, N, 2, dtype=np.int32)) if dropout else None
+    return Laws(plain, second, np.float32(lift), np.float32(chance))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["without", "with dropout"])
+def fitted(request):
+    return replace(small.fitted(likelihood="nb").outcome.fitted, laws=some(request.param))
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return small.dense(small.structured())
+
+
+def read(fitted, counts, output, hidden=None, depth=None, genes=None):
+    data = cell_data(sp.csr_matrix(counts), hidden, None, fitted.profile)
+    return np.concatenate([part for _, part, _ in read_out(fitted, data, output, depth, genes=genes)])
+
+
+def posterior(fitted, counts, prior, at):
+    """Weights, shapes and means of the components of one entry: kept ones, then lost ones."""
+    i, j = at
+    theta, weight, scale, lost = (part[:, j] for part in law_of_genes(fitted))
+    x, mean = counts[i, j], prior[i, j] * scale
+    kept = weight * (1 - lost) * stats.nbinom.pmf(x, theta, theta / (theta + mean))
+    gone = weight * lost * (x == 0)
+    chance = np.concatenate([kept, gone]) / (kept.sum() + gone.sum())
+    after = mean * (theta + x) / (theta + mean)
+    return chance, np.concatenate([theta + x, theta]), np.concatenate([after, mean])
+
+
+ENTRIES = [(0, 0), (4, 3), (9, 20), (17, 33), (40, 6), (80, 8), (100, 10)]
+
+
+def test_mean_sd_and_expected_log(fitted, counts):
+    total = counts.sum(axis=1)
+    prior, mean, sd, log = (read(fitted, counts, name) for name in ("prior", "mean", "sd", "log1p"))
+    entries = ENTRIES + list(zip(*(part[:10] for part in np.nonzero(counts > 2)), strict=True))
+    for at in entries:
+        chance, shape, means = posterior(fitted, counts, prior, at)
+        middle = chance @ means
+        assert mean[at] == pytest.approx(middle, rel=1e-4)
+        assert sd[at] == pytest.approx(np.sqrt(chance @ ((means - middle) ** 2 + means**2 / shape)), rel=1e-3)
+        new = np.arange(3000)
+        logs = np.log1p(1e4 * new / total[at[0]])
+        law = sum(c * stats.nbinom.pmf(new, s, s / (s + m)) for c, s, m in zip(chance, shape, means, strict=True))
+        assert log[at] == pytest.approx(law @ logs, rel=2e-3)
+
+
+def test_means_of_what_is_counted_are_those_of_the_decoder(fitted, counts):
+    """What dropout takes is what the lift puts on top, so that a gene's counts add up whatever its law."""
+    laws, prior = law_of_genes(fitted), read(fitted, counts, "prior")
+    decoder = read(replace(fitted, laws=None), counts, "prior")
+    np.testing.assert_allclose(prior * laws.kept, decoder, rtol=1e-4)
+    np.testing.assert_allclose((laws.weight * laws.scale).sum(axis=0), 1, rtol=1e-5)
+
+
+def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
+    hidden = np.zeros(counts.shape, bool)
+    hidden[:, 3:6] = True
+    seen, gaps = np.where(hidden, 0, counts), sp.csr_matrix(hidden)
+    prior, mean, sd = (read(fitted, seen, name, gaps) for name in ("prior", "mean", "sd"))
+    log = read(fitted, seen, "log1p", gaps)
+    np.testing.assert_allclose(mean[hidden], prior[hidden], rtol=1e-5)
+    spread = np.sqrt(law_of_genes(fitted).dispersion)
+    np.testing.assert_allclose(sd[hidden], (prior * spread)[hidden], rtol=1e-3)
+    theta, weight, scale, _ = (part[:, 4] for part in law_of_genes(fitted))
+    new = np.arange(3000)
+    means = prior[7, 4] * scale
+    law = sum(w * stats.nbinom.pmf(new, t, t / (t + m)) for t, w, m in zip(theta, weight, means, strict=True))
+    assert log[7, 4] == pytest.approx(law @ np.log1p(1e4 * new / seen[7].sum()), rel=2e-3)
+
+
+@pytest.mark.parametrize("output", ["mean", "sd", "log1p", "prior"])
+def test_some_genes_and_one_twice(fitted, counts, output):
+    genes = np.array([8, 3, 8, 0])
+    np.testing.assert_allclose(
+        read(fitted, counts, output, genes=genes), read(fitted, counts, output)[:, genes], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_law_of_molecules_set_aside(fitted, counts):
+    prior, ratio, laws = read(fitted, counts, "prior"), 0.4, law_of_genes(fitted)
+    block = BlockLaw(laws, sp.csr_matrix(counts), prior, ratio)
+    expected, zero = block.expected, block.log_zero()
+    n = len(laws.theta)
+    for at in ENTRIES:
+        chance, shape, means = posterior(fitted, counts, prior, at)
+        kept = slice(0, n)
+        assert expected[at] == pytest.approx(ratio * chance[kept] @ means[kept], rel=1e-6)
+        law = block.at(*(np.array([place]) for place in at))
+        for y in (0, 1, 4):
+            own = stats.nbinom.pmf(y, shape[kept], shape[kept] / (shape[kept] + ratio * means[kept]))
+            value = chance[kept] @ own + (y == 0) * chance[n:].sum()
+            assert log_prob(np.array([float(y)]), law)[0] == pytest.approx(np.log(value), rel=1e-6)
+        assert zero[at] == pytest.approx(log_prob_zero(law)[0], rel=1e-6)
+    without = BlockLaw(laws, None, prior, ratio)
+    np.testing.assert_allclose(without.expected, ratio * prior * laws.kept, rtol=1e-6)
+    at = np.nonzero(counts >= 0)
+    np.testing.assert_allclose(without.log_zero().ravel(), log_prob_zero(without.at(*at)), rtol=1e-6)
+
+
+def test_transform_is_uniform_under_the_law():
+    rng = np.random.default_rng(0)
+    laws = components(some())
+    genes = rng.integers(0, N, 40_000)
+    of_entry, prior = laws.at(genes), np.exp(rng.normal(0, 1, len(genes)))
+    chosen = (rng.random(len(genes)) > of_entry.weight.cumsum(axis=0)[:-1]).sum(axis=0)
+    theta, scale, lost = (
+        part[chosen, np.arange(len(genes))] for part in (of_entry.theta, of_entry.scale, of_entry.lost)
+    )
+    rate = prior * scale * rng.gamma(theta, 1 / theta) * (rng.random(len(genes)) >= lost)
+    x, y = rng.poisson(rate), rng.poisson(0.5 * rate)
+    value = predictive_pit(y, law_of_entries(of_entry, x, prior, 0.5), rng)
+    assert stats.kstest(value, "uniform").pvalue > 0.01
+
+
+def test_chance_of_a_zero():
+    laws, mean = some(), np.exp(np.random.default_rng(0).normal(0, 3, (20, N))).astype(np.float32)
+    theta, weight, scale, lost = components(laws)
+    parts = weight[:, None] * (
+        lost[:, None] + (1 - lost[:, None]) * (1 + mean * scale[:, None] / theta[:, None]) ** -theta[:, None]
+    )
+    np.testing.assert_allclose(np.asarray(zero_probability(laws, jnp.asarray(mean))), parts.sum(axis=0), rtol=2e-5)
+
+
+def test_moments_of_laws():
+    laws = components(some())
+    second = (laws.weight * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0)
+    np.testing.assert_allclose(laws.dispersion, second - 1, rtol=1e-4)
+    assert (laws.dropout[::2] > 0).all() and not laws.dropout[1::2].any()
+    np.testing.assert_allclose(some_laws(some(), None).lift, some().lift)
+
+
+def test_laws_in_a_file():
+    for laws in (some(), some(False), even_laws(N)):
+        arrays = laws_to_arrays(laws) | {"genes": np.arange(N)}
+        again = components(laws_from_arrays(arrays))
+        for one, other in zip(again, components(laws), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert laws_to_arrays(None) == {} and laws_from_arrays({}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("laws_weight", lambda array: 2 * array),
+        ("laws_weight", lambda array: array.astype(np.float64)),
+        ("laws_scale", lambda array: array[1:]),
+        ("laws_lift", lambda array: -array),
+        ("laws_chance", lambda array: array + 1),
+        ("laws_dropout_genes", lambda array: array[::-1].copy()),
+        ("laws_dropout_genes", lambda array: array + N),
+        ("laws_dropout_lost", lambda array: array + 1),
+    ],
+    ids=["sum", "type", "shape", "sign", "beyond 1", "order", "genes", "lost"],
+)
+def test_laws_that_cannot_be(name, change):
+    arrays = laws_to_arrays(some()) | {"genes": np.arange(N)}
+    with pytest.raises(ValueError, match="law|chance"):
+        laws_from_arrays(arrays | {name: change(arrays[name])})
+
+
+def test_log_counts_of_poisson_and_nothing():
+    np.testing.assert_allclose(
+        log_counts(np.array([2.0]), np.array([3.0]), np.array([np.inf])), stats.poisson.logpmf(2, 3)
+    )
+    assert log_counts(np.array([0.0]), np.array([0.0]), np.array([2.0])) == 0
+
+
+@pytest.mark.parametrize("q", [0.0, 1e-3, 0.05, 0.5, 0.95, 0.999])
+def test_quantiles(q):
+    rng = np.random.default_rng(1)
+    laws = components(some()).at(rng.integers(0, N, 500))
+    mix = given_counts(laws, rng.poisson(1.0, 500), np.exp(rng.normal(0, 2, 500)))
+    value = mix.quantile(q)
+    chance = sum(w * stats.gamma.cdf(value, a, scale=m / a) for w, a, m in zip(*mix, strict=True))
+    np.testing.assert_allclose(chance[value > 0], q, atol=1e-6)
+    tiny = sum(w * stats.gamma.cdf(1e-50 * mix.expected(), a, scale=m / a) for w, a, m in zip(*mix, strict=True))
+    assert (tiny[value == 0] >= q - 1e-6).all()
+
+
+def test_draws():
+    laws = components(some()).at(np.arange(6))
+    mix = given_counts(laws, np.array([0, 0, 1, 2, 0, 7]), np.array([0.3, 5, 1, 1, 20, 2]))
+    rng = np.random.default_rng(0)
+    draws = np.stack([mix.sample(rng) for _ in range(20_000)])
+    for q in (0.1, 0.5, 0.95):
+        np.testing.assert_allclose((draws <= mix.quantile(q)).mean(axis=0), q, atol=0.015)
