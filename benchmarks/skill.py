@@ -64,7 +64,9 @@ def one_law() -> None:
             for depth in DEPTHS if n_cells < MANY else (1.0,):
                 counts = read_counts(law.draw(CELLS + np.arange(n_cells), depth), for_fit=False)
                 shares = SHARES if n_cells < MANY else (SHARES[0], SHARES[-1])
-                row = {share: query_report(model, counts, None, 0, share=share)[0].skill for share in shares}
+                row = {
+                    share: query_report(model.fitted_model(), counts, None, 0, share=share)[0].skill for share in shares
+                }
                 found += row.values() if n_cells > SIZES[0] else []
                 cells = "".join(f"{row[share]:9.4f}" if share in row else " " * 9 for share in SHARES)
                 print(f"{n_cells:8,d}{depth:7.1f}{cells}", flush=True)
@@ -107,7 +109,7 @@ def foreign(folder: Path) -> None:
             for n_cells in (min(query.n_obs, 1000), 100):
                 for draw in range(4 if n_cells == 100 else 1):
                     some = query[np.random.default_rng(draw).permutation(query.n_obs)[:n_cells]].copy()
-                    report, _ = query_report(model, read_counts(some, for_fit=False), None, draw)
+                    report, _ = query_report(model.fitted_model(), read_counts(some, for_fit=False), None, draw)
                     said = is_foreign(report)
                     right, total = right + (said == is_other), total + 1
                     if draw == 0:

@@ -19,6 +19,7 @@ from scdae.core.data.cells import cell_data
 from scdae.core.data.exposure import gene_profile
 from scdae.core.network.fitted import Fitted
 from scdae.core.training.initialize import new_network
+from scdae.model.fitted_model import FittedModel
 from scdae.sklearn import Purifier
 
 
@@ -30,7 +31,8 @@ def untrained(model, adata, **_):
     data = cell_data(counts[:, genes], None, None, profile)
     start = new_network(data, profile, 0, 0, model.config, np.random.default_rng(0))
     fitted = Fitted("nb", start.axes, start.graph, start.params, profile, np.zeros(len(genes), bool))
-    model.outcome, model.var_names = SimpleNamespace(fitted=fitted, genes=genes), adata.var_names.to_numpy(str)
+    outcome = SimpleNamespace(fitted=fitted, genes=genes)
+    model._fitted = FittedModel(model.config, outcome, adata.var_names.to_numpy(str))
     return model
 
 

@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from scdae import _moved
+
 if TYPE_CHECKING:
     from scdae import datasets, get, metrics, pl, pp, sklearn, tl
     from scdae._settings import settings
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DAE", "datasets", "get", "metrics", "pl", "pp", "settings", "sklearn", "tl"]
 __version__ = version("scdae")
 
+_moved.install()
 _OBJECTS = {"DAE": "scdae.model", "settings": "scdae._settings"}
 
 

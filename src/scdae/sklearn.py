@@ -161,7 +161,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         how, matrix = self._how(), self._matrix(X, reset=False)
-        outcome = self.model_.fitted_outcome()
+        outcome = self.model_.fitted_model().outcome
         depth = np.full(matrix.shape[0], self.depth_, np.float32)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         out = np.zeros(matrix.shape, np.float32)

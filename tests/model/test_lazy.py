@@ -95,8 +95,8 @@ def test_some_genes_of_a_query_in_another_order_with_strangers_and_without_some(
     np.testing.assert_allclose(found.compute(), expected[:, genes], rtol=1e-4)
     assert np.isnan(found[:, 1].compute()).all() and np.isfinite(found[:, 2].compute()).all()
     counts, conditions = counts_to_apply(adata), model.covariates.conditions(adata)
-    whole = lazy.lazy_layer(model, counts, conditions, 0.9).compute()
-    quantile = lazy.lazy_layer(model, counts, conditions, 0.9, genes=np.array(genes))
+    whole = lazy.lazy_layer(model.fitted_model(), counts, conditions, 0.9).compute()
+    quantile = lazy.lazy_layer(model.fitted_model(), counts, conditions, 0.9, genes=np.array(genes))
     np.testing.assert_allclose(quantile.compute(), whole[:, genes], rtol=1e-4)
 
 

@@ -29,7 +29,7 @@ def part_of(counts, columns, rows=slice(None)):
 
 
 def test_gene_table_has_one_value_a_gene(model, counts):
-    table = gene_table(model, counts, model.outcome.report)
+    table = gene_table(model.fitted_model(), counts, model.outcome.report)
     assert set(table) == {
         "dispersion",
         "dropout",
@@ -49,18 +49,18 @@ def test_gene_table_has_one_value_a_gene(model, counts):
 
 def test_poisson_has_no_dispersion(counts):
     model = small.fitted(likelihood="poisson")
-    assert not gene_table(model, counts, model.outcome.report)["dispersion"].any()
+    assert not gene_table(model.fitted_model(), counts, model.outcome.report)["dispersion"].any()
 
 
 def test_gene_table_follows_the_query(model, counts):
-    whole = gene_table(model, counts, model.outcome.report)
+    whole = gene_table(model.fitted_model(), counts, model.outcome.report)
     order = np.arange(small.N_VARS)[::-1][:50]
-    table = gene_table(model, part_of(counts, order), model.outcome.report)
+    table = gene_table(model.fitted_model(), part_of(counts, order), model.outcome.report)
     for name, column in table.items():
         np.testing.assert_array_equal(column, whole[name][order])
     other = part_of(counts, np.arange(small.N_VARS))
     other.var_names[3] = "new"
-    table = gene_table(model, other, model.outcome.report)
+    table = gene_table(model.fitted_model(), other, model.outcome.report)
     assert np.isnan(table["gain"][3]) and table["dispersion"][3] == 0 and not table["helped"][3]
 
 
@@ -72,7 +72,7 @@ def test_cells_without_counts_have_no_gain():
 
 
 def test_gain_on_other_cells_is_like_that_of_the_fit(model, counts):
-    report, cells = query_report(model, part_of(counts, np.arange(60), slice(0, 100)), None, seed=5)
+    report, cells = query_report(model.fitted_model(), part_of(counts, np.arange(60), slice(0, 100)), None, seed=5)
     assert report.gene_gain.shape == (60,) and report.cell_gain.shape == (100,) and len(cells) == 100
     assert report.skill == pytest.approx(model.outcome.report.skill, abs=0.02)
 
@@ -81,17 +81,22 @@ def test_gain_of_empty_and_of_unobserved_cells(model, counts):
     empty = part_of(counts, np.arange(60), slice(0, 3))
     none = Counts(empty.matrix * 0, None, empty.obs_names, empty.var_names, False)
     none.matrix.eliminate_zeros()
-    report, _ = query_report(model, none, None, seed=0)
+    report, _ = query_report(model.fitted_model(), none, None, seed=0)
     assert np.isnan(report.gene_gain).all() and np.isnan(report.cell_gain).all() and report.skill == 0
     mask = np.ones((small.N_OBS, small.N_VARS), bool)
     mask[3] = False
-    report, _ = query_report(model, read_counts(small.structured(), mask=mask), None, seed=0)
+    report, _ = query_report(model.fitted_model(), read_counts(small.structured(), mask=mask), None, seed=0)
     assert np.isfinite(report.gene_gain).all() and np.isfinite(report.skill)
     assert np.isnan(report.cell_gain[3]) and np.isfinite(np.delete(report.cell_gain, 3)).all()
 
 
 def test_summary_is_plain(model, counts):
-    entry = summary(model, gene_table(model, counts, model.outcome.report), RECORD, model.outcome.report)
+    entry = summary(
+        model.fitted_model(),
+        gene_table(model.fitted_model(), counts, model.outcome.report),
+        RECORD,
+        model.outcome.report,
+    )
 
     def check(value):
         if isinstance(value, dict):
@@ -107,8 +112,8 @@ def test_summary_is_plain(model, counts):
 
 
 def test_summary_of_a_query_tells_its_own_gain(model, counts):
-    report, _ = query_report(model, part_of(counts, np.arange(60), slice(0, 50)), None, seed=5)
-    entry = summary(model, gene_table(model, counts, report), RECORD, report)
+    report, _ = query_report(model.fitted_model(), part_of(counts, np.arange(60), slice(0, 50)), None, seed=5)
+    entry = summary(model.fitted_model(), gene_table(model.fitted_model(), counts, report), RECORD, report)
     assert entry["report"]["skill"] == report.skill != model.outcome.report.skill
 
 
@@ -118,29 +123,42 @@ def test_verdict_of_no_gain():
 
 def test_summary_names_the_batches(counts):
     model = small.fitted(batch_key="batch", likelihood="nb")
-    entry = summary(model, gene_table(model, counts, model.outcome.report), RECORD, model.outcome.report)
+    entry = summary(
+        model.fitted_model(),
+        gene_table(model.fitted_model(), counts, model.outcome.report),
+        RECORD,
+        model.outcome.report,
+    )
     assert entry["batch_key"] == "batch" and list(entry["batch_levels"]) == model.batch_levels
 
 
 def test_summary_names_the_covariates_and_the_batch_that_all_are_in():
     model, record = small.fitted_to_covariates(), {**RECORD, "transform_batch": "average"}
     entry = summary(
-        model, gene_table(model, read_counts(small.covaried()), model.outcome.report), record, model.outcome.report
+        model.fitted_model(),
+        gene_table(model.fitted_model(), read_counts(small.covaried()), model.outcome.report),
+        record,
+        model.outcome.report,
     )
     assert list(entry["covariates"]) == ["donor", "age"]
     assert entry["transform_batch"] == "average" and entry["unit"].endswith("as if measured in batch 'average'")
     plain = summary(
-        model, gene_table(model, read_counts(small.covaried()), model.outcome.report), RECORD, model.outcome.report
+        model.fitted_model(),
+        gene_table(model.fitted_model(), read_counts(small.covaried()), model.outcome.report),
+        RECORD,
+        model.outcome.report,
     )
     assert "transform_batch" not in plain and entry["unit"].startswith(plain["unit"])
 
 
 def test_gain_on_other_cells_with_batches_is_like_that_of_the_fit():
     model, adata = small.fitted(batch_key="batch", likelihood="nb"), small.structured()
-    skill = query_report(model, read_counts(adata), model._conditions(adata), seed=5)[0].skill
+    skill = query_report(model.fitted_model(), read_counts(adata), model.fitted_model().conditions(adata), seed=5)[
+        0
+    ].skill
     assert skill == pytest.approx(model.outcome.report.skill, abs=0.02)
     adata.obs["batch"] = np.where(adata.obs["batch"] == "batch_1", "batch_2", "batch_1")
-    report, _ = query_report(model, read_counts(adata), model._conditions(adata), seed=5)
+    report, _ = query_report(model.fitted_model(), read_counts(adata), model.fitted_model().conditions(adata), seed=5)
     assert report.skill + 2 * report.skill_error < -0.01 < skill
 
 
@@ -167,8 +185,8 @@ def one_law():
 @pytest.mark.parametrize(("n_cells", "depth"), [(1000, 0.5), (1000, 2.0), (4000, 1.0)])
 def test_skill_of_one_law_is_one_number(one_law, n_cells, depth, share):
     """Whatever the number of cells, their depth and the share held out."""
-    usual, _ = query_report(one_law, law_of_cells(4000, 1.0, 1), None, 0, share=0.1)
-    report, _ = query_report(one_law, law_of_cells(n_cells, depth, 2), None, 0, share=share)
+    usual, _ = query_report(one_law.fitted_model(), law_of_cells(4000, 1.0, 1), None, 0, share=0.1)
+    report, _ = query_report(one_law.fitted_model(), law_of_cells(n_cells, depth, 2), None, 0, share=share)
     assert usual.skill > 0.03 and report.skill == pytest.approx(usual.skill, abs=0.01)
     assert report.efficiency > 0.9 and not is_foreign(report)
 
@@ -180,5 +198,5 @@ def test_cells_of_another_law_are_foreign(one_law, n_cells):
     efficiency = np.exp(np.random.default_rng(4).normal(0, 0.7, 60))
     matrix = counts.matrix.copy()
     matrix.data = thin_values(matrix.data, (efficiency / efficiency.max())[matrix.indices], np.random.default_rng(5))
-    report, _ = query_report(one_law, dataclasses.replace(counts, matrix=matrix), None, 0)
+    report, _ = query_report(one_law.fitted_model(), dataclasses.replace(counts, matrix=matrix), None, 0)
     assert is_foreign(report)

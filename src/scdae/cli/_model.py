@@ -177,7 +177,7 @@ def fit(
         clock.lap("training")
         if not is_first(distributed):
             return
-        save_model(model, model_file, overwrite=overwrite)
+        save_model(model.fitted_model(), model_file, overwrite=overwrite)
         clock.lap("writing")
         if json_file is not None:
             write_report(

@@ -26,6 +26,7 @@ from scdae.inputs.covariates import Covariates, has_column, read_covariates
 from scdae.inputs.genes import place_genes
 from scdae.inputs.mask import mask_of_rows
 from scdae.inputs.silent import never_observed
+from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
 from scdae.model.options import check_depth, check_form, check_output
 from scdae.model.restore import read_latent, read_query
@@ -130,13 +131,10 @@ class DAE:
             effort=effort,
         )
         self._asked: dict[str, Any] = {}  # sizes as they were asked for, where a fit has chosen others
-        self.outcome: Outcome | None = None
-        self.var_names: np.ndarray = np.zeros(0, np.str_)
-        self.never_observed: np.ndarray = np.zeros(0, np.int64)  # columns of genes that no cell of the fit observed
-        self.covariates = Covariates()
+        self._fitted: FittedModel | None = None
 
     def __repr__(self) -> str:
-        state = "not fitted" if self.outcome is None else f"fitted to {len(self.var_names):,} genes"
+        state = "not fitted" if self._fitted is None else f"fitted to {len(self._fitted.var_names):,} genes"
         return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
 
     @spelled
@@ -261,7 +259,7 @@ class DAE:
         (40, 50)
         """
         check_adata(adata)
-        outcome, found = self.fitted_outcome(), devices_for(devices)
+        model, found = self.fitted_model(), devices_for(devices)
         counts = open_counts(
             adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
         )
@@ -271,11 +269,11 @@ class DAE:
         if not columns.batches:
             columns = replace(columns, moved=True)
             conditions = columns.conditions(adata)
-        place = place_genes(counts.var_names, self.var_names, outcome.genes)
+        place = place_genes(counts.var_names, model.var_names, model.outcome.genes)
         new = DAE()
         new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
-            return new._fit_counts(counts, columns, conditions, (outcome.fitted, place), checkpoints, found)
+            return new._fit_counts(counts, columns, conditions, (model.network, place), checkpoints, found)
 
     def _fit_counts(
         self,
@@ -292,7 +290,7 @@ class DAE:
         get_logger()  # says where the messages of the training go
         known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)
         config = replace(self.config, **self._asked)
-        self.outcome = fit_counts(
+        outcome = fit_counts(
             known.matrix,
             known.unobserved,
             conditions,
@@ -305,24 +303,44 @@ class DAE:
             checkpoints=checkpoints,
             devices=devices,
         )
-        sizes: dict[str, Any] = sizes_of(self.outcome.fitted)
+        sizes: dict[str, Any] = sizes_of(outcome.fitted)
         self._asked = {name: getattr(config, name) for name in sizes}
         self.config = replace(config, **sizes)
-        self.var_names, self.covariates = counts.var_names, covariates
-        if self.outcome.extremes is not None:
-            row, column = (int(part[0]) for part in self.outcome.extremes)
+        silent = never_observed(counts)
+        self._fitted = FittedModel(self.config, outcome, counts.var_names, covariates, silent)
+        if outcome.extremes is not None:
+            row, column = (int(part[0]) for part in outcome.extremes)
             get_logger().warning(
-                f"scdae: {len(self.outcome.extremes[0]):,} count(s) are larger than ten whole cells, the first in cell "
+                f"scdae: {len(outcome.extremes[0]):,} count(s) are larger than ten whole cells, the first in cell "
                 f"{str(counts.obs_names[row])!r}, gene {str(counts.var_names[column])!r}. They are not learned from and come back as they "
                 "are; find out what they are, or remove these cells."
             )
-        self.never_observed = never_observed(counts)
-        if len(self.never_observed):
+        if len(silent):
             get_logger().warning(
-                f"scdae: {len(self.never_observed):,} of {len(self.var_names):,} genes were observed in no cell (mask), the first "
-                f"being {str(self.var_names[self.never_observed[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+                f"scdae: {len(silent):,} of {len(counts.var_names):,} genes were observed in no cell (mask), the first "
+                f"being {str(counts.var_names[silent[0]])!r}. Nothing can be learnt about them: they come back as NaN."
             )
         return self
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Result of the fit; None when there was none."""
+        return None if self._fitted is None else self._fitted.outcome
+
+    @property
+    def var_names(self) -> np.ndarray:
+        """Names of the genes of the fit: str (n_vars,)."""
+        return np.zeros(0, np.str_) if self._fitted is None else self._fitted.var_names
+
+    @property
+    def never_observed(self) -> np.ndarray:
+        """Positions of the genes that no cell of the fit observed: int64 (n,)."""
+        return np.zeros(0, np.int64) if self._fitted is None else self._fitted.never_observed
+
+    @property
+    def covariates(self) -> Covariates:
+        """Columns of `obs` that the model knows."""
+        return Covariates() if self._fitted is None else self._fitted.covariates
 
     @property
     def batch_key(self) -> str | None:
@@ -407,14 +425,15 @@ class DAE:
             "allow_fractional": allow_fractional,
             "allow_nan": allow_nan,
         }
-        conditions, batch = self._conditions(adata), self._batch_weights(transform_batch)
+        model = self.fitted_model()
+        conditions, batch = model.conditions(adata), model.batch_weights(transform_batch)
         if lazy:
-            there = unread_counts(adata, **options)
-            return lazy_layer(self, there, conditions, output, new_depth, batch, columns, threshold, dtype)
+            unread = unread_counts(adata, **options)
+            return lazy_layer(model, unread, conditions, output, new_depth, batch, columns, threshold, dtype)
         counts = counts_to_apply(adata, **options)
         if threshold is None and columns is None:
-            return read_query(self, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
-        layer_of = lazy_layer(self, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
+            return read_query(model, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
+        layer_of = lazy_layer(model, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
         return joined(layer_of)
 
     @spelled
@@ -431,7 +450,8 @@ class DAE:
         """Latent representation of the cells of `adata`: float32 (n_obs, n_latent). Arguments as in :meth:`impute`."""
         check_adata(adata)
         counts = counts_to_apply(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
-        return read_latent(self, counts, self._conditions(adata))
+        model = self.fitted_model()
+        return read_latent(model, counts, model.conditions(adata))
 
     @spelled
     @transfers
@@ -494,33 +514,34 @@ class DAE:
             allow_nan=allow_nan,
             for_fit=False,
         )
-        return posterior_of(self, counts, self._conditions(part), (part.obs_names, part.var_names), chosen)
+        model = self.fitted_model()
+        return posterior_of(model, counts, model.conditions(part), (part.obs_names, part.var_names), chosen)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted model to one file: arrays, and JSON with a format version; no pickle."""
         from scdae.model.serialization import save_model
 
-        save_model(self, path)
+        save_model(self.fitted_model(), path)
 
     @staticmethod
     def load(path: str | PathLike[str]) -> DAE:
         """Read a model that :meth:`save` wrote."""
         from scdae.model.serialization import load_model
 
-        return load_model(path)
+        model = DAE()
+        model._fitted = load_model(path)
+        model.config = model._fitted.config
+        return model
 
-    def fitted_outcome(self) -> Outcome:
-        """Result of the fit; an error when there was none."""
+    def fitted_model(self) -> FittedModel:
+        """What all read-outs work with; an error when there was no fit."""
         check_platform()
-        if self.outcome is None:
+        if self._fitted is None:
             raise ValueError(
                 "This DAE is not fitted. Call fit(adata) first, or load a saved model with DAE.load(path)."
             )
-        return self.outcome
+        return self._fitted
 
-    def _conditions(self, adata: AnnData) -> Conditions | None:
-        """Batch and covariates of each cell, in terms of the levels that the model knows."""
-        return self.covariates.conditions(adata)
-
-    def _batch_weights(self, transform_batch: str | None) -> np.ndarray | None:
-        return None if transform_batch is None else self.covariates.batch_weights(transform_batch)
+    def fitted_outcome(self) -> Outcome:
+        """Result of the fit; an error when there was none."""
+        return self.fitted_model().outcome

@@ -16,19 +16,19 @@ from scdae.inputs.count_types import AnyCounts
 from scdae.inputs.genes import GeneMap
 from scdae.inputs.silent import OwnCounts, counted_silent, fate, say_silent
 from scdae.matrices.chunk_sizes import _VALUES
+from scdae.model.fitted_model import FittedModel
 from scdae.model.options import InPlace
 from scdae.model.restore import find_genes, read_blocks, read_quantile
 
 if TYPE_CHECKING:
     import dask.array as da
 
-    from scdae.model import DAE
 
 __all__ = ["available_memory", "joined", "lazy_layer"]
 
 
 def lazy_layer(
-    model: DAE,
+    model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
     output: str | float,

@@ -18,12 +18,12 @@ from scdae.core.prediction.decode import law_of_genes, read_out
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import Counts
 from scdae.inputs.silent import blind_cells, own_counts, say_blind
+from scdae.model.fitted_model import FittedModel
 from scdae.model.restore import query_cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scdae.model import DAE
 
 __all__ = ["Posterior", "posterior_of"]
 
@@ -148,10 +148,14 @@ class Posterior:
 
 
 def posterior_of(
-    model: DAE, counts: Counts, conditions: Conditions | None, names: tuple[pd.Index, pd.Index], genes: np.ndarray
+    model: FittedModel,
+    counts: Counts,
+    conditions: Conditions | None,
+    names: tuple[pd.Index, pd.Index],
+    genes: np.ndarray,
 ) -> Posterior:
     """Posterior of some genes (positions in the query) of all cells in `counts`."""
-    fitted = model.fitted_outcome().fitted
+    fitted = model.network
     data, found = query_cells(model, counts, conditions)
     columns, known = found.columns, found.known
     prior, x, lost = (np.zeros((data.n_obs, len(genes)), np.float32) for _ in range(3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,8 @@ from scdae.core.prediction.missing import Gaps
 from scdae.inputs.counts import AnyCounts, Counts
 from scdae.inputs.genes import GeneMap, map_genes
 from scdae.inputs.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_silent
+from scdae.model.fitted_model import FittedModel
 from scdae.model.options import InPlace
-
-if TYPE_CHECKING:
-    from scdae.model import DAE
 
 __all__ = [
     "counted_silent_names",
@@ -36,13 +33,13 @@ __all__ = [
 ]
 
 
-def find_genes(model: DAE, counts: AnyCounts, *, quiet: bool = False) -> GeneMap:
+def find_genes(model: FittedModel, counts: AnyCounts, *, quiet: bool = False) -> GeneMap:
     """Where the genes of a model are in a query; `quiet` leaves the warnings out."""
-    genes = model.fitted_outcome().genes
+    genes = model.outcome.genes
     return map_genes(counts.var_names, model.var_names, genes, unknown=model.never_observed, quiet=quiet)
 
 
-def counted_silent_names(model: DAE, counts: AnyCounts) -> np.ndarray:
+def counted_silent_names(model: FittedModel, counts: AnyCounts) -> np.ndarray:
     """Names of the genes that a query counted and the model did not: object (n,), empty where that is not known."""
     found = find_genes(model, counts, quiet=True)
     counted = counted_silent(counts, found)
@@ -50,13 +47,13 @@ def counted_silent_names(model: DAE, counts: AnyCounts) -> np.ndarray:
 
 
 def query_cells(
-    model: DAE, counts: Counts, conditions: Conditions | None, *, silent: str | None = AS_COUNTED
+    model: FittedModel, counts: Counts, conditions: Conditions | None, *, silent: str | None = AS_COUNTED
 ) -> tuple[CellData, GeneMap]:
     """Cells of a query over the model's genes, and where these are.
 
     `silent` says what becomes of genes that the query counted and the model did not, for the warning; None for no warning.
     """
-    outcome, found = model.fitted_outcome(), find_genes(model, counts)
+    outcome, found = model.outcome, find_genes(model, counts)
     if silent is not None:
         say_silent(counted_silent(counts, found), found, counts.var_names, silent)
     fitted = outcome.fitted
@@ -65,7 +62,7 @@ def query_cells(
 
 
 def read_query(
-    model: DAE,
+    model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
     output: str,
@@ -98,7 +95,7 @@ def read_query(
 
 
 def read_blocks(
-    model: DAE,
+    model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
     found: GeneMap,
@@ -128,7 +125,7 @@ def read_blocks(
     tuple
         Slice of cells, float32 (cells, n) values, and float32 (cells, n_latent) latent representation.
     """
-    fitted = model.fitted_outcome().fitted
+    fitted = model.network
     at_once = cells_at_once(counts.shape[0], len(found.columns))
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
@@ -152,7 +149,12 @@ def read_blocks(
 
 
 def read_latent(
-    model: DAE, counts: AnyCounts, conditions: Conditions | None, *, quiet: bool = False, gaps: Gaps | None = None
+    model: FittedModel,
+    counts: AnyCounts,
+    conditions: Conditions | None,
+    *,
+    quiet: bool = False,
+    gaps: Gaps | None = None,
 ) -> np.ndarray:
     """Latent representation of the cells: float32 (n_obs, n_latent)."""
     found = find_genes(model, counts, quiet=quiet)
@@ -161,7 +163,7 @@ def read_latent(
 
 
 def read_quantile(
-    model: DAE,
+    model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
     found: GeneMap,
@@ -185,7 +187,7 @@ def read_quantile(
     tuple
         Slice of cells, and float32 (cells, n) values.
     """
-    fitted = model.fitted_outcome().fitted
+    fitted = model.network
     laws = law_of_genes(fitted)
     if genes is not None:
         laws = laws.at(genes)
@@ -207,11 +209,11 @@ def read_quantile(
             yield rows, factor * cell_quantiles(chance, matrix[here], prior, laws, observed)
 
 
-def read_anomaly(model: DAE, counts: AnyCounts, conditions: Conditions | None) -> Readings:
+def read_anomaly(model: FittedModel, counts: AnyCounts, conditions: Conditions | None) -> Readings:
     """Depth, deviance for each molecule, and latent representation of the cells of a query."""
     found = find_genes(model, counts)
     silent = np.zeros(len(found.silent), bool)
-    laws = law_of_genes(model.fitted_outcome().fitted)
+    laws = law_of_genes(model.network)
     n_obs = counts.shape[0]
     depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
     latent = np.zeros((n_obs, model.config.n_latent or 0), np.float32)

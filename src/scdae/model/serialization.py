@@ -11,11 +11,12 @@ import zipfile
 import zlib
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
+from scdae.core.config import Config
 from scdae.core.distributions.laws import laws_from_arrays, laws_to_arrays
 from scdae.core.evaluation.report import Report
 from scdae.core.network.autoencoder import Autoencoder, with_values
@@ -28,9 +29,7 @@ from scdae.files.replacing import in_place
 from scdae.inputs.covariates import Covariates
 from scdae.io.write import writes
 from scdae.model.file_format import check_arrays, check_header, check_parameters, checksum
-
-if TYPE_CHECKING:
-    from scdae.model import DAE
+from scdae.model.fitted_model import FittedModel
 
 __all__ = ["load_model", "save_model"]
 
@@ -68,7 +67,7 @@ _REPORT = (
 )
 
 
-def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool = True) -> None:
     """Write `model` to `path`, next to it first and then in its place; a link is followed.
 
     Parameters
@@ -93,7 +92,7 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(folder)!r} does not exist. Make it first.")
     if target.is_dir():
         raise FileExistsError(f"path={str(path)!r} is a folder. Add the name of a file, such as model.scdae.")
-    outcome = model.fitted_outcome()
+    outcome = model.outcome
     fitted = outcome.fitted
     header = {
         "kind": _KIND,
@@ -144,7 +143,7 @@ def save_model(model: DAE, path: str | PathLike[str], *, overwrite: bool = True)
             np.savez(file, allow_pickle=False, **arrays)
 
 
-def load_model(path: str | PathLike[str]) -> DAE:
+def load_model(path: str | PathLike[str]) -> FittedModel:
     """Read a model that :func:`save_model` wrote.
 
     Raises
@@ -208,17 +207,15 @@ def _read(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     return json.loads(str(arrays.pop("header"))), arrays
 
 
-def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
-    from scdae.model import DAE
-
+def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedModel:
     settings = dict(header["settings"])
     settings["noise"] = tuple(settings["noise"])
-    model = DAE(**settings)
+    config = Config(**settings)
     axes = Axes(arrays["axes_weight"], arrays["axes_gene_mean"], arrays.get("axes_effects"))
     values = {name.removeprefix("param_"): value for name, value in arrays.items() if name.startswith("param_")}
     if "batch_effect" in values and header["format"] == 1:
         values["batch_start"] = np.zeros_like(values["batch_effect"])
-    width, depth = model.config.n_hidden or 0, model.config.n_latent or 0
+    width, depth = config.n_hidden or 0, config.n_latent or 0
     for name, shape in (("hidden_kernel", (axes.weight.shape[1], width)), ("latent_kernel", (width, depth))):
         if name not in values or values[name].shape != shape:  # before so large a network is made
             raise ValueError(f"param_{name} is missing, or not of shape {shape} as the settings say")
@@ -247,11 +244,11 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         params=with_values(params, values),
         profile=arrays["profile"],
         inflated=arrays["inflated"],
-        gaps=model.config.gaps._replace(max_iter=header.get("gap_max_iter", model.config.gaps.max_iter)),
+        gaps=config.gaps._replace(max_iter=header.get("gap_max_iter", config.gaps.max_iter)),
         laws=laws_from_arrays(arrays),
         largest=np.inf if header.get("largest_count") is None else float(header["largest_count"]),
     )
-    model.outcome = Outcome(
+    outcome = Outcome(
         fitted=fitted,
         genes=arrays["genes"],
         cells=arrays["cells"],
@@ -262,10 +259,8 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DAE:
         stopped_early=header["stopped_early"],
         held_out=header["held_out"],
     )
-    model.var_names = arrays["var_names"]
-    model.never_observed = arrays.get("never_observed", model.never_observed)  # earlier files do not say
-    model.covariates = covariates
-    return model
+    never_observed = arrays.get("never_observed", np.zeros(0, np.int64))  # earlier files do not say
+    return FittedModel(config, outcome, arrays["var_names"], covariates, never_observed)
 
 
 def _report(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Report:

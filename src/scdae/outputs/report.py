@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -18,10 +18,8 @@ from scdae.core.network.fitted import Fitted
 from scdae.core.prediction.decode import OUTPUTS, dropout_chance, law_of_genes
 from scdae.core.training.fit import held_out_share
 from scdae.inputs.counts import CountBlocks, Counts
+from scdae.model.fitted_model import FittedModel
 from scdae.model.restore import find_genes
-
-if TYPE_CHECKING:
-    from scdae.model import DAE
 
 __all__ = [
     "FOREIGN",
@@ -39,10 +37,9 @@ FOREIGN = 0.85  # of the gain that a model expects of itself: below, cells are n
 _WORSE = 0.01  # nats per molecule by which the gene means of the cells predict better than the model
 
 
-def gene_table(model: DAE, counts: Counts | CountBlocks, report: Report) -> dict[str, np.ndarray]:
+def gene_table(model: FittedModel, counts: Counts | CountBlocks, report: Report) -> dict[str, np.ndarray]:
     """Columns for `var`, in the order of the genes of `counts`; genes unknown to the network get 0, and NaN for their gain."""
-    outcome = model.fitted_outcome()
-    fitted = outcome.fitted
+    fitted = model.network
     columns = find_genes(model, counts, quiet=True).columns
     laws = law_of_genes(fitted)
     table: dict[str, Any] = {
@@ -50,7 +47,7 @@ def gene_table(model: DAE, counts: Counts | CountBlocks, report: Report) -> dict
         "dropout": laws.dropout.astype(np.float32),
         "zero_inflated": fitted.inflated,
         "zero_inflated_probability": dropout_chance(fitted),
-        "gate": outcome.gate,
+        "gate": model.outcome.gate,
         "gain": report.gene_gain,
         "helped": report.helped,
     }
@@ -64,7 +61,12 @@ def cell_gain(report: Report, cells: np.ndarray, counts: Counts | CountBlocks) -
 
 
 def query_report(
-    model: DAE, counts: Counts | CountBlocks, conditions: Conditions | None, seed: int, *, share: float | None = None
+    model: FittedModel,
+    counts: Counts | CountBlocks,
+    conditions: Conditions | None,
+    seed: int,
+    *,
+    share: float | None = None,
 ) -> tuple[Report, np.ndarray]:
     """Held-out gain of a fitted model on other cells, over the genes of the network, and the rows of these cells.
 
@@ -77,8 +79,7 @@ def query_report(
         some = None if conditions is None else conditions.take(rows)
         report, _ = query_report(model, counts.sample, some, seed, share=share)
         return report, rows
-    outcome = model.fitted_outcome()
-    fitted = outcome.fitted
+    fitted = model.network
     found = find_genes(model, counts, quiet=True)
     matrix, unobserved = found.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
@@ -129,7 +130,7 @@ def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:
 
 
 def summary(
-    model: DAE,
+    model: FittedModel,
     table: dict[str, np.ndarray],
     record: dict[str, Any],
     report: Report,
@@ -137,7 +138,7 @@ def summary(
     """Entry for `uns`: plain numbers, strings and arrays."""
     from scdae import __version__
 
-    outcome, config = model.fitted_outcome(), model.config
+    outcome, config = model.outcome, model.config
     n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
     settings = {k: np.asarray(v) if isinstance(v, list) else v for k, v in config.to_dict().items()}
     entry: dict[str, Any] = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from scdae.core.evaluation.report import Report
     from scdae.model import DAE
+    from scdae.model.fitted_model import FittedModel
 
 __all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta"]
 
@@ -202,7 +203,8 @@ def impute(
         log_layer_size(adata.shape, 1 + len(chances))
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=trained_on.first) as checkpoints:
             model._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=trained_on)
-        judged = model.fitted_outcome().report, model.fitted_outcome().cells
+        fitted = model.fitted_model()
+        judged = fitted.outcome.report, fitted.outcome.cells
     else:
         if not isinstance(model, DAE):
             raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
@@ -218,25 +220,25 @@ def impute(
         clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
         if clash:
             raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
-        model.fitted_outcome()
-        check_corrected(transform_batch, model.batch_levels)
-        conditions, batch = model._conditions(adata), model._batch_weights(transform_batch)
+        fitted = model.fitted_model()
+        check_corrected(transform_batch, fitted.batch_levels)
+        conditions, batch = fitted.conditions(adata), fitted.batch_weights(transform_batch)
         log_layer_size(adata.shape, 1 + len(chances))
         from scdae.outputs.report import query_report, say_if_foreign
 
-        judged = query_report(model, counts, conditions, seed)
+        judged = query_report(fitted, counts, conditions, seed)
         say_if_foreign(judged[0])
     gaps = Gaps()
     names = quantile_layers(key_added, chances)
     lazily = choose_lazy(lazy if threshold is None else bool(lazy), 4 * (1 + len(chances)) * adata.n_obs * adata.n_vars)
     layers: dict[str, Any] = {}
     if lazily or threshold is not None:
-        latent = read_latent(model, counts, conditions, quiet=True, gaps=gaps)
-        layers[key_added] = lazy_layer(model, counts, conditions, output, new_depth, batch, threshold=threshold)
+        latent = read_latent(fitted, counts, conditions, quiet=True, gaps=gaps)
+        layers[key_added] = lazy_layer(fitted, counts, conditions, output, new_depth, batch, threshold=threshold)
     else:
-        layers[key_added], latent = read_query(model, counts, conditions, output, new_depth, gaps, batch)
+        layers[key_added], latent = read_query(fitted, counts, conditions, output, new_depth, gaps, batch)
     for name, chance in zip(names, chances, strict=True):
-        layers[name] = lazy_layer(model, counts, conditions, chance, None, batch, threshold=threshold, quiet=True)
+        layers[name] = lazy_layer(fitted, counts, conditions, chance, None, batch, threshold=threshold, quiet=True)
     if not lazily:
         layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
 
@@ -248,10 +250,10 @@ def impute(
     never = n_never_observed(counts)
     if gaps.n_unobserved or any(never.values()):
         record["missing"] = gaps.report() | never
-    as_counted = counted_silent_names(model, counts)
+    as_counted = counted_silent_names(fitted, counts)
     if len(as_counted):
         record["genes_as_counted"] = as_counted
-    _write(adata, key_added, model, counts, layers, latent, judged, record)
+    _write(adata, key_added, fitted, counts, layers, latent, judged, record)
     return adata if copy else None
 
 
@@ -283,7 +285,7 @@ def _record(
 def _write(
     adata: AnnData,
     key: str,
-    model: DAE,
+    fitted: FittedModel,
     counts: Counts | CountBlocks,
     layers: dict[str, Any],
     latent: np.ndarray,
@@ -293,9 +295,9 @@ def _write(
     """Put the results where they belong, all of them at the end."""
     from scdae.outputs.report import cell_gain, gene_table, summary
 
-    table = gene_table(model, counts, judged[0])
+    table = gene_table(fitted, counts, judged[0])
     of_cell = cell_gain(*judged, counts)
-    report = summary(model, table, record, judged[0])
+    report = summary(fitted, table, record, judged[0])
     with writing_to(adata):
         for name, values in layers.items():
             adata.layers[name] = values

@@ -138,12 +138,13 @@ def anomaly_score(
     else:
         model = fitted_model(adata, model, settings, seed=seed, mask=mask, **conditions, **options)
 
-    readings = read_anomaly(model, counts, model.covariates.conditions(adata))
+    fitted = model.fitted_model()
+    readings = read_anomaly(fitted, counts, fitted.conditions(adata))
     calibrating, n_obs = known.rows, adata.n_obs
     if known.others is not None:
         with errors_of_normal():
             others = counts_to_apply(known.others, mask=mask, **options)
-            more = read_anomaly(model, others, model.covariates.conditions(known.others))
+            more = read_anomaly(fitted, others, fitted.conditions(known.others))
         readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
         calibrating = n_obs + np.arange(known.others.n_obs)
     there = readings.depth > 0

@@ -88,16 +88,16 @@ def anomaly_genes(
             latent = model.latent(known.others, mask=mask, **options)
     some = adata[rows]
     counts = read_counts(some, mask=mask_of_rows(mask, rows, adata), for_fit=False, **options)
-    conditions = model.covariates.conditions(some)
-    data, found = query_cells(model, counts, conditions, silent="they are not in the table")
-    fitted = model.fitted_outcome().fitted
-    own = read_latent(model, counts, conditions, quiet=True)
+    fitted = model.fitted_model()
+    conditions = fitted.conditions(some)
+    data, found = query_cells(fitted, counts, conditions, silent="they are not in the table")
+    own = read_latent(fitted, counts, conditions, quiet=True)
     near = latent[neighbours(own, latent)].mean(axis=1)
     exposure = np.asarray(data.counts.sum(axis=1)).ravel() / data.share
-    lift = 1 if fitted.laws is None else np.asarray(fitted.laws.lift)
-    expected = exposure[:, None] * shares_at(fitted, near, data.conditions) * lift
+    lift = 1 if fitted.network.laws is None else np.asarray(fitted.network.laws.lift)
+    expected = exposure[:, None] * shares_at(fitted.network, near, data.conditions) * lift
     x = data.counts.toarray()
-    deviance = entry_deviance(x, expected, law_of_genes(fitted)) * np.where(x < expected, -1, 1)
+    deviance = entry_deviance(x, expected, law_of_genes(fitted.network)) * np.where(x < expected, -1, 1)
     if data.unobserved is not None:
         deviance[data.unobserved.nonzero()] = 0
     names = np.asarray(adata.var_names)[np.maximum(found.columns, 0)]

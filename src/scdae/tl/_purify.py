@@ -172,9 +172,10 @@ def _purified(
     allow_fractional: bool,
     seed: int,
 ) -> np.ndarray:
-    outcome, conditions = model.fitted_outcome(), model._conditions(adata)
+    fitted = model.fitted_model()
+    conditions = fitted.conditions(adata)
     names = np.asarray([str(name) for name in adata.var_names], dtype=np.str_)
-    found = map_genes(names, model.var_names, outcome.genes)
+    found = map_genes(names, fitted.var_names, fitted.outcome.genes)
     if not found.known.all():
         raise ValueError(
             f"{int((~found.known).sum()):,} gene(s) are unknown to the model, the first being {str(names[~found.known][0])!r}, and "
@@ -190,7 +191,7 @@ def _purified(
         deep = None if depth is None else depth[start:stop]
         scales: dict[str, Any] = {"input_scale": input_scale, "scale": scale, "depth": deep}
         taken = found.take(matrix, None)[0]
-        for rows, part in purified_rows(outcome.fitted, taken, how, rng, conditions=here, observed=observed, **scales):
+        for rows, part in purified_rows(fitted.network, taken, how, rng, conditions=here, observed=observed, **scales):
             out.put(slice(start + rows.start, start + rows.stop), part)
     return out.array
 

@@ -159,11 +159,13 @@ def rank_genes(
         "allow_fractional": allow_fractional,
         "allow_nan": allow_nan,
     }
-    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
+    fitted = fitted_model(
+        adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options
+    ).fitted_model()
     counts = read_counts(adata, for_fit=False, **options)
-    data, where = query_cells(model, counts, model._conditions(adata), silent="they are not called")
+    data, where = query_cells(fitted, counts, fitted.conditions(adata), silent="they are not called")
     columns = where.columns
-    sums = sum_groups(model.fitted_outcome().fitted, data, codes, len(levels))
+    sums = sum_groups(fitted.network, data, codes, len(levels))
     place = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
 

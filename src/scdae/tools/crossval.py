@@ -96,7 +96,7 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
     model.config = job.config
     train = replace(job.counts, matrix=shown)
     model._fit_counts(train, job.covariates, job.conditions)
-    data, found = query_cells(model, train, job.conditions)
+    data, found = query_cells(model.fitted_model(), train, job.conditions)
     genes = found.columns
     cells = np.flatnonzero(np.diff(data.counts.indptr))
     held_out = rest[cells][:, genes].tocsr()

@@ -25,7 +25,7 @@ def case(request):
         mask = np.random.default_rng(3).random(adata.shape) < 0.9
     counts = read_counts(adata, mask=mask)
     shown, rest = thin(counts.matrix, 0.75, np.random.default_rng(0))
-    data, _ = query_cells(model, type(counts)(shown, counts.unobserved, *_names(counts), False), None)
+    data, _ = query_cells(model.fitted_model(), type(counts)(shown, counts.unobserved, *_names(counts), False), None)
     fitted = model.outcome.fitted
     found = score(fitted, data, rest, RATIO, {"raw": Raw(data)}, np.random.default_rng(1))
     observed = np.ones(adata.shape, bool) if mask is None else mask
@@ -106,7 +106,7 @@ def test_dispersion_of_a_baseline_is_that_of_its_residuals(case):
 
 def test_poisson_model():
     model, counts = small.fitted(likelihood="poisson"), read_counts(small.structured())
-    data, _ = query_cells(model, counts, None)
+    data, _ = query_cells(model.fitted_model(), counts, None)
     found = score(model.outcome.fitted, data, counts.matrix, 1.0, {}, np.random.default_rng(0))
     assert np.isfinite(found.methods[MODEL].log_likelihood).all()
     assert sp.issparse(counts.matrix) and list(found.methods) == [MODEL, RESTORED, GENE_MEAN]

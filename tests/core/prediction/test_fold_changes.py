@@ -15,7 +15,7 @@ from scdae.model.restore import query_cells
 
 def sums_of(model, adata, group, mask=None):
     counts = read_counts(adata, mask=mask)
-    data, _ = query_cells(model, counts, model._conditions(adata))
+    data, _ = query_cells(model.fitted_model(), counts, model.fitted_model().conditions(adata))
     return sum_groups(model.outcome.fitted, data, group, 2)
 
 

@@ -34,7 +34,7 @@ def case(request):
     model, adata = small.fitted(BATCH_KEY[request.param], likelihood="nb"), small.structured()
     observed = hide(adata)
     counts = read_counts(adata, mask=observed)
-    data, _ = query_cells(model, counts, model._conditions(adata))
+    data, _ = query_cells(model.fitted_model(), counts, model.fitted_model().conditions(adata))
     fitted = model.outcome.fitted
     (_, batch), *_ = slice_batches(data, fitted.axes, small.N_OBS)
     return fitted, batch, observed
@@ -108,9 +108,9 @@ def test_a_cell_in_which_nothing_was_observed_stays_as_it_was():
     observed = np.ones(adata.shape, bool)
     observed[3] = False
     one_pass = scdae.DAE()
-    one_pass.__dict__ |= model.__dict__
-    fitted = dataclasses.replace(model.outcome.fitted, gaps=FixedPoint(max_iter=0))
-    one_pass.outcome = dataclasses.replace(model.outcome, fitted=fitted)
+    network = dataclasses.replace(model.outcome.fitted, gaps=FixedPoint(max_iter=0))
+    outcome = dataclasses.replace(model.outcome, fitted=network)
+    one_pass._fitted = dataclasses.replace(model.fitted_model(), outcome=outcome)
     np.testing.assert_allclose(
         model.latent(adata, mask=observed)[3], one_pass.latent(adata, mask=observed)[3], atol=1e-5
     )
