@@ -33,6 +33,17 @@ def test_notebook_is_stored_without_outputs(notebook):
     assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+# What the text of a notebook says of its numbers, as expressions of its names that have to be true at its end.
+CLAIMS = {
+    "idea": [
+        "angle < 2",  # the trained linear map keeps PCA's plane
+        "np.abs(measured - expected).max() < 0.05",  # and shrinks each axis as the formula says
+        "0 < best < len(levels) - 1 and skill[best] > 1.3 * max(skill[0], skill[-1])",  # the noise level has a sweet spot
+        "gained[0] < gained[1] < gained[2] and abs(gained[3] - gained[2]) < 0.01",  # so has the bottleneck a width
+    ],
+}
+
+
 @pytest.mark.tutorial
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(notebook, tmp_path, monkeypatch):
@@ -46,4 +57,6 @@ def test_notebook_runs(notebook, tmp_path, monkeypatch):
                 exec(compile(code, f"{notebook.name}[{number}]", "exec"), names)
     finally:
         plt.close("all")
+    for claim in CLAIMS.get(notebook.stem, ()):
+        assert eval(claim, names), claim
     assert list(tmp_path.iterdir()) == [], "a notebook leaves no files behind"

@@ -14,7 +14,6 @@ __all__ = ["MOVED", "install"]
 
 MOVED = {
     "scdae.core.likelihoods": "scdae.core.distributions.likelihoods",
-    "scdae.core.linear": "scdae.core.network.linear",
     "scdae.core.posterior": "scdae.core.distributions.posterior",
     "scdae.core.predictive": "scdae.core.distributions.predictive",
     "scdae.core.purification": "scdae.core.guard.purification",

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import small
+from linear_dae import fit_linear_dae, shrinkage
 from scdae.core.data.cells import cell_data
 from scdae.core.distributions.expected_log1p import expected_log1p, expected_log1p_by_mean
 from scdae.core.guard.purification import (
@@ -15,7 +16,6 @@ from scdae.core.guard.purification import (
     purify_logs,
     thinned_draws,
 )
-from scdae.core.network.linear import fit_linear_dae, shrinkage
 from scdae.core.prediction.decode import law_without_laws, read_out
 
 

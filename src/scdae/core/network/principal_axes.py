@@ -1,6 +1,6 @@
 """What the encoder sees: normalised counts on their principal axes.
 
-The best linear denoiser keeps PCA's axes and shrinks each by its noise (:mod:`scdae.core.network.linear`), so the first layer
+The best linear denoiser keeps PCA's axes and shrinks each by its noise, so the first layer
 needs no training: it is set to the axes of the thinned, normalised counts. What is trained is how far to move along
 each of them. Entries that were not observed count as the gene's mean.
 """

@@ -22,8 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from scdae.core.network.corruption import additive_gaussian
-
 __all__ = ["LinearDAE", "fit_linear_dae", "linear_denoiser", "shrinkage"]
 
 
@@ -80,7 +78,7 @@ def shrinkage(eigenvalues: npt.ArrayLike, noise_sd: float) -> np.ndarray:
 
     Examples
     --------
-    >>> from scdae.core.network.linear import shrinkage
+    >>> from linear_dae import shrinkage
     >>> shrinkage([9.0, 1.0, 0.0], 1.0)
     array([0.9, 0.5, 0. ])
     """
@@ -118,7 +116,7 @@ def linear_denoiser(covariance: npt.ArrayLike, noise_sd: float, *, n_latent: int
 
     Examples
     --------
-    >>> from scdae.core.network.linear import linear_denoiser
+    >>> from linear_dae import linear_denoiser
     >>> linear_denoiser([[9.0, 0.0], [0.0, 1.0]], 1.0)
     array([[0.9, 0. ],
            [0. , 0.5]])
@@ -183,7 +181,7 @@ def fit_linear_dae(
     Examples
     --------
     >>> import numpy as np
-    >>> from scdae.core.network.linear import fit_linear_dae
+    >>> from linear_dae import fit_linear_dae
     >>> data = np.random.default_rng(0).normal(size=(200, 3)) * [3.0, 1.0, 0.1]
     >>> dae = fit_linear_dae(data, 1.0, n_latent=3)
     >>> bool(np.allclose(np.diag(dae.map), [0.9, 0.5, 0.01], atol=0.1))
@@ -217,7 +215,7 @@ def _train(
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, n_steps))
 
     def restoration_error(parameters: dict[str, jax.Array], key: jax.Array) -> jax.Array:
-        noisy = additive_gaussian(key, clean, noise_sd)
+        noisy = clean + noise_sd * jax.random.normal(key, clean.shape, clean.dtype)
         return jnp.mean((noisy @ parameters["encoder"] @ parameters["decoder"] - clean) ** 2)
 
     def step(state: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:

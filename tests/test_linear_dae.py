@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from scdae.core.network.linear import fit_linear_dae, linear_denoiser, shrinkage
+from linear_dae import fit_linear_dae, linear_denoiser, shrinkage
 
 VARIANCES = np.array([9.0, 4.0, 1.0, 0.25, 0.04, 0.01])
 
