@@ -24,7 +24,7 @@ from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import counts_to_apply, open_counts, read_counts, unread_counts
 from scdae.inputs.covariates import Covariates, has_column, read_covariates
 from scdae.inputs.genes import place_genes
-from scdae.inputs.mask import mask_of_rows
+from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import never_observed
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
@@ -195,12 +195,11 @@ class DAE:
             The data are no counts, or an argument does not fit; nothing was trained.
         """
         check_adata(adata)
+        data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
         found = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
-            counts = open_counts(
-                adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
-            )
-            columns, conditions = read_covariates(adata, batch_key, covariates)
+            counts = open_counts(adata, together=found, **data.counts)
+            columns, conditions = read_covariates(adata, **data.columns)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
 
     @spelled
@@ -260,12 +259,11 @@ class DAE:
         """
         check_adata(adata)
         model, found = self.fitted_model(), devices_for(devices)
-        counts = open_counts(
-            adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan, together=found
-        )
+        data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+        counts = open_counts(adata, together=found, **data.counts)
         if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
-            batch_key = self.batch_key
-        columns, conditions = read_covariates(adata, batch_key, covariates)
+            data = replace(data, batch_key=self.batch_key)
+        columns, conditions = read_covariates(adata, **data.columns)
         if not columns.batches:
             columns = replace(columns, moved=True)
             conditions = columns.conditions(adata)
@@ -419,18 +417,13 @@ class DAE:
         new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
         columns = None if genes is None else positions(adata.var_names, genes, "genes")
-        options: dict[str, Any] = {
-            "layer": layer,
-            "mask": mask,
-            "allow_fractional": allow_fractional,
-            "allow_nan": allow_nan,
-        }
+        data = DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
         model = self.fitted_model()
         conditions, batch = model.conditions(adata), model.batch_weights(transform_batch)
         if lazy:
-            unread = unread_counts(adata, **options)
+            unread = unread_counts(adata, **data.counts)
             return lazy_layer(model, unread, conditions, output, new_depth, batch, columns, threshold, dtype)
-        counts = counts_to_apply(adata, **options)
+        counts = counts_to_apply(adata, **data.counts)
         if threshold is None and columns is None:
             return read_query(model, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
         layer_of = lazy_layer(model, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
@@ -501,19 +494,12 @@ class DAE:
         from scdae.model.posterior import posterior_of
 
         chosen = positions(adata.var_names, genes, "genes")
-        part = adata
+        part, data = adata, DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
         if cells is not None:
             rows = positions(adata.obs_names, cells, "cells")
             part = adata[rows]
-            mask = mask_of_rows(mask, rows, adata)
-        counts = read_counts(
-            part,
-            layer=layer,
-            mask=mask,
-            allow_fractional=allow_fractional,
-            allow_nan=allow_nan,
-            for_fit=False,
-        )
+            data = data.of_rows(rows, adata)
+        counts = read_counts(part, for_fit=False, **data.counts)
         model = self.fitted_model()
         return posterior_of(model, counts, model.conditions(part), (part.obs_names, part.var_names), chosen)
 

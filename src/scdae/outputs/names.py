@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scdae.arguments.names import check_name
@@ -13,31 +14,52 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["check_corrected", "check_names", "corrected_key", "quantile_layers"]
-
+__all__ = ["Names", "check_corrected", "corrected_key", "quantile_layers"]
 
 _WRITER = "scdae.pp.impute"
+_VAR = ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "gate", "gain", "helped")
 
 
-def check_names(
-    adata: AnnData, key: str, layer: str | None, chances: tuple[float, ...], *, overwrite: bool, copy: bool = False
-) -> None:
-    """Raise unless what a run writes under `key` has its names to itself."""
-    check_name(key, "key_added")
-    if key == layer:
-        raise ValueError(
-            f"key_added={key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
-        )
-    check_free(adata, _columns(key, chances), key, _WRITER, overwrite=overwrite, copy=copy)
+@dataclass(frozen=True)
+class Names:
+    """Names of what one call writes."""
 
+    key: str
+    quantile_layers: tuple[str, ...]
 
-def _columns(key: str, chances: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
-    var = tuple(
-        f"{key}_{name}"
-        for name in ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "gate", "gain", "helped")
-    )
-    layers = (key, *quantile_layers(key, chances))
-    return {"layers": layers, "obsm": (f"X_{key}",), "var": var, "obs": (f"{key}_gain",), "uns": (key,)}
+    @staticmethod
+    def of(key_added: str, transform_batch: str | None, chances: Sequence[float]) -> Names:
+        """Names under `key_added`; those of what was corrected for batches have the batch behind it."""
+        if transform_batch is not None:
+            check_name(key_added, "key_added")
+            key_added = corrected_key(key_added, transform_batch)
+        return Names(key_added, tuple(quantile_layers(key_added, chances)))
+
+    @property
+    def layers(self) -> list[str]:
+        """All layers."""
+        return [self.key, *self.quantile_layers]
+
+    @property
+    def latent(self) -> str:
+        """Entry of `obsm`."""
+        return f"X_{self.key}"
+
+    def check_free(self, adata: AnnData, layer: str | None, *, overwrite: bool, copy: bool = False) -> None:
+        """Raise unless what is written has its names to itself."""
+        check_name(self.key, "key_added")
+        if self.key == layer:
+            raise ValueError(
+                f"key_added={self.key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
+            )
+        names = {
+            "layers": tuple(self.layers),
+            "obsm": (self.latent,),
+            "var": tuple(f"{self.key}_{name}" for name in _VAR),
+            "obs": (f"{self.key}_gain",),
+            "uns": (self.key,),
+        }
+        check_free(adata, names, self.key, _WRITER, overwrite=overwrite, copy=copy)
 
 
 def corrected_key(key: str, transform_batch: str) -> str:

@@ -1,4 +1,4 @@
-"""Preprocessing: restore counts, split them into two independent halves, and join data sets of different genes."""
+"""Restore the counts of every cell and gene: check, fit or take a model, restore, write."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae._log import get_logger
-from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
+from scdae.core.minibatches.devices import devices_for
 from scdae.core.runtime.transfers import transfers
-from scdae.inputs.counts import CountBlocks, Counts, open_counts
-from scdae.inputs.covariates import level_name, read_covariates
-from scdae.io.on_disk import join_files
+from scdae.inputs.counts import open_counts
+from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
-from scdae.matrices.features import keep_genes
-from scdae.outputs.names import check_corrected, check_names, corrected_key, quantile_layers
-from scdae.outputs.slots import writing_to
-from scdae.pp._align import align
-from scdae.sequences.kmers import kmers, read_fasta
+from scdae.model import DAE
+from scdae.model.output_options import OutputOptions
+from scdae.outputs.names import Names
+from scdae.pp._steps import Run, fit_model, restore, take_model, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scdae.core.evaluation.report import Report
-    from scdae.model import DAE
-    from scdae.model.fitted_model import FittedModel
 
-__all__ = ["align", "impute", "join_files", "keep_genes", "kmers", "read_fasta"]
+__all__ = ["impute"]
 
 
 @transfers
@@ -166,48 +160,20 @@ def impute(
     """
     check_adata(adata)
     check_settings(impute, settings)
-    from scdae.core.minibatches.devices import devices_for
-    from scdae.core.prediction.missing import Gaps
-    from scdae.core.training.checkpoints import open_checkpoints
-    from scdae.inputs.silent import n_never_observed
-    from scdae.matrices.chunk_sizes import choose_lazy
-    from scdae.model import DAE
-    from scdae.model.lazy import joined, lazy_layer
-    from scdae.model.options import check_depth, check_form, check_output, check_quantiles, log_layer_size
-    from scdae.model.restore import counted_silent_names, read_latent, read_query
-
-    check_output(output)
-    check_form(threshold, np.float32)
-    trained_on = devices_for(devices)
-    chances = check_quantiles(quantiles)
-    if transform_batch is not None:
-        check_name(key_added, "key_added")
-        key_added = corrected_key(key_added, transform_batch)
-    new_depth = check_depth(depth, output, adata.obs_names)
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
+    names = Names.of(key_added, transform_batch, wanted.quantiles)
+    devices_of_fit = devices_for(devices)
     counts = open_counts(
-        adata,
-        layer=layer,
-        mask=mask,
-        allow_fractional=allow_fractional,
-        allow_nan=allow_nan,
-        for_fit=model is None,
-        seed=seed,
-        together=trained_on if model is None else None,
+        adata, for_fit=model is None, seed=seed, together=devices_of_fit if model is None else None, **data.counts
     )
-    check_names(adata, key_added, layer, chances, overwrite=overwrite, copy=copy)
+    names.check_free(adata, layer, overwrite=overwrite, copy=copy)
+    run = Run(adata, data, wanted, counts, transform_batch)
+
     if model is None:
-        columns, conditions = read_covariates(adata, batch_key, covariates)
-        batch = None if transform_batch is None else columns.batch_weights(transform_batch)
-        check_corrected(transform_batch, columns.batch_levels)
-        model = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **settings)  # type: ignore[arg-type]
-        log_layer_size(adata.shape, 1 + len(chances))
-        with open_checkpoints(checkpoint_dir, checkpoint_every, first=trained_on.first) as checkpoints:
-            model._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=trained_on)
-        fitted = model.fitted_model()
-        judged = fitted.outcome.report, fitted.outcome.cells
+        new = DAE(likelihood=likelihood, max_epochs=max_epochs, seed=seed, **settings)  # type: ignore[arg-type]
+        ready = fit_model(run, new, (checkpoint_dir, checkpoint_every), devices_of_fit)
     else:
-        if not isinstance(model, DAE):
-            raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
         given = {
             "batch_key": (batch_key, None),
             "covariates": (covariates, None),
@@ -217,95 +183,11 @@ def impute(
             "checkpoint_every": (checkpoint_every, None),
             "devices": (devices, None),
         }
-        clash = [name for name, (value, default) in given.items() if value != default] + list(settings)
-        if clash:
-            raise ValueError(f"{clash[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
-        fitted = model.fitted_model()
-        check_corrected(transform_batch, fitted.batch_levels)
-        conditions, batch = fitted.conditions(adata), fitted.batch_weights(transform_batch)
-        log_layer_size(adata.shape, 1 + len(chances))
-        from scdae.outputs.report import query_report, say_if_foreign
+        of_fit = [name for name, (value, default) in given.items() if value != default] + list(settings)
+        ready = take_model(run, model, of_fit, seed)
 
-        judged = query_report(fitted, counts, conditions, seed)
-        say_if_foreign(judged[0])
-    gaps = Gaps()
-    names = quantile_layers(key_added, chances)
-    lazily = choose_lazy(lazy if threshold is None else bool(lazy), 4 * (1 + len(chances)) * adata.n_obs * adata.n_vars)
-    layers: dict[str, Any] = {}
-    if lazily or threshold is not None:
-        latent = read_latent(fitted, counts, conditions, quiet=True, gaps=gaps)
-        layers[key_added] = lazy_layer(fitted, counts, conditions, output, new_depth, batch, threshold=threshold)
-    else:
-        layers[key_added], latent = read_query(fitted, counts, conditions, output, new_depth, gaps, batch)
-    for name, chance in zip(names, chances, strict=True):
-        layers[name] = lazy_layer(fitted, counts, conditions, chance, None, batch, threshold=threshold, quiet=True)
-    if not lazily:
-        layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
-
+    restored = restore(run, ready, names)
     if copy:
         adata = copied(adata)
-    record = _record(output, layer, new_depth, mask, allow_fractional, allow_nan, chances)
-    if transform_batch is not None:
-        record["transform_batch"] = level_name(transform_batch)
-    never = n_never_observed(counts)
-    if gaps.n_unobserved or any(never.values()):
-        record["missing"] = gaps.report() | never
-    as_counted = counted_silent_names(fitted, counts)
-    if len(as_counted):
-        record["genes_as_counted"] = as_counted
-    _write(adata, key_added, fitted, counts, layers, latent, judged, record)
+    write(adata, run, ready, restored, names)
     return adata if copy else None
-
-
-def _record(
-    output: str,
-    layer: str | None,
-    depth: np.ndarray | None,
-    mask: Any,
-    allow_fractional: bool,
-    allow_nan: bool,
-    chances: tuple[float, ...],
-) -> dict[str, Any]:
-    """What was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
-    record: dict[str, Any] = {
-        "output": output,
-        "layer": layer or "X",
-        "allow_fractional": allow_fractional,
-        "allow_nan": allow_nan,
-    }
-    if depth is not None:
-        record["depth"] = float(depth[0]) if (depth == depth[0]).all() else np.array(depth)
-    if mask is not None:
-        record["mask"] = f"layer {mask}" if isinstance(mask, str) else "given"
-    if chances:
-        record["quantiles"] = np.array(chances)
-    return record
-
-
-def _write(
-    adata: AnnData,
-    key: str,
-    fitted: FittedModel,
-    counts: Counts | CountBlocks,
-    layers: dict[str, Any],
-    latent: np.ndarray,
-    judged: tuple[Report, np.ndarray],
-    record: dict[str, Any],
-) -> None:
-    """Put the results where they belong, all of them at the end."""
-    from scdae.outputs.report import cell_gain, gene_table, summary
-
-    table = gene_table(fitted, counts, judged[0])
-    of_cell = cell_gain(*judged, counts)
-    report = summary(fitted, table, record, judged[0])
-    with writing_to(adata):
-        for name, values in layers.items():
-            adata.layers[name] = values
-        adata.obsm[f"X_{key}"] = latent
-        for name, column in table.items():
-            adata.var[f"{key}_{name}"] = column
-        adata.obs[f"{key}_gain"] = of_cell
-        adata.uns[key] = report
-    log = get_logger()
-    log.info(f"scdae: wrote layers[{key!r}], {report['unit']}. {report['report']['verdict']}")
-    log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")

@@ -15,7 +15,7 @@ from scdae.core.guard.anomaly import Readings, combined, rarity, standardise
 from scdae.core.guard.conformal import conformal_pvalue
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import counts_to_apply
-from scdae.inputs.mask import mask_of_rows
+from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
 from scdae.model import DAE
 from scdae.model.restore import read_anomaly
@@ -126,24 +126,21 @@ def anomaly_score(
     check_name(key_added, "key_added")
     columns = anomaly_columns(key_added)
     check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite, copy=copy)
-    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
+    options = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
     known = NormalCells.of(normal, adata, mask, fit_here=model is None, seed=seed)
-    counts = counts_to_apply(adata, mask=mask, **options)
-    conditions: dict[str, Any] = {"batch_key": batch_key, "covariates": covariates}
+    counts = counts_to_apply(adata, **options.counts)
     if model is None and known.trained is not None:
         trained = adata[known.trained]
-        model = DAE(seed=seed, **settings).fit(
-            trained, mask=mask_of_rows(mask, known.trained, adata), **conditions, **options
-        )
+        model = fitted_model(trained, None, settings, seed=seed, data=options.of_rows(known.trained, adata))
     else:
-        model = fitted_model(adata, model, settings, seed=seed, mask=mask, **conditions, **options)
+        model = fitted_model(adata, model, settings, seed=seed, data=options)
 
     fitted = model.fitted_model()
     readings = read_anomaly(fitted, counts, fitted.conditions(adata))
     calibrating, n_obs = known.rows, adata.n_obs
     if known.others is not None:
         with errors_of_normal():
-            others = counts_to_apply(known.others, mask=mask, **options)
+            others = counts_to_apply(known.others, **options.counts)
             more = read_anomaly(fitted, others, fitted.conditions(known.others))
         readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
         calibrating = n_obs + np.arange(known.others.n_obs)

@@ -13,7 +13,7 @@ from scdae.core.guard.anomaly import entry_deviance, neighbours
 from scdae.core.prediction.decode import law_of_genes, shares_at
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
-from scdae.inputs.mask import mask_of_rows
+from scdae.inputs.options import DataOptions
 from scdae.model.restore import query_cells, read_latent
 from scdae.tools.model import fitted_model
 from scdae.tools.normal import NormalCells, errors_of_normal
@@ -77,17 +77,17 @@ def anomaly_genes(
     (2, 5)
     """
     check_adata(adata)
-    model = fitted_model(adata, model, {}, seed=0, batch_key=None, covariates=None)
-    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional, "allow_nan": allow_nan}
+    options = DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
+    model = fitted_model(adata, model, {}, seed=0, data=options)
     rows = positions(adata.obs_names, cells, "cells")
     known = NormalCells.of(normal, adata, mask, fit_here=False, seed=0)
     if known.others is None:
-        latent = model.latent(adata[known.rows], mask=mask_of_rows(mask, known.rows, adata), **options)
+        latent = model.latent(adata[known.rows], **options.of_rows(known.rows, adata).counts)
     else:
         with errors_of_normal():
-            latent = model.latent(known.others, mask=mask, **options)
+            latent = model.latent(known.others, **options.counts)
     some = adata[rows]
-    counts = read_counts(some, mask=mask_of_rows(mask, rows, adata), for_fit=False, **options)
+    counts = read_counts(some, for_fit=False, **options.of_rows(rows, adata).counts)
     fitted = model.fitted_model()
     conditions = fitted.conditions(some)
     data, found = query_cells(fitted, counts, conditions, silent="they are not in the table")

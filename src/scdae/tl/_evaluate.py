@@ -15,6 +15,7 @@ from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
 from scdae.core.evaluation.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
 from scdae.core.runtime.transfers import transfers
+from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.crossval import Job, Split, check_fraction, fit_split, read_job
@@ -134,18 +135,8 @@ def evaluate(
     }
     check_free(adata, names, f"{key}_evaluation", "scdae.tl.evaluate", argument="key", overwrite=overwrite, copy=copy)
     groups = read_judged_groups(adata, groupby)
-    job = read_job(
-        adata,
-        model,
-        settings,
-        key=key,
-        layer=layer,
-        mask=mask,
-        batch_key=batch_key,
-        covariates=covariates,
-        allow_fractional=allow_fractional,
-        allow_nan=allow_nan,
-    )
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    job = read_job(adata, model, settings, data, key=key)
     split = fit_split(job, fraction, seed)
     low_rank = LowRank(split.data, np.random.default_rng([seed, 8]))
     baselines: dict[str, Baseline] = {RAW: Raw(split.data), LOW_RANK: low_rank}

@@ -15,6 +15,7 @@ from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import counts_to_apply, matrix_of
 from scdae.inputs.genes import map_genes
 from scdae.inputs.logs import check_logs
+from scdae.inputs.options import DataOptions
 from scdae.inputs.validate import describe_source
 from scdae.matrices.rows import open_rows
 from scdae.model import DAE
@@ -139,11 +140,8 @@ def purify(
             "input_scale='log1p' needs model=...: a model is fitted to counts. Fit one with scdae.DAE().fit(...)."
         )
     depths = _depth(adata, depth, input_scale)
-    options: dict[str, Any] = {"layer": layer, "allow_fractional": allow_fractional}
-    if input_scale == "counts":
-        model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
-    else:
-        model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates)
+    data = DataOptions(layer, None, batch_key, covariates, allow_fractional)
+    model = fitted_model(adata, model, settings, seed=seed, data=data)
     values = _purified(adata, model, how, input_scale, scale, depths, layer, allow_fractional, seed)
     with writing_to(adata):
         adata.layers[key_added] = values

@@ -15,6 +15,7 @@ from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
 from scdae.inputs.covariates import level_name
+from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
 from scdae.model import DAE
 from scdae.model.restore import query_cells
@@ -153,16 +154,9 @@ def rank_genes(
     codes, levels = read_groups(adata, groupby)
     chosen, reference = _chosen(groups, reference, levels, groupby)
     check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite, copy=copy)
-    options: dict[str, Any] = {
-        "layer": layer,
-        "mask": mask,
-        "allow_fractional": allow_fractional,
-        "allow_nan": allow_nan,
-    }
-    fitted = fitted_model(
-        adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options
-    ).fitted_model()
-    counts = read_counts(adata, for_fit=False, **options)
+    options = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    fitted = fitted_model(adata, model, settings, seed=seed, data=options).fitted_model()
+    counts = read_counts(adata, for_fit=False, **options.counts)
     data, where = query_cells(fitted, counts, fitted.conditions(adata), silent="they are not called")
     columns = where.columns
     sums = sum_groups(fitted.network, data, codes, len(levels))

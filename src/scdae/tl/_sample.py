@@ -9,6 +9,7 @@ import numpy as np
 
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
+from scdae.inputs.options import DataOptions
 from scdae.model import DAE
 from scdae.model.options import log_layer_size
 from scdae.model.posterior import Posterior
@@ -96,18 +97,13 @@ def sample(
         if genes is not None or cells is not None:
             raise ValueError("genes= and cells= are for draws that are returned. Leave key_added out, or these.")
         check_free(adata, {"layers": names}, key_added, "scdae.tl.sample", overwrite=overwrite)
-    options: dict[str, Any] = {
-        "layer": layer,
-        "mask": mask,
-        "allow_fractional": allow_fractional,
-        "allow_nan": allow_nan,
-    }
-    model = fitted_model(adata, model, settings, seed=seed, batch_key=batch_key, covariates=covariates, **options)
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    model = fitted_model(adata, model, settings, seed=seed, data=data)
     if key_added is None:
-        posterior = model.posterior(adata, genes=genes, cells=cells, **options)
+        posterior = model.posterior(adata, genes=genes, cells=cells, **data.counts)
         return posterior.sample(n, seed=seed)
     log_layer_size(adata.shape, n)
-    posterior = model.posterior(adata, **options)
+    posterior = model.posterior(adata, **data.counts)
     _write(adata, names, key_added, posterior, layer, seed)
     return None
 

@@ -13,6 +13,7 @@ from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, score
 from scdae.core.runtime.transfers import transfers
+from scdae.inputs.options import DataOptions
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.crossval import Split, check_fraction, fit_split, read_job
 
@@ -88,17 +89,8 @@ def noise_sweep(
     check_name(key_added, "key_added")
     check_fraction(fraction)
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
-    options: dict[str, Any] = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
-    job = read_job(
-        adata,
-        None,
-        {"seed": seed, **settings},
-        layer=layer,
-        mask=mask,
-        batch_key=batch_key,
-        covariates=covariates,
-        **options,
-    )
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    job = read_job(adata, None, {"seed": seed, **settings}, data)
     given = [float(level) for level in np.atleast_1d(np.asarray(levels, dtype=np.float64))]
     configs = [replace(job.config, noise=(level, level)) for level in given]  # an impossible level is an error here
     found = []

@@ -18,6 +18,7 @@ from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
 from scdae.core.evaluation.scores import own_log_likelihood
 from scdae.core.runtime.transfers import transfers
+from scdae.inputs.options import DataOptions
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.crossval import Job, Split, check_fraction, fit_split, read_job
 
@@ -112,17 +113,8 @@ def tune(
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: its folder does not exist. Make it first.")
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
-    options: dict[str, Any] = {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
-    job = read_job(
-        adata,
-        None,
-        {"seed": seed, **settings},
-        layer=layer,
-        mask=mask,
-        batch_key=batch_key,
-        covariates=covariates,
-        **options,
-    )
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    job = read_job(adata, None, {"seed": seed, **settings}, data)
 
     space = _space(optuna, settings)
     with _quiet(optuna):

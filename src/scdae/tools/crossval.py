@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from scdae.core.data.conditions import Conditions
 from scdae.core.data.thinning import thin
 from scdae.inputs.counts import Counts, read_counts
 from scdae.inputs.covariates import Covariates, read_covariates
+from scdae.inputs.options import DataOptions
 from scdae.model import DAE
 from scdae.model.restore import query_cells
 
@@ -51,14 +52,9 @@ def read_job(
     adata: AnnData,
     model: DAE | None,
     settings: dict[str, Any],
+    data: DataOptions,
     *,
     key: str | None = None,
-    layer: str | None = None,
-    mask: Any = None,
-    batch_key: str | None = None,
-    covariates: str | Sequence[str] | None = None,
-    allow_fractional: bool = False,
-    allow_nan: bool = False,
 ) -> Job:
     """Counts and settings: those of `model`, else those given, else those of the run that is stored under `key`."""
     run = adata.uns.get(key) if key is not None else None
@@ -69,19 +65,20 @@ def read_job(
             raise ValueError(
                 f"{next(iter(settings))}=... belongs to the fit and cannot be set together with model=. Leave it out."
             )
-        config, batch_key = model.config, batch_key or model.batch_key
-        covariates = model.covariates.others if covariates is None else covariates
+        config = model.config
+        data = replace(
+            data,
+            batch_key=data.batch_key or model.batch_key,
+            covariates=model.covariates.others if data.covariates is None else data.covariates,
+        )
     elif isinstance(run, Mapping) and run.get("written_by") == "scdae.pp.impute":
-        layer, mask, batch_key = _of_run(run, layer, mask, batch_key)
-        covariates = [str(name) for name in run.get("covariates", ())] if covariates is None else covariates
-        allow_fractional = allow_fractional or bool(run.get("allow_fractional", False))
-        allow_nan = allow_nan or bool(run.get("allow_nan", False))
+        data = _of_run(run, data)
         stored = {name: _plain(value) for name, value in run["settings"].items()}
         config = DAE(**{**stored, **settings}).config
     else:
         config = DAE(**settings).config
-    counts = read_counts(adata, layer=layer, mask=mask, allow_fractional=allow_fractional, allow_nan=allow_nan)
-    return Job(counts, config, layer, *read_covariates(adata, batch_key, covariates))
+    counts = read_counts(adata, **data.counts)
+    return Job(counts, config, data.layer, *read_covariates(adata, **data.columns))
 
 
 def fit_split(job: Job, fraction: float, seed: int) -> Split:
@@ -110,19 +107,26 @@ def check_fraction(fraction: float) -> None:
         raise ValueError(f"fraction={fraction!r}: use a share of the molecules between 0 and 1, such as 0.9.")
 
 
-def _of_run(run: Mapping[str, Any], layer: str | None, mask: Any, batch_key: str | None) -> tuple[Any, Any, Any]:
-    """Where a stored run had its counts, mask and batches, unless told otherwise."""
+def _of_run(run: Mapping[str, Any], data: DataOptions) -> DataOptions:
+    """Where a stored run had its counts, mask and batches, unless `data` says otherwise."""
     source = str(run["layer"])
-    if layer is None and source != "X":
-        layer = source
-    masked = run.get("mask")
+    layer = source if data.layer is None and source != "X" else data.layer
+    masked, mask = run.get("mask"), data.mask
     if mask is None and isinstance(masked, str):
         if masked == "given":
             raise ValueError(
                 "mask: the run was given an array of what was observed, which is not stored. Pass the same mask=."
             )
         mask = masked.removeprefix("layer ")
-    return layer, mask, batch_key or run.get("batch_key")
+    covariates = [str(name) for name in run.get("covariates", ())] if data.covariates is None else data.covariates
+    return DataOptions(
+        layer,
+        mask,
+        data.batch_key or run.get("batch_key"),
+        covariates,
+        data.allow_fractional or bool(run.get("allow_fractional", False)),
+        data.allow_nan or bool(run.get("allow_nan", False)),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from scdae.inputs.options import DataOptions
 from scdae.model import DAE
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ def fitted_model(
     settings: dict[str, Any],
     *,
     seed: int,
-    batch_key: str | None,
-    covariates: str | Sequence[str] | None,
-    **options: Any,
+    data: DataOptions,
 ) -> DAE:
     """`model`, or a model of `adata` with these settings.
 
@@ -33,11 +31,10 @@ def fitted_model(
         It is not fitted, or settings of a fit are given beside it.
     """
     if model is None:
-        return DAE(seed=seed, **settings).fit(adata, batch_key=batch_key, covariates=covariates, **options)
+        return DAE(seed=seed, **settings).fit(adata, **data.columns, **data.counts)
     if not isinstance(model, DAE):
         raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
-    columns = {"batch_key": batch_key, "covariates": covariates}
-    given = [*settings, *(name for name, value in columns.items() if value is not None)]
+    given = [*settings, *(name for name, value in data.columns.items() if value is not None)]
     if given:
         raise ValueError(f"{given[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
     model.fitted_outcome()

@@ -19,6 +19,7 @@ from scdae.core.training.loop import batch_size_for, n_steps_for
 from scdae.core.training.sizes import MEMBERS, most_latent
 from scdae.inputs.counts import Counts, open_counts
 from scdae.inputs.covariates import read_covariates
+from scdae.inputs.options import DataOptions
 from scdae.inputs.validate import describe_source
 from scdae.matrices.chunk_sizes import choose_lazy
 
@@ -143,16 +144,9 @@ def plan_training(
         Those of the fit.
     """
     check_adata(adata)
-    counts = open_counts(
-        adata,
-        layer=layer,
-        mask=mask,
-        allow_fractional=allow_fractional,
-        allow_nan=allow_nan,
-        for_fit=True,
-        seed=config.seed,
-    )
-    columns, _ = read_covariates(adata, batch_key, covariates)
+    data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
+    counts = open_counts(adata, for_fit=True, seed=config.seed, **data.counts)
+    columns, _ = read_covariates(adata, **data.columns)
     held = isinstance(counts, Counts)
     if isinstance(counts, Counts):
         lengths, totals = np.diff(counts.matrix.indptr), np.asarray(counts.matrix.sum(axis=0)).ravel()
@@ -241,27 +235,24 @@ def plan_impute(
         Those of the call.
     """
     check_adata(adata)
-    from scdae.model.options import check_depth, check_output, check_quantiles
-    from scdae.outputs.names import check_corrected, check_names, corrected_key, quantile_layers
+    from scdae.model.output_options import OutputOptions
+    from scdae.outputs.names import Names, check_corrected
 
-    check_output(output)
-    chances = check_quantiles(quantiles)
-    check_depth(depth, output, adata.obs_names)
-    key = key_added if transform_batch is None else corrected_key(key_added, transform_batch)
+    wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
+    names = Names.of(key_added, transform_batch, wanted.quantiles)
     plan = plan_training(
         adata, Config(likelihood, max_epochs=max_epochs, seed=seed, effort=effort), layer=layer, **data
     )
-    check_names(adata, key, layer, chances, overwrite=overwrite)
+    names.check_free(adata, layer, overwrite=overwrite)
     if transform_batch is not None:
         known = read_covariates(adata, data.get("batch_key"), data.get("covariates"))[0]
         known.batch_weights(transform_batch)
         check_corrected(transform_batch, known.batch_levels)
-    layers = [key, *quantile_layers(key, chances)]
     n_genes = adata.n_vars if genes is None else len(genes)
-    size = len(layers) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
+    size = wanted.n_layers * adata.n_obs * n_genes * np.dtype(dtype).itemsize
     lazily = choose_lazy(lazy if threshold is None else bool(lazy), size, quiet=True)
     plan.write = {
-        "layers": layers,
+        "layers": names.layers,
         "n_vars": n_genes,
         "form": "dense" if threshold is None else "sparse",
         "dtype": dtype,

@@ -1,0 +1,161 @@
+"""The steps of `scdae.pp.impute`: fit or take a model, restore, write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scdae._log import get_logger
+from scdae.core.data.conditions import Conditions
+from scdae.core.evaluation.report import Report
+from scdae.core.minibatches.devices import Devices
+from scdae.core.prediction.missing import Gaps
+from scdae.core.training.checkpoints import open_checkpoints
+from scdae.inputs.count_types import CountBlocks, Counts
+from scdae.inputs.covariates import level_name, read_covariates
+from scdae.inputs.options import DataOptions
+from scdae.inputs.silent import n_never_observed
+from scdae.matrices.chunk_sizes import choose_lazy
+from scdae.model import DAE
+from scdae.model.fitted_model import FittedModel
+from scdae.model.lazy import joined, lazy_layer
+from scdae.model.options import log_layer_size
+from scdae.model.output_options import OutputOptions
+from scdae.model.restore import counted_silent_names, read_latent, read_query
+from scdae.outputs.names import Names, check_corrected
+from scdae.outputs.report import cell_gain, gene_table, query_report, say_if_foreign, summary
+from scdae.outputs.slots import writing_to
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["Ready", "Restored", "Run", "fit_model", "restore", "take_model", "write"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a call asks for: counts that were checked, and options."""
+
+    adata: AnnData
+    data: DataOptions
+    wanted: OutputOptions
+    counts: Counts | CountBlocks
+    transform_batch: str | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A fitted model, and the cells of the run as it sees them."""
+
+    model: FittedModel
+    conditions: Conditions | None
+    batch: np.ndarray | None  # weights of the batches in which all cells are to have been measured
+    report: Report
+    judged: np.ndarray  # rows of the cells that the report is of
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What is written: layers, the latent representation, and what became of missing values."""
+
+    layers: dict[str, Any]
+    latent: np.ndarray
+    gaps: Gaps
+
+
+def fit_model(
+    run: Run, model: DAE, checkpoints: tuple[str | PathLike[str] | None, int | None], devices: Devices
+) -> Ready:
+    """Train on the counts of the run."""
+    columns, conditions = read_covariates(run.adata, **run.data.columns)
+    batch = None if run.transform_batch is None else columns.batch_weights(run.transform_batch)
+    check_corrected(run.transform_batch, columns.batch_levels)
+    log_layer_size(run.adata.shape, run.wanted.n_layers)
+    with open_checkpoints(*checkpoints, first=devices.first) as kept:
+        model._fit_counts(run.counts, columns, conditions, checkpoints=kept, devices=devices)
+    fitted = model.fitted_model()
+    return Ready(fitted, conditions, batch, fitted.outcome.report, fitted.outcome.cells)
+
+
+def take_model(run: Run, model: DAE, of_fit: list[str], seed: int) -> Ready:
+    """Take a fitted model; arguments of a fit, named by `of_fit`, cannot be given beside it."""
+    if not isinstance(model, DAE):
+        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+    if of_fit:
+        raise ValueError(f"{of_fit[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
+    fitted = model.fitted_model()
+    check_corrected(run.transform_batch, fitted.batch_levels)
+    conditions, batch = fitted.conditions(run.adata), fitted.batch_weights(run.transform_batch)
+    log_layer_size(run.adata.shape, run.wanted.n_layers)
+    report, rows = query_report(fitted, run.counts, conditions, seed)
+    say_if_foreign(report)
+    return Ready(fitted, conditions, batch, report, rows)
+
+
+def restore(run: Run, ready: Ready, names: Names) -> Restored:
+    """Restore the counts of the run, now or lazily."""
+    wanted, gaps = run.wanted, Gaps()
+    query = ready.model, run.counts, ready.conditions
+    n_bytes = 4 * wanted.n_layers * run.adata.n_obs * run.adata.n_vars
+    lazily = choose_lazy(wanted.lazy if wanted.threshold is None else bool(wanted.lazy), n_bytes)
+    form: dict[str, Any] = {"threshold": wanted.threshold}
+    layers: dict[str, Any] = {}
+    if lazily or wanted.threshold is not None:
+        latent = read_latent(*query, quiet=True, gaps=gaps)
+        layers[names.key] = lazy_layer(*query, wanted.output, wanted.depth, ready.batch, **form)
+    else:
+        layers[names.key], latent = read_query(*query, wanted.output, wanted.depth, gaps, ready.batch)
+    for name, chance in zip(names.quantile_layers, wanted.quantiles, strict=True):
+        layers[name] = lazy_layer(*query, chance, None, ready.batch, quiet=True, **form)
+    if not lazily:
+        layers = {name: joined(layer) if hasattr(layer, "dask") else layer for name, layer in layers.items()}
+    return Restored(layers, latent, gaps)
+
+
+def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Names) -> None:
+    """Put the results where they belong, all of them at the end."""
+    record = _record(run)
+    never = n_never_observed(run.counts)
+    if restored.gaps.n_unobserved or any(never.values()):
+        record["missing"] = restored.gaps.report() | never
+    as_counted = counted_silent_names(ready.model, run.counts)
+    if len(as_counted):
+        record["genes_as_counted"] = as_counted
+    table = gene_table(ready.model, run.counts, ready.report)
+    of_cell = cell_gain(ready.report, ready.judged, run.counts)
+    report = summary(ready.model, table, record, ready.report)
+    with writing_to(adata):
+        for name, values in restored.layers.items():
+            adata.layers[name] = values
+        adata.obsm[names.latent] = restored.latent
+        for name, column in table.items():
+            adata.var[f"{names.key}_{name}"] = column
+        adata.obs[f"{names.key}_gain"] = of_cell
+        adata.uns[names.key] = report
+    log = get_logger()
+    log.info(f"scdae: wrote layers[{names.key!r}], {report['unit']}. {report['report']['verdict']}")
+    log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
+    data, wanted = run.data, run.wanted
+    record: dict[str, Any] = {
+        "output": wanted.output,
+        "layer": data.layer or "X",
+        "allow_fractional": data.allow_fractional,
+        "allow_nan": data.allow_nan,
+    }
+    if wanted.depth is not None:
+        same = (wanted.depth == wanted.depth[0]).all()
+        record["depth"] = float(wanted.depth[0]) if same else np.array(wanted.depth)
+    if data.mask is not None:
+        record["mask"] = f"layer {data.mask}" if isinstance(data.mask, str) else "given"
+    if wanted.quantiles:
+        record["quantiles"] = np.array(wanted.quantiles)
+    if run.transform_batch is not None:
+        record["transform_batch"] = level_name(run.transform_batch)
+    return record
