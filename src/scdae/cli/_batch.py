@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from scdae.cli._impute import impute
+from scdae.cli._model import apply
 from scdae.cli.shared.common import Debug, home, one_line_errors, say
 
 if TYPE_CHECKING:
@@ -185,9 +187,9 @@ def _tasks(source: str, folder: Path, model: Path | None, ending: str, words: li
 
 def _command(name: str) -> Any:
     """The command as typer has it."""
-    from scdae.cli._app import app
-
-    return typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    alone = typer.Typer()
+    alone.command(name)({"impute": impute, "apply": apply}[name])
+    return typer.main.get_command(alone)
 
 
 def _words(parameter: Any, option: str, value: str) -> list[str]:
