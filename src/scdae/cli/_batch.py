@@ -187,8 +187,9 @@ def _tasks(source: str, folder: Path, model: Path | None, ending: str, words: li
 
 def _command(name: str) -> Any:
     """The command as typer has it."""
+    commands: dict[str, Callable[..., Any]] = {"impute": impute, "apply": apply}
     alone = typer.Typer()
-    alone.command(name)({"impute": impute, "apply": apply}[name])
+    alone.command(name)(commands[name])
     return typer.main.get_command(alone)
 
 
