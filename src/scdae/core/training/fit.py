@@ -169,6 +169,8 @@ def fit_counts(
         n_rounds = 2 if config.effort == "fast" else 3
 
         def solved(trained: Trained) -> tuple[Any, Refit | None]:
+            if trained.inflated.any():  # it would take what was lost for what the cells express
+                return trained.params, None
             start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
             return solve_loadings(start, data, None if reference is None else trained.params, n_rounds=n_rounds)
 
