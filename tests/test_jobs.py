@@ -356,9 +356,9 @@ def test_a_file_too_large_for_the_job_stays_on_disk(counts, monkeypatch, log):
 
 
 def test_threads_of_a_lazy_layer_go_by_memory(monkeypatch):
-    from scdae.model import lazy
+    from scdae.matrices import chunk_sizes
 
-    monkeypatch.setattr(lazy, "usable_cores", lambda: 16)
+    monkeypatch.setattr(chunk_sizes, "usable_cores", lambda: 16)
     for free, number in ((None, 16), (2**40, 16), (2**31, 3), (2**20, 1)):
-        monkeypatch.setattr(lazy, "available_memory", lambda free=free: free)
-        assert lazy.chunks_at_once() == number
+        monkeypatch.setattr(chunk_sizes, "available_memory", lambda free=free: free)
+        assert chunk_sizes.chunks_at_once() == number

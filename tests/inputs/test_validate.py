@@ -254,7 +254,7 @@ def test_raw_of_more_genes_is_offered_where_it_fits():
     adata.raw = _wrap(_counts(seed=5))
     assert ".raw" not in _message(adata)
     adata.raw = _wrap(x)
-    assert "For the counts in .raw pass adata.raw.to_adata()" in _message(adata, layer="raw")
+    assert "The counts in .raw have genes of their own: pass adata.raw.to_adata()" in _message(adata, layer="raw")
 
 
 def test_of_logs_the_counts_of_the_same_entries_are_offered():

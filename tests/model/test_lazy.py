@@ -14,6 +14,7 @@ import scdae
 import small
 from scdae.inputs.counts import counts_to_apply
 from scdae.io.write import write_atomic
+from scdae.matrices import chunk_sizes
 from scdae.model import lazy
 
 MODEL = {"likelihood": "nb", "max_epochs": 7}
@@ -163,7 +164,7 @@ def test_gaps_are_reported(chunked, model):
 
 
 def test_layers_larger_than_the_free_memory_are_lazy(chunked, model, monkeypatch, log):
-    monkeypatch.setattr(lazy, "available_memory", lambda: 2 * 4 * small.N_OBS * small.N_VARS - 1)
+    monkeypatch.setattr(chunk_sizes, "available_memory", lambda: 2 * 4 * small.N_OBS * small.N_VARS - 1)
     adata = small.structured()
     scdae.pp.impute(adata, model=model)
     assert isinstance(adata.layers["scdae"], da.Array)

@@ -66,7 +66,7 @@ def test_nothing_is_pickled(path):
         for name in file.files:
             assert file[name].dtype != object
         header = json.loads(str(file["header"]))
-    assert header["format"] == 2 and header["version"] == scdae.__version__
+    assert header["format"] == 3 and header["version"] == scdae.__version__
 
 
 def test_saving_replaces_and_a_failure_leaves_what_was_there(path, monkeypatch):
@@ -144,8 +144,8 @@ def test_other_files(tmp_path):
 
 
 def test_future_format(path):
-    edit(path, lambda header, arrays: header.update(format=3, version="9.0.0"))
-    with pytest.raises(ValueError, match=r"written by scdae 9\.0\.0 in format 3.*Update scdae"):
+    edit(path, lambda header, arrays: header.update(format=4, version="9.0.0"))
+    with pytest.raises(ValueError, match=r"written by scdae 9\.0\.0 in format 4.*Update scdae"):
         scdae.DAE.load(path)
 
 

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import scdae
 import small
 from scdae.core.data.thinning import thin_values
+from scdae.core.prediction.decode import law_of_genes
 from scdae.inputs.counts import Counts, read_counts
 from scdae.outputs.report import cell_gain, gene_table, is_foreign, query_report, summary, verdict
 
@@ -40,8 +41,10 @@ def test_gene_table_has_one_value_a_gene(model, counts):
         "helped",
     }
     assert all(column.shape == (small.N_VARS,) for column in table.values())
-    theta = np.exp(np.asarray(model.outcome.fitted.params["log_theta"][...]))
-    np.testing.assert_allclose(table["dispersion"], 1 / theta, rtol=1e-5)
+    law = law_of_genes(model.outcome.fitted)  # components of mean 1 in all: their spread within and between
+    mean = (law.weight * law.scale).sum(axis=0)
+    square = (law.weight * law.scale**2 * (1 + 1 / law.theta)).sum(axis=0)
+    np.testing.assert_allclose(table["dispersion"], square / mean**2 - 1, rtol=1e-3)
     assert table["zero_inflated"].dtype == bool and not table["dropout"].any()
     np.testing.assert_array_equal(table["gain"], model.outcome.report.gene_gain)
     np.testing.assert_array_equal(table["helped"], model.outcome.report.helped)

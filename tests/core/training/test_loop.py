@@ -154,7 +154,7 @@ def test_dropout_and_means_of_the_best_step_go_together(falling_scores, monkeypa
 
 def test_what_fails_while_it_is_made_ready_fails_the_fit(monkeypatch):
     """It happens in a thread of its own, whose errors would be lost."""
-    monkeypatch.setattr(training, "Screen", lambda *_: 1 / 0)
+    monkeypatch.setattr(training.HeldOut, "warm_up", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         small.fit()
 

@@ -74,9 +74,8 @@ def cell_quantiles(
 
 def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> np.ndarray:
     """Quantile over mean of entries without counts, float64 (b, n_vars), interpolated between means."""
-    with np.errstate(divide="ignore"):
-        place = (np.log(np.maximum(prior, 1e-30), dtype=np.float64) - _LOW) / _STEP
-    place = np.maximum(place, 0.0)
+    known = np.where(np.isnan(prior), 1, np.maximum(prior, 1e-30))  # where nothing was observed the mean is not known
+    place = np.maximum((np.log(known, dtype=np.float64) - _LOW) / _STEP, 0.0)
     first, last = np.floor(place.min(axis=0)).astype(np.int64), np.floor(place.max(axis=0)).astype(np.int64) + 1
     start = np.concatenate([[0], np.cumsum(last - first + 1)])
     gene = np.repeat(np.arange(len(first)), last - first + 1)

@@ -45,6 +45,7 @@ __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 _ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
 _SLIGHT = 2e-4  # nats per molecule
+_CLEAR = 5e-4  # nats by which held-out molecules have to be likelier by the loadings solved for
 _CERTAIN = 10.0  # nats that a gene gains beyond five for each axis, with which its loadings are beyond doubt
 _LOG = logging.getLogger("scdae")
 
@@ -172,7 +173,17 @@ def fit_counts(
             if trained.inflated.any():  # it would take what was lost for what the cells express
                 return trained.params, None
             start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
-            return solve_loadings(start, data, None if reference is None else trained.params, n_rounds=n_rounds)
+            towards = None if reference is None else trained.params
+            params, refit = solve_loadings(start, data, towards, n_rounds=n_rounds)
+            told = read_out_law(config.likelihood, trained.inflated)
+            score = [
+                trained.held_out.log_likelihood(trained.graph, some, trained.inflated, told)
+                for some in (trained.params, params)
+            ]
+            _LOG.debug(
+                f"scdae: held-out molecules gain {score[1] - score[0]:.5f} nats each by the loadings solved for."
+            )
+            return (params, refit) if score[1] > score[0] + _CLEAR else (trained.params, None)
 
         params, refit = solved(trained)
         if refit is not None and refit.evidence is not None:

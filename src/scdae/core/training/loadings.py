@@ -130,9 +130,14 @@ def _columns(conditions: Conditions, n_effects: int) -> np.ndarray:
 
 def _slope(values: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
     """How far the latent numbers move with each of the encoder's inputs, on average over the cells: (n_inputs, n_latent)."""
-    hidden = jnp.asarray(inputs @ values["hidden_kernel"] + values["hidden_bias"])
-    _, slope = jax.jvp(jax.nn.gelu, (hidden,), (jnp.ones_like(hidden),))
-    return np.asarray((values["hidden_kernel"] * np.asarray(slope).mean(axis=0)) @ values["latent_kernel"])
+    hidden = np.asarray(inputs @ values["hidden_kernel"] + values["hidden_bias"], np.float32)
+    slope = np.asarray(_gelu_slope(hidden))
+    return np.asarray((values["hidden_kernel"] * slope.mean(axis=0)) @ values["latent_kernel"])
+
+
+@jax.jit
+def _gelu_slope(hidden: jax.Array) -> jax.Array:
+    return jax.jvp(jax.nn.gelu, (hidden,), (jnp.ones_like(hidden),))[1]
 
 
 def _turned(graph: Any, params: Any, latent: np.ndarray, conditions: Conditions) -> jax.Array:

@@ -182,6 +182,7 @@ def refit(
     for i in range(n_rounds):
         if i == 1:  # the first round has gone most of the way
             work.leave_out_own(found)
+            work.learn_excess(found)
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
         refused, gain = 0, 0.0
         for genes in work.blocks():
@@ -210,7 +211,7 @@ class _Step:
 def _step(work: _Work, found: Refit, genes: np.ndarray, centre: np.ndarray) -> _Step:
     """One Newton step of some genes, as long as it gains; their loadings in `found` are replaced."""
     sums, precision = work.sums[:, genes], np.full((work.width, len(genes)), _FLAT)
-    precision[1:] = 1 / np.maximum(found.variance[:, genes], 1e-12)
+    precision[1:] = work.excess[genes] / np.maximum(found.variance[:, genes], 1e-12)
     goal = np.zeros(precision.shape)
     goal[1:] = centre[:, genes]
 
@@ -227,7 +228,7 @@ def _step(work: _Work, found: Refit, genes: np.ndarray, centre: np.ndarray) -> _
     curvature[:, diagonal, diagonal] += precision.T
     gradient = sums - look.sums - precision * (now - goal)
     move = np.linalg.solve(curvature, gradient.T[..., None])[..., 0].T
-    error = 1 / curvature[:, diagonal, diagonal].T[1:]
+    error = work.excess[genes] / curvature[:, diagonal, diagonal].T[1:]
 
     left, rows, value = everything, look.rows, value.copy()
     for length in STEPS:
@@ -253,6 +254,7 @@ def _at(coefficients: np.ndarray) -> np.ndarray:
 class _Look:
     sums: np.ndarray  # float64 (1 + n_axes, w): expected molecules, and the same times each position
     rows: np.ndarray  # float64 (n_obs,)
+    squares: np.ndarray  # float64 (w,): sum of the squares of what is expected
     products: np.ndarray  # float64 (n_pairs, w): the same times each product of two positions; or empty
 
 
@@ -272,6 +274,9 @@ class _Work:
         self.all_sums = np.asarray(self.counts.T @ features.astype(np.float64)).T
         self.sums = self.all_sums.copy()
         self.cells = cells
+        self.excess = np.ones(
+            n_vars
+        )  # variance of each gene's counts around what is expected, over that of Poisson's law
         self.pairs = np.triu_indices(self.width)
         self.kept = np.ones(n_vars, np.float32) if kept is None else kept.astype(np.float32)
         self.effects = None if effects is None else effects.astype(np.float32)
@@ -292,6 +297,23 @@ class _Work:
             products = _products(fixed[0], *self.pairs)
             self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
 
+    def learn_excess(self, found: Refit) -> None:
+        """Variance of what is left over, over that of Poisson's law, from Pearson's statistic (quasi-likelihood, Wedderburn, 1974).
+
+        Counts that vary more say less about the loadings, which are then drawn to their prior so much more strongly.
+        """
+        square, expected = np.zeros(self.n_vars), np.zeros(self.n_vars)
+        for genes in self.blocks():
+            look = self.look(found, genes)
+            square[genes], expected[genes] = look.squares, look.sums[0]
+        rows, cols = entry_rows(self.cells.counts), self.cells.counts.indices
+        over = self.left_over(found, rows, cols)
+        x = self.cells.counts.data.astype(np.float64)
+        square += np.bincount(cols, over**2 - (x - over) ** 2, self.n_vars)
+        seen = self.n_obs if self.cells.hidden is None else self.n_obs - np.diff(self.cells.hidden.tocsc().indptr)
+        free = np.maximum(seen - self.width, 1) / np.maximum(seen, 1)  # what the loadings have fitted away
+        self.excess = np.maximum(square / np.maximum(expected, 1e-12) / free, 1)
+
     def leave_out_own(self, found: Refit) -> None:
         """Take from the sums what each entry has of itself in its cell's position.
 
@@ -303,6 +325,13 @@ class _Work:
         if cells.inputs is None or cells.response is None:
             return
         rows, cols = entry_rows(cells.counts), cells.counts.indices
+        over = self.left_over(found, rows, cols)
+        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
+        self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
+
+    def left_over(self, found: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Counts less what is expected, at the non-zero entries: float64 (nnz,)."""
+        cells = self.cells
         exposure = np.zeros(self.n_obs, np.float32)
         some = self.totals > 0
         exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
@@ -313,8 +342,7 @@ class _Work:
             logs = np.einsum("kd,kd->k", cells.positions[rows[part]], loading[cols[part]])
             logs += found.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
             over[part] = cells.counts.data[part] - self.kept[cols[part]] * np.exp(np.minimum(logs, _HIGHEST))
-        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
-        self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
+        return over
 
     def fixed_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Effects of conditions and hidden units on some entries: float32 (k,)."""
@@ -348,7 +376,7 @@ class _Work:
             counted = self.sums[0, genes]
             log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
             out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
-        return out
+        return out / self.excess
 
     def look(self, found: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
         """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""
@@ -368,14 +396,15 @@ class _Work:
                 offset[: rows.stop - rows.start] = np.log(self.totals[rows]) - self.log_norm[rows]
             mask = None if hidden is None else hidden[:, fill].toarray()
             started.append(_look(fixed, products if curved else None, offset, coefficients, of_genes, log_kept, mask))
-        sums, of_cells = np.zeros((self.width, n)), np.zeros(self.n_obs)
+        sums, of_cells, squares = np.zeros((self.width, n)), np.zeros(self.n_obs), np.zeros(n)
         pairs = np.zeros((len(self.pairs[0]) if curved else 0, n))
-        for (rows, *_), (one, two, three) in zip(self.parts, started, strict=True):
+        for (rows, *_), (one, two, four, three) in zip(self.parts, started, strict=True):
             sums += np.asarray(one, np.float64)[:, :n]
             of_cells[rows] = np.asarray(two)[: rows.stop - rows.start]
+            squares += np.asarray(four, np.float64)[:n]
             if curved:
                 pairs += np.asarray(three, np.float64)[:, :n]
-        return _Look(sums, of_cells, pairs)
+        return _Look(sums, of_cells, squares, pairs)
 
     def full(self, pairs: np.ndarray) -> np.ndarray:
         """Symmetric matrices, float64 (w, 1 + n_axes, 1 + n_axes), of their upper halves."""
@@ -393,7 +422,7 @@ def _products(features: jax.Array, one: Any, other: Any) -> jax.Array:
 @jax.jit
 def _look(
     fixed: Any, products: Any, offset: Any, coefficients: Any, of_genes: Any, log_kept: Any, mask: Any
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any, Any, Any]:
     features, conditions, turned = fixed
     effects, turn_loading = of_genes
     product = partial(jnp.matmul, precision="highest")
@@ -407,4 +436,5 @@ def _look(
         mean = jnp.where(mask, 0, mean)
     counted = mean * jnp.exp(log_kept)
     there = jnp.isfinite(log_kept).astype(mean.dtype)
-    return product(features.T, counted), product(mean, there), None if products is None else product(products, counted)
+    curved = None if products is None else product(products, counted)
+    return product(features.T, counted), product(mean, there), (counted**2).sum(axis=0), curved
