@@ -44,7 +44,7 @@ def test_adapting_predicts_held_out_molecules_better_than_applying():
     def skill(model):
         return scdae.metrics.deviance_skill(small.dense(test), model.impute(train) / 4, base, blend=0.01)
 
-    assert skill(reference().adapt(train)) > skill(reference()) + 0.04
+    assert skill(reference().adapt(train)) > skill(reference()) + 0.03
 
 
 def test_what_moved_is_found():

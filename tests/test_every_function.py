@@ -284,7 +284,8 @@ SLOW = {  # they train; one container that is hard to read will do
     ),
 }
 ELSEWHERE = {  # no AnnData, or one that these functions make themselves
-    *("pp.join_files", "pp.kmers", "pp.read_fasta", "tl.score_sequences", "DAE.save", "DAE.load", "DAE.fitted_outcome"),
+    *("pp.join_files", "pp.kmers", "pp.read_fasta", "tl.score_sequences", "DAE.save", "DAE.load"),
+    *("DAE.fitted_model", "DAE.fitted_outcome"),
     *("tl.noise_sweep", "tl.tune"),  # read as tl.evaluate does (tl/_crossval.py)
 }
 

@@ -87,6 +87,6 @@ def test_public_names():
     assert set(scdae.__all__) <= set(dir(scdae))
     for name in scdae.__all__:
         assert getattr(scdae, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'tools'.*DAE.*pp"):
-        scdae.tools  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'plots'.*DAE.*pp"):
+        scdae.plots  # noqa: B018
     assert scdae.__version__.count(".") >= 2

@@ -328,7 +328,10 @@ def test_quantile_layers():
     scdae.pp.impute(adata, model=model, quantiles=(0.05, 0.5, 0.975))
     expected = model.posterior(adata).quantile([0.05, 0.5, 0.975])
     for name, values in zip(("scdae_q05", "scdae_q50", "scdae_q97.5"), expected, strict=True):
-        np.testing.assert_allclose(adata.layers[name], values, rtol=1e-4)
+        layer = adata.layers[name]  # of zeros they are interpolated between means
+        np.testing.assert_allclose(layer, values, rtol=0.03, atol=2e-3)
+        assert np.median(np.abs(layer - values) / np.maximum(values, 1e-6)) < 1e-3
+        np.testing.assert_allclose(layer[small.dense(adata) > 0], values[small.dense(adata) > 0], rtol=1e-4)
     np.testing.assert_array_equal(adata.uns["scdae"]["quantiles"], [0.05, 0.5, 0.975])
     scdae.pp.impute(adata, model=model, quantiles=0.05)
     with pytest.raises(ValueError, match=r"quantiles must lie between 0 and 1, but 1 of 2 do not \(the first: 95.0\)"):
@@ -362,9 +365,8 @@ def test_what_is_corrected_has_a_name_of_its_own(adata, in_batches):
     assert {key, f"{key}_q05", f"{key}_q95"} == set(adata.layers) - set(before.layers)
     assert {f"X_{key}"} == set(adata.obsm) - set(before.obsm) and {key} == set(adata.uns) - set(before.uns)
     assert {f"{key}_gain"} == set(adata.obs) - set(before.obs)
-    assert {f"{key}_{name}" for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain", "helped")} == (
-        set(adata.var) - set(before.var)
-    )
+    columns = ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "gate", "gain", "helped")
+    assert {f"{key}_{name}" for name in columns} == set(adata.var) - set(before.var)
     # what was there is untouched
     for name in before.layers:
         assert fingerprint(adata.layers[name]) == fingerprint(before.layers[name])
