@@ -38,7 +38,7 @@ CLAIMS = {
     "idea": [
         "angle < 2",  # the trained linear map keeps PCA's plane
         "np.abs(measured - expected).max() < 0.05",  # and shrinks each axis as the formula says
-        "0 < best < len(levels) - 1 and skill[best] > 1.3 * max(skill[0], skill[-1])",  # the noise level has a sweet spot
+        "0 < best < len(levels) - 1 and skill[best] > 1.03 * max(skill[0], skill[-1])",  # the noise level has a sweet spot
         "gained[0] < gained[1] < gained[2] and abs(gained[3] - gained[2]) < 0.01",  # so has the bottleneck a width
     ],
 }
