@@ -94,7 +94,7 @@ def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         group = open_group(target)
         for name, table in (("n_obs", "obs"), ("n_vars", "var")):
-            about[name] = len(group[table][group[table].attrs["_index"]])
+            about[name] = len(read_elem(group[table][group[table].attrs["_index"]]))  # a group, where nullable
         run = read_elem(group["uns"][key]) if "uns" in group and key in group["uns"] else {}
     return about | {name: value for name, value in run.items() if name != "written_by"} | {"key_added": key}
 
