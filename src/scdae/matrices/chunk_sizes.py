@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from scdae._log import get_logger
 from scdae.core.runtime.memory import available_memory
 from scdae.core.runtime.threads import usable_cores
 
-if TYPE_CHECKING:
-    pass
-
-
 __all__ = ["choose_lazy", "chunks_at_once", "whole_chunks"]
 
 
 _VALUES = 2**24  # values of a chunk, about
-
-
 _COPIES = 5  # of a chunk, while it is worked out
-
-
 _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
 
 
