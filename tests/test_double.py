@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scdae
-import scdae.core.training.loop
+import scdae.core.steps.steppers
 import small
 from scdae.core.guard.purification import Purification, project_profiles
 
@@ -31,7 +31,7 @@ def _twice(call):
 )
 def test_masks(gaps, options, near, monkeypatch):
     if near:  # counts on the device, as on an accelerator
-        monkeypatch.setattr(scdae.core.training.loop, "fits", lambda *_: True)
+        monkeypatch.setattr(scdae.core.steps.steppers, "fits", lambda *_: True)
 
     def impute():
         adata = gaps.copy()

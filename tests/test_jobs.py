@@ -17,8 +17,8 @@ import scdae
 import small
 from scdae.cli import app
 from scdae.cli.shared.common import say
+from scdae.core.progress.checkpoints import InUse
 from scdae.core.runtime import platforms
-from scdae.core.training.checkpoints import InUse
 from scdae.files import room
 from scdae.files.room import NoRoom
 from scdae.io.write import WriteError, write_atomic

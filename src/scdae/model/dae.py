@@ -16,9 +16,9 @@ from scdae.core.config import Config, Corruption, Effort, Likelihood
 from scdae.core.data.conditions import Conditions
 from scdae.core.minibatches.devices import Devices, devices_for
 from scdae.core.network.fitted import Fitted, sizes_of
+from scdae.core.progress.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.runtime.platforms import check_platform
 from scdae.core.runtime.transfers import transfers
-from scdae.core.training.checkpoints import Checkpoints, open_checkpoints
 from scdae.core.training.fit import Outcome, fit_counts
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import counts_to_apply, open_counts, read_counts, unread_counts

@@ -15,7 +15,7 @@ import numpy as np
 
 from scdae.core.config import Likelihood
 from scdae.core.evaluation.heldout import read_out_law
-from scdae.core.training.fingerprint import digest
+from scdae.core.progress.fingerprint import digest
 
 __all__ = ["check_arrays", "check_header", "check_parameters", "checksum"]
 

@@ -13,7 +13,7 @@ from scdae.core.data.conditions import Conditions
 from scdae.core.evaluation.report import Report
 from scdae.core.minibatches.devices import Devices
 from scdae.core.prediction.missing import Gaps
-from scdae.core.training.checkpoints import open_checkpoints
+from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.covariates import level_name, read_covariates
 from scdae.inputs.options import DataOptions

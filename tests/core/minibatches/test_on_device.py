@@ -22,7 +22,7 @@ from scdae.core.minibatches.on_device import (
     thin_on_device,
 )
 from scdae.core.network.principal_axes import Axes, project
-from scdae.core.training import loop as training
+from scdae.core.steps import steppers
 
 N_OBS, N_VARS, NOISE = 40, 15, (0.2, 0.6)
 
@@ -194,7 +194,7 @@ def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
     """Other random numbers, so other bits; the same seed gives the same ones."""
     settings = {"likelihood": "nb", "max_epochs": 40, **options}
     far = small.fitted(**settings)
-    monkeypatch.setattr(training, "fits", lambda source: True)
+    monkeypatch.setattr(steppers, "fits", lambda source: True)
     one, same = small.fit(**settings), small.fit(**settings)
     assert one.outcome.report.skill == pytest.approx(far.outcome.report.skill, abs=0.02)
     assert one.outcome.n_epochs == pytest.approx(far.outcome.n_epochs, rel=0.5)
@@ -206,7 +206,7 @@ def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
 def test_a_fit_near_the_data_with_dropout_gaps_and_blocks(monkeypatch):
     """Dropout is found half-way, and the step is compiled again with the listed entries."""
     counts, lossy = small.zero_inflated(0.3)
-    monkeypatch.setattr(training, "fits", lambda source: True)
+    monkeypatch.setattr(steppers, "fits", lambda source: True)
     model = small.fit(small.ad.AnnData(sp.csr_matrix(counts)), likelihood="zinb")
     assert model.outcome.fitted.inflated[lossy].mean() > 0.5 and not model.outcome.fitted.inflated[~lossy].any()
     monkeypatch.setattr(scdae.settings, "_max_entries", 1000)

@@ -14,7 +14,7 @@ from scdae.core.training import fit as fitting
 from scdae.core.training import initialize as starting
 from scdae.core.training import loop as training
 from scdae.core.training.fit import fit_counts
-from scdae.core.training.loop import batch_size_for, n_steps_for
+from scdae.core.training.schedule import batch_size_for, n_steps_for
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 
 from scdae.cli.pages.plan import peak_bytes, seconds_of_restoring, seconds_of_training
 from scdae.core.config import Config
-from scdae.core.training.loop import batch_size_for, n_steps_for
+from scdae.core.training.schedule import batch_size_for, n_steps_for
 from scdae.io.read import is_anndata, read_any
 
 __all__ = ["Ask", "Size", "ask_for", "size_of"]

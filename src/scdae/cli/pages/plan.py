@@ -15,7 +15,7 @@ import numpy as np
 from scdae.arguments.objects import check_adata
 from scdae.core.config import Config, Effort, Likelihood
 from scdae.core.runtime.memory import memory_limits
-from scdae.core.training.loop import batch_size_for, n_steps_for
+from scdae.core.training.schedule import batch_size_for, n_steps_for
 from scdae.core.training.sizes import MEMBERS, most_latent
 from scdae.inputs.counts import Counts, open_counts
 from scdae.inputs.covariates import read_covariates

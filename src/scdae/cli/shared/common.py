@@ -228,7 +228,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
 def checkpoint_options(folder: Path | None, every: int | None, resume: bool) -> dict[str, Any]:
     """Arguments about checkpoints, those that were given."""
     if resume:
-        from scdae.core.training.checkpoints import has_checkpoint
+        from scdae.core.progress.checkpoints import has_checkpoint
 
         if folder is None:
             raise ValueError("--resume needs the folder with the checkpoint: pass --checkpoint-dir DIR as well.")

@@ -23,7 +23,6 @@ from scdae.core.runtime.platforms import on_accelerator
 
 __all__ = [
     "DeviceData",
-    "Near",
     "fits",
     "make_minibatch",
     "make_run",
@@ -132,37 +131,6 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
         jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
     )  # the three keys above stay what they were
     return few + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
-
-
-class Near:
-    """Training steps on counts that are on the device.
-
-    Parameters
-    ----------
-    source, axes, noise
-        Where cells come from, the fixed first layer, and the range of the share of molecules set aside.
-    order
-        Cells of each step, int (n_steps, batch_size).
-    seed
-        Seed of the thinning. Step `i` draws the same whatever was done before.
-    """
-
-    def __init__(self, source: Source, axes: Axes, noise: tuple[float, float], order: np.ndarray, seed: int):
-        self._source, self._axes, self._noise = source, axes, noise
-        self._data, place = put(source)
-        self._order, self._key = jnp.asarray(place[order]), jax.random.key(seed)
-        self._run: Callable[..., Any] | None = None
-
-    def use(self, update: Callable[..., Any], size: Size) -> None:
-        """Take steps with `update`, on minibatches of these capacities."""
-        minibatch = make_minibatch(self._axes, self._noise, size, self._source.n_vars)
-        self._run = make_run(lambda params, state, batch: update(params, state, [batch]), minibatch)
-
-    def __call__(self, params: Any, state: Any, start: int, stop: int) -> tuple[Any, Any, jax.Array]:
-        """Parameters, optimiser state and mean loss after the steps from `start` to `stop`, the latter excluded."""
-        if self._run is None:
-            raise RuntimeError("There is no step to take: call use() first.")
-        return self._run(params, state, self._data, self._order, start, stop, self._key)
 
 
 def make_minibatch(

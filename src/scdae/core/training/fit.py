@@ -30,9 +30,9 @@ from scdae.core.minibatches.loader import InMemory, Source, Stream
 from scdae.core.network.dispersion import flat_theta
 from scdae.core.network.fitted import Fitted
 from scdae.core.prediction.decode import dropout_chance
+from scdae.core.progress.checkpoints import Checkpoints
+from scdae.core.progress.fingerprint import fingerprint
 from scdae.core.training.adapt import adapted_network
-from scdae.core.training.checkpoints import Checkpoints
-from scdae.core.training.fingerprint import fingerprint
 from scdae.core.training.initialize import Start, new_network, on_axes
 from scdae.core.training.loadings import solve_loadings
 from scdae.core.training.loop import Trained, train

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from scdae.core.minibatches.devices import Devices
+from scdae.core.progress.checkpoints import Checkpoints
+from scdae.core.progress.state import Progress
 from scdae.core.runtime.stopping import Stopped, call_off, deferring, noted, stop_if_asked
-from scdae.core.training.checkpoints import Checkpoints, Progress
 
 __all__ = ["stopped_well"]
 

@@ -7,10 +7,10 @@ import pytest
 import scdae
 import small
 from scdae.core.minibatches.devices import OneDevice
+from scdae.core.progress import ending, state
+from scdae.core.progress.ending import stopped_well
 from scdae.core.runtime import stopping
 from scdae.core.runtime.stopping import Stopped
-from scdae.core.training import checkpoints, ending
-from scdae.core.training.ending import stopped_well
 
 QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}  # 21 steps
 
@@ -52,7 +52,7 @@ def test_where_nothing_is_kept_the_line_says_so():
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch, log):
-    monkeypatch.setattr(checkpoints, "available_memory", lambda: 1000)
+    monkeypatch.setattr(state, "available_memory", lambda: 1000)
 
     def watch(steps, **options):
         for step in steps:

@@ -9,9 +9,9 @@ import scdae
 import small
 from scdae.core.evaluation.zero_inflation import candidates
 from scdae.core.minibatches import loader as source
-from scdae.core.training import checkpoints as module
+from scdae.core.progress import checkpoints as module
+from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.core.training import loop as training
-from scdae.core.training.checkpoints import open_checkpoints
 
 QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 10}  # 21 steps, genes are screened after 11
 STEPS = 21
