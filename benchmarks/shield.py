@@ -23,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import scdae
 from scdae.core.guard.purification import Purification, counts_of_logs, purify_counts, thinned_draws
-from scdae.core.network.principal_axes import TARGET
+from scdae.core.network.encoder_input import TARGET
 
 GENES = 3000
 CELLS = 300  # of the validation and test cells that are attacked; the rest give the accuracy on clean cells, too

@@ -8,7 +8,7 @@ from flax import nnx
 
 import scdae
 import small
-from scdae.core.network.autoencoder import total_effects
+from scdae.core.network.parameters import total_effects
 
 FACTORS = np.where(np.arange(small.N_VARS) % 3 == 0, 3.0, 1.0)
 

@@ -17,7 +17,7 @@ import small
 from scdae.cli import app
 from scdae.cli.jobs.resources import Size, ask_for, size_of
 from scdae.cli.jobs.samples import read_samples
-from scdae.cli.pages.plan import peak_bytes
+from scdae.cli.pages.costs import peak_bytes
 from scdae.core.config import Config
 
 

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from typer.testing import CliRunner
 
 import scdae
+import scdae.io.read
 import small
 from cases import write_10x_v3
 from scdae.cli import app
@@ -58,8 +59,6 @@ def _error(*arguments):
 
 def _break(monkeypatch, **uns):
     """INPUT cannot hold what cannot be written, so that it is put there after the reading."""
-    import scdae.io.read
-
     read = scdae.io.read.read_any
 
     def with_more(path, **options):
@@ -67,7 +66,7 @@ def _break(monkeypatch, **uns):
         adata.uns.update(uns)
         return adata
 
-    monkeypatch.setattr(scdae.io.read, "read_any", with_more)
+    monkeypatch.setattr("scdae.cli.shared.data.read_any", with_more)
 
 
 @pytest.mark.parametrize("target", ["o.h5ad", "o.zarr"])

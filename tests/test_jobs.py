@@ -21,7 +21,8 @@ from scdae.core.progress.checkpoints import InUse
 from scdae.core.runtime import platforms
 from scdae.files import room
 from scdae.files.room import NoRoom
-from scdae.io.write import WriteError, write_atomic
+from scdae.files.targets import WriteError
+from scdae.io.write import write_atomic
 from scdae.matrices import csc_rows as scratch
 
 SOURCE = Path(scdae.__file__).parent

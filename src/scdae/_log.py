@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from scdae._settings import settings
+
 __all__ = ["get_logger", "is_watched", "progress"]
 
 T = TypeVar("T")
@@ -27,8 +29,6 @@ class _Stderr(logging.StreamHandler):
 
 class _Verbosity(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        from scdae._settings import settings
-
         return record.levelno >= _LEVELS[settings.verbosity]
 
 
@@ -47,8 +47,6 @@ def get_logger() -> logging.Logger:
 
 def is_watched() -> bool:
     """Whether a bar would be seen: on a terminal or in a notebook, and not below verbosity 1."""
-    from scdae._settings import settings
-
     if settings.verbosity < 1:
         return False
     return _is_notebook_watched() if "ipykernel" in sys.modules else bool(sys.stderr and sys.stderr.isatty())

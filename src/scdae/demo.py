@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae import datasets, metrics, pl
+from scdae import datasets, metrics, pl, pp
+from scdae.io.write import write_atomic
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,9 +56,6 @@ def run(
     >>> sorted(result)[:3]
     ['correlation_raw', 'correlation_restored', 'error_average']
     """
-    from scdae import pp
-    from scdae.io.write import write_atomic
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     adata = datasets.simulate(n_cells, n_genes, seed=seed)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -124,8 +125,6 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         TypeError
             `X` is no matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
         """
-        from anndata import AnnData
-
         self._how()
         check_scale(self.input_scale, "input_scale")
         check_scale(self.scale, "scale")

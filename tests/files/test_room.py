@@ -5,9 +5,11 @@ import pytest
 import scipy.sparse as sp
 
 from scdae.files import room
-from scdae.files.room import NoRoom, bytes_of, check_room, in_words
+from scdae.files.room import NoRoom, check_room, in_words
+from scdae.files.sizes import bytes_of
+from scdae.files.targets import WriteError, writes
 from scdae.io import write as output
-from scdae.io.write import WriteError, write_atomic, writes
+from scdae.io.write import write_atomic
 
 
 def sample(n=2000, g=300):

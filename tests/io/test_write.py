@@ -8,9 +8,11 @@ import pytest
 import scipy.sparse as sp
 
 import scdae.files.replacing
+import scdae.files.targets
 import scdae.io.write
+from scdae.files.targets import check_target, write_text
 from scdae.io.read import read_any
-from scdae.io.write import check_target, write_atomic, write_text
+from scdae.io.write import write_atomic
 
 X = np.random.default_rng(0).poisson(1.0, (6, 5))
 GENES, CELLS = [f"gene{j}" for j in range(5)], [f"cell{i}" for i in range(6)]
@@ -79,7 +81,7 @@ def test_target_in_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     def denied(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(scdae.io.write.tempfile, "TemporaryFile", denied)
+    monkeypatch.setattr(scdae.files.targets.tempfile, "TemporaryFile", denied)
     with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\)"):
         check_target(tmp_path / "a.h5ad")
 

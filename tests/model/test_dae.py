@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import scdae
 import small
-from scdae.core.network.autoencoder import total_effects
+from scdae.core.network.parameters import total_effects
 
 CONTAINERS = {
     "csr": sp.csr_matrix,

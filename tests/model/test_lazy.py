@@ -22,7 +22,7 @@ MODEL = {"likelihood": "nb", "max_epochs": 7}
 
 @pytest.fixture
 def chunked(monkeypatch):
-    monkeypatch.setattr(lazy, "_VALUES", 40 * small.N_VARS)
+    monkeypatch.setattr(lazy, "CHUNK_VALUES", 40 * small.N_VARS)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,6 @@ def by_name(values: Any, names: pd.Index, argument: str, *, axis: str = "obs_nam
     >>> by_name(pd.Series([1.0, 2.0], index=["b", "a"]), pd.Index(["a", "b"]), "depth")
     array([2., 1.])
     """
-    import pandas as pd
-
     if isinstance(values, pd.DataFrame):
         if values.shape[1] != 1:
             raise ValueError(f"{argument} is a table of {values.shape[1]} columns. Pass one of them: table[column].")
@@ -79,8 +78,6 @@ def whole_flags(values: np.ndarray, argument: str, names: pd.Index | None = None
     ValueError
         All that there is are True and False, but some values are missing.
     """
-    import pandas as pd
-
     if values.dtype.kind != "O":
         return values
     missing = np.asarray(pd.isna(values))
@@ -117,8 +114,6 @@ def table_by_name(table: pd.DataFrame, obs_names: pd.Index, var_names: pd.Index,
     ValueError
         Names are missing, or repeated and not those of the data in their order.
     """
-    import pandas as pd
-
     rows = _places(table.index, obs_names, argument, "obs_names")
     columns = _places(table.columns, var_names, argument, "var_names")
     table = table if rows is None else table.iloc[rows]
@@ -129,8 +124,6 @@ def table_by_name(table: pd.DataFrame, obs_names: pd.Index, var_names: pd.Index,
 
 def _places(own: pd.Index, names: pd.Index, argument: str, axis: str) -> np.ndarray | None:
     """Place of each of `names` in `own`, int64; None where both are the same in the same order."""
-    import pandas as pd
-
     found, wanted = (pd.Index([str(name) for name in index], dtype=object) for index in (own, names))
     if len(found) == len(wanted) and bool((found == wanted).all()):
         return None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name"]
+__all__ = ["check_name", "fit_for_files"]
 
 
 def check_name(value: object, argument: str) -> None:
     """Raise unless `value` can be the name of a layer or a column."""
-    if not isinstance(value, str) or not _fit_for_files(value):
+    if not isinstance(value, str) or not fit_for_files(value):
         raise ValueError(
             f"{argument}={value!r}: use a name without '/', not empty, '.' or '..'; it becomes the name of what is written."
         )
 
 
-def _fit_for_files(name: object) -> bool:
+def fit_for_files(name: object) -> bool:
     """Whether .h5ad and .zarr files can have an entry of that name: parts of a path are none."""
     return isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
-__all__ = ["check_seed", "real_number", "whole_number"]
+import numpy as np
+
+__all__ = ["check_form", "check_seed", "real_number", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -55,3 +57,15 @@ def check_seed(seed: Any) -> Any:
     if seed is None or isinstance(seed, list | tuple):
         return seed
     return whole_number("seed", seed, 0)
+
+
+def check_form(threshold: Any, dtype: Any) -> None:
+    """Raise a ValueError that says what is wrong with the form in which values are wanted."""
+    if np.dtype(dtype) not in (np.float32, np.float16):
+        raise ValueError(f"dtype={dtype!r}: use 'float32', or 'float16' for half of the space and three digits.")
+    if threshold is None:
+        return
+    if not (np.ndim(threshold) == 0 and np.isfinite(threshold) and threshold > 0):
+        raise ValueError(f"threshold={threshold!r}: use a number of counts above 0, such as 0.01, or None to keep all.")
+    if np.dtype(dtype) == np.float16:
+        raise ValueError("dtype='float16' and threshold= exclude each other: SciPy has no sparse matrices of float16.")

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from anndata import AnnData
+
+from scdae.core.config import Config
+
 __all__ = ["RAW", "check_adata", "check_settings", "listed", "nearest", "spelled"]
 
 RAW = "The counts in .raw have genes of their own: pass adata.raw.to_adata()."
@@ -26,8 +30,6 @@ def check_adata(adata: object, argument: str = "adata") -> None:
     argument
         Name of the argument, for the error.
     """
-    from anndata import AnnData
-
     if isinstance(adata, AnnData):
         return
     kind = f"{type(adata).__module__}.{type(adata).__qualname__}".removeprefix("builtins.")
@@ -56,8 +58,6 @@ def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 
     The error names the closest argument or setting, and all settings that may be given.
     """
-    from scdae.core.config import Config
-
     own = [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
     there = [name for name in Config.names() if name not in own]
     for name in settings:
@@ -89,8 +89,6 @@ def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _meant(name: str, names: list[str]) -> str:
-    from scdae.core.config import Config
-
     if name in Config.names():
         return f" It is a setting of the model: scdae.DAE({name}=...)."
     return f" {RAW}" if name == "use_raw" else nearest(name, names)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scdae.arguments.by_name import by_name, whole_flags
 from scdae.arguments.objects import nearest
@@ -73,8 +74,6 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
 
 def _values(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
     """What was chosen as an array (n,): booleans in the order of `index`, positions or names."""
-    import pandas as pd
-
     if isinstance(chosen, (pd.Series, pd.DataFrame)):
         dtypes = [chosen.dtype] if isinstance(chosen, pd.Series) else list(chosen.dtypes)
         flags = all(pd.api.types.is_bool_dtype(dtype) for dtype in dtypes)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scdae.cli.shared.common import Debug, home, one_line_errors, say
-from scdae.cli.shared.report import JsonFile, check_report, to_stdout, write_report
+from scdae.cli.shared.common import one_line_errors, say
+from scdae.cli.shared.options import Debug, JsonFile, home
+from scdae.cli.shared.report import check_report, to_stdout, write_report
+from scdae.core.runtime.memory import in_words, memory_limits
+from scdae.core.runtime.threads import share_of_cores
 
 __all__ = ["demo", "info"]
 
@@ -27,7 +33,7 @@ def demo(
 ) -> None:
     """Simulate cells whose truth is known, restore their counts, and say how much closer to the truth they came."""
     with one_line_errors(debug):
-        from scdae import demo as job
+        from scdae import demo as job  # with JAX, so not for help
 
         say(job.run(folder, n_cells=cells, n_genes=genes, seed=seed, max_epochs=max_epochs)["text"])
 
@@ -36,10 +42,6 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
     """Print versions, the device that JAX uses, processor cores and free memory: what a report of a problem needs."""
     with one_line_errors(debug):
         check_report(json_file)
-        import os
-        import platform
-        from importlib.metadata import PackageNotFoundError, version
-
         rows = [("python", f"{platform.python_version()} on {platform.platform()}")]
         for name in ("scdae", "jax", "jaxlib", "flax", "optax", "anndata", "scanpy", "numpy", "scipy"):
             try:
@@ -48,9 +50,7 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, "not installed"))
         import jax
 
-        from scdae.core.runtime.memory import in_words, memory_limits
         from scdae.core.runtime.platforms import check_platform
-        from scdae.core.runtime.threads import share_of_cores
 
         check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]

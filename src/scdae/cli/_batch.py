@@ -15,12 +15,17 @@ import typer
 
 from scdae.cli._impute import impute
 from scdae.cli._model import apply
-from scdae.cli.shared.common import Debug, home, one_line_errors, say
+from scdae.cli.jobs.schedulers import Job, grid_engine, slurm, submitting
+from scdae.cli.shared.common import one_line_errors, say
+from scdae.cli.shared.options import Debug, home
+from scdae.core.config import Config
 
 if TYPE_CHECKING:
     from scdae.cli.jobs.resources import Ask
     from scdae.cli.jobs.samples import Sample
     from scdae.cli.jobs.schedulers import Job
+
+from scdae.files.targets import write_text
 
 __all__ = ["TASKS", "batch"]
 
@@ -120,8 +125,6 @@ def batch(
 ) -> None:
     """Write an array of jobs, one for each sample, and a job that gathers their reports. Nothing is submitted."""
     with one_line_errors(debug, about=samples):
-        from scdae.cli.jobs.schedulers import Job, grid_engine, slurm, submitting
-
         if not samples.strip():
             raise ValueError("SAMPLES is empty. Name a sheet, a folder or a quoted pattern.")
         folder = folder.absolute()
@@ -162,7 +165,7 @@ class _Task(NamedTuple):
 
 
 def _tasks(source: str, folder: Path, model: Path | None, ending: str, words: list[str]) -> list[_Task]:
-    from scdae.cli.jobs.samples import read_samples
+    from scdae.cli.jobs.samples import read_samples  # with pandas, so not for help
 
     name = "impute" if model is None else "apply"
     command = _command(name)
@@ -223,8 +226,7 @@ def _checked(command: Any, name: str, sample: str, words: list[str]) -> dict[str
 
 def _largest(tasks: list[_Task], cores: int | None) -> tuple[Ask, str]:
     """What each resource has to be for the sample that needs most of it, and which needs most memory."""
-    from scdae.cli.jobs.resources import Ask, ask_for, size_of
-    from scdae.core.config import Config
+    from scdae.cli.jobs.resources import Ask, ask_for, size_of  # with JAX, so not for help
 
     asks = []
     for task in tasks:
@@ -246,8 +248,6 @@ def _scdae() -> list[str]:
 
 
 def _write(folder: Path, tasks: list[_Task], scripts: dict[str, str]) -> None:
-    from scdae.io.write import write_text
-
     for name in ("results", "reports", "logs", "checkpoints", "compiled"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     table = io.StringIO()

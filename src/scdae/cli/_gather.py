@@ -12,7 +12,9 @@ import typer
 
 from scdae.cli._batch import TASKS
 from scdae.cli.shared.codes import ExitCode
-from scdae.cli.shared.common import Debug, Quiet, home, one_line_errors, say
+from scdae.cli.shared.common import one_line_errors, say
+from scdae.cli.shared.options import Debug, Quiet, home
+from scdae.files.targets import write_text
 
 __all__ = ["gather"]
 
@@ -43,8 +45,6 @@ def gather(
         if str(table) == "-":
             say(text.getvalue().rstrip("\n"))
         else:
-            from scdae.io.write import write_text
-
             write_text(table, text.getvalue())
         missing = [row["sample"] for row in rows if row["state"] != "done"]
         if missing:

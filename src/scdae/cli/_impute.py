@@ -7,93 +7,55 @@ from typing import Annotated, Any
 
 import typer
 
-from scdae.cli.shared.common import (
-    AllowFractional,
-    AllowNan,
-    BatchKey,
-    CheckpointDir,
-    CheckpointEvery,
-    Clock,
-    Covariate,
-    Debug,
-    Effort,
-    Genome,
-    HowMuch,
-    KeyAdded,
-    Layer,
-    Likelihood,
-    MaskLayer,
-    MaxEpochs,
-    Quantile,
-    Quiet,
-    Resume,
-    Scale,
-    Seed,
-    Source,
-    TransformBatch,
-    Verbose,
-    checkpoint_options,
-    home,
-    one_line_errors,
-    say,
-    set_verbosity,
-)
-from scdae.cli.shared.data import (
-    DType,
-    Genes,
-    GenesOnly,
-    ResultsOnly,
-    Threshold,
-    check_can_be_written,
-    open_source,
-    probe_source,
-    wanted_genes,
-    write_output,
-)
-from scdae.cli.shared.report import DryRun, JsonFile, check_report, run_report, tell_plan, to_stdout, write_report
-from scdae.cli.shared.skip import SkipExisting, check_skip, key_of, report_of_result, skipping
+import scdae
+from scdae.cli import pages, shared
+from scdae.cli.shared import options as opt
+from scdae.cli.shared.common import checkpoint_options
+from scdae.cli.shared.result import ResultFile
+from scdae.cli.shared.run import Run
+from scdae.cli.shared.skip import key_of, report_of_result
 
 __all__ = ["impute"]
 
 
 def impute(
-    source: Source,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")],
-    layer: Layer = None,
-    batch_key: BatchKey = None,
-    covariate: Covariate = None,
-    transform_batch: TransformBatch = None,
-    mask_layer: MaskLayer = None,
+    source: opt.Source,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=opt.home, help="Result, .h5ad or .zarr.")],
+    layer: opt.Layer = None,
+    batch_key: opt.BatchKey = None,
+    covariate: opt.Covariate = None,
+    transform_batch: opt.TransformBatch = None,
+    mask_layer: opt.MaskLayer = None,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
-    ] = Likelihood.zinb,
+        opt.Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
+    ] = opt.Likelihood.zinb,
     output_scale: Annotated[
-        Scale,
+        opt.Scale,
         typer.Option(
             help="mean: expected counts at the cell's own depth; prior: the same without the cell's own counts, fully "
             "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000.",
             rich_help_panel="Output",
         ),
-    ] = Scale.mean,
+    ] = opt.Scale.mean,
     depth: Annotated[
         float | None,
         typer.Option(
             help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own", rich_help_panel="Output"
         ),
     ] = None,
-    quantile: Quantile = None,
-    threshold: Threshold = None,
-    genes: Genes = None,
-    dtype: DType = "float32",
-    results_only: ResultsOnly = False,
-    key_added: KeyAdded = "scdae",
-    seed: Seed = 0,
-    max_epochs: MaxEpochs = None,
-    effort: HowMuch = Effort.default,
-    genome: Genome = None,
-    genes_only: GenesOnly = False,
-    allow_fractional: AllowFractional = False,
-    allow_nan: AllowNan = False,
+    quantile: opt.Quantile = None,
+    threshold: opt.Threshold = None,
+    genes: opt.Genes = None,
+    dtype: opt.DType = "float32",
+    results_only: opt.ResultsOnly = False,
+    key_added: opt.KeyAdded = "scdae",
+    seed: opt.Seed = 0,
+    max_epochs: opt.MaxEpochs = None,
+    effort: opt.HowMuch = opt.Effort.default,
+    genome: opt.Genome = None,
+    genes_only: opt.GenesOnly = False,
+    allow_fractional: opt.AllowFractional = False,
+    allow_nan: opt.AllowNan = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -102,47 +64,45 @@ def impute(
             rich_help_panel="Output",
         ),
     ] = False,
-    dry_run: DryRun = False,
-    skip_existing: SkipExisting = False,
-    json_file: JsonFile = None,
-    checkpoint_dir: CheckpointDir = None,
-    checkpoint_every: CheckpointEvery = None,
-    resume: Resume = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    dry_run: opt.DryRun = False,
+    skip_existing: opt.SkipExisting = False,
+    json_file: opt.JsonFile = None,
+    checkpoint_dir: opt.CheckpointDir = None,
+    checkpoint_every: opt.CheckpointEvery = None,
+    resume: opt.Resume = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Restore the counts of INPUT and write them, next to all that INPUT holds, to OUTPUT."""
-    set_verbosity(quiet=quiet, verbose=verbose)
-    check_skip(skip_existing, overwrite)
-    skips = skipping(
-        skip_existing,
+    run = Run(
+        source,
         target,
         quiet=quiet,
+        verbose=verbose,
+        debug=debug,
+        overwrite=overwrite,
         json_file=json_file,
-        report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
+        skip_existing=skip_existing,
+        of_existing=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )
-    with one_line_errors(debug, about=str(source)), skips:
-        from scdae.cli.pages.plan import check_result_room
-        from scdae.io.write import check_in_place, check_target
-        from scdae.model.options import check_form
-
-        check_target(target, overwrite=overwrite)
-        check_form(threshold, dtype)
-        check_report(json_file, overwrite=overwrite or skip_existing)
-        probe_source(source)
+    with run:
+        run.check()
+        shared.data.check_form(threshold, dtype)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
-        clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
-        adata, names = opened.adata, wanted_genes(genes, opened.adata)
-        alone = opened.large or results_only or genes is not None or dtype != "float32"
-        check_can_be_written(adata, target, alone=alone)
-        check_in_place(source, target, alone=alone)
-        check_result_room(target, adata, names, dtype, len(quantile or ()), threshold, alone=alone)
-        clock.lap("reading")
-
-        from scdae import pp
-
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, avoid_target=True)
+        result = ResultFile(
+            run,
+            opened,
+            genes=genes,
+            dtype=dtype,
+            threshold=threshold,
+            n_quantiles=len(quantile or ()),
+            results_only=results_only,
+            key_added=key_added,
+            transform_batch=transform_batch,
+        )
+        run.clock.lap("reading")
         options: dict[str, Any] = {
             "layer": opened.layer,
             "mask": opened.mask,
@@ -154,7 +114,7 @@ def impute(
             "output": output_scale.value,
             "depth": depth,
             "quantiles": tuple(quantile or ()),
-            "lazy": True if alone else None,
+            "lazy": True if result.alone else None,
             "threshold": threshold,
             "max_epochs": max_epochs,
             "effort": effort.value,
@@ -164,25 +124,10 @@ def impute(
             "overwrite": overwrite,
         }
         if dry_run:
-            from scdae.cli.pages.plan import plan_impute
-
-            plan = plan_impute(adata, **options, genes=names, dtype=dtype, alone=alone)
-            tell_plan(plan, "impute", source=str(source), target=str(target), json_file=json_file)
-            return
-        pp.impute(adata, **options, **kept)
-        clock.lap("restoring")
-        key = key_of(key_added, transform_batch)
-        adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
-        clock.lap("restoring and writing" if alone else "writing")
-        if json_file is not None:
-            write_report(
-                json_file,
-                run_report(adata, key, str(source), str(target), clock.laps),
-                overwrite=overwrite or skip_existing,
+            run.tell(
+                pages.plan_impute(opened.adata, **options, genes=result.genes, dtype=dtype, alone=result.alone),
+                "impute",
             )
-        if not (quiet or to_stdout(json_file)):
-            from scdae.cli.pages.summary import describe_run
-            from scdae.inputs.validate import describe_source
-
-            read = f"{source}, {describe_source(layer)}"
-            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+            return
+        scdae.pp.impute(opened.adata, **options, **kept)
+        result.write(overwrite=overwrite, read=f"{source}, {shared.data.describe_source(layer)}")

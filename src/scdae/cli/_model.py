@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scdae.cli.shared.common import (
-    AllowFractional,
-    AllowNan,
-    BatchKey,
-    CheckpointDir,
-    CheckpointEvery,
-    Clock,
-    Covariate,
-    Debug,
-    Effort,
-    Genome,
-    HowMuch,
-    KeyAdded,
-    Layer,
-    Likelihood,
-    MaskLayer,
-    MaxEpochs,
-    Quantile,
-    Quiet,
-    Resume,
-    Scale,
-    Seed,
-    Source,
-    TransformBatch,
-    Verbose,
-    checkpoint_options,
-    home,
-    one_line_errors,
-    say,
-    set_verbosity,
-)
-from scdae.cli.shared.data import (
-    DType,
-    Genes,
-    GenesOnly,
-    ResultsOnly,
-    Threshold,
-    check_can_be_written,
-    open_source,
-    probe_source,
-    wanted_genes,
-    write_output,
-)
+import scdae
+from scdae.cli import pages, shared
+from scdae.cli.shared import options as opt
+from scdae.cli.shared.common import checkpoint_options
 from scdae.cli.shared.processes import (
     Coordinator,
     Distributed,
@@ -60,157 +22,131 @@ from scdae.cli.shared.processes import (
     is_first,
     processes,
 )
-from scdae.cli.shared.report import (
-    DryRun,
-    JsonFile,
-    check_report,
-    model_report,
-    run_report,
-    tell_plan,
-    to_stdout,
-    write_report,
-)
-from scdae.cli.shared.skip import SkipExisting, check_skip, key_of, report_of_model, report_of_result, skipping
+from scdae.cli.shared.report import model_report
+from scdae.cli.shared.result import ResultFile
+from scdae.cli.shared.run import Run
+from scdae.cli.shared.skip import key_of, report_of_model, report_of_result
+from scdae.core.config import Config
 
 __all__ = ["apply", "fit"]
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", callback=home, help="File of the model, .scdae.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", callback=opt.home, help="File of the model, .scdae.")]
 
 
 def fit(
-    source: Source,
+    source: opt.Source,
     model_file: Model,
-    layer: Layer = None,
-    batch_key: BatchKey = None,
-    covariate: Covariate = None,
+    layer: opt.Layer = None,
+    batch_key: opt.BatchKey = None,
+    covariate: opt.Covariate = None,
     reference: Annotated[
         Path | None,
         typer.Option(
-            callback=home,
+            callback=opt.home,
             help="Model to go on from: INPUT is taken for new batches of its data, and --likelihood is its own.",
             show_default="start anew",
             rich_help_panel="Model",
         ),
     ] = None,
-    mask_layer: MaskLayer = None,
+    mask_layer: opt.MaskLayer = None,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
-    ] = Likelihood.zinb,
-    max_epochs: MaxEpochs = None,
-    effort: HowMuch = Effort.default,
-    seed: Seed = 0,
-    genome: Genome = None,
-    genes_only: GenesOnly = False,
-    allow_fractional: AllowFractional = False,
-    allow_nan: AllowNan = False,
+        opt.Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
+    ] = opt.Likelihood.zinb,
+    max_epochs: opt.MaxEpochs = None,
+    effort: opt.HowMuch = opt.Effort.default,
+    seed: opt.Seed = 0,
+    genome: opt.Genome = None,
+    genes_only: opt.GenesOnly = False,
+    allow_fractional: opt.AllowFractional = False,
+    allow_nan: opt.AllowNan = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace MODEL if it exists.", rich_help_panel="Output")
     ] = False,
-    dry_run: DryRun = False,
-    skip_existing: SkipExisting = False,
-    json_file: JsonFile = None,
-    checkpoint_dir: CheckpointDir = None,
-    checkpoint_every: CheckpointEvery = None,
-    resume: Resume = False,
+    dry_run: opt.DryRun = False,
+    skip_existing: opt.SkipExisting = False,
+    json_file: opt.JsonFile = None,
+    checkpoint_dir: opt.CheckpointDir = None,
+    checkpoint_every: opt.CheckpointEvery = None,
+    resume: opt.Resume = False,
     devices: NumDevices = None,
     distributed: Distributed = False,
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Train a model on INPUT and write it to MODEL: one file of arrays and JSON."""
-    set_verbosity(quiet=quiet, verbose=verbose)
-    check_skip(skip_existing, overwrite)
-    skips = skipping(
-        skip_existing,
+    run = Run(
+        source,
         model_file,
         quiet=quiet,
+        verbose=verbose,
+        debug=debug,
+        overwrite=overwrite,
         json_file=json_file,
-        report=lambda: report_of_model(source, model_file),
+        skip_existing=skip_existing,
+        of_existing=lambda: report_of_model(source, model_file),
     )
-    together = processes(distributed, coordinator, num_processes, process_id, debug=debug)
-    with together, one_line_errors(debug, about=str(source)), skips:
-        from scdae.io.write import check_target
-
-        check_target(model_file, overwrite=overwrite, endings=(".scdae",))
-        check_report(json_file, overwrite=overwrite or skip_existing)
-        probe_source(source)
+    with processes(distributed, coordinator, num_processes, process_id, debug=debug), run:
+        run.check((".scdae",))
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
-        from scdae.core.config import Config
-        from scdae.model import DAE
-        from scdae.model.serialization import save_model
-
-        known = None if reference is None else DAE.load(reference)
-        clock = Clock()
-        adata, layer, mask_layer, _ = open_source(source, genome, layer, mask_layer, genes_only=genes_only)
-        clock.lap("reading")
+        known = None if reference is None else scdae.DAE.load(reference)
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only)
+        run.clock.lap("reading")
         options: dict[str, Any] = {
-            "layer": layer,
-            "mask": mask_layer,
+            "layer": opened.layer,
+            "mask": opened.mask,
             "batch_key": batch_key,
             "covariates": covariate,
             "allow_fractional": allow_fractional,
             "allow_nan": allow_nan,
         }
+        settings: dict[str, Any] = {"max_epochs": max_epochs, "seed": seed}
+        new = {"likelihood": likelihood.value, "effort": effort.value, **settings}
         if dry_run:
-            from scdae.cli.pages.plan import plan_training
-
-            settings = (
-                {"likelihood": likelihood.value, "effort": effort.value} if known is None else known.config.to_dict()
-            )
-            plan = plan_training(adata, Config(**{**settings, "max_epochs": max_epochs, "seed": seed}), **options)
-            tell_plan(plan, "fit", source=str(source), target=str(model_file), json_file=json_file)
+            config = Config(**(new if known is None else {**known.config.to_dict(), **settings}))
+            run.tell(pages.plan_training(opened.adata, config, **options), "fit")
             return
         options |= kept
         chosen = chosen_devices(devices, distributed)
         if chosen is not None:
             options["devices"] = chosen
+        from scdae.model.serialization import save_model  # with JAX, so not before INPUT was opened
+
         if known is None:
-            model = DAE(likelihood=likelihood.value, max_epochs=max_epochs, seed=seed, effort=effort.value).fit(
-                adata, **options
-            )
+            model = scdae.DAE(**new).fit(opened.adata, **options)
         else:
-            model = known.adapt(adata, max_epochs=max_epochs, seed=seed, **options)
-        clock.lap("training")
+            model = known.adapt(opened.adata, **settings, **options)
+        run.clock.lap("training")
         if not is_first(distributed):
             return
         save_model(model.fitted_model(), model_file, overwrite=overwrite)
-        clock.lap("writing")
-        if json_file is not None:
-            write_report(
-                json_file,
-                model_report(model, str(source), str(model_file), clock.laps),
-                overwrite=overwrite or skip_existing,
-            )
-        if not (quiet or to_stdout(json_file)):
-            from scdae.cli.pages.summary import describe_model
-
-            say(describe_model(model, source=str(source), target=str(model_file), seconds=clock.laps))
+        run.clock.lap("writing")
+        run.finish(partial(model_report, model), partial(pages.describe_model, model))
 
 
 def apply(
-    source: Source,
+    source: opt.Source,
     model_file: Model,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")],
-    layer: Layer = None,
-    mask_layer: MaskLayer = None,
-    transform_batch: TransformBatch = None,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=opt.home, help="Result, .h5ad or .zarr.")],
+    layer: opt.Layer = None,
+    mask_layer: opt.MaskLayer = None,
+    transform_batch: opt.TransformBatch = None,
     output_scale: Annotated[
-        Scale, typer.Option(help="What the layer holds, as for scdae impute.", rich_help_panel="Output")
-    ] = Scale.mean,
-    quantile: Quantile = None,
-    threshold: Threshold = None,
-    genes: Genes = None,
-    dtype: DType = "float32",
-    results_only: ResultsOnly = False,
-    key_added: KeyAdded = "scdae",
-    genome: Genome = None,
-    genes_only: GenesOnly = False,
-    allow_fractional: AllowFractional = False,
-    allow_nan: AllowNan = False,
+        opt.Scale, typer.Option(help="What the layer holds, as for scdae impute.", rich_help_panel="Output")
+    ] = opt.Scale.mean,
+    quantile: opt.Quantile = None,
+    threshold: opt.Threshold = None,
+    genes: opt.Genes = None,
+    dtype: opt.DType = "float32",
+    results_only: opt.ResultsOnly = False,
+    key_added: opt.KeyAdded = "scdae",
+    genome: opt.Genome = None,
+    genes_only: opt.GenesOnly = False,
+    allow_fractional: opt.AllowFractional = False,
+    allow_nan: opt.AllowNan = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -219,73 +155,54 @@ def apply(
             rich_help_panel="Output",
         ),
     ] = False,
-    skip_existing: SkipExisting = False,
-    json_file: JsonFile = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    skip_existing: opt.SkipExisting = False,
+    json_file: opt.JsonFile = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
 ) -> None:
-    """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
-    set_verbosity(quiet=quiet, verbose=verbose)
-    check_skip(skip_existing, overwrite)
-    skips = skipping(
-        skip_existing,
+    """Restore the counts of INPUT with a MODEL that was fitted before. opt.Genes are matched by name."""
+    run = Run(
+        source,
         target,
         quiet=quiet,
+        verbose=verbose,
+        debug=debug,
+        overwrite=overwrite,
         json_file=json_file,
-        report=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
+        skip_existing=skip_existing,
+        of_existing=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )
-    with one_line_errors(debug, about=str(source)), skips:
-        from scdae.cli.pages.plan import check_result_room
-        from scdae.io.write import check_in_place, check_target
-        from scdae.model.options import check_form
-
-        check_target(target, overwrite=overwrite)
-        check_form(threshold, dtype)
-        check_report(json_file, overwrite=overwrite or skip_existing)
-        probe_source(source)
-        from scdae.model import DAE
-
-        model = DAE.load(model_file)
-        clock = Clock()
-        opened = open_source(source, genome, layer, mask_layer, genes_only=genes_only, target=target)
-        adata, names = opened.adata, wanted_genes(genes, opened.adata)
-        alone = opened.large or results_only or genes is not None or dtype != "float32"
-        check_can_be_written(adata, target, alone=alone)
-        check_in_place(source, target, alone=alone)
-        check_result_room(target, adata, names, dtype, len(quantile or ()), threshold, alone=alone)
-        clock.lap("reading")
-
-        from scdae import pp
-
-        pp.impute(
-            adata,
+    with run:
+        run.check()
+        shared.data.check_form(threshold, dtype)
+        model = scdae.DAE.load(model_file)
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, avoid_target=True)
+        result = ResultFile(
+            run,
+            opened,
+            genes=genes,
+            dtype=dtype,
+            threshold=threshold,
+            n_quantiles=len(quantile or ()),
+            results_only=results_only,
+            key_added=key_added,
+            transform_batch=transform_batch,
+        )
+        run.clock.lap("reading")
+        scdae.pp.impute(
+            opened.adata,
             model=model,
             layer=opened.layer,
             mask=opened.mask,
             key_added=key_added,
             output=output_scale.value,
             quantiles=tuple(quantile or ()),
-            lazy=True if alone else None,
+            lazy=True if result.alone else None,
             threshold=threshold,
             transform_batch=transform_batch,
             allow_fractional=allow_fractional,
             allow_nan=allow_nan,
             overwrite=overwrite,
         )
-        clock.lap("restoring")
-        key = key_of(key_added, transform_batch)
-        adata = write_output(adata, target, key, alone=alone, genes=names, dtype=dtype, overwrite=overwrite)
-        clock.lap("restoring and writing" if alone else "writing")
-        if json_file is not None:
-            write_report(
-                json_file,
-                run_report(adata, key, str(source), str(target), clock.laps),
-                overwrite=overwrite or skip_existing,
-            )
-        if not (quiet or to_stdout(json_file)):
-            from scdae.cli.pages.summary import describe_run
-            from scdae.inputs.validate import describe_source
-
-            read = f"{source}, {describe_source(layer)}, with {model_file}"
-            say(describe_run(adata, key, source=read, target=str(target), seconds=clock.laps, alone=alone))
+        result.write(overwrite=overwrite, read=f"{source}, {shared.data.describe_source(layer)}, with {model_file}")

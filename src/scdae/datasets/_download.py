@@ -10,8 +10,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import h5py
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData, read_h5ad
+from anndata.utils import make_index_unique
 
 from scdae._log import get_logger, is_watched
 
@@ -89,8 +93,6 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     >>> import scdae
     >>> adata = scdae.datasets.pbmc3k()  # doctest: +SKIP
     """
-    from anndata import read_h5ad
-
     with warnings.catch_warnings():  # the file is old, and anndata says so
         warnings.simplefilter("ignore")
         adata = read_h5ad(_fetch("pbmc3k", path))
@@ -130,11 +132,6 @@ def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     >>> import scdae
     >>> adata = scdae.datasets.paul15()  # doctest: +SKIP
     """
-    import h5py
-    import pandas as pd
-    from anndata import AnnData
-    from anndata.utils import make_index_unique
-
     with h5py.File(_fetch("paul15", path)) as file:
         counts = sp.csr_matrix(file["data.debatched"][()].T, dtype=np.float32)
         genes = [name.split(";")[0] for name in file["data.debatched_rownames"].asstr()[()]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
 from scdae.arguments.numbers import check_seed, real_number, whole_number
@@ -115,8 +116,6 @@ def simulate(
     >>> adata.layers["truth"].shape
     (200, 100)
     """
-    from anndata import AnnData
-
     settings = {
         "n_cells": n_cells,
         "n_genes": n_genes,

@@ -8,6 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata
+import h5py
+import zarr
+from anndata.io import write_elem
+
 if TYPE_CHECKING:
     import os
 
@@ -28,8 +33,6 @@ def nullable_strings() -> Iterator[None]:
 
     anndata 0.12 reads but does not write these unless it is told to.
     """
-    import anndata
-
     with anndata.settings.override(allow_write_nullable_strings=True):
         yield
 
@@ -88,12 +91,8 @@ def check_writable(adata: AnnData, path: str | os.PathLike[str], *, alone: bool 
 def _store(suffix: str) -> Iterator[Any]:
     """A place in memory to write to, of the kind of the file."""
     if suffix == ".zarr":
-        import zarr
-
         yield zarr.group(zarr.storage.MemoryStore())
         return
-    import h5py
-
     with h5py.File("trial.h5", "w", driver="core", backing_store=False) as file:
         yield file
 
@@ -152,8 +151,6 @@ def _in_frame(group: Any, frame: Any, name: str, reason: str) -> Iterator[tuple[
 
 def _failure(group: Any, key: str, part: Any) -> str | None:
     """Why a part cannot be written, or None."""
-    from anndata.io import write_elem
-
     try:
         write_elem(group, key, part)
     except Exception as error:  # noqa: BLE001  (whatever anndata, h5py or zarr do not take)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
 
 from scdae.inputs.scan import Read, as_parts
 from scdae.inputs.validate import Tally, not_counts
@@ -62,8 +63,6 @@ class CheckedReader:
 
     def _described(self, block: sp.csr_matrix, start: int) -> AnnData:
         """The data; where they are gone, their names and these rows."""
-        from anndata import AnnData
-
         adata = None if self._adata is None else self._adata()
         if adata is not None:
             return adata

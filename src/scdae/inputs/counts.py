@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import scipy.sparse as sp
 
+from scdae._log import get_logger
 from scdae._settings import settings
 from scdae.arguments.objects import RAW, check_adata
 from scdae.core.data.chunks import Blocks
@@ -305,6 +306,4 @@ def _join(
 
 
 def _warn(message: str) -> None:
-    from scdae._log import get_logger
-
     get_logger().warning(message)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from scdae._log import get_logger
 from scdae.arguments.objects import listed, nearest
@@ -168,8 +170,6 @@ def read_covariates(
     batch_key = batch_key if batch_key is None or not _is_name(batch_key) else str(batch_key)
     given: Any = [] if covariates is None else [covariates] if _is_name(covariates) else covariates
     names = [str(name) if _is_name(name) else name for name in given]
-    from pandas.api.types import is_integer_dtype
-
     repeated = [name for i, name in enumerate(names) if name == batch_key or name in names[:i]]
     if repeated:
         raise ValueError(f"covariates={covariates!r}: {repeated[0]!r} is given twice (batch_key={batch_key!r}).")
@@ -240,8 +240,6 @@ def read_batches(
     >>> read_batches(adata, "day")
     (array([0, 1, 0], dtype=int32), ['7', '10'])
     """
-    import pandas as pd
-
     labels = _column(adata, batch_key, argument, gaps=gaps)
     there = labels.dropna()
     if isinstance(labels.dtype, pd.CategoricalDtype):
@@ -319,8 +317,6 @@ def _is_name(name: Any) -> bool:
 
 
 def _is_categorical(column: pd.Series) -> bool:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
     return is_bool_dtype(column) or not is_numeric_dtype(column)
 
 

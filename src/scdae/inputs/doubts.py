@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
 
 from scdae._log import get_logger
-from scdae.inputs.validate import _transformation
+from scdae.inputs.validate import transformation
 
 __all__ = ["say_doubts"]
 
@@ -44,9 +45,7 @@ def _doubts(some: sp.csr_matrix, uns: Mapping[str, Any], boolean: bool, fraction
     if boolean:
         return ["is boolean: it is read as counts of 0 and 1. If it is a mask, pass the counts, and this as mask=."]
     if fractional:
-        from anndata import AnnData
-
-        certain, looks = _transformation(AnnData(some, uns={key: uns[key] for key in uns if key == "log1p"}), None)
+        certain, looks = transformation(AnnData(some, uns={key: uns[key] for key in uns if key == "log1p"}), None)
         if not certain:
             return []
         return [f"looks {looks}. allow_fractional=True is for estimated counts; results of other values mean little."]

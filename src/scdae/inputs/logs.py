@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.matrices.rows import canonical_csr, row_of_entry
+from scdae.core.data.non_zeros import entry_rows
+from scdae.matrices.rows import canonical_csr
 
 __all__ = ["check_logs", "one_molecule"]
 
@@ -78,7 +79,7 @@ def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) ->
     for kind, where in kinds.items():
         if where.any():
             at = int(np.flatnonzero(where)[0])
-            row, column = start + int(row_of_entry(csr)[at]), int(csr.indices[at])
+            row, column = start + int(entry_rows(csr)[at]), int(csr.indices[at])
             raise ValueError(
                 f"{name} is not log-normalised: {int(where.sum()):,} value(s) are {kind}; the first is {values[at]:.6g} in row "
                 f"{row}, column {column}. Give log1p of counts per 10,000, or counts with input_scale='counts'."
@@ -222,7 +223,7 @@ def _multiples(scaled: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray, int, int]
     if not filled.size:
         return smallest, molecules, 0, 0
     smallest[filled] = np.minimum.reduceat(scaled.data, scaled.indptr[filled])
-    row = row_of_entry(scaled)
+    row = entry_rows(scaled).astype(np.int64)  # its codes do not fit in 32 bits
     row, ratio = _levels(row, scaled.data / smallest[row])
     best_whole, best_looked = np.zeros(scaled.shape[0]), np.zeros(scaled.shape[0])
     unknown = np.ones(scaled.shape[0], bool)  # cells whose values are not yet known to be multiples

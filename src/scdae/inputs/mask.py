@@ -10,7 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.arguments.by_name import table_by_name
-from scdae.matrices.rows import Rows, open_rows, row_of_entry
+from scdae.core.data.non_zeros import entry_rows
+from scdae.matrices.rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,7 +102,7 @@ def drop_unobserved(
     missing
         As passed, with the NaN added; None where everything was observed.
     """
-    row = row_of_entry(block)
+    row = entry_rows(block)
     drop = np.zeros(block.nnz, dtype=bool) if missing is None else missing[row, block.indices]
     if allow_nan and block.dtype.kind == "f":
         absent = np.isnan(block.data)

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.matrices.rows import canonical_csr, open_rows, row_of_entry
+from scdae.core.data.non_zeros import entry_rows
+from scdae.matrices.rows import canonical_csr, open_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Tally", "check_orientation", "describe_source", "not_counts", "whole_count_sources", "without_noise"]
+__all__ = [
+    "Tally",
+    "check_orientation",
+    "describe_source",
+    "not_counts",
+    "transformation",
+    "whole_count_sources",
+    "without_noise",
+]
 
 _GENE_ID = re.compile(
     r"(ENS[A-Z]{0,6}G\d{9,}(\.\d+)?|FBgn\d{7}|WBGene\d{8}|AT[1-5CM]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?)", re.IGNORECASE
@@ -235,7 +244,7 @@ def _remedy(kind: str, adata: AnnData, layer: str | None) -> str:
         return use or "Find out where they come from (often a division by zero) and go back to the raw counts."
     if kind == "negative":
         return "It looks scaled or otherwise transformed. " + (use or _NO_COUNTS_ELSEWHERE)
-    certain, looks = _transformation(adata, layer)
+    certain, looks = transformation(adata, layer)
     if certain:
         of_these = _whole(whole_count_sources(adata, layer, of_these=True)) if use else ""
         doubt = use and f"{use} They are not of the same entries: be sure that they are the counts of these values."
@@ -257,7 +266,7 @@ def _whole(places: list[str]) -> str:
 _NO_COUNTS_ELSEWHERE = "No layer and no .raw of this object holds whole counts: put the raw counts into one, and pass layer=... to choose it."
 
 
-def _transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
+def transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
     """Is it certain that the cells with fractional values were normalised, and in which way?"""
     totals: list[np.ndarray] = [np.zeros(0)]
     back: list[np.ndarray] = [np.zeros(0)]
@@ -265,7 +274,7 @@ def _transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
     rows = open_rows(adata.X if layer is None else adata.layers[layer], describe_source(layer))
     for start, stop in rows.spans():
         block = canonical_csr(rows.read(start, stop)).astype(np.float64)
-        row = row_of_entry(block)
+        row = entry_rows(block)
         odd = np.zeros(stop - start, dtype=bool)
         odd[row[block.data != np.rint(block.data)]] = True
         values = np.where(odd[row], block.data, 0.0)

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 __all__ = ["check_parts", "open_hdf5"]
 
 _LEAST = 2**28  # bytes that may be read whatever the length of the file
@@ -37,8 +39,6 @@ def open_hdf5(path: Path) -> Any:
     ValueError
         A part is larger than the file can hold, or is packed in a way that needs a package.
     """
-    import h5py
-
     file = h5py.File(path, "r")
     try:
         check_parts(file, path.stat().st_size)
@@ -63,8 +63,6 @@ def check_parts(file: Any, size: int) -> None:
     ValueError
         See :func:`open_hdf5`.
     """
-    import h5py
-
     most = max(_LEAST, _MOST_PACKED * size)
 
     def look(name: str, item: Any) -> None:
@@ -88,8 +86,6 @@ def check_parts(file: Any, size: int) -> None:
 
 def _check_filter(number: int, title: bytes, name: str) -> None:
     """Load the package with the filter if it is there, else say which one it is."""
-    import h5py
-
     if h5py.h5z.filter_avail(number):
         return
     try:

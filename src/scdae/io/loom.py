@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
+
+from scdae._log import get_logger
 
 if TYPE_CHECKING:
     import h5py
@@ -40,8 +44,6 @@ def read_loom(file: h5py.File) -> AnnData:
     ValueError
         The parts do not fit together.
     """
-    from anndata import AnnData
-
     n_genes, n_cells = file["matrix"].shape
     obs = _frame(file["col_attrs"], n_cells, _CELL_NAMES, (), "cell")
     var = _frame(file["row_attrs"], n_genes, _GENE_NAMES, _GENE_IDS, "gene")
@@ -68,8 +70,6 @@ def _sparse(dataset: Any) -> sp.csr_matrix:
 
 
 def _frame(attributes: Any, n: int, names: tuple[str, ...], ids: tuple[str, ...], what: str) -> pd.DataFrame:
-    import pandas as pd
-
     columns = {}
     for key in attributes:
         values = attributes[key]
@@ -106,6 +106,4 @@ def _arrays(attributes: Any, n: int) -> dict[str, np.ndarray]:
 
 
 def _info(text: str) -> None:
-    from scdae._log import get_logger
-
     get_logger().info(text)

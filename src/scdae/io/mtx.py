@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+from scipy.io import mmread
 
+from scdae._log import get_logger
 from scdae.files.errors import first_line
 from scdae.matrices.features import genes_only
 
@@ -69,8 +72,6 @@ def main_matrix(folder: Path) -> Path | None:
         chosen = (named or matrices)[0]
         others = [p.name for p in matrices if p != chosen]
         if others:
-            from scdae._log import get_logger
-
             get_logger().info(
                 f"Reading {chosen}. Others are beside it ({_several(others)}): pass one to read that instead."
             )
@@ -134,8 +135,6 @@ def _open(path: Path) -> Any:
 
 
 def _read_matrix(path: Path) -> Any:
-    from scipy.io import mmread
-
     try:
         with _open(path) as stream:
             return mmread(_Text(stream), spmatrix=False)
@@ -203,8 +202,6 @@ def _own_start(name: str, other: str) -> str:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     separator = "," if ".csv" in path.name else "\t"
     try:
         return pd.read_csv(
@@ -249,8 +246,6 @@ def _of_length(table: _Table, n: int) -> _Table | None:
 
 
 def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
     named = isinstance(rows.columns[0], str)
     others = {str(key): rows[key].to_numpy() for key in rows.columns[1:]} if named and rows.columns.is_unique else {}
     return pd.DataFrame(others, index=pd.Index(rows.iloc[:, 0].to_numpy(), dtype=object))
@@ -258,8 +253,6 @@ def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _gene_frame(genes: _Table, tables: list[_Table]) -> pd.DataFrame:
     """Columns `gene_ids`, `name`, `feature_types` and `genome`, as far as they are there."""
-    import pandas as pd
-
     rows = genes.rows
     if isinstance(rows.columns[0], str):
         ours = {"gene_id": "gene_ids", "gene_name": "name", "genome": "genome", "feature_type": "feature_types"}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import anndata
 import numpy as np
 import pandas as pd
 
@@ -86,8 +87,6 @@ def join_files(
     ...     joint.shape, joint.X[:5, :3].compute().shape
     ((60, 40), (5, 3))
     """
-    import anndata
-
     files = find_files(paths) if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     if not files:
         raise ValueError("paths is empty: pass files (.h5ad, .zarr), or a pattern such as 'samples/*.h5ad'.")

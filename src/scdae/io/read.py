@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
+
 from scdae.files.errors import reading
 from scdae.io.hdf5 import open_hdf5
 from scdae.io.loom import read_loom
@@ -60,8 +62,6 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
     check_is_file(path)
     if path.is_dir():
         return _read_store(path, genome) if is_store(path) else _read_folder(path, genome)
-    import h5py
-
     with path.open("rb") as stream:
         start = stream.read(16)
     if not start:
@@ -76,8 +76,6 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
 
 def is_anndata(path: Path) -> bool:
     """Whether there is an .h5ad or .zarr at `path`, by what it holds; False as well where it cannot be read."""
-    import h5py
-
     if path.is_dir():
         return is_store(path) and (path / "var").is_dir()
     if not path.is_file() or not h5py.is_hdf5(path):

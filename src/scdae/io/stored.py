@@ -7,8 +7,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
+import pandas as pd
+import zarr
+from anndata.experimental import read_elem_lazy
+from anndata.io import read_elem, sparse_dataset
 
+from scdae._log import get_logger
 from scdae.files.errors import reading
 from scdae.io.hdf5 import open_hdf5
 from scdae.io.stored_checks import check_stored, is_group, sparse_format
@@ -38,8 +44,6 @@ def read_anndata(path: Path) -> AnnData:
     ValueError
         It is damaged, or `X`, `obs` or `var` is of a kind that is not known.
     """
-    import anndata
-
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old formats, names that repeat: said elsewhere where it matters
         check_stored(open_group(path))
@@ -79,9 +83,6 @@ def open_on_disk(path: str | os.PathLike[str], *, raw: bool = False) -> AnnData:
     ...     open_on_disk(folder + "/a.h5ad").shape
     (3, 2)
     """
-    import anndata
-    from anndata.io import read_elem
-
     path = Path(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old formats
@@ -122,17 +123,12 @@ def stored_entries(path: str | os.PathLike[str]) -> int:
 def open_group(path: Path) -> Any:
     """Root of a .zarr or .h5ad file, read-only."""
     if path.is_dir():
-        import zarr
-
         return zarr.open_group(path, mode="r")
     return open_hdf5(path)
 
 
 def on_disk(element: Any) -> Any:
     """A sparse dataset of anndata, or a dask array."""
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import sparse_dataset
-
     if sparse_format(element):
         return sparse_dataset(element)
     if "encoding-type" in element.attrs:
@@ -152,8 +148,6 @@ def _is_unknown(error: BaseException | None) -> bool:
 
 
 def _read_what_is_known(path: Path) -> AnnData:
-    import anndata
-
     group = open_group(path)
     left: list[str] = []
     parts = {name: _known(group[name], name, left) for name in ("obs", "var") if name in group}
@@ -174,8 +168,6 @@ def _read_what_is_known(path: Path) -> AnnData:
         raw = {key: value for key, value in raw.items() if value is not _MISSING}
         if {"X", "var"} <= set(raw):
             parts["raw"] = raw
-    from scdae._log import get_logger
-
     shown = ", ".join(left[:_FEW]) + (", ..." if len(left) > _FEW else "")
     get_logger().warning(
         f"{path}: left out {shown}, of a kind that this anndata does not know. To keep it, update anndata and start again."
@@ -185,8 +177,6 @@ def _read_what_is_known(path: Path) -> AnnData:
 
 def _known(element: Any, name: str, left: list[str]) -> Any:
     """An element as far as anndata knows it; the names of the rest are added to `left`."""
-    from anndata.io import read_elem
-
     try:
         return read_elem(element)
     except Exception as error:
@@ -203,8 +193,6 @@ def _known(element: Any, name: str, left: list[str]) -> Any:
 
 
 def _known_columns(element: Any, name: str, left: list[str]) -> Any:
-    import pandas as pd
-
     key = element.attrs["_index"]
     index = _known(element[key], f"{name}.index", left)
     if index is _MISSING:

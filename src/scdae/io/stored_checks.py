@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from scdae._log import get_logger
+
 __all__ = ["check_stored", "is_group", "sparse_format"]
 
 _SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
@@ -144,8 +146,6 @@ def _repeats(matrix: Any) -> bool:
 def _warn_missing_chunks(matrix: Any, name: str) -> None:
     missing = _n_missing(matrix)
     if missing:
-        from scdae._log import get_logger
-
         get_logger().warning(
             f"{name}: {missing:,} of {_n_chunks(matrix):,} chunks are not in the store, so their values are taken as they are "
             "filled in, mostly 0. Copy the store again if that is not meant."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from scdae.matrices.features import choose_genome, genes_only
@@ -49,8 +50,6 @@ def read_10x_h5(file: h5py.File, genome: str | None = None) -> AnnData:
         Parts are missing or do not fit together; there are several genomes and none was chosen, or not this one; or
         nothing in the file is gene expression.
     """
-    import pandas as pd
-
     if "matrix" in file and "features" in file["matrix"]:
         group = file["matrix"]
         n = len(group["features/id"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anndata
+
 from scdae._log import get_logger
 from scdae.core.runtime.memory import available_memory
 from scdae.core.runtime.threads import usable_cores
 
-__all__ = ["choose_lazy", "chunks_at_once", "whole_chunks"]
+__all__ = ["CHUNK_VALUES", "choose_lazy", "chunks_at_once", "whole_chunks"]
 
 
-_VALUES = 2**24  # values of a chunk, about
+CHUNK_VALUES = 2**24  # values of a chunk, about
 _COPIES = 5  # of a chunk, while it is worked out
 _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
 
@@ -24,8 +26,6 @@ def whole_chunks() -> Iterator[None]:
     A shard holds several chunks in one file, which is written anew for each chunk of a dask array that reaches it: five times
     the bytes, and more memory than the chunk. anndata 0.13 chooses shards by itself.
     """
-    import anndata
-
     if not hasattr(anndata.settings, "auto_shard_zarr_v3"):
         yield
         return
@@ -37,7 +37,7 @@ def chunks_at_once() -> int:
     """Chunks that threads work out side by side: as many as there are cores to use, and memory for."""
     free = available_memory()
     most = usable_cores()
-    return most if free is None else max(min(most, int(_SHARE * free / (_COPIES * 4 * _VALUES))), 1)
+    return most if free is None else max(min(most, int(_SHARE * free / (_COPIES * 4 * CHUNK_VALUES))), 1)
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:

@@ -7,7 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
+from scdae._log import get_logger
 from scdae.arguments.objects import check_adata
 
 if TYPE_CHECKING:
@@ -170,9 +173,6 @@ def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome
     ValueError
         Nothing is gene expression, or there are several genomes and none was chosen.
     """
-    import pandas as pd
-    from anndata import AnnData
-
     if "feature_types" in features:
         types = features["feature_types"].to_numpy()
         gene = is_gene(types)
@@ -220,12 +220,8 @@ def _several(names: Any, *, quoted: bool = True) -> str:
 
 
 def _info(text: str) -> None:
-    from scdae._log import get_logger
-
     get_logger().info(text)
 
 
 def _warn(text: str) -> None:
-    from scdae._log import get_logger
-
     get_logger().warning(text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
@@ -63,8 +64,6 @@ def join_now(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) ->
 
 def join_lazily(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) -> da.Array:
     """The same as a dask array, which can be sent to other processes if the parts can."""
-    import dask.array as da
-
     blocks = [(i, start, stop) for i, part in enumerate(parts) for start, stop in _spans(part)]
     chunks = tuple(stop - start for _, start, stop in blocks), (n_vars,)
     meta = sp.csr_matrix((0, 0), dtype=dtype) if sparse else np.zeros((0, 0), dtype)

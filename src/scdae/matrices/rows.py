@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
@@ -114,8 +116,6 @@ def is_dask(matrix: Any) -> bool:
 
 def plain_dask(matrix: Any) -> Any:
     """The array itself: the subclass that anndata makes of a part of one loses its type once it is sliced or pickled."""
-    import dask.array as da
-
     if type(matrix) is da.Array:
         return matrix
     return da.Array(matrix.dask, matrix.name, matrix.chunks, dtype=matrix.dtype, meta=matrix._meta)
@@ -140,11 +140,6 @@ def canonical_csr(block: Any) -> sp.csr_matrix:
         csr = sp.csr_matrix((csr.data[stored], csr.indices[stored], ends), shape=csr.shape)
         csr.has_canonical_format = True
     return csr
-
-
-def row_of_entry(csr: sp.csr_matrix) -> np.ndarray:
-    """int, (nnz,): the row of each stored entry."""
-    return np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
 
 
 def _sparse_rows(matrix: Any, name: str) -> Rows:
@@ -184,8 +179,6 @@ def _dask_rows(matrix: Any, name: str) -> Rows:
 
 
 def _read_dask(matrix: Any, start: int, stop: int) -> Any:
-    import dask
-
     # one piece for each chunk of columns: joining sparse chunks is left to SciPy
     column_bounds = np.concatenate([[0], np.cumsum(matrix.chunks[1])]).astype(np.int64)
     lazy = [matrix[start:stop, a:b] for a, b in zip(column_bounds[:-1], column_bounds[1:], strict=True)]

@@ -6,6 +6,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
@@ -15,7 +16,7 @@ from scdae.core.runtime.transfers import transfers
 from scdae.inputs.count_types import AnyCounts
 from scdae.inputs.genes import GeneMap
 from scdae.inputs.silent import OwnCounts, counted_silent, fate, say_silent
-from scdae.matrices.chunk_sizes import _VALUES
+from scdae.matrices.chunk_sizes import CHUNK_VALUES
 from scdae.model.fitted_model import FittedModel
 from scdae.model.options import InPlace
 from scdae.model.restore import find_genes, read_blocks, read_quantile
@@ -67,8 +68,6 @@ def lazy_layer(
     dask.array.Array
         (n_obs, n), one chunk of columns.
     """
-    import dask.array as da
-
     found = find_genes(model, counts, quiet=quiet)
     n_vars = counts.shape[1]
     columns = np.arange(n_vars) if genes is None else genes
@@ -151,7 +150,7 @@ def joined(layer: da.Array) -> Any:
 
 def _spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:
     """First and last (excluded) row of each chunk: blocks as they are read, cut or joined to about one size."""
-    height = max(_VALUES // max(n_vars, 1), 1)
+    height = max(CHUNK_VALUES // max(n_vars, 1), 1)
     spans: list[tuple[int, int]] = []
     for start, stop in counts.spans:
         if spans and stop - spans[-1][0] <= height:

@@ -13,7 +13,7 @@ from scdae.core.prediction.decode import OUTPUTS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["InPlace", "check_depth", "check_form", "check_output", "check_quantiles", "depths", "log_layer_size"]
+__all__ = ["InPlace", "check_depth", "check_output", "check_quantiles", "depths", "log_layer_size"]
 
 
 class InPlace:
@@ -83,18 +83,6 @@ def depths(depth: Any, obs_names: pd.Index) -> np.ndarray:
             f"{values[wrong].flat[0]}{where}). For a cell's own depth leave depth= out."
         )
     return np.broadcast_to(values, (n_obs,))
-
-
-def check_form(threshold: Any, dtype: Any) -> None:
-    """Raise a ValueError that says what is wrong with the form in which values are wanted."""
-    if np.dtype(dtype) not in (np.float32, np.float16):
-        raise ValueError(f"dtype={dtype!r}: use 'float32', or 'float16' for half of the space and three digits.")
-    if threshold is None:
-        return
-    if not (np.ndim(threshold) == 0 and np.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"threshold={threshold!r}: use a number of counts above 0, such as 0.01, or None to keep all.")
-    if np.dtype(dtype) == np.float16:
-        raise ValueError("dtype='float16' and threshold= exclude each other: SciPy has no sparse matrices of float16.")
 
 
 def check_quantiles(quantiles: Any) -> tuple[float, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.model.options import check_depth, check_form, check_output, check_quantiles
+from scdae.arguments.numbers import check_form
+from scdae.model.options import check_depth, check_output, check_quantiles
 
 if TYPE_CHECKING:
     from anndata import AnnData

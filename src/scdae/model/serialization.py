@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from scdae import __version__
 from scdae.core.config import Config
 from scdae.core.distributions.laws import laws_from_arrays, laws_to_arrays
 from scdae.core.evaluation.report import Report
 from scdae.core.network.autoencoder import Autoencoder, with_values
 from scdae.core.network.batch_alignment import Alignment
+from scdae.core.network.encoder_input import Axes
 from scdae.core.network.fitted import Fitted
-from scdae.core.network.principal_axes import Axes
 from scdae.core.runtime.platforms import check_platform
 from scdae.core.training.fit import Outcome
 from scdae.files.replacing import in_place
+from scdae.files.targets import writes
 from scdae.inputs.covariates import Covariates
-from scdae.io.write import writes
 from scdae.model.file_format import check_arrays, check_header, check_parameters, checksum
 from scdae.model.fitted_model import FittedModel
 
@@ -84,8 +85,6 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
     FileNotFoundError, FileExistsError, WriteError
         The folder is not there, `path` is a folder, or the file could not be written.
     """
-    from scdae import __version__
-
     target = _path(path)
     folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():

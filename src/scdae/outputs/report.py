@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
+from scdae import __version__
 from scdae._log import get_logger
 from scdae.core.data.cells import CellData, cell_data
 from scdae.core.data.conditions import Conditions
@@ -15,6 +15,7 @@ from scdae.core.evaluation.heldout import HeldOut, measure_gain
 from scdae.core.evaluation.report import CLEAR, Report
 from scdae.core.network.batch_effects import posterior_effect
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import OUTPUTS, dropout_chance, law_of_genes
 from scdae.core.training.fit import held_out_share
 from scdae.inputs.counts import CountBlocks, Counts
@@ -123,7 +124,7 @@ def _own_profile(fitted: Fitted, data: CellData) -> np.ndarray:
         gaps = data.unobserved.T.astype(np.float64)
         seen, square = seen - gaps @ exposure, square - gaps @ exposure**2
     expected = fitted.profile * seen
-    theta = np.exp(np.asarray(nnx.to_pure_dict(fitted.params)["log_theta"], np.float64))
+    theta = np.exp(np.asarray(values_of(fitted.params)["log_theta"], np.float64))
     weight = expected / np.maximum(expected + fitted.profile**2 * square / theta, 1e-12)
     profile = fitted.profile * np.exp(posterior_effect(counted * weight, expected * weight))
     return profile / profile.sum()
@@ -136,8 +137,6 @@ def summary(
     report: Report,
 ) -> dict[str, Any]:
     """Entry for `uns`: plain numbers, strings and arrays."""
-    from scdae import __version__
-
     outcome, config = model.outcome, model.config
     n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
     settings = {k: np.asarray(v) if isinstance(v, list) else v for k, v in config.to_dict().items()}

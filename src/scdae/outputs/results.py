@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
+import scipy.sparse as sp
 
+from scdae.arguments.numbers import check_form
 from scdae.arguments.objects import check_adata
 from scdae.arguments.selection import positions
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.rows import in_memory, is_dask
-from scdae.model.options import check_form
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,9 +57,6 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     ((80, 2), dtype('float16'))
     """
     check_adata(adata)
-    import anndata
-    import scipy.sparse as sp
-
     names = [name for name in adata.layers if name is not None and (name == key or name.startswith(f"{key}_q"))]
     if key not in names:
         raise KeyError(f"There is no layers[{key!r}]. Call scdae.pp.impute(adata, key_added={key!r}) first.")

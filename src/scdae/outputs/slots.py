@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from anndata import ImplicitModificationWarning
+
 from scdae._log import get_logger
-from scdae.arguments.names import _fit_for_files
+from scdae.arguments.names import fit_for_files
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,7 +24,7 @@ def warn_of_names(adata: AnnData) -> None:
     for place in ("obs", "var", "layers", "obsm", "varm", "obsp", "varp", "uns"):
         keys = getattr(adata, place)
         keys = keys.columns if place in ("obs", "var") else keys.keys()
-        wrong += [f"{place}[{key!r}]" for key in keys if key is not None and not _fit_for_files(key)]
+        wrong += [f"{place}[{key!r}]" for key in keys if key is not None and not fit_for_files(key)]
     if wrong:
         shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
         get_logger().warning(
@@ -81,8 +83,6 @@ def check_free(
 @contextmanager
 def writing_to(adata: AnnData) -> Iterator[None]:
     """A view becomes an object of its own when it is written to; that is what was asked for, so nothing is said."""
-    from anndata import ImplicitModificationWarning
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         yield

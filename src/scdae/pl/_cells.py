@@ -12,6 +12,7 @@ from scdae import get
 from scdae.arguments.objects import check_adata
 from scdae.matrices.annotation import obs_column
 from scdae.matrices.columns import columns_of
+from scdae.outputs.names import quantile_layers
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -233,8 +234,6 @@ def _intervals(
     chances = np.atleast_1d(adata.uns.get(key, {}).get("quantiles", ()))
     if len(chances) < 2:
         return None
-    from scdae.outputs.names import quantile_layers
-
     at = get.positions(adata, genes)
     ends = []
     for chance in (chances.min(), chances.max()):

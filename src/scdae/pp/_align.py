@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -71,8 +72,6 @@ def align(
     >>> joint.shape, int((~joint.layers["observed"]).sum())
     ((100, 60), 1000)
     """
-    import anndata
-
     if isinstance(adatas, str) or hasattr(adatas, "obs_names"):
         raise TypeError(
             f"adatas is one {type(adatas).__name__}: pass a list of several anndata.AnnData, or a dict with their names."

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from anndata import AnnData
 
 from scdae.arguments.numbers import check_seed, real_number
 from scdae.arguments.objects import check_adata, spelled
+from scdae.core.data.thinning import thin as thin_matrix
 from scdae.inputs.counts import read_counts
 
 if TYPE_CHECKING:
@@ -53,10 +55,6 @@ def thin(
     True
     """
     check_adata(adata)
-    from anndata import AnnData
-
-    from scdae.core.data.thinning import thin as thin_matrix
-
     wanted = "a share between 0 and 1, such as 0.9"
     if not 0 < real_number("fraction", fraction, wanted) < 1:
         raise ValueError(f"fraction={fraction!r}: use {wanted}.")

@@ -13,6 +13,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import jax
+
 from scdae._log import get_logger
 from scdae.sequences.taxonomy import is_lineage
 
@@ -102,8 +104,6 @@ def as_header(header: str) -> str:
 
 def import_scikit_bio() -> Any:
     """scikit-bio. Importing it (0.7.4) turns JAX to double precision for everybody, so the setting is put back."""
-    import jax
-
     before = jax.config.read("jax_enable_x64")
     try:
         import skbio

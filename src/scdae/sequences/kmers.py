@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
 
 from scdae._log import get_logger
 from scdae.arguments.numbers import whole_number
@@ -98,8 +99,6 @@ def kmers(
     >>> adata.shape, adata.var["kmer"].iloc[0]
     ((24, 512), 'AAA')
     """
-    from anndata import AnnData
-
     if reference is not None:
         record = record_of(reference, "reference")
         k, n_windows = int(record["k"]), int(record["n_windows"])

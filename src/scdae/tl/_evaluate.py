@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scdae import __version__
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
@@ -206,8 +207,6 @@ def _entry(
     job: Job, split: Split, scores: Scores, of_gene: dict[str, Any], rank: int, fraction: float, seed: int
 ) -> dict[str, Any]:
     """What goes into `uns`: plain values."""
-    from scdae import __version__
-
     base = scores.methods[GENE_MEAN].deviance.sum()
     counted = pd.Series(of_gene["verdict"]).value_counts()
     number = {name: int(counted.get(name, 0)) for name in VERDICTS}

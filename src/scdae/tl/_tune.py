@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae import __version__
 from scdae._log import get_logger, progress
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
@@ -148,8 +149,6 @@ def _by_part(split: Split) -> list[float]:
 
 def _outcome(found: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Entry for `uns`, and the settings to use in place of the defaults: none where these were not clearly beaten."""
-    from scdae import __version__
-
     defaults = found[0][1]
     gain = np.array([(parts - defaults).sum() for _, parts in found])
     error = np.array([np.sqrt(_PARTS) * (parts - defaults).std() for _, parts in found])

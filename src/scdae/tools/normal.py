@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from scdae.arguments.by_name import by_name
 from scdae.arguments.objects import listed, nearest
@@ -41,8 +42,6 @@ class NormalCells:
     @classmethod
     def of(cls, normal: Any, adata: AnnData, mask: Any, *, fit_here: bool, seed: int) -> NormalCells:
         """From what the user gave."""
-        from anndata import AnnData
-
         nobody = np.zeros(adata.n_obs, bool)
         if normal is None:
             check_enough(adata.n_obs, "adata has")

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import scdae
 import small
 from scdae.cli import app
-from scdae.cli.pages.plan import plan_impute, plan_training, seconds_of_training
+from scdae.cli.pages.costs import seconds_of_training
+from scdae.cli.pages.plan import plan_impute, plan_training
 from scdae.cli.pages.summary import describe_plan
 from scdae.core.config import Config
 from scdae.io.write import write_atomic

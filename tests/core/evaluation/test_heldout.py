@@ -22,7 +22,8 @@ from scdae.core.evaluation.heldout import HeldOut, latent_and_norm, measure_gain
 from scdae.core.evaluation.report import Report
 from scdae.core.network.autoencoder import Autoencoder, with_values
 from scdae.core.network.batch_alignment import Alignment
-from scdae.core.network.principal_axes import fit_axes, project
+from scdae.core.network.encoder_input import project
+from scdae.core.network.principal_axes import fit_axes
 from scdae.metrics import poisson_deviance
 
 N_OBS, N_VARS = 50, 8

@@ -8,7 +8,8 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.minibatch import Size, capacity, observed_mask, paired, scatter, totals
 from scdae.core.minibatches.build import epoch_order, make_batch, slice_batches, split_batches
 from scdae.core.minibatches.corruption import whole
-from scdae.core.network.principal_axes import fit_axes, project
+from scdae.core.network.encoder_input import project
+from scdae.core.network.principal_axes import fit_axes
 from scdae.core.runtime.background import one_behind
 
 N_OBS, N_VARS = 11, 7

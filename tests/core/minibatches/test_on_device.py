@@ -21,7 +21,7 @@ from scdae.core.minibatches.on_device import (
     put,
     thin_on_device,
 )
-from scdae.core.network.principal_axes import Axes, project
+from scdae.core.network.encoder_input import Axes, project
 from scdae.core.steps import steppers
 
 N_OBS, N_VARS, NOISE = 40, 15, (0.2, 0.6)

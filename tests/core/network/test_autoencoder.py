@@ -6,8 +6,9 @@ from flax import nnx
 
 import small
 from scdae.core.data.conditions import Conditions, no_conditions
-from scdae.core.network.autoencoder import FIXED, Autoencoder, all_in_batch, total_effects, with_values
+from scdae.core.network.autoencoder import Autoencoder
 from scdae.core.network.batch_alignment import Alignment
+from scdae.core.network.parameters import ROLES, all_in_batch, total_effects, with_values
 
 PROFILE = np.array([0.4, 0.3, 0.2, 0.1, 0.0])
 # Two batches, three donors, and a continuous column.
@@ -174,7 +175,7 @@ def test_a_group_moves_its_own_cells_most():
 
 def test_centroids_and_starts_are_fixed():
     names = nnx.to_pure_dict(nnx.split(network(EFFECTS, alignment=alignment_of_two()), nnx.Param)[1])
-    assert set(FIXED) <= set(names)
+    assert {name for name, role in ROLES.items() if not role.trained} <= set(names)
 
 
 def alignment_of_two():

@@ -8,7 +8,8 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import effect_of, no_conditions
 from scdae.core.data.exposure import gene_profile, observed_share
 from scdae.core.network import principal_axes as axes_module
-from scdae.core.network.principal_axes import LARGEST, correct, fit_axes, normalise, project
+from scdae.core.network.encoder_input import LARGEST, correct, normalise, project
+from scdae.core.network.principal_axes import fit_axes
 
 N_OBS, N_VARS = 60, 12
 

@@ -5,7 +5,7 @@ import scipy.sparse as sp
 import small
 from scdae.core.data.cells import cell_data
 from scdae.core.data.conditions import no_conditions
-from scdae.core.network.principal_axes import project
+from scdae.core.network.encoder_input import project
 from scdae.core.prediction.encode import encode, latents
 
 

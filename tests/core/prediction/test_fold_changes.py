@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 import scdae
 import small
-from scdae.core.network.autoencoder import total_effects
+from scdae.core.network.parameters import total_effects
 from scdae.core.prediction.fold_changes import GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.inputs.counts import read_counts
 from scdae.model.restore import query_cells

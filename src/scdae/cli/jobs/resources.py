@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scdae.cli.pages.plan import peak_bytes, seconds_of_restoring, seconds_of_training
+from scdae.cli.pages.costs import peak_bytes, seconds_of_restoring, seconds_of_training
 from scdae.core.config import Config
 from scdae.core.training.schedule import batch_size_for, n_steps_for
+from scdae.files.errors import reading
 from scdae.io.read import is_anndata, read_any
+from scdae.io.stored import open_group
+from scdae.io.stored_checks import sparse_format
 
 __all__ = ["Ask", "Size", "ask_for", "size_of"]
 
@@ -49,10 +52,6 @@ def size_of(path: Path, layer: str | None = None) -> Size:
         matrix = adata.X
         stored = int(getattr(matrix, "nnz", np.size(matrix)))
         return Size(adata.n_obs, adata.n_vars, stored, 12 * stored)
-    from scdae.files.errors import reading
-    from scdae.io.stored import open_group
-    from scdae.io.stored_checks import sparse_format
-
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group = open_group(path)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scdae._log import get_logger
+from scdae.files.targets import is_store
 from scdae.io.mtx import main_matrix
 from scdae.io.on_disk import find_files
-from scdae.io.write import is_store
 
 __all__ = ["Sample", "read_samples"]
 

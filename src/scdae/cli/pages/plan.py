@@ -1,8 +1,7 @@
 """What a run would read, train and write, and what it would cost: all that is known before the first step.
 
 Counts are read and checked as they are for the run itself, so that what would stop it is found now. Time and memory are
-estimates. They come from the measurements in docs/performance.md (20,000 genes, two cores): seconds grow with the steps, and
-with the stored entries of the cells on which axes and effects are found; memory with the stored entries.
+estimates (:mod:`scdae.cli.pages.costs`).
 """
 
 from __future__ import annotations
@@ -10,18 +9,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from scdae.arguments.objects import check_adata
+from scdae.cli.pages.costs import peak_bytes, seconds_of_restoring, seconds_of_training
 from scdae.core.config import Config, Effort, Likelihood
 from scdae.core.runtime.memory import memory_limits
 from scdae.core.training.schedule import batch_size_for, n_steps_for
 from scdae.core.training.sizes import MEMBERS, most_latent
+from scdae.files.room import check_room
+from scdae.files.sizes import bytes_of
+from scdae.files.targets import writes
 from scdae.inputs.counts import Counts, open_counts
 from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.inputs.validate import describe_source
 from scdae.matrices.chunk_sizes import choose_lazy
+from scdae.model.output_options import OutputOptions
+from scdae.outputs.names import Names, check_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,22 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Plan",
     "check_result_room",
-    "peak_bytes",
     "plan_impute",
     "plan_training",
-    "seconds_of_restoring",
-    "seconds_of_training",
 ]
 
-_START = 5.0  # seconds: compilation
-_STEP = 60e-6 / 20_000  # seconds of a step, for each entry of its dense arrays
-_ENTRY_OF_SOME, _SOME = 0.33e-6, 2**24  # seconds for each stored entry of the cells that axes are found on
-_ENTRY = 0.06e-6  # seconds for each stored entry of all
-_VALUES = 48e6  # values that are restored in a second
-# Stored entries, and GiB of the peak beyond the input
-_MEMORY = (1.0e4, 1.0e5, 1.0e6, 3.8e6, 15e6, 61e6, 192e6), (0.42, 0.45, 0.63, 0.81, 1.38, 1.58, 1.71)
-_BASE = 0.42  # GiB of a process that has done little
-_CHUNK, _COPIES = 4 * 2**24, 3  # bytes of a chunk of a lazy layer, and how often they are there while it is worked out
 _GIB = 2**30
 _PARTS = ("data", "indices", "indptr")
 
@@ -64,56 +58,6 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-
-def seconds_of_training(n_steps: int, batch_size: int, n_vars: int, n_stored: int) -> float:
-    """Estimated seconds of a training on two cores.
-
-    Parameters
-    ----------
-    n_steps, batch_size
-        Steps, and cells in each.
-    n_vars
-        Genes with counts.
-    n_stored
-        Stored entries of all cells.
-
-    Examples
-    --------
-    >>> round(seconds_of_training(400, 64, 20_000, 3_800_000))  # measured: 7.9
-    8
-    """
-    dense = _STEP * n_steps * batch_size * n_vars
-    return _START + dense + _ENTRY_OF_SOME * min(n_stored, _SOME) + _ENTRY * n_stored
-
-
-def seconds_of_restoring(n_values: int) -> float:
-    """Estimated seconds in which so many values of a layer are worked out."""
-    return n_values / _VALUES
-
-
-def peak_bytes(n_stored: int, n_bytes: int, *, held: int = 0, cores: int = 0, n_obs: int = 0, n_vars: int = 0) -> int:
-    """Estimated peak of the memory of a run.
-
-    Parameters
-    ----------
-    n_stored
-        Stored entries of the counts.
-    n_bytes
-        What is read into memory.
-    held
-        Bytes of layers that are held.
-    cores
-        Threads that work out chunks of a lazy layer, of `n_obs` cells and `n_vars` genes; 0 where there is none.
-
-    Examples
-    --------
-    >>> peak_bytes(3_800_000, 30_000_000) < peak_bytes(3_800_000, 30_000_000, held=10**9)
-    True
-    """
-    training = float(np.interp(np.log(max(n_stored, 1)), np.log(_MEMORY[0]), _MEMORY[1])) * _GIB
-    chunks = cores * _COPIES * min(_CHUNK, 4 * n_obs * n_vars)
-    return int(n_bytes + max(training, _BASE * _GIB + 8 * n_stored + held + chunks))
 
 
 def plan_training(
@@ -235,9 +179,6 @@ def plan_impute(
         Those of the call.
     """
     check_adata(adata)
-    from scdae.model.output_options import OutputOptions
-    from scdae.outputs.names import Names, check_corrected
-
     wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
     names = Names.of(key_added, transform_batch, wanted.quantiles)
     plan = plan_training(
@@ -293,9 +234,6 @@ def check_result_room(
     WriteError
         They will not fit.
     """
-    from scdae.files.room import bytes_of, check_room
-    from scdae.io.write import writes
-
     n_genes = adata.n_vars if genes is None else len(genes)
     size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
     size += 4 * adata.n_obs * most_latent(Config(), adata.n_obs) + (0 if alone else bytes_of(adata))
@@ -305,7 +243,5 @@ def check_result_room(
 
 def _device() -> str:
     """What JAX would compute on."""
-    import jax
-
     found = jax.devices()[0]
     return f"{found.platform}" if found.platform == "cpu" else f"{found.platform} ({found.device_kind})"

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae import __version__
+from scdae.get import evaluation
+from scdae.outputs.group_tables import describe_groups
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -120,9 +124,6 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
     -------
     Text of about 15 lines.
     """
-    from scdae.get import evaluation
-    from scdae.outputs.group_tables import describe_groups
-
     entry = adata.uns[f"{key}_evaluation"]
     rows = [("", f"{'skill':>9}  {'log likelihood':>14}")]
     for name, values in evaluation(adata, key).iterrows():
@@ -162,8 +163,6 @@ def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str
     -------
     Text of about 10 lines.
     """
-    from scdae import __version__
-
     outcome = model.fitted_outcome()
     report = outcome.report
     lines = [
@@ -200,8 +199,6 @@ def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
     source, target
         What would be read and written.
     """
-    from scdae import __version__
-
     read, train, cost = plan.read, plan.train, plan.cost
     share = read["stored_entries"] / max(read["n_obs"] * read["n_vars"], 1)
     how = "held in memory" if read["held_in_memory"] else "left on disk and read by blocks"

@@ -2,68 +2,42 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Any, NamedTuple
 
-import typer
+import numpy as np
+from anndata import AnnData
 
-from scdae.cli.shared.common import home
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from scdae._log import get_logger
+from scdae._settings import settings
+from scdae.arguments.gene_lists import read_gene_list
+from scdae.arguments.numbers import check_form
+from scdae.arguments.selection import positions
+from scdae.core.runtime.memory import entries_to_hold, job_limit
+from scdae.files.replacing import put_back
+from scdae.files.writable import check_writable
+from scdae.inputs.counts import counts_to_apply
+from scdae.inputs.validate import describe_source
+from scdae.io.on_disk import find_files, join_files, open_on_disk, stored_entries
+from scdae.io.probing import probe
+from scdae.io.read import is_anndata, read_any
+from scdae.io.write import check_in_place, is_result_alone, write_atomic
+from scdae.matrices.features import keep_genes
 
 __all__ = [
-    "DType",
-    "Genes",
-    "GenesOnly",
     "Opened",
-    "ResultsOnly",
-    "Threshold",
     "check_can_be_written",
+    "check_form",
+    "check_in_place",
+    "describe_source",
+    "normal_cells",
     "open_source",
     "probe_source",
     "wanted_genes",
+    "write_atomic",
     "write_output",
 ]
-
-Genes = Annotated[
-    Path | None,
-    typer.Option(
-        callback=home,
-        help="Text file of the genes to write, one a line; implies --results-only.",
-        show_default="all",
-        rich_help_panel="Output",
-    ),
-]
-GenesOnly = Annotated[
-    bool,
-    typer.Option(
-        "--genes-only",
-        help="Leave out features that are no genes: proteins and guides by var['feature_types'], control probes and codes of in "
-        "situ panels and counters such as __no_feature by name.",
-        rich_help_panel="Counts",
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        help="Leave out values below this: the layer is then sparse.", show_default="keep all", rich_help_panel="Output"
-    ),
-]
-DType = Annotated[
-    str,
-    typer.Option("--dtype", help="float32 or float16; the latter implies --results-only.", rich_help_panel="Output"),
-]
-ResultsOnly = Annotated[
-    bool,
-    typer.Option(
-        "--results-only",
-        help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This is what happens "
-        "where INPUT is too large to be held (see scdae.settings.max_entries) or is several files.",
-        rich_help_panel="Output",
-    ),
-]
-
 
 _BYTES = 28  # of an entry that is held: as it is read, and as training has it
 
@@ -79,9 +53,6 @@ class Opened(NamedTuple):
 
 def probe_source(source: Path) -> None:
     """Find out whether HDF5 files kill the library, before JAX starts: then there is no safe fork any more."""
-    from scdae.io.on_disk import find_files
-    from scdae.io.probing import probe
-
     for file in find_files(source):
         probe(file)
 
@@ -108,18 +79,12 @@ def open_source(
     target
         Where the result goes: a pattern does not take it in.
     """
-    from scdae.files.replacing import put_back
-    from scdae.matrices.features import keep_genes
-
     put_back(source)
     opened = _open(_without(source, target), genome, layer, mask)
     return opened._replace(adata=keep_genes(opened.adata)) if genes_only else opened
 
 
 def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
-    from scdae.io.on_disk import join_files, open_on_disk, stored_entries
-    from scdae.io.read import is_anndata, read_any
-
     if len(files) > 1:
         if mask is not None:
             raise ValueError(
@@ -140,10 +105,6 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
 
 def _is_large(file: Path, n_stored: int) -> bool:
     """Whether a file is left on disk: for its size, or for the memory that this job has."""
-    from scdae._log import get_logger
-    from scdae._settings import settings
-    from scdae.core.runtime.memory import entries_to_hold, job_limit
-
     if n_stored > settings.max_entries:
         return True
     if n_stored <= entries_to_hold(n_stored, each=_BYTES):
@@ -160,8 +121,6 @@ def _is_large(file: Path, n_stored: int) -> bool:
 
 def _of_raw(adata: AnnData, source: Path) -> AnnData:
     """Cells as they are, genes and counts of ``.raw``."""
-    import warnings
-
     if adata.raw is None:
         raise ValueError(
             f"--layer raw: {source} has no .raw and no layer of that name. Leave --layer out, or name another."
@@ -173,25 +132,17 @@ def _of_raw(adata: AnnData, source: Path) -> AnnData:
 
 def _without(source: Path, target: Path | None) -> list[Path]:
     """The files that `source` stands for; a pattern does not take in the result of an earlier run."""
-    from scdae.io.on_disk import find_files
-    from scdae.io.write import is_result_alone
-
     files = find_files(source)
     if target is None or len(files) < 2 or not target.exists() or not is_result_alone(target):
         return files
     kept = [file for file in files if file.resolve() != target.resolve()]
     if len(kept) < len(files):
-        from scdae._log import get_logger
-
         get_logger().warning(f"{source} takes in {target}, the result itself, which is left out.")
     return kept
 
 
 def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
     """Names in a text file, once it is known that `adata` has them."""
-    from scdae.arguments.gene_lists import read_gene_list
-    from scdae.arguments.selection import positions
-
     if path is None:
         return None
     names = read_gene_list(path, adata.var_names)
@@ -201,8 +152,6 @@ def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
 
 def check_can_be_written(adata: AnnData, target: Path, *, alone: bool = False) -> None:
     """Find out before the training whether what INPUT holds can be written to OUTPUT."""
-    from scdae.files.writable import check_writable
-
     if target.suffix in (".h5ad", ".zarr"):
         check_writable(adata, target, alone=alone)
 
@@ -211,9 +160,21 @@ def write_output(
     adata: AnnData, target: Path, key: str, *, alone: bool, genes: list[str] | None, dtype: str, overwrite: bool
 ) -> AnnData:
     """Write all of it, or the results alone, and give what was written."""
-    from scdae.io.write import write_atomic
-    from scdae.outputs.results import results
+    from scdae.outputs.results import results  # with JAX, which must not start before files are probed
 
     written = results(adata, key, genes=genes, dtype=dtype) if alone else adata
     write_atomic(written, target, overwrite=overwrite)
     return written
+
+
+def normal_cells(normal: Opened, query: Opened, options: dict[str, Any]) -> AnnData:
+    """Normal cells, whose counts are checked, with counts and mask where those of the query are."""
+    counts_to_apply(normal.adata, layer=normal.layer, mask=normal.mask, **options)
+    if normal.layer == query.layer and normal.mask == query.mask:
+        return normal.adata
+    adata = normal.adata
+    x = adata.X if normal.layer is None else adata.layers[normal.layer]
+    layers = {} if query.layer is None else {query.layer: x}
+    if query.mask is not None and query.mask not in layers:
+        layers[query.mask] = np.ones(adata.shape, bool) if normal.mask is None else adata.layers[normal.mask]
+    return AnnData(x, obs=adata.obs, var=adata.var, layers=layers)

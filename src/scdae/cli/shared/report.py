@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from scdae.cli.shared.common import home, say
+from scdae import __version__
+from scdae.cli import pages
+from scdae.cli.shared.common import say
+from scdae.files.targets import check_target, write_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from scdae.model import DAE
 
 __all__ = [
-    "DryRun",
-    "JsonFile",
     "check_report",
     "model_report",
     "plain",
@@ -27,27 +26,6 @@ __all__ = [
     "tell_plan",
     "to_stdout",
     "write_report",
-]
-
-JsonFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json",
-        metavar="FILE",
-        callback=home,
-        help="Write the report as JSON as well; - prints it in place of the page.",
-        show_default="not written",
-        rich_help_panel="Messages",
-    ),
-]
-
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Read and check INPUT, say what would be trained and written and what it would cost, and stop.",
-        rich_help_panel="Jobs",
-    ),
 ]
 
 
@@ -59,8 +37,6 @@ def to_stdout(path: Path | None) -> bool:
 def check_report(path: Path | None, *, overwrite: bool = False) -> None:
     """Find out whether the report can be written, before time is spent."""
     if path is not None and not to_stdout(path):
-        from scdae.io.write import check_target
-
         check_target(path, overwrite=overwrite, endings=(".json",))
 
 
@@ -72,8 +48,6 @@ def write_report(path: Path | None, report: Any, *, overwrite: bool = True) -> N
     if to_stdout(path):
         say(text)
         return
-    from scdae.io.write import write_text
-
     write_text(path, text + "\n", overwrite=overwrite)
 
 
@@ -91,9 +65,7 @@ def tell_plan(plan: Plan, command: str, *, source: str, target: str, json_file: 
     """Print what would be done, as a page or as JSON."""
     write_report(json_file, {"command": command, "source": source, "target": target, **plan.to_dict()})
     if not to_stdout(json_file):
-        from scdae.cli.pages.summary import describe_plan
-
-        say(describe_plan(plan, command, source=source, target=target))
+        say(pages.describe_plan(plan, command, source=source, target=target))
 
 
 def run_report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
@@ -105,8 +77,6 @@ def run_report(adata: AnnData, key: str, source: str, target: str, seconds: dict
 
 def model_report(model: DAE, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
     """What `scdae fit` did."""
-    from scdae import __version__
-
     outcome = model.fitted_outcome()
     return {
         "source": source,

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
+import scdae
 from scdae.cli.shared.common import say
-from scdae.cli.shared.report import to_stdout, write_report
+from scdae.cli.shared.report import model_report, to_stdout, write_report
 
-if TYPE_CHECKING:
-    from scdae.model import DAE
-
-__all__ = ["SkipExisting", "check_skip", "key_of", "report_of_model", "report_of_result", "skipping"]
-
-SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing",
-        help="Where the result is there already, say so and end with code 0: for jobs that are submitted again.",
-        rich_help_panel="Jobs",
-    ),
-]
+__all__ = ["check_skip", "key_of", "report_of_model", "report_of_result", "skipping"]
 
 
 def check_skip(skip: bool, overwrite: bool) -> None:
@@ -81,8 +71,6 @@ def key_of(key_added: str, transform_batch: str | None) -> str:
 
 def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
     """What can be said of a result of `scdae impute` or `scdae apply` that was written before."""
-    import warnings
-
     from anndata.io import read_elem
 
     from scdae.io.stored import open_group
@@ -101,8 +89,4 @@ def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
 
 def report_of_model(source: Path, target: Path) -> dict[str, Any]:
     """The same of a model."""
-    from scdae.cli.shared.report import model_report
-    from scdae.model import DAE
-
-    model: DAE = DAE.load(target)
-    return model_report(model, str(source), str(target), {}) | {"skipped": True}
+    return model_report(scdae.DAE.load(target), str(source), str(target), {}) | {"skipped": True}

@@ -12,7 +12,18 @@ import scipy.sparse as sp
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 
-__all__ = ["Array", "Batch", "Size", "capacity", "observed_mask", "padded", "paired", "scatter", "totals"]
+__all__ = [
+    "Array",
+    "Batch",
+    "Size",
+    "capacity",
+    "entries_of_cells",
+    "observed_mask",
+    "padded",
+    "paired",
+    "scatter",
+    "totals",
+]
 
 
 Array = Any  # NumPy outside of compiled functions, JAX within
@@ -30,7 +41,7 @@ class Size(NamedTuple):
     def of(cls, data: CellData, groups: np.ndarray, genes: np.ndarray | None = None) -> Size:
         """Capacities that suffice for each row of `groups` (cell numbers)."""
         chosen = None if genes is None else data.counts[:, np.flatnonzero(genes)]
-        stored, hidden, some = (capacity(_entries(x), groups) for x in (data.counts, data.unobserved, chosen))
+        stored, hidden, some = (capacity(entries_of_cells(x), groups) for x in (data.counts, data.unobserved, chosen))
         return cls(stored, hidden, some, genes)
 
     def rounded(self) -> Size:
@@ -69,7 +80,7 @@ def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
     return (fullest // step + 1) * step
 
 
-def _entries(matrix: sp.csr_matrix | None) -> np.ndarray | None:
+def entries_of_cells(matrix: sp.csr_matrix | None) -> np.ndarray | None:
     """Stored entries of each cell, int (n_obs,)."""
     return None if matrix is None else np.diff(matrix.indptr)
 

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from scdae.core.distributions.zeros import nb_zero_loss
+
 __all__ = ["nb_log_prob", "nb_log_prob_zero", "poisson_log_prob", "zinb_log_prob", "zinb_log_prob_zero"]
 
 MEAN_FLOOR = 1e-24  # a positive count under a mean of zero is scored as under this mean: very low, but finite
@@ -110,7 +112,7 @@ def nb_log_prob_zero(mean: ArrayLike, theta: ArrayLike) -> jax.Array:
     -1.6479
     """
     theta = bounded_theta(theta)
-    return -theta * jnp.log1p(jnp.asarray(mean) / theta)
+    return -nb_zero_loss(jnp.asarray(mean), theta)
 
 
 @jax.jit

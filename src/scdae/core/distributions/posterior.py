@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from scdae.core.distributions.likelihoods import log_dropout, nb_log_prob_zero
+from scdae.core.distributions.zeros import nb_zero_loss_numpy
 
 __all__ = [
     "check_probabilities",
@@ -224,7 +225,7 @@ def _uncertain_entries(
     arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in given))
     spread = (arrays[1] > 0) & np.isfinite(arrays[2])
     count, prior, shape, drop, *rest = (array[spread] for array in arrays)
-    lost = np.where(count > 0, 0, special.expit(special.logit(drop) + shape * np.log1p(prior / shape)))
+    lost = np.where(count > 0, 0, special.expit(special.logit(drop) + nb_zero_loss_numpy(prior, shape)))
     return arrays[1].copy(), spread, [count, prior, shape, lost, *rest]
 
 

@@ -13,6 +13,7 @@ from scipy import special
 from scdae.core.distributions.laws import Components
 from scdae.core.distributions.mixtures import given_counts, zero_chance
 from scdae.core.distributions.posterior import dropout_probability
+from scdae.core.distributions.zeros import nb_zero_loss_numpy
 
 __all__ = ["BlockLaw", "HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
 
@@ -87,7 +88,7 @@ class BlockLaw:
         for theta, weight, scale, lost in zip(*self._laws, strict=True):
             if weight.any():
                 inner = prior * scale
-                chance = weight * (1 - lost) * np.exp(-theta * np.log1p(inner / theta))
+                chance = weight * (1 - lost) * np.exp(-nb_zero_loss_numpy(inner, theta))
                 before += chance + weight * lost
                 value += chance * inner / (1 + inner / theta)
         value /= before
@@ -182,7 +183,7 @@ def log_prob_zero(law: HeldOutLaw) -> np.ndarray:
     if law.weight is not None:
         value = special.logsumexp([log + log_prob_zero(part) for log, part in law.parts], axis=0)
     else:
-        value = -_ratio_log1p(law.mean, law.shape)
+        value = -nb_zero_loss_numpy(law.mean, law.shape)
     return np.log(law.lost + (1 - law.lost) * np.exp(value)) if law.lost.any() else value
 
 
@@ -203,7 +204,7 @@ def log_prob(y: np.ndarray, law: HeldOutLaw) -> np.ndarray:
     poisson = np.isinf(law.shape)
     shape = np.where(poisson, 1.0, law.shape)
     extra = np.where(poisson, np.log(mean), np.log(mean / (shape + mean)))
-    value = y * extra - _ratio_log1p(mean, law.shape) - special.gammaln(y + 1)
+    value = y * extra - nb_zero_loss_numpy(mean, law.shape) - special.gammaln(y + 1)
     value = value + np.where(poisson, 0, special.gammaln(shape + y) - special.gammaln(shape))
     if not law.lost.any():
         return value
@@ -245,9 +246,3 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
 
     lower, upper = up_to(y - 1), up_to(y)
     return lower + (upper - lower) * rng.random(y.shape)
-
-
-def _ratio_log1p(mean: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """``shape * log(1 + mean / shape)``, which is `mean` for an infinite shape."""
-    finite = np.where(np.isinf(shape), 1.0, shape)
-    return np.where(np.isinf(shape), mean, finite * np.log1p(mean / finite))

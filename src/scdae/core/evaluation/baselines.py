@@ -14,7 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from scdae.core.data.cells import CellData, smoothed_profile
 from scdae.core.data.thinning import thin
-from scdae.core.network.principal_axes import TARGET
+from scdae.core.network.encoder_input import TARGET
 
 __all__ = ["Baseline", "GeneMean", "LowRank", "Raw"]
 

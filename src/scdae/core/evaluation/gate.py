@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from scdae.core.evaluation.heldout import HeldOut
-from scdae.core.network.autoencoder import with_values
+from scdae.core.network.parameters import having, values_of, with_values
 
 __all__ = ["apply_gate", "fit_gate", "gate_from_evidence", "match_totals", "reliability"]
 
@@ -118,8 +117,8 @@ def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:
     The factor goes into the decoder's weights. What the network no longer explains is dispersion: `theta` moves, on the
     log scale, to that of the gene means in the same measure.
     """
-    values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(params).items()}
-    for name in ("loading", "batch_effect", "turn_loading"):
+    values: Any = values_of(params)
+    for name in having("gated"):
         if name in values:
             values[name] = values[name] * gate
     values["log_theta"] = gate * values["log_theta"] + (1 - gate) * np.log(theta_flat)
@@ -128,6 +127,6 @@ def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:
 
 def match_totals(params: Any, counted: np.ndarray, expected: np.ndarray) -> Any:
     """Parameters with the gene means corrected so that each gene's expected total is the total counted."""
-    values = dict(nnx.to_pure_dict(params))
-    values["log_profile"] = np.asarray(values["log_profile"]) + np.log((counted + 1) / (expected + 1))
+    values = values_of(params)
+    values["log_profile"] = values["log_profile"] + np.log((counted + 1) / (expected + 1))
     return with_values(params, values)

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from flax import nnx
 
 from scdae.core.distributions.laws import components
 from scdae.core.evaluation.heldout import HeldOut
 from scdae.core.evaluation.law_fit import fit_laws
-from scdae.core.network.autoencoder import with_values
+from scdae.core.network.parameters import values_of, with_values
 
 __all__ = ["DROPOUT_COST", "candidates", "find_dropout", "observed_means"]
 
@@ -63,7 +62,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
         return params, inflated
     of_gene, chosen = components(laws), np.asarray(laws.dropout.genes)
     genes, lost = some[chosen], np.maximum(of_gene.dropout[chosen], _LEAST)
-    values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
+    values = values_of(params)
     values["logit_pi"][genes] = np.log(lost / (1 - lost))
     values["log_profile"][genes] -= np.log1p(-lost)
     weight = np.asarray(laws.dropout.weight)
@@ -75,7 +74,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
 
 def observed_means(params: Any, inflated: np.ndarray) -> Any:
     """Parameters whose means are those of what is counted, where they were those before dropout."""
-    values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
+    values = values_of(params)
     values["log_profile"][inflated] -= np.logaddexp(0, values["logit_pi"][inflated])
     values["log_theta_zi"] = np.where(inflated, values["log_theta_zi"], values["log_theta"])
     return with_values(params, values)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from flax import nnx
 
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import values_of
 
 __all__ = ["Decoder", "Prior", "Windows", "decoder_of", "fit_prior", "misfit", "place_parts"]
 
@@ -83,7 +83,7 @@ def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> D
     -----
     Words that the model has never met get the lowest share that it knows.
     """
-    values = nnx.to_pure_dict(fitted.params)
+    values = values_of(fitted.params)
     loading = np.zeros((len(values["loading"]), shape[0] * shape[1]), np.float32)
     known = np.asarray(values["log_profile"])
     log_profile = np.full(shape[0] * shape[1], known.min(), np.float32)

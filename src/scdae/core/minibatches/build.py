@@ -14,10 +14,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
-from scdae.core.data.minibatch import Batch, Size, _entries, capacity, padded, paired, totals
+from scdae.core.data.minibatch import Batch, Size, capacity, entries_of_cells, padded, paired, totals
 from scdae.core.data.non_zeros import entry_rows
 from scdae.core.minibatches.corruption import Halves, split, whole
-from scdae.core.network.principal_axes import Axes
+from scdae.core.network.encoder_input import Axes
 from scdae.core.runtime.platforms import on_accelerator
 
 __all__ = ["cells_at_once", "epoch_order", "make_batch", "slice_batches", "slices", "split_batches"]
@@ -104,7 +104,7 @@ def split_batches(
     """
     groups = order[slices(data.n_obs, batch_size)]
     lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
-    size = Size(capacity(lengths, groups), capacity(_entries(data.unobserved), groups))
+    size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups))
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = data.take(group)

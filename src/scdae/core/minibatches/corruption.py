@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from scdae.core.data.cells import CellData
 from scdae.core.data.non_zeros import entry_rows
 from scdae.core.data.thinning import thin_values
-from scdae.core.network.principal_axes import Axes, project
+from scdae.core.network.encoder_input import Axes, project
 
 __all__ = ["Halves", "corrupt", "split", "whole"]
 

@@ -199,27 +199,28 @@ class SeveralDevices:
         """What the first process found: others may have got other last bits, and would part ways."""
         if self.processes == 1:
             return tree
-        from jax.experimental.multihost_utils import broadcast_one_to_all
+        from jax.experimental.multihost_utils import broadcast_one_to_all  # slow to import; for several processes alone
 
+        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax 0.10.2).
         leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
         ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
         packed = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
         parts = np.split(np.asarray(broadcast_one_to_all(packed)), ends)
-        found = [np.frombuffer(part.tobytes(), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
-        return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(found, leaves, strict=True)])
+        arrays = [np.frombuffer(part.tobytes(), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(arrays, leaves, strict=True)])
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, pickled on the way: they are of one job, and trust each other."""
         if self.processes == 1:
             return [value]
-        from jax.experimental.multihost_utils import process_allgather
+        from jax.experimental.multihost_utils import process_allgather  # as above
 
         packed = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = process_allgather(np.array([len(packed)]))[:, 0]
         padded = np.zeros(sizes.max(), np.uint8)
         padded[: len(packed)] = packed
-        found = process_allgather(padded)
-        return [pickle.loads(part[:size].tobytes()) for part, size in zip(found, sizes, strict=True)]
+        parts = process_allgather(padded)
+        return [pickle.loads(part[:size].tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
     def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
         """Each device takes its part, and the sums are on all."""
@@ -237,14 +238,14 @@ def devices_for(devices: int | str | None) -> Devices:
     if devices is None or (devices == 1 and not isinstance(devices, bool)):
         return OneDevice()
     if devices == "all":
-        found = jax.devices()
+        chosen = jax.devices()
     else:
         if isinstance(devices, bool) or not isinstance(devices, int | np.integer) or devices < 1:
             raise ValueError(f"devices={devices!r}: use a number of devices, 1 or more, 'all', or None for one.")
-        found = jax.local_devices()
-        if devices > len(found):
+        chosen = jax.local_devices()
+        if devices > len(chosen):
             raise ValueError(
-                f"devices={devices!r}: JAX has {len(found)} here ({found[0].platform}). Use so many or less, or 'all'."
+                f"devices={devices!r}: JAX has {len(chosen)} here ({chosen[0].platform}). Use so many or less, or 'all'."
             )
-        found = found[:devices]
-    return OneDevice() if len(found) == 1 else SeveralDevices(found)
+        chosen = chosen[:devices]
+    return OneDevice() if len(chosen) == 1 else SeveralDevices(chosen)

@@ -1,7 +1,7 @@
 """Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
 
 An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step. The
-arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.principal_axes`, the random numbers are JAX's.
+arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the random numbers are JAX's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.data.conditions import Conditions, effect_of
+from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import Batch, Size
 from scdae.core.minibatches.loader import Source
-from scdae.core.network.principal_axes import LARGEST, TARGET, Axes
+from scdae.core.network.encoder_input import Axes, project_entries
 from scdae.core.runtime.platforms import on_accelerator
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "make_minibatch",
     "make_run",
     "pick",
-    "project_there",
     "put",
     "thin_on_device",
 ]
@@ -166,7 +165,7 @@ def make_minibatch(
         x = jnp.where(real, data.counts.values[place], 0)
         x_in = thin_on_device(of_thinning, x, (1 - level)[rows])
         conditions, share = Conditions(*(part[cells] for part in data.conditions)), data.share[cells]
-        inputs = project_there(weight, mean, effects, x_in, rows, cols, conditions, share)
+        inputs = project_entries(weight, mean, effects, x_in, rows, cols, conditions, share)
         hidden_rows = hidden_cols = jnp.zeros(0, jnp.int32)
         if data.hidden is not None:
             hidden_rows, at, is_hidden = pick(data.hidden, cells, size.hidden)
@@ -225,24 +224,3 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
         return params, state, total / (stop - start)
 
     return run
-
-
-def project_there(
-    weight: Any,
-    mean: Any,
-    effects: Any,
-    x_in: jax.Array,
-    rows: jax.Array,
-    cols: jax.Array,
-    conditions: Conditions,
-    share: jax.Array,
-) -> jax.Array:
-    """Inputs of the hidden layer, as :func:`scdae.core.network.principal_axes.project` gives them, but for entries not observed."""
-    n_cells, n_vars = len(share), len(weight)
-    if effects is not None:
-        factor = jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
-        x_in = x_in / factor[rows, cols]
-    total = jnp.zeros(n_cells, jnp.float32).at[rows].add(x_in)
-    scale = TARGET / jnp.maximum(total / jnp.maximum(share, 1e-6), 1e-12)
-    logs = jnp.zeros((n_cells, n_vars), jnp.float32).at[rows, cols].add(jnp.log1p(x_in * scale[rows]))
-    return logs @ weight - mean @ weight

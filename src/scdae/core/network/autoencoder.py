@@ -13,10 +13,10 @@ from scdae.core.data.cell_sums import over_rows
 from scdae.core.data.conditions import Conditions, effect_of
 from scdae.core.network.batch_alignment import Alignment
 from scdae.core.network.loss import Dropout
+from scdae.core.network.parameters import ROLES, all_in_batch, total_effects, with_values
 
-__all__ = ["FIXED", "Autoencoder", "all_in_batch", "total_effects", "with_values"]
+__all__ = ["Autoencoder", "all_in_batch", "total_effects", "with_values"]
 
-FIXED = ("batch_start", "centroids", "batch_centroids", "centroid_scale")  # parameters that are not trained
 _TURNS = 8
 _MANY = 100  # levels
 
@@ -77,15 +77,18 @@ class Autoencoder(nnx.Module):
         def constant(value: float, *shape: int) -> nnx.Param:
             return nnx.Param(np.full(shape, value, np.float32))
 
+        def of_genes(name: str) -> nnx.Param:
+            return constant(ROLES[name].unknown or 0.0, n_vars)
+
         self.hidden_kernel = normal(n_inputs**-0.5, n_inputs, n_hidden)
         self.hidden_bias = constant(0, n_hidden)
         self.latent_kernel = normal(n_hidden**-0.5, n_hidden, n_latent)
         self.latent_bias = constant(0, n_latent)
         self.loading = normal(0.01, n_latent, n_vars)
         self.log_profile = nnx.Param(np.log(np.maximum(profile, floor)).astype(np.float32))
-        self.log_theta = constant(np.log(5.0), n_vars)
-        self.log_theta_zi = constant(np.log(5.0), n_vars)
-        self.logit_pi = constant(-2.5, n_vars)
+        self.log_theta = of_genes("log_theta")
+        self.log_theta_zi = of_genes("log_theta_zi")
+        self.logit_pi = of_genes("logit_pi")
 
         n_effects = 0 if effects is None else len(effects)
         turns = with_turns and n_effects > 0
@@ -156,35 +159,3 @@ def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
         return effect_of(effects, conditions)
     has = (conditions.levels[..., None] == jnp.arange(n_levels)).sum(axis=1)  # (b, n_levels)
     return jnp.matmul(jnp.concatenate([has, conditions.values], axis=1), effects, precision="highest")
-
-
-def with_values(params: Any, values: dict[str, Any]) -> Any:
-    """Parameters like `params` with float32 `values`, a dict as ``nnx.to_pure_dict`` gives."""
-    changed = jax.tree.map(lambda leaf: leaf, params)
-    nnx.replace_by_pure_dict(changed, {name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
-    return changed
-
-
-def total_effects(values: dict[str, Any], genes: Any = slice(None)) -> np.ndarray | None:
-    """Effects of the conditions on some genes, where they started and what was learnt, from a dict of parameters."""
-    if "batch_effect" not in values:
-        return None
-    return np.asarray(values["batch_start"])[:, genes] + np.asarray(values["batch_effect"])[:, genes]
-
-
-def all_in_batch(params: Any, batch: np.ndarray) -> Any:
-    """Parameters whose decoder takes every cell for one of the same batch.
-
-    Parameters
-    ----------
-    params
-        Of the network.
-    batch
-        Share of each batch in the one that is meant, (n_batches,): one of them is 1, or all are equal for the average batch,
-        in which effects are those of the batches averaged on the log scale.
-    """
-    values = {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()}
-    for name in ("batch_start", "batch_effect", "batch_turn"):
-        if name in values:
-            values[name][: len(batch)] = batch @ values[name][: len(batch)]
-    return with_values(params, values)

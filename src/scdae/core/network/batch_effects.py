@@ -20,7 +20,8 @@ import scipy.sparse as sp
 from scdae.core.data.cells import CellData
 from scdae.core.network.batch_alignment import MAX_CELLS, fit_alignment, n_groups_for
 from scdae.core.network.dispersion import moment_theta
-from scdae.core.network.principal_axes import fit_axes, project
+from scdae.core.network.encoder_input import project
+from scdae.core.network.principal_axes import fit_axes
 
 __all__ = ["find_effects", "level_effects", "posterior_effect"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from flax import nnx
 
 from scdae.core.data.cells import CellData
+from scdae.core.network.parameters import values_of
 
 __all__ = ["flat_theta", "moment_theta"]
 
@@ -21,7 +21,7 @@ _TYPICAL = 0.1  # dispersion where that of no gene can be told from zero
 
 def flat_theta(profile: np.ndarray, params: Any, data: CellData) -> np.ndarray:
     """Inverse dispersion of each gene around its mean in the cells of the same levels: float64 (n_vars,)."""
-    values = nnx.to_pure_dict(params)
+    values = values_of(params)
     profiles = profile[None]
     row = np.zeros(data.n_obs, np.int64)
     if "batch_start" in values:

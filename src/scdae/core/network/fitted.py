@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from scdae.core.config import FixedPoint
 from scdae.core.distributions.laws import Laws
-from scdae.core.network.principal_axes import Axes
+from scdae.core.network.encoder_input import Axes
+from scdae.core.network.parameters import values_of
 
 __all__ = ["Fitted", "sizes_of"]
 
@@ -32,6 +32,6 @@ class Fitted:
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:
     """Settings that say how large the network is."""
-    values = nnx.to_pure_dict(fitted.params)
+    values = values_of(fitted.params)
     n_hidden, n_latent = values["latent_kernel"].shape
     return {"n_latent": int(n_latent), "n_hidden": int(n_hidden)}

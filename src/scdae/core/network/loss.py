@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from scdae.core.data.cell_sums import sum_rows
 from scdae.core.data.minibatch import Batch
+from scdae.core.distributions.zeros import nb_zero_loss
 
 __all__ = [
     "Dropout",
@@ -245,4 +246,4 @@ def _inflation(mean: jax.Array, head: Dropout) -> jax.Array:
     A zero has probability ``pi + (1 - pi) z`` with ``z = (theta / (theta + mean)) ** theta``; this is the logarithm of
     ``1 + pi / ((1 - pi) z)``, in which that factor cancels between the two halves.
     """
-    return jax.nn.softplus(head.log_drop - head.log_keep + head.theta * jnp.log1p(mean / head.theta))
+    return jax.nn.softplus(head.log_drop - head.log_keep + nb_zero_loss(mean, head.theta))

@@ -1,4 +1,4 @@
-"""What the encoder sees: normalised counts on their principal axes.
+"""The fixed first layer of the encoder: principal axes of the normalized counts.
 
 The best linear denoiser keeps PCA's axes and shrinks each by its noise, so the first layer
 needs no training: it is set to the axes of the thinned, normalised counts. What is trained is how far to move along
@@ -8,37 +8,18 @@ each of them. Entries that were not observed count as the gene's mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
-from scdae.core.data.conditions import Conditions
-from scdae.core.data.non_zeros import entry_rows
 from scdae.core.data.thinning import thin
+from scdae.core.network.encoder_input import Axes, normalise, project
 
 __all__ = ["Axes", "fit_axes", "normalise", "project"]
 
-TARGET = 1e4  # library size to which counts are scaled before the logarithm
 MAX_CELLS = 4096  # cells from which the axes are learnt
-LARGEST = 3.0  # change of a log count that is taken off
 _SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Fixed first layer: projection of centred log counts."""
-
-    weight: np.ndarray  # float32 (n_vars, n_components)
-    gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
-    effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): what is taken off the log counts
-    reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; of new axes alone
-
-    @cached_property
-    def centre(self) -> np.ndarray:
-        """Projection of the gene means: float32 (n_components,)."""
-        return self.gene_mean @ self.weight
 
 
 @dataclass(frozen=True)
@@ -56,30 +37,6 @@ class _Centred:
     def dot_transposed(self, left: np.ndarray) -> np.ndarray:
         out = self.values.T @ left - np.outer(self.gene_mean, left.sum(axis=0))
         return out if self.hidden is None else out + self.hidden.T @ left
-
-
-def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Conditions) -> sp.csr_matrix:
-    """Counts with the factors of batches and covariates taken off, on the stored entries; a copy if there are any."""
-    if effects is None or not counts.nnz:
-        return counts
-    rows, columns = entry_rows(counts), counts.indices
-    log_factor = np.zeros(counts.nnz, np.float32)
-    for levels in conditions.levels.T:
-        log_factor += effects[levels[rows], columns]
-    first = len(effects) - conditions.values.shape[1]
-    for i, values in enumerate(conditions.values.T):
-        log_factor += effects[first + i, columns] * values[rows]
-    data = counts.data * np.exp(-np.clip(log_factor, -LARGEST, LARGEST))
-    return sp.csr_matrix((data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
-
-
-def normalise(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
-    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR that shares its indices."""
-    counts = correct(data.counts, effects, data.conditions)
-    exposure = np.asarray(counts.sum(axis=1)).ravel() / np.maximum(data.share, 1e-6)
-    scale = (TARGET / np.maximum(exposure, 1e-12)).astype(np.float32)
-    values = np.log(1 + counts.data * np.repeat(scale, np.diff(counts.indptr)))  # log1p takes five times as long
-    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def fit_axes(
@@ -174,17 +131,3 @@ def _reliability(
     scale = np.sqrt((values**2).sum(axis=0) * (other**2).sum(axis=0))
     together = (values * other).sum(axis=0)
     return np.clip(np.divide(together, scale, out=np.zeros_like(scale), where=scale > 1e-9), 0, 1)
-
-
-def project(axes: Axes, cells: CellData) -> np.ndarray:
-    """Inputs of the hidden layer: float32 (n_obs, n_components).
-
-    The counts of `cells` go on the axes, at the exposure that their share says, with the effects of batches and covariates
-    taken off. Entries that were not observed count as the gene's mean.
-    """
-    inputs = normalise(cells, axes.effects) @ axes.weight - axes.centre
-    if cells.unobserved is not None:
-        unobserved = cells.unobserved
-        means = axes.gene_mean[unobserved.indices]
-        inputs += sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape) @ axes.weight
-    return inputs

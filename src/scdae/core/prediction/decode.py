@@ -18,10 +18,10 @@ from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
 from scdae.core.distributions.laws import Components, Laws, components, some_laws
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean, posterior_sd
 from scdae.core.minibatches.build import cells_at_once, slice_batches
-from scdae.core.network.autoencoder import all_in_batch
+from scdae.core.network.encoder_input import TARGET
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.loss import log_proportions
-from scdae.core.network.principal_axes import TARGET
+from scdae.core.network.parameters import all_in_batch
 from scdae.core.prediction.encode import encode, latents
 from scdae.core.prediction.law_readout import Block, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete

@@ -19,9 +19,8 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import padded
 from scdae.core.minibatches.build import slices
-from scdae.core.minibatches.on_device import project_there
+from scdae.core.network.encoder_input import project, project_entries
 from scdae.core.network.fitted import Fitted
-from scdae.core.network.principal_axes import project
 from scdae.core.runtime.background import one_behind
 from scdae.core.runtime.platforms import on_accelerator
 
@@ -96,5 +95,5 @@ def _encode_counts(
     number = jnp.arange(len(cols), dtype=jnp.int32)
     rows = jnp.minimum(jnp.searchsorted(ends[1:], number, side="right"), len(share) - 1).astype(jnp.int32)
     weight, mean, effects = axes
-    inputs = project_there(weight, mean, effects, values, rows, cols, conditions, share)
+    inputs = project_entries(weight, mean, effects, values, rows, cols, conditions, share)
     return nnx.merge(graph, params).encode(inputs, conditions)

@@ -19,13 +19,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import nnx
 from scipy import special
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import effect_of
-from scdae.core.network.autoencoder import total_effects
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import total_effects, values_of
 from scdae.core.prediction.decode import law_of_genes, read_out
 
 __all__ = ["FoldChanges", "GroupSums", "draw_log_change", "fit_fold_changes", "sum_groups"]
@@ -87,7 +86,7 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
     laws = law_of_genes(fitted)
     kept = laws.kept
     spread = laws.kept_square / kept**2 - 1
-    values = nnx.to_pure_dict(fitted.params)
+    values = values_of(fitted.params)
     profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
     sums = np.zeros((len(GroupSums._fields), n_groups, data.n_vars))
     total = np.asarray(data.counts.sum(axis=1), np.float64).ravel()

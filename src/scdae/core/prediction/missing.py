@@ -18,10 +18,9 @@ import numpy as np
 from flax import nnx
 
 from scdae.core.config import FixedPoint
-from scdae.core.data.conditions import effect_of
 from scdae.core.data.minibatch import Batch, observed_mask, scatter
 from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
-from scdae.core.network.principal_axes import LARGEST, TARGET
+from scdae.core.network.encoder_input import input_factor, input_logs, input_scale, on_axes
 
 __all__ = ["Completion", "Gaps", "complete"]
 
@@ -58,7 +57,7 @@ def complete(
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     seen = observed_mask(batch, n_cells, n_vars)
     observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
-    factor = None if effects is None else jnp.exp(jnp.clip(effect_of(effects, batch.conditions), -LARGEST, LARGEST))
+    factor = input_factor(effects, batch.conditions)
     counts = batch.x_in if factor is None else batch.x_in / factor[batch.rows, batch.cols]
     total = jnp.zeros(n_cells, jnp.float32).at[batch.rows].add(counts)
     theta = jnp.full(n_vars, POISSON, jnp.float32) if likelihood == "poisson" else model.theta()
@@ -66,10 +65,10 @@ def complete(
     gaps = batch.hidden_rows, jnp.minimum(batch.hidden_cols, n_vars - 1)
 
     def inputs_of(fill: jax.Array, exposure: jax.Array) -> jax.Array:
-        scale = TARGET / jnp.maximum(exposure, 1e-12)
-        values = scatter(jnp.log1p(counts * scale[batch.rows]), batch, n_cells, n_vars)
+        scale = input_scale(exposure)
+        values = scatter(input_logs(counts, scale[batch.rows]), batch, n_cells, n_vars)
         values = values.at[batch.hidden_rows, batch.hidden_cols].set(fill, mode="drop")
-        return values @ weight - centre
+        return on_axes(values, weight, centre)
 
     def put_in(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Fill and exposure by the reconstruction."""
@@ -79,7 +78,7 @@ def complete(
             share = share / share.sum(axis=1, keepdims=True)
         exposure = total / jnp.maximum(jnp.where(observed, share, 0).sum(axis=1), 1e-6)
         mean = exposure[gaps[0]] * share[gaps]
-        scale = TARGET / jnp.maximum(exposure, 1e-12)[gaps[0]]
+        scale = input_scale(exposure[gaps[0]])
         return jnp.where(real, expected_log1p(mean, theta[gaps[1]], scale), 0), exposure
 
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:

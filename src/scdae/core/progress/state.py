@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scdae.core.network.principal_axes import Axes
+from scdae.core.network.encoder_input import Axes
 from scdae.core.runtime.memory import available_memory
 
 __all__ = ["Progress", "check_fits"]

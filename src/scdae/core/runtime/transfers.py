@@ -6,6 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+import jax
+
+from scdae.core.runtime.platforms import check_forked
+
 __all__ = ["transfers"]
 
 _P = ParamSpec("_P")
@@ -21,10 +25,6 @@ def transfers(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @wraps(function)
     def moving(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        import jax
-
-        from scdae.core.runtime.platforms import check_forked
-
         check_forked()  # before anything waits for threads that are not here
         with jax.transfer_guard("allow"):
             return function(*args, **kwargs)

@@ -22,7 +22,7 @@ from scdae.core.minibatches.devices import Devices
 from scdae.core.minibatches.loader import Source
 from scdae.core.minibatches.on_device import fits, make_minibatch, make_run, put
 from scdae.core.minibatches.process_shares import Share
-from scdae.core.network.principal_axes import Axes
+from scdae.core.network.encoder_input import Axes
 from scdae.core.progress.state import Progress
 from scdae.core.steps.update import Update, make_objective, make_update
 

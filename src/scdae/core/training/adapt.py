@@ -16,19 +16,18 @@ from flax import nnx
 
 from scdae.core.config import Config
 from scdae.core.data.cells import CellData
-from scdae.core.network.autoencoder import Autoencoder, with_values
+from scdae.core.network.autoencoder import Autoencoder
 from scdae.core.network.batch_alignment import Alignment, align_to
 from scdae.core.network.batch_effects import posterior_effect
+from scdae.core.network.encoder_input import Axes, project
 from scdae.core.network.fitted import Fitted
-from scdae.core.network.principal_axes import Axes, project
+from scdae.core.network.parameters import ROLES, having, values_of, with_values
 from scdae.core.prediction.decode import read_out
 from scdae.core.training.initialize import Start
 
 __all__ = ["adapted_network"]
 
 _TURNS = 3  # of effects and latent representation
-_OF_GENES = {"loading": 0.0, "log_theta": np.log(5.0), "log_theta_zi": np.log(5.0), "logit_pi": -2.5}
-_KEPT = ("hidden_kernel", "hidden_bias", "latent_kernel", "latent_bias")
 
 
 def adapted_network(
@@ -60,7 +59,7 @@ def adapted_network(
         Settings.
     """
     known = place >= 0
-    old = {name: np.asarray(value) for name, value in nnx.to_pure_dict(reference.params).items()}
+    old: Any = values_of(reference.params)
 
     def over_genes(values: np.ndarray, default: float) -> np.ndarray:
         out = np.full((*values.shape[:-1], len(place)), default, np.float32)
@@ -71,8 +70,8 @@ def adapted_network(
     axes = Axes(np.ascontiguousarray(weight), over_genes(np.asarray(reference.axes.gene_mean), 0))
     n_effects = n_levels + data.conditions.values.shape[1]
     effects = np.zeros((n_effects, data.n_vars), np.float32) if n_effects else None
-    values: dict[str, Any] = {name: old[name] for name in _KEPT}
-    values |= {name: over_genes(old[name], default) for name, default in _OF_GENES.items()}
+    values: dict[str, Any] = {name: old[name] for name in having("of_encoder")}
+    values |= {name: over_genes(old[name], ROLES[name].unknown or 0.0) for name in having("unknown")}
     values["log_profile"] = _log_profile(old["log_profile"], place, profile)
 
     def network(alignment: Alignment | None, values: dict[str, Any]) -> tuple[Any, Any]:
@@ -109,7 +108,7 @@ def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
     columns = levels.T if levels.shape[1] else np.zeros((min(values.shape[1], 1), data.n_obs), np.int64)
     if not len(columns):
         return fitted
-    start = nnx.to_pure_dict(fitted.params)
+    start = values_of(fitted.params)
     effects = np.zeros_like(np.asarray(start["batch_start"]))
     theta = np.exp(np.asarray(start["log_theta"], np.float64))
     for _ in range(_TURNS):
@@ -124,6 +123,6 @@ def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
             base = expected * np.exp(-effects[present].astype(np.float64))
             for i, level in enumerate(present):
                 effects[level] = posterior_effect(found[i] * weight[i], base[i] * weight[i])
-            params = with_values(fitted.params, start | {"batch_start": effects})
+            params = with_values(fitted.params, {**start, "batch_start": effects})
             fitted = replace(fitted, params=params, axes=replace(fitted.axes, effects=effects.copy()))
     return fitted

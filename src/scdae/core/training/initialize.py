@@ -9,10 +9,11 @@ from flax import nnx
 
 from scdae.core.config import Config
 from scdae.core.data.cells import CellData
-from scdae.core.network.autoencoder import FIXED, Autoencoder
+from scdae.core.network.autoencoder import Autoencoder
 from scdae.core.network.batch_alignment import Alignment, fit_alignment, n_groups_for
 from scdae.core.network.batch_effects import find_effects
-from scdae.core.network.principal_axes import Axes, fit_axes, project
+from scdae.core.network.encoder_input import Axes, project
+from scdae.core.network.principal_axes import fit_axes
 from scdae.core.training.sizes import n_axes_for, n_hidden_for, n_latent_for
 
 __all__ = ["Start", "new_network", "on_axes"]
@@ -24,7 +25,6 @@ class Start(NamedTuple):
     axes: Axes
     graph: Any
     params: Any
-    fixed: tuple[str, ...] = FIXED  # names of parameters that are not trained
     towards: Any = None  # parameters to which the weights decay; None for zero
 
 

@@ -19,7 +19,7 @@ from scdae.core.evaluation.zero_inflation import candidates, find_dropout
 from scdae.core.minibatches.devices import Devices, OneDevice
 from scdae.core.minibatches.loader import Source
 from scdae.core.minibatches.process_shares import share_for
-from scdae.core.network.principal_axes import Axes
+from scdae.core.network.encoder_input import Axes
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.ending import stopped_well
 from scdae.core.progress.state import Progress

@@ -9,11 +9,11 @@ import jax
 import optax
 
 from scdae.core.config import Config
+from scdae.core.network.parameters import ROLES
 from scdae.core.training.initialize import Start
 
 __all__ = ["decay_towards", "optimiser_for"]
 
-_DECAYED = ("hidden_kernel", "latent_kernel", "loading", "batch_effect", "batch_turn", "turn_kernel", "turn_loading")
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 
@@ -23,11 +23,10 @@ def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientT
 
     def label(path: Any, leaf: Any) -> str:
         names = [str(getattr(part, "key", part)) for part in path]
-        if any(name in start.fixed for name in names):
+        role = next(ROLES[name] for name in names if name in ROLES)
+        if not role.trained:
             return "fixed"
-        if any(name.startswith(("log_theta", "logit_pi")) for name in names):
-            return "gene"
-        return "decayed" if any(name in _DECAYED for name in names) else "plain"
+        return "gene" if role.fast else "decayed" if role.decayed else "plain"
 
     labels = jax.tree_util.tree_map_with_path(label, start.params)
     decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))

@@ -1,0 +1,261 @@
+"""Options that commands have in common: one meaning, one name, one help text each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scdae.cli.shared.codes import ExitCode
+
+__all__ = [
+    "AllowFractional",
+    "AllowNan",
+    "BatchKey",
+    "CheckpointDir",
+    "CheckpointEvery",
+    "Covariate",
+    "DType",
+    "Debug",
+    "DryRun",
+    "Effort",
+    "Genes",
+    "GenesOnly",
+    "Genome",
+    "HowMuch",
+    "JsonFile",
+    "KeyAdded",
+    "Layer",
+    "Likelihood",
+    "MaskLayer",
+    "MaxEpochs",
+    "Quantile",
+    "Quiet",
+    "ResultsOnly",
+    "Resume",
+    "Scale",
+    "Seed",
+    "SkipExisting",
+    "Source",
+    "Threshold",
+    "TransformBatch",
+    "Verbose",
+    "home",
+]
+
+
+def home(path: Path | None) -> Path | None:
+    """The path, with ``~`` for the home folder; a callback of arguments."""
+    return None if path is None else path.expanduser()
+
+
+class Effort(StrEnum):
+    """What a fit may cost."""
+
+    fast = "fast"
+    default = "default"
+    best = "best"
+
+
+class Likelihood(StrEnum):
+    """Laws of the counts."""
+
+    zinb = "zinb"
+    nb = "nb"
+    poisson = "poisson"
+
+
+class Scale(StrEnum):
+    """What is written into the layer."""
+
+    mean = "mean"
+    prior = "prior"
+    rate = "rate"
+    sd = "sd"
+    log1p = "log1p"
+
+
+def _input(path: str) -> Path:
+    """The path of INPUT. A variable of the shell that is empty must not be taken for the current folder."""
+    if not path.strip():
+        typer.echo(
+            "error: INPUT is empty. Name a file; in an array of jobs the index may lie beyond the samples.", err=True
+        )
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    return Path(path).expanduser()
+
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        parser=_input,
+        help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        help="Layer with the raw counts; 'raw' for those of .raw, with its genes.",
+        show_default="X",
+        rich_help_panel="Counts",
+    ),
+]
+BatchKey = Annotated[
+    str | None, typer.Option(help="Column of obs with the batch.", show_default="none", rich_help_panel="Counts")
+]
+Covariate = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Further column of obs that acts on expression; may be repeated.",
+        show_default="none",
+        rich_help_panel="Counts",
+    ),
+]
+TransformBatch = Annotated[
+    str | None,
+    typer.Option(
+        help="Give all cells as if measured in this batch, or in the 'average' one; the layer is named so.",
+        show_default="each cell in its own",
+        rich_help_panel="Output",
+    ),
+]
+MaskLayer = Annotated[
+    str | None,
+    typer.Option(
+        help="Boolean layer, true where an entry was measured.", show_default="all measured", rich_help_panel="Counts"
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, same result.", rich_help_panel="Model")]
+MaxEpochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Most passes over the cells.", show_default="by size of the data", rich_help_panel="Model"
+    ),
+]
+HowMuch = Annotated[
+    Effort,
+    typer.Option(
+        "--effort",
+        help="fast: fewer steps, a small network; default; best: three times the steps, four networks averaged.",
+        rich_help_panel="Model",
+    ),
+]
+Genome = Annotated[
+    str | None,
+    typer.Option(
+        help="Genome to read from a 10x file of several.", show_default="the only one", rich_help_panel="Counts"
+    ),
+]
+AllowFractional = Annotated[
+    bool,
+    typer.Option(
+        "--allow-fractional",
+        help="Admit estimated counts (Salmon, alevin, ambient-corrected).",
+        rich_help_panel="Counts",
+    ),
+]
+AllowNan = Annotated[
+    bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.", rich_help_panel="Counts")
+]
+KeyAdded = Annotated[
+    str, typer.Option(help="Name of the layer, and start of the other names, to write.", rich_help_panel="Output")
+]
+Quantile = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="Write this quantile of the expected counts as a further layer; may be repeated.", rich_help_panel="Output"
+    ),
+]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        callback=home,
+        help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
+        show_default="none",
+        rich_help_panel="Jobs",
+    ),
+]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="STEPS", help="Steps between checkpoints.", show_default="a minute", rich_help_panel="Jobs"
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Insist on going on: an error where DIR has no checkpoint.", rich_help_panel="Jobs"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Messages")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print more about each step.", rich_help_panel="Messages")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Messages")]
+Genes = Annotated[
+    Path | None,
+    typer.Option(
+        callback=home,
+        help="Text file of the genes to write, one a line; implies --results-only.",
+        show_default="all",
+        rich_help_panel="Output",
+    ),
+]
+GenesOnly = Annotated[
+    bool,
+    typer.Option(
+        "--genes-only",
+        help="Leave out features that are no genes: proteins and guides by var['feature_types'], control probes and codes of in "
+        "situ panels and counters such as __no_feature by name.",
+        rich_help_panel="Counts",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave out values below this: the layer is then sparse.", show_default="keep all", rich_help_panel="Output"
+    ),
+]
+DType = Annotated[
+    str,
+    typer.Option("--dtype", help="float32 or float16; the latter implies --results-only.", rich_help_panel="Output"),
+]
+ResultsOnly = Annotated[
+    bool,
+    typer.Option(
+        "--results-only",
+        help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This is what happens "
+        "where INPUT is too large to be held (see scdae.settings.max_entries) or is several files.",
+        rich_help_panel="Output",
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        callback=home,
+        help="Write the report as JSON as well; - prints it in place of the page.",
+        show_default="not written",
+        rich_help_panel="Messages",
+    ),
+]
+
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Read and check INPUT, say what would be trained and written and what it would cost, and stop.",
+        rich_help_panel="Jobs",
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Where the result is there already, say so and end with code 0: for jobs that are submitted again.",
+        rich_help_panel="Jobs",
+    ),
+]
