@@ -44,7 +44,7 @@ def run(case, **how):
     fitted, batch, _ = case
     axes = fitted.axes
     known = axes.weight, axes.centre, axes.effects
-    return complete(fitted.graph, fitted.params, batch, *known, "nb", FixedPoint(**how))
+    return complete(fitted.network, batch, *known, "nb", FixedPoint(**how))
 
 
 def test_what_is_put_in_comes_out(case):

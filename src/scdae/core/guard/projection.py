@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from scdae.core.data.conditions import Conditions, no_conditions
 from scdae.core.data.thinning import thin_values
@@ -16,6 +15,7 @@ from scdae.core.distributions.expected_log1p import POISSON, expected_log1p_by_m
 from scdae.core.network.autoencoder import Autoencoder
 from scdae.core.network.encoder_input import TARGET, input_factor, input_logs, input_scale, on_axes
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import Network
 
 __all__ = ["FRACTIONS", "SCALES", "Purification", "counts_of_logs", "project_profiles", "thinned_draws"]
 
@@ -184,14 +184,14 @@ def project_profiles(
     axes = fitted.axes
     share = None if observed is None else np.float32(max(fitted.profile[np.asarray(observed)].sum(), 1e-6))
     known = axes.weight, axes.centre, axes.effects, axes.gene_mean, share
-    static = {"graph": fitted.graph, "likelihood": fitted.likelihood, "n_passes": int(how.n_passes), "scale": scale}
+    static = {"likelihood": fitted.likelihood, "n_passes": int(how.n_passes), "scale": scale}
     keep = np.float32(how.keep)
-    return _project(fitted.params, counts, depth, drawn, conditions, observed, known, fitted.inflated, keep, **static)
+    return _project(fitted.network, counts, depth, drawn, conditions, observed, known, fitted.inflated, keep, **static)
 
 
-@partial(jax.jit, static_argnames=("graph", "likelihood", "n_passes", "scale"))
+@partial(jax.jit, static_argnames=("likelihood", "n_passes", "scale"))
 def _project(
-    params: Any,
+    network: Network,
     counts: jax.Array,
     depth: jax.Array,
     drawn: Any,
@@ -201,12 +201,11 @@ def _project(
     inflated: Any,
     keep: Any,
     *,
-    graph: Any,
     likelihood: str,
     n_passes: int,
     scale: str,
 ) -> jax.Array:
-    model: Autoencoder = nnx.merge(graph, params)
+    model: Autoencoder = network.merged()
     weight, centre, effects, gene_mean, seen_share = known
     theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     factor = input_factor(effects, conditions)

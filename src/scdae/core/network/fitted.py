@@ -10,7 +10,7 @@ import numpy as np
 from scdae.core.config import FixedPoint
 from scdae.core.distributions.laws import Laws
 from scdae.core.network.encoder_input import Axes
-from scdae.core.network.parameters import values_of
+from scdae.core.network.parameters import Network, values_of
 
 __all__ = ["Fitted", "sizes_of"]
 
@@ -28,6 +28,11 @@ class Fitted:
     gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
     largest: float = np.inf  # most molecules of a single count
     laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
+
+    @property
+    def network(self) -> Network:
+        """The network, as compiled functions take it."""
+        return Network(self.graph, self.params)
 
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:

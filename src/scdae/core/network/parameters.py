@@ -15,6 +15,7 @@ from flax import nnx
 
 __all__ = [
     "ROLES",
+    "Network",
     "Role",
     "Values",
     "all_in_batch",
@@ -84,6 +85,17 @@ ROLES = {
     "batch_centroids": Role(trained=False),
     "centroid_scale": Role(trained=False),
 }
+
+
+class Network(NamedTuple):
+    """A network as compiled functions take it: its graph, which is no array, and its parameters."""
+
+    graph: Any  # of flax.nnx
+    params: Any
+
+    def merged(self) -> Any:
+        """Return the module, a :class:`scdae.core.network.autoencoder.Autoencoder`."""
+        return nnx.merge(self.graph, self.params)
 
 
 def having(role: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
@@ -21,7 +20,7 @@ from scdae.core.minibatches.build import cells_at_once, slice_batches
 from scdae.core.network.encoder_input import TARGET
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.loss import log_proportions
-from scdae.core.network.parameters import all_in_batch
+from scdae.core.network.parameters import Network, all_in_batch
 from scdae.core.prediction.encode import encode, latents
 from scdae.core.prediction.law_readout import Block, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete
@@ -79,7 +78,8 @@ def read_out(
     size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
-    there = None if batch is None else all_in_batch(fitted.params, batch)
+    network = fitted.network
+    in_batch = None if batch is None else network._replace(params=all_in_batch(fitted.params, batch))
     laws = None if fitted.laws is None else some_laws(fitted.laws, genes)
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
@@ -94,7 +94,7 @@ def read_out(
             if has_gaps and fitted.gaps.max_iter > 0:
                 axes, how = fitted.axes, fitted.gaps
                 known = axes.weight, axes.centre, axes.effects
-                found = complete(fitted.graph, fitted.params, cells, *known, fitted.likelihood, how)
+                found = complete(fitted.network, cells, *known, fitted.likelihood, how)
                 cells = cells._replace(inputs=found.inputs)
                 if gaps is not None:
                     gaps.add(found, cells, rows.stop - rows.start, how)
@@ -103,9 +103,8 @@ def read_out(
                 continue
             anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
             values, latent = _read_out(
-                fitted.graph,
-                fitted.params,
-                there,
+                network,
+                in_batch,
                 cells,
                 fitted.inflated,
                 anew,
@@ -139,24 +138,23 @@ def dropout_chance(fitted: Fitted) -> np.ndarray:
 
 def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
     """Inverse dispersion, float32 (n_kept,), infinite for Poisson; and probability of dropout, None without."""
-    network = nnx.merge(fitted.graph, fitted.params)
+    model = fitted.network.merged()
     if fitted.likelihood == "poisson":
         return np.full(len(fitted.profile), np.inf, np.float32), None
-    theta = np.asarray(network.theta(fitted.inflated))
-    return theta, np.asarray(network.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
+    theta = np.asarray(model.theta(fitted.inflated))
+    return theta, np.asarray(model.pi(fitted.inflated)) if fitted.likelihood == "zinb" else None
 
 
 def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
     """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
-    network = nnx.merge(fitted.graph, fitted.params)
-    return np.asarray(jax.nn.softmax(network.decode(jnp.asarray(latent), conditions), axis=1))
+    model = fitted.network.merged()
+    return np.asarray(jax.nn.softmax(model.decode(jnp.asarray(latent), conditions), axis=1))
 
 
-@partial(jax.jit, static_argnames=("graph", "likelihood", "output"))
+@partial(jax.jit, static_argnames=("likelihood", "output"))
 def _read_out(
-    graph: Any,
-    params: Any,
-    there: Any,
+    network: Network,
+    in_batch: Network | None,
     batch: Batch,
     inflated: Any,
     depth: Any,
@@ -166,7 +164,7 @@ def _read_out(
     *,
     output: str,
 ) -> tuple[jax.Array, jax.Array]:
-    model = nnx.merge(graph, params)
+    model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
@@ -176,8 +174,8 @@ def _read_out(
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
     )  # shares of all genes, beyond 1
     factor = None
-    if there is not None:  # the same exposure under the shares of the other batch
-        other = _some(jax.nn.softmax(nnx.merge(graph, there).decode(latent, batch.conditions), axis=1), genes)
+    if in_batch is not None:  # the same exposure under the shares of the other batch
+        other = _some(jax.nn.softmax(in_batch.merged().decode(latent, batch.conditions), axis=1), genes)
         factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
     if laws is not None:

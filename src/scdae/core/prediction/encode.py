@@ -7,13 +7,11 @@ cells' dense rows only as long as the product takes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
@@ -21,6 +19,7 @@ from scdae.core.data.minibatch import padded
 from scdae.core.minibatches.build import slices
 from scdae.core.network.encoder_input import project, project_entries
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import Network
 from scdae.core.runtime.background import one_behind
 from scdae.core.runtime.platforms import on_accelerator
 
@@ -73,27 +72,27 @@ def _cells_at_once(data: CellData) -> int:
 
 def encode(fitted: Fitted, inputs: np.ndarray | jax.Array, conditions: Conditions) -> jax.Array:
     """Latent representation of cells that are on the axes already: (b, n_components) to (b, n_latent)."""
-    return _encode(fitted.graph, fitted.params, inputs, conditions)
+    return _encode(fitted.network, inputs, conditions)
 
 
 def _encode_there(fitted: Fitted, axes: Any, cells: CellData) -> jax.Array:
     counts = cells.counts
     capacity = 1 << int(counts.nnz).bit_length()  # one entry more than there are, at least
     listed = counts.indptr.astype(np.int32), padded(counts.indices, capacity), padded(counts.data, capacity)
-    return _encode_counts(fitted.graph, fitted.params, axes, *listed, cells.conditions, cells.share)
+    return _encode_counts(fitted.network, axes, *listed, cells.conditions, cells.share)
 
 
-@partial(jax.jit, static_argnames=("graph",))
-def _encode(graph: Any, params: Any, inputs: Any, conditions: Conditions) -> jax.Array:
-    return nnx.merge(graph, params).encode(inputs, conditions)
+@jax.jit
+def _encode(network: Network, inputs: Any, conditions: Conditions) -> jax.Array:
+    return network.merged().encode(inputs, conditions)
 
 
-@partial(jax.jit, static_argnames=("graph",))
+@jax.jit
 def _encode_counts(
-    graph: Any, params: Any, axes: Any, ends: Any, cols: Any, values: Any, conditions: Conditions, share: Any
+    network: Network, axes: Any, ends: Any, cols: Any, values: Any, conditions: Conditions, share: Any
 ) -> jax.Array:
     number = jnp.arange(len(cols), dtype=jnp.int32)
     rows = jnp.minimum(jnp.searchsorted(ends[1:], number, side="right"), len(share) - 1).astype(jnp.int32)
     weight, mean, effects = axes
     inputs = project_entries(weight, mean, effects, values, rows, cols, conditions, share)
-    return nnx.merge(graph, params).encode(inputs, conditions)
+    return network.merged().encode(inputs, conditions)

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from scdae.core.config import FixedPoint
 from scdae.core.data.minibatch import Batch, observed_mask, scatter
 from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
 from scdae.core.network.encoder_input import input_factor, input_logs, input_scale, on_axes
+from scdae.core.network.parameters import Network
 
 __all__ = ["Completion", "Gaps", "complete"]
 
@@ -34,15 +34,15 @@ class Completion(NamedTuple):
     contraction: jax.Array  # float32: norm of the last change over that of the one before
 
 
-@partial(jax.jit, static_argnames=("graph", "likelihood", "how"))
+@partial(jax.jit, static_argnames=("likelihood", "how"))
 def complete(
-    graph: Any, params: Any, batch: Batch, weight: Any, centre: Any, effects: Any, likelihood: str, how: FixedPoint
+    network: Network, batch: Batch, weight: Any, centre: Any, effects: Any, likelihood: str, how: FixedPoint
 ) -> Completion:
     """Fill the gaps of a batch of cells.
 
     Parameters
     ----------
-    graph, params
+    network
         The network.
     batch
         The cells; there have to be entries that were not observed.
@@ -53,7 +53,7 @@ def complete(
     how
         Tolerance, limit of iterations, damping.
     """
-    model = nnx.merge(graph, params)
+    model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     seen = observed_mask(batch, n_cells, n_vars)
     observed = jnp.ones((n_cells, n_vars), bool) if seen is None else seen
