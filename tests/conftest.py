@@ -11,7 +11,12 @@ import pytest
 _QUICK = "--xla_backend_optimization_level=0"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+# Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be tested.
+_TWO = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_TWO}".strip()
+
+# Numbers of different types are not to meet by accident, here and in the processes that tests start.
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
 # What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
 _MADE = "JAX_COMPILATION_CACHE_DIR" not in os.environ

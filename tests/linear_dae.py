@@ -221,7 +221,8 @@ def _train(
     def step(state: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:
         parameters, optimizer_state = state
         loss, gradient = jax.value_and_grad(restoration_error)(parameters, key)
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+        with jax.numpy_dtype_promotion("standard"):  # Adam of optax takes a float to the power of a step number
+            updates, optimizer_state = optimizer.update(gradient, optimizer_state)
         return (optax.apply_updates(parameters, updates), optimizer_state), loss
 
     state = (parameters, optimizer.init(parameters))

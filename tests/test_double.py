@@ -11,6 +11,13 @@ import small
 from scdae.core.guard.purification import Purification, project_profiles
 
 
+@pytest.fixture(autouse=True)
+def promotion():
+    """Single and double precision meet here, as they do for users who turn the latter on."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture
 def gaps():
     adata = small.structured()

@@ -304,7 +304,7 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> lis
             n = laws.lift.shape[0]
             place = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
             at = jnp.maximum(place, 0)
-            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], place >= 0
+            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (place >= 0).astype(x.dtype)
         inner = mean * scale
         for theta, own in zip(GRID, weight, strict=True):
             chance = own * (1 - lost) * here

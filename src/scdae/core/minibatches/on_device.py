@@ -118,7 +118,7 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
     drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep
-    few = (drawn & (jnp.arange(_FEW, dtype=jnp.int32)[:, None] < whole)).sum(axis=0)
+    few = (drawn & (jnp.arange(_FEW, dtype=jnp.float32)[:, None] < whole)).sum(axis=0)
 
     beyond = jnp.maximum(whole - _FEW, 0)
     normal = jax.random.normal(at_once, values.shape, jnp.float32)
@@ -129,7 +129,7 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     by_lot = (
         jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
     )  # the three keys above stay what they were
-    return few + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
+    return few.astype(values.dtype) + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
 
 
 def make_minibatch(
@@ -221,6 +221,6 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
             return params, state, total + loss
 
         params, state, total = jax.lax.fori_loop(start, stop, step, (params, state, jnp.float32(0)))
-        return params, state, total / (stop - start)
+        return params, state, total / jnp.asarray(stop - start, jnp.float32)
 
     return run

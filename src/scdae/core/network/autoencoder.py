@@ -157,5 +157,5 @@ def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
     n_levels = effects.shape[0] - conditions.values.shape[1]
     if n_levels > _MANY:
         return effect_of(effects, conditions)
-    has = (conditions.levels[..., None] == jnp.arange(n_levels)).sum(axis=1)  # (b, n_levels)
+    has = (conditions.levels[..., None] == jnp.arange(n_levels)).sum(axis=1).astype(effects.dtype)  # (b, n_levels)
     return jnp.matmul(jnp.concatenate([has, conditions.values], axis=1), effects, precision="highest")

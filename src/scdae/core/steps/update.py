@@ -104,7 +104,8 @@ def make_update(objective: Objective, optimizer: optax.GradientTransformation, d
     value_and_gradient = devices.gradient(objective)
 
     def move(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
-        moves, state = optimizer.update(gradient, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam of optax takes a float to the power of a step number
+            moves, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, moves), state
 
     @partial(jax.jit, donate_argnums=(1,))
