@@ -134,6 +134,7 @@ def simulate(
     n_cells, n_genes, n_types, n_batches = (int(settings[name]) for name in _SIZES)
     rng = np.random.default_rng(check_seed(seed))
 
+    # Which kind each cell is of, where on the path, in which batch, and how deeply it is measured.
     profiles, bump, marker_of = _programs(rng, n_genes, n_types, trajectory)
     type_share = rng.dirichlet(np.full(n_types, 8.0))
     cell_type = rng.choice(n_types, n_cells, p=type_share)
@@ -146,6 +147,7 @@ def simulate(
     batch_factor = batch_effect * rng.standard_normal((n_batches, n_genes))
     library_size = depth * np.exp(depth_spread * rng.standard_normal(n_cells))
 
+    # Expected counts: the profile of the cell under the effects of its batch, at its depth.
     truth = np.empty((n_cells, n_genes), dtype=np.float32)
     for start in range(0, n_cells, _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -159,6 +161,7 @@ def simulate(
     if ambient > 0:
         layers["truth_ambient"] = _add_ambient(truth, batch, library_size, ambient)
 
+    # What is counted of these.
     theta_inverse = dispersion * np.exp(0.5 * rng.standard_normal(n_genes))
     pi = rng.beta(5 * dropout, 5 * (1 - dropout), size=n_genes) if dropout > 0 else np.zeros(n_genes)
     counts = _draw(rng, truth, theta_inverse, pi)

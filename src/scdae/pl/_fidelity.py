@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,42 +84,15 @@ def fidelity(
         )
     rows = len(drawn)
     axis = new_axes(ax, (7.5, 1.3 + (0.32 if rows > 25 else 0.45) * rows))
-    place = np.arange(rows)[::-1]
-    for one in place[::2]:
-        axis.axhspan(one - 0.5, one + 0.5, color="0.97", zorder=-1)
+    heights = np.arange(rows)[::-1]
+    for height in heights[::2]:
+        axis.axhspan(height - 0.5, height + 0.5, color="0.97", zorder=-1)
     axis.axvspan(0.8, 1.25, color="tab:green", alpha=0.12, linewidth=0, zorder=0)
     axis.axvline(1, color="black", linewidth=0.8, zorder=1)
-    hollow, size = False, 5 if rows <= 25 else 3.5
-    for i, (name, (label, colour, marker)) in enumerate(_RATIOS.items()):
-        ratio = _within(drawn[name].to_numpy(np.float64))
-        known = np.isfinite(ratio)
-        ends = None
-        if f"{name}_low" in drawn:
-            low, high = (_within(drawn[f"{name}_{end}"].to_numpy(np.float64)) for end in ("low", "high"))
-            ends = np.maximum([ratio - low, high - ratio], 0)[:, known]
-        axis.errorbar(
-            ratio[known],
-            (place + _APART * (1 - i))[known],
-            xerr=ends,
-            fmt=marker,
-            color=colour,
-            markersize=size,
-            elinewidth=1,
-            linestyle="none",
-            label=label,
-        )
-        if ends is not None:
-            few = known & _few(drawn, name)
-            hollow = hollow or bool(few.any())
-            axis.plot(
-                ratio[few],
-                (place + _APART * (1 - i))[few],
-                marker,
-                color=colour,
-                markersize=size,
-                markerfacecolor="white",
-                zorder=5,
-            )
+    drawn_hollow = [
+        _draw_ratio(axis, drawn, name, heights + _APART * (1 - i), 5 if rows <= 25 else 3.5)
+        for i, name in enumerate(_RATIOS)
+    ]
     axis.set_xscale("log")
     axis.set_xlim(1 / (1.15 * _FAR), 1.15 * _FAR)
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
@@ -127,11 +100,11 @@ def fidelity(
     axis.minorticks_off()
     axis.set_ylim(-0.6, rows - 0.4)
     names = [f"{name} ({cells:,})" for name, cells in zip(drawn.index, drawn["cells"], strict=True)]
-    axis.set_yticks(place, names, fontsize="medium" if rows <= 25 else "small")
+    axis.set_yticks(heights, names, fontsize="medium" if rows <= 25 else "small")
     some = "" if rows == n_judged else f"\nthe {rows:,} of {n_judged:,} groups that are farthest from 1"
     axis.set_xlabel(f"ratio (1 is right){some}")
     axis.legend(
-        title=f"hollow: less than {ENOUGH} molecules to tell by" if hollow else None,
+        title=f"hollow: less than {ENOUGH} molecules to tell by" if any(drawn_hollow) else None,
         fontsize="small",
         title_fontsize="small",
         alignment="left",
@@ -140,6 +113,25 @@ def fidelity(
         bbox_to_anchor=(0, 1),
     )
     return finish(axis, axis.figure, ax is not None, show, save)
+
+
+def _draw_ratio(axis: Any, drawn: pd.DataFrame, name: str, heights: np.ndarray, size: float) -> bool:
+    """Draw a ratio of all groups with its interval; whether some are hollow, for they have too few molecules."""
+    label, color, marker = _RATIOS[name]
+    ratio = _within(drawn[name].to_numpy(np.float64))
+    known, look = np.isfinite(ratio), {"color": color, "markersize": size}
+    ends = None
+    if f"{name}_low" in drawn:
+        low, high = (_within(drawn[f"{name}_{end}"].to_numpy(np.float64)) for end in ("low", "high"))
+        ends = np.maximum([ratio - low, high - ratio], 0)[:, known]
+    axis.errorbar(
+        ratio[known], heights[known], xerr=ends, fmt=marker, elinewidth=1, linestyle="none", label=label, **look
+    )
+    if ends is None:
+        return False
+    few = known & _few(drawn, name)
+    axis.plot(ratio[few], heights[few], marker, markerfacecolor="white", zorder=5, **look)
+    return bool(few.any())
 
 
 def _chosen(table: pd.DataFrame, most: int) -> tuple[pd.DataFrame, int]:
