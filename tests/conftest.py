@@ -8,7 +8,7 @@ import pytest
 
 # Small data in many shapes: nearly all the time goes into compiling, so XLA spends little effort on it. Read when JAX
 # starts, here and in the processes that tests start. XLA aborts on a flag that it does not know.
-_QUICK = "--xla_backend_optimization_level=0"
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
