@@ -6,6 +6,8 @@ from importlib.metadata import version
 
 import pytest
 
+import fit_once
+
 # Small data in many shapes: nearly all the time goes into compiling, so XLA spends little effort on it. Read when JAX
 # starts, here and in the processes that tests start. XLA aborts on a flag that it does not know.
 _QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
@@ -24,6 +26,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 def pytest_unconfigure(config):
     if _MADE:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures, of which some fit."""
+    fit_once.on = "core" not in item.path.parts and item.get_closest_marker("trains") is None
+    if fit_once.on:
+        fit_once.share_fits()
 
 
 @pytest.fixture
