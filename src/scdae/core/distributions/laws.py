@@ -309,7 +309,7 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> tup
             n = laws.lift.shape[0]
             place = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
             at = jnp.maximum(place, 0)
-            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], place >= 0
+            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (place >= 0).astype(x.dtype)
         inner, chance = mean * scale, weight * (1 - lost) * here
         log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, inner, theta)
         logs.append(jnp.where(chance > 0, log, -jnp.inf))
