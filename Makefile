@@ -31,7 +31,7 @@ demo: $(VENV)/.ready-base
 	@$(VENV)/bin/scdae demo
 
 test: $(VENV)/.ready-test
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # In an environment of its own: these tools bring many packages. Whatever hangs is ended, so that nobody waits for it.
 test-cluster:

@@ -6,9 +6,11 @@ from importlib.metadata import version
 
 import pytest
 
+import fit_once
+
 # Small data in many shapes: nearly all the time goes into compiling, so XLA spends little effort on it. Read when JAX
 # starts, here and in the processes that tests start. XLA aborts on a flag that it does not know.
-_QUICK = "--xla_backend_optimization_level=0"
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 # Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be tested.
@@ -29,6 +31,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 def pytest_unconfigure(config):
     if _MADE:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures, of which some fit."""
+    fit_once.on = "core" not in item.path.parts and item.get_closest_marker("trains") is None
+    if fit_once.on:
+        fit_once.share_fits()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import scdae
 from scdae.cli import app
 
 pytestmark = [
+    pytest.mark.trains,
     pytest.mark.filterwarnings("ignore:Variable names are not unique"),
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
 ]

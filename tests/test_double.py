@@ -10,6 +10,8 @@ import scdae.core.steps.steppers
 import small
 from scdae.core.guard.purification import Purification, project_profiles
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(autouse=True)
 def promotion():

@@ -241,8 +241,8 @@ def test_the_sum_and_its_gradient_are_those_of_the_loss(halves, mask, masked, so
     with jax.enable_x64(True):
         at = jnp.asarray(logits - 2), jnp.exp(log_theta)
         batch = jax.tree.map(jnp.asarray, batch)
-        expected, slopes = jax.value_and_grad(plainly, argnums=(0, 1))(*at)
-        value, own_slopes = jax.value_and_grad(own, argnums=(0, 1))(*at)
+        expected, slopes = jax.jit(jax.value_and_grad(plainly, argnums=(0, 1)))(*at)
+        value, own_slopes = jax.jit(jax.value_and_grad(own, argnums=(0, 1)))(*at)
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
     for found, known in zip(own_slopes, slopes, strict=True):
         np.testing.assert_allclose(found, known, rtol=1e-6, atol=1e-6)  # Stirling's series and that of its slope
@@ -259,7 +259,7 @@ def test_slopes_hold_in_single_precision(theta, n_cells):
     def slopes(kind):
         batch = to_batch(x_in, x_out, dtype=kind)
         at = jnp.asarray(np.log(rho), kind), jnp.full(400, theta, kind)
-        return jax.grad(lambda *x: nb_sum(*x, batch)[0], argnums=(0, 1))(*at)
+        return jax.jit(jax.grad(lambda *x: nb_sum(*x, batch)[0], argnums=(0, 1)))(*at)
 
     with jax.enable_x64(True):
         exact = slopes(np.float64)
@@ -274,7 +274,7 @@ def test_a_law_of_enormous_spread_stays_finite():
     x_out[:, 0] = 1e6
     batch = to_batch(np.zeros_like(x_out), x_out, dtype=np.float32)
     at = jnp.zeros((8, 3)), jnp.full(3, 1e-6)
-    value, slopes = jax.value_and_grad(lambda *x: nb_sum(*x, batch)[0], argnums=(0, 1))(*at)
+    value, slopes = jax.jit(jax.value_and_grad(lambda *x: nb_sum(*x, batch)[0], argnums=(0, 1)))(*at)
     assert np.isfinite(value) and all(np.isfinite(slope).all() for slope in slopes)
 
 
@@ -283,6 +283,6 @@ def test_the_slope_of_log_rising(a):
     n = np.array([0, 1, 2, 3, 7, 40, 1e3, 1e6])
     with jax.enable_x64(True):
         found = log_rising(jnp.asarray(a), jnp.asarray(n))[1]
-        slope = jax.vmap(jax.grad(lambda *x: log_rising(*x)[0]), (None, 0))(a, jnp.asarray(n))
+        slope = jax.jit(jax.vmap(jax.grad(lambda *x: log_rising(*x)[0]), (None, 0)))(a, jnp.asarray(n))
     np.testing.assert_allclose(found, digamma(a + n) - digamma(a), rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(found, slope, rtol=1e-5, atol=1e-9)

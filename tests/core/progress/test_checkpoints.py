@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import shutil
@@ -63,6 +64,12 @@ def fit(folder=None, every=3, adata=None, fit=None, **options):
     data = {name: options.pop(name) for name in names if name in options}
     kept = {} if folder is None else {"checkpoint_dir": folder, "checkpoint_every": every}
     return scdae.DAE(**{**QUICK, **options}).fit(small.structured() if adata is None else adata, **data, **kept)
+
+
+@functools.cache
+def whole_fit(**options):
+    """The model of a run that nothing interrupts, as bytes."""
+    return small.bits(fit(**options))
 
 
 def interrupted(kill_after, stops, folder, run=fit, **options):
@@ -202,7 +209,7 @@ def spoil(folder, how):
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "empty", "no record"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(kill_after, tmp_path, log, how):
-    whole = small.bits(fit())
+    whole = whole_fit()
     kill_after(13)
     with pytest.raises(Killed):
         fit(tmp_path)
@@ -227,7 +234,7 @@ def test_what_else_is_in_the_folder_stays(kill_after, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("x")
     (tmp_path / "7.orbax-checkpoint-tmp").mkdir()  # what a killed job was writing
-    assert small.bits(interrupted(kill_after, [7], tmp_path)) == small.bits(fit())
+    assert small.bits(interrupted(kill_after, [7], tmp_path)) == whole_fit()
     assert (tmp_path / "mine" / "notes.txt").read_text() == "x"
     assert not (tmp_path / "7.orbax-checkpoint-tmp").exists()
     assert len(checkpoints_in(tmp_path)) == 2
@@ -263,7 +270,7 @@ def test_impute_goes_on(kill_after, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_warning_and_tried_again(tmp_path, log, monkeypatch):
-    whole, save, calls = small.bits(fit(likelihood="nb")), module.Checkpoints.save, []
+    whole, save, calls = whole_fit(likelihood="nb"), module.Checkpoints.save, []
 
     def full(self, progress):
         calls.append(progress.step)
@@ -287,7 +294,7 @@ def test_a_folder_that_goes_away_in_the_midst(tmp_path, log, monkeypatch, capfd)
         folder.touch()
 
     monkeypatch.setattr(module.Checkpoints, "save", purged)
-    assert small.bits(fit(folder, likelihood="nb")) == small.bits(fit(likelihood="nb"))
+    assert small.bits(fit(folder, likelihood="nb")) == whole_fit(likelihood="nb")
     assert log.text.count("could not be written") == 1
     assert "Traceback" not in capfd.readouterr().err
 

@@ -72,6 +72,18 @@ def test_few_rows_get_one_thread(monkeypatch):
     assert openmp() == before
 
 
+def test_pools_are_looked_for_once(monkeypatch):
+    """Each look reads all mappings of the process, of which JAX has thousands."""
+    looks = []
+    monkeypatch.setattr("threadpoolctl.ThreadpoolController._load_libraries", lambda self: looks.append(1))
+    threads._pools.cache_clear()
+    for _ in range(3):
+        with few_threads(1000):
+            pass
+    threads._pools.cache_clear()
+    assert len(looks) == 1
+
+
 def test_batches_are_aligned_with_one_thread(monkeypatch):
     import numpy as np
 

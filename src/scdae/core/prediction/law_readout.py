@@ -38,8 +38,8 @@ class Block(NamedTuple):
         place = jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
         return cls(laws, mean, batch.x_in, batch.rows, place[batch.cols], place[genes], observed)
 
-    def stored(self) -> list[tuple[jax.Array, ...]]:
-        """Components of the stored entries, as :func:`scdae.core.distributions.laws.of_stored` gives them."""
+    def stored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Weight, shape and mean of the components of the stored entries, (c, k) each, by :func:`scdae.core.distributions.laws.of_stored`."""
         cols = jnp.minimum(self.cols, self.mean.shape[1] - 1)
         return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols)
 
@@ -74,11 +74,8 @@ def sd_of(block: Block) -> jax.Array:
     zeros = at_zero(block.laws, block.mean)
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
-    parts = block.stored()
-    centre = _mean_of_stored(block)
-    square = sum(weight * ((mean - centre) ** 2 + mean**2 / shape) for weight, shape, mean in parts) + jnp.zeros_like(
-        block.x
-    )
+    weight, shape, mean = block.stored()
+    square = (weight * ((mean - (weight * mean).sum(axis=0)) ** 2 + mean**2 / shape)).sum(axis=0)
     before = None
     if block.observed is not None:
         before = block.mean * jnp.sqrt(_dispersion(block.laws))
@@ -92,13 +89,14 @@ def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     """
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
     again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
-    parts = [weight * expected_log1p(again * mean, shape, of_cell) for weight, shape, mean in block.stored()]
-    stored = sum(parts[1:], parts[0])
+    weight, shape, mean = block.stored()
+    stored = (weight * expected_log1p(again * mean, shape, of_cell)).sum(axis=0)
     return block.put(_log_of_zeros(block, ratio, scale), stored)
 
 
 def _mean_of_stored(block: Block) -> jax.Array:
-    return sum((weight * mean for weight, _, mean in block.stored()), jnp.zeros_like(block.x))
+    weight, _, mean = block.stored()
+    return (weight * mean).sum(axis=0)
 
 
 def _dispersion(laws: Laws) -> jax.Array:

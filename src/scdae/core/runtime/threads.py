@@ -6,11 +6,13 @@ as long as one thread does.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from scdae.core.runtime.memory import levels
 
@@ -52,11 +54,18 @@ def hold_to_share(environment: MutableMapping[str, str] = os.environ) -> None:
 
 @contextmanager
 def few_threads(n_rows: int) -> Iterator[None]:
-    """Hold OpenMP's pools to one thread for a few thousand rows, and to :func:`usable_cores` for more."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1 if n_rows <= _FEW_ROWS else usable_cores(), "openmp"):
+    """Hold scikit-learn's OpenMP pool to one thread for a few thousand rows, and to :func:`usable_cores` for more."""
+    with _pools().limit(limits=1 if n_rows <= _FEW_ROWS else usable_cores(), user_api="openmp"):
         yield
+
+
+@functools.cache
+def _pools() -> Any:
+    """The pools that are there. Looking for them reads all that the process has mapped: with JAX that takes longer than k-means."""
+    import sklearn.cluster  # noqa: F401 (brings its pool)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _quota(folder: Path, new: bool) -> float | None:
