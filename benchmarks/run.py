@@ -21,6 +21,8 @@
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
     python benchmarks/run.py kills           # signals in every phase of a job: exit codes, what is left (a quarter of an hour)
+    python benchmarks/run.py asked           # memory that scdae batch asks for, and that the job takes: 200 to 200,000 cells
+    python benchmarks/run.py arrays          # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
@@ -68,6 +70,8 @@ PARTS = [
     "scale",
     "atlas",
     "kills",
+    "asked",
+    "arrays",
 ]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
@@ -245,6 +249,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
+    parser.add_argument("--old", type=Path, help="src of another build, for arrays")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
     parser.add_argument(
         "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
@@ -253,8 +258,11 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills")]
-    if set(parts) - {"scale", "atlas", "compare", "kills"} and not (SHARED / "bench/run_method.py").exists():
+    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays")]
+    if (
+        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays"}
+        and not (SHARED / "bench/run_method.py").exists()
+    ):
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
     OUTPUT.mkdir(exist_ok=True)
     if "compare" in parts:
@@ -325,6 +333,14 @@ def main() -> None:
         from kills import kills
 
         kills(options.runs)
+    if "asked" in parts:
+        from asked import asked
+
+        asked()
+    if "arrays" in parts:
+        from arrays import arrays
+
+        arrays(options.old)
     if "guard" in parts:
         from guard import guard
 

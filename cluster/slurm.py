@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,7 +46,7 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMe
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=12000
 PartitionName=normal Nodes=n1,n2 Default=YES State=UP
 """
-_NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol")
+_NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol", "setpriv")
 
 
 class NotHere(Exception):
@@ -58,15 +59,20 @@ def install() -> None:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
         raise NotHere("SLURM is not installed, and it can be installed here only as root of a Debian.")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     words = ["apt-get", "-qq", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"]
     for rest in (["update"], ["install", "-y", "--no-install-recommends", "slurm-wlm", "munge"]):
-        try:
-            done = subprocess.run([*words, *rest], env=environment, capture_output=True, text=True, timeout=240)
-        except subprocess.TimeoutExpired as error:
-            raise NotHere(f"apt-get {rest[0]} took longer than {error.timeout:.0f} s.") from error
-        if done.returncode:
-            raise NotHere(f"apt-get {rest[0]} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1][:200]}")
+        with tempfile.TemporaryFile("w+") as said:  # no pipe: a service that comes with a package would keep it open
+            try:
+                code = subprocess.run(
+                    [*words, *rest], env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=240
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                raise NotHere(f"apt-get {rest[0]} took longer than {error.timeout:.0f} s.") from error
+            said.seek(0)
+            if code:
+                lines = said.read().strip().splitlines() or ["no word"]
+                raise NotHere(f"apt-get {rest[0]} failed: {lines[-1][:200]}")
     if not all(shutil.which(name) for name in _NEEDED):
         raise NotHere("Debian's slurm-wlm and munge are installed, but not all of their programs are there.")
 
@@ -150,8 +156,10 @@ class Cluster:
             time.sleep(0.2)
 
     def _spawn(self, name: str, words: list[str]) -> None:
+        words = ["setpriv", "--pdeathsig", "TERM", *words]  # nobody stays when this process is killed outright
         with (self.folder / f"{name}.said").open("ab") as said:
-            self._daemons.append((name, subprocess.Popen(words, stdout=said, stderr=said, start_new_session=True)))
+            daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+        self._daemons.append((name, daemon))
 
     def _end(self, keep: int = 0) -> None:
         for _, daemon in reversed(self._daemons[keep:]):

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Trials:
         hidden = sum(path.name.startswith(".") for path in self.folder.rglob(".*.tmp"))
         right = right and not hidden
         self.wrong += not right
-        print(f"{started:34s}{done:30s}{states:24s}{hidden:5d}  {'right' if right else 'WRONG'}  {note}", flush=True)
+        print(f"{started:34s}{done:34s}{states:24s}{hidden:5d}  {'right' if right else 'WRONG'}  {note}", flush=True)
         for job in jobs if not right else ():
             print(f"    job {job}: {self.log(job)[-600:]}")
 
@@ -233,8 +234,8 @@ def several_nodes(t: Trials) -> None:
 def workflows(t: Trials) -> None:
     """Snakemake, cwltool and dask, where they are installed."""
     shutil.copy(HERE / "Snakefile", t.folder)
-    shutil.rmtree(t.folder / "restored", ignore_errors=True)
-    shutil.rmtree(t.folder / "reports", ignore_errors=True)
+    for name in ("restored", "reports", "checkpoints"):  # of the scripts before
+        shutil.rmtree(t.folder / name, ignore_errors=True)
     for form in ("h5ad", "zarr"):
         words = ["snakemake", "--cores", "2", "--config", f"format={form}", "options=--max-epochs 2", "--quiet", "all"]
         words += ["--forceall"]
@@ -281,14 +282,22 @@ def _tool(trials: Trials, name: str, words: list[str], files: list[str], needs: 
     if shutil.which(words[0]) is None or (needs is not None and find_spec(needs) is None):
         print(f"{name:34s}not installed in this environment, so it was not tried", flush=True)
         return
-    left = max(trials.until - time.monotonic(), 1)
+    log = trials.folder / "tool.log"
+    with log.open("wb") as said:  # no pipe: whoever is left of a tool would keep it open
+        tool = subprocess.Popen(
+            words, cwd=trials.folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
     try:
-        done = subprocess.run(words, cwd=trials.folder, capture_output=True, text=True, timeout=left)
-        code, said = done.returncode, (done.stderr + done.stdout)[-1500:]
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{name}: the time of all trials is over") from error
+        code = tool.wait(max(trials.until - time.monotonic(), 1))
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.killpg(tool.pid, signal.SIGKILL)
+        tool.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise TimeoutError(f"{name}: the time of all trials is over") from error
+        raise
     right = code == 0 and all((trials.folder / file).exists() for file in files)
-    trials.say(name, "", [], right, f"code {code}" if right else f"code {code}: {said}")
+    trials.say(name, "", [], right, f"code {code}" if right else f"code {code}: {log.read_text()[-1500:]}")
 
 
 def _said(trials: Trials, job: str, words: str, times: int = 1) -> None:
@@ -345,7 +354,9 @@ def _prepare(folder: Path) -> None:
 def main() -> int:
     """All trials, within a time."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="", help="trials whose name has this in it")
+    parser.add_argument(
+        "--only", default="", help="trials whose names have one of these words in them, with commas between"
+    )
     parser.add_argument("--seconds", type=float, default=600, help="time for all")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -360,14 +371,15 @@ def main() -> int:
                 _prepare(work)
                 how = "control groups" if cluster.confined else "no control groups: they are not to be had here"
                 print(f"SLURM is up after {time.monotonic() - began:.0f} s, with {how}\n")
-                print(f"{'started':34s}{'done to it':30s}{'state, exit code':24s}{'.tmp':>5s}")
+                print(f"{'started':34s}{'done to it':34s}{'state, exit code':24s}{'.tmp':>5s}")
                 trials = Trials(work, cluster, given.seconds)
                 for one in TRIALS:
-                    if given.only in one.__name__:
+                    if any(word in one.__name__ for word in given.only.split(",")):
                         try:
                             one(trials)
                         except TimeoutError as error:
-                            print(f"{one.__name__}: not tried to the end: {error}", flush=True)
+                            left = [other.__name__ for other in TRIALS[TRIALS.index(one) :]]
+                            print(f"not tried to the end, for {error}: {', '.join(left)}", flush=True)
                             break
                         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                             trials.wrong += 1

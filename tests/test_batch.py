@@ -161,6 +161,21 @@ def test_scripts_for_grid_engine(samples, tmp_path):
     assert bash(tmp_path / "jobs/array.sge", SGE_TASK_ID="1").stdout == "first\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of addresses as Linux counts them")
+def test_a_job_has_room_within_what_grid_engine_counts(samples, tmp_path):
+    """h_vmem becomes `ulimit -v`, which counts addresses that were never touched."""
+    assert run("batch", samples, tmp_path / "jobs", "--scheduler", "sge", "--", "--max-epochs", 1).exit_code == 0
+    text = (tmp_path / "jobs/array.sge").read_text()
+    megabytes = int(text.partition("h_vmem=")[2].partition("M,")[0])
+    command = (tmp_path / "jobs/commands.txt").read_text().splitlines()[0]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    words = ["bash", "-c", f"ulimit -v {megabytes * 1024}; {command}"]
+    done = subprocess.run(
+        words, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0 and (tmp_path / "jobs/results/a.h5ad").exists(), done.stderr
+
+
 def test_a_job_runs_is_skipped_and_gathered(samples, tmp_path):
     small.fitted(likelihood="nb").save(tmp_path / "m.scdae")
     jobs = tmp_path / "jobs"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 __all__ = ["Job", "grid_engine", "slurm", "submitting"]
 
 _MIB = 2**20
-_VIRTUAL = 2**30  # bytes of addresses beyond memory: Grid Engine's h_vmem counts these
+_VIRTUAL = 3 * 2**29  # bytes of addresses beyond memory, which Grid Engine's h_vmem counts: 1.3 GiB were measured
 _NOTICE = 60  # seconds between the word that a job will be stopped and its end
 
 
