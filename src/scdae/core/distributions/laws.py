@@ -236,11 +236,16 @@ def _zeros(part: Part, mean: jax.Array) -> list[jax.Array]:
         second = second + chance * share * share * (1 + 1 / theta)
         before = before + weight * (1 + 1 / theta)
     kept, scale = 1 - part.lost, part.scale
-    lost = part.weight.sum(axis=0) * part.lost
+    lost = _total(part.weight) * part.lost
     everywhere = jnp.broadcast_to(lost, mean.shape)
     kept_mean = kept * scale * first
     square = scale**2 * (kept * second + part.lost * before)
     return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
+
+
+def _total(weight: jax.Array) -> jax.Array:
+    """Sum over the components, term by term: XLA fuses a reduction into the loop over the cells, which takes ten times as long."""
+    return sum(weight[1:], weight[0])
 
 
 def zero_probability(laws: Laws, mean: jax.Array) -> jax.Array:
@@ -257,7 +262,7 @@ def _zero_probability(part: Part, mean: jax.Array) -> jax.Array:
     zero = jnp.zeros_like(mean)
     for theta, weight in zip(GRID, part.weight, strict=True):
         zero = zero + weight * _power(inner, theta)[1]
-    return (1 - part.lost) * zero + part.weight.sum(axis=0) * part.lost
+    return (1 - part.lost) * zero + _total(part.weight) * part.lost
 
 
 def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -305,11 +310,9 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> lis
             place = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
             at = jnp.maximum(place, 0)
             weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], place >= 0
-        inner = mean * scale
-        for theta, own in zip(GRID, weight, strict=True):
-            chance = own * (1 - lost) * here
-            log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, inner, theta)
-            log = jnp.where(chance > 0, log, -jnp.inf)
+        inner, chances = mean * scale, weight * (1 - lost) * here
+        logs = _log_chances(chances, x, inner)
+        for log, theta in zip(logs, GRID, strict=True):
             found.append((log, theta + x, inner * (1 + x / theta) / (1 + inner / theta)))
     top = found[0][0]
     for log, *_ in found:
@@ -317,3 +320,18 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> lis
     weights = [jnp.exp(log - top) for log, *_ in found]
     total = sum(weights[1:], weights[0])
     return [(weight / total, *rest) for weight, (_, *rest) in zip(weights, found, strict=True)]
+
+
+def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:
+    """Log weight of each component with the probability of the counts under it: (len(GRID), k).
+
+    One component after the other, as a loop that XLA compiles once: of all eight side by side it makes one loop over the entries
+    whose parts it computes again and again, which takes six times as long.
+    """
+
+    def of_one(_: None, component: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        chance, theta = component
+        log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, mean, theta)
+        return None, jnp.where(chance > 0, log, -jnp.inf)
+
+    return jax.lax.scan(of_one, None, (chances, jnp.asarray(GRID, mean.dtype)))[1]
