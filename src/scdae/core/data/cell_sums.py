@@ -11,12 +11,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-__all__ = ["over_rows", "sum_rows"]
+__all__ = ["over_rows", "sum_columns", "sum_rows"]
 
 
 def sum_rows(values: jax.Array) -> jax.Array:
     """Sum over the cells: (b, n) to (n,)."""
     return jnp.matmul(jnp.ones(values.shape[0], values.dtype), values, precision="highest")
+
+
+def sum_columns(values: jax.Array) -> jax.Array:
+    """Sum over the genes: (b, n) to (b,). As a product it needs the values in memory, where a sum works them out once more."""
+    return jnp.matmul(values, jnp.ones(values.shape[1], values.dtype), precision="highest")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -236,11 +236,16 @@ def _zeros(part: Part, mean: jax.Array) -> list[jax.Array]:
         second = second + chance * share * share * (1 + 1 / theta)
         before = before + weight * (1 + 1 / theta)
     kept, scale = 1 - part.lost, part.scale
-    lost = part.weight.sum(axis=0) * part.lost
+    lost = _total(part.weight) * part.lost
     everywhere = jnp.broadcast_to(lost, mean.shape)
     kept_mean = kept * scale * first
     square = scale**2 * (kept * second + part.lost * before)
     return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
+
+
+def _total(weight: jax.Array) -> jax.Array:
+    """Sum over the components, term by term: XLA fuses a reduction into the loop over the cells, which takes ten times as long."""
+    return sum(weight[1:], weight[0])
 
 
 def zero_probability(laws: Laws, mean: jax.Array) -> jax.Array:
@@ -257,7 +262,7 @@ def _zero_probability(part: Part, mean: jax.Array) -> jax.Array:
     zero = jnp.zeros_like(mean)
     for theta, weight in zip(GRID, part.weight, strict=True):
         zero = zero + weight * _power(inner, theta)[1]
-    return (1 - part.lost) * zero + part.weight.sum(axis=0) * part.lost
+    return (1 - part.lost) * zero + _total(part.weight) * part.lost
 
 
 def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -311,10 +316,24 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> tup
             at = jnp.maximum(place, 0)
             weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (place >= 0).astype(x.dtype)
         inner, chance = mean * scale, weight * (1 - lost) * here
-        log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, inner, theta)
-        logs.append(jnp.where(chance > 0, log, -jnp.inf))
+        logs.append(_log_chances(chance, x, inner))
         means.append(inner * (1 + x / theta) / (1 + inner / theta))
     log = jnp.concatenate(logs)
     likely = jnp.exp(log - log.max(axis=0))
     shape = jnp.broadcast_to(theta + x, logs[0].shape)
     return likely / likely.sum(axis=0), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
+
+
+def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:
+    """Log weight of each component with the probability of the counts under it: (len(GRID), k).
+
+    One component after the other, in a loop that XLA compiles once. Of all of them in one expression it makes a loop over the entries
+    that computes some parts again and again, which takes two to six times as long.
+    """
+
+    def of_one(_: None, component: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        chance, theta = component
+        log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, mean, theta)
+        return None, jnp.where(chance > 0, log, -jnp.inf)
+
+    return jax.lax.scan(of_one, None, (chances, jnp.asarray(GRID, mean.dtype)))[1]

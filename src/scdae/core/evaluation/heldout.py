@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.data.cell_sums import sum_rows
+from scdae.core.data.cell_sums import sum_columns, sum_rows
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import Batch, observed_mask, scatter
@@ -287,11 +287,11 @@ def _deviance(
     dense = [seen(values) for values in means]
     stored = [y * jnp.log(jnp.where(y > 0, y, 1) / values[at]) - y for values in means]
     of_gene = [2 * sum_rows(one).at[batch.cols].add(more) for one, more in zip(dense, stored, strict=True)]
-    of_cell = [2 * one.sum(axis=1).at[batch.rows].add(more) for one, more in zip(dense, stored, strict=True)]
+    of_cell = [2 * sum_columns(one).at[batch.rows].add(more) for one, more in zip(dense, stored, strict=True)]
     # An entry's margin is that of its zero, which every entry has, and what its molecules have on top.
     zero, more = 2 * (dense[2] - dense[0]), 2 * (stored[2] - stored[0])
     square = sum_rows(zero**2).at[batch.cols].add(2 * zero[at] * more + more**2)
-    hoped = 2 * seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]).sum(axis=1)
+    hoped = 2 * sum_columns(seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]))
     molecules = jnp.zeros(len(base)).at[batch.rows].add(y)
     return jnp.stack([*of_gene, square, sum_rows(seen(lasting))]), jnp.stack([*of_cell, hoped, molecules])
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from scdae.core.data.cell_sums import sum_rows
 from scdae.core.data.conditions import Conditions, no_conditions
 from scdae.core.data.non_zeros import entry_rows
 from scdae.core.network.autoencoder import effects_on
@@ -437,4 +438,4 @@ def _look(
     counted = mean * jnp.exp(log_kept)
     there = jnp.isfinite(log_kept).astype(mean.dtype)
     curved = None if products is None else product(products, counted)
-    return product(features.T, counted), product(mean, there), (counted**2).sum(axis=0), curved
+    return product(features.T, counted), product(mean, there), sum_rows(counted**2), curved

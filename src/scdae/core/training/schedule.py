@@ -67,9 +67,10 @@ def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
-    """Number of steps: the epochs asked for; or 40 epochs, but 150 to 300 or 400 steps; or one epoch if that is more."""
+    """Number of steps: the epochs asked for; or 40 epochs, within the bounds that the effort has; or one epoch if that is more."""
     per_epoch = -(-n_obs // batch_size)
     if config.max_epochs is not None:
         return per_epoch * config.max_epochs
     epochs = 120 if config.effort == "best" else 40
-    return max(int(np.clip(epochs * n_obs / batch_size, _STEPS[0], most_steps(config, n_obs))), per_epoch)
+    most = most_steps(config, n_obs)
+    return max(int(np.clip(epochs * n_obs / batch_size, min(_STEPS[0], most), most)), per_epoch)
