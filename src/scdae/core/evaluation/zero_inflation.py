@@ -23,7 +23,9 @@ __all__ = ["DROPOUT_COST", "candidates", "find_dropout", "observed_means"]
 
 DROPOUT_COST = 3.0  # penalty on a gene's dropout probability, in nats
 _LEAST = 0.05  # probability of dropout from which a gene starts, so that it can still find out that it has more
-_MOST = 0.5  # dispersion from which a gene starts: with more, zeros pass for dispersion, and it learns nothing of its mean
+_MOST = (
+    0.5  # dispersion from which a gene starts: with more, zeros pass for dispersion, and it learns nothing of its mean
+)
 _LARGE, _CELLS, _SHARE = 3, 10, 0.01  # counts that make a zero elsewhere surprising, and the cells with one
 
 

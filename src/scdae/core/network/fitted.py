@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from scdae.core.config import FixedPoint
-from scdae.core.distributions.laws import Laws
+from scdae.core.distributions.laws import Laws, some_laws
+from scdae.core.network.autoencoder import with_values
 from scdae.core.network.principal_axes import Axes
 
 __all__ = ["Fitted", "sizes_of"]
+
+_OF_GENES = (
+    "loading",
+    "log_profile",
+    "log_theta",
+    "log_theta_zi",
+    "logit_pi",
+    "batch_start",
+    "batch_effect",
+    "turn_loading",
+)  # parameters whose last axis is that of the genes
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,21 @@ class Fitted:
     gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
     largest: float = np.inf  # most molecules of a single count
     laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
+
+    def in_order(self, genes: np.ndarray) -> Fitted:
+        """The same model with its genes in another order, all of them, int (n_kept,)."""
+        values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(self.params).items()}
+        values |= {name: values[name][..., genes] for name in _OF_GENES if values.get(name) is not None}
+        axes, effects = self.axes, self.axes.effects
+        effects = None if effects is None else effects[:, genes]
+        return replace(
+            self,
+            axes=replace(axes, weight=axes.weight[genes], gene_mean=axes.gene_mean[genes], effects=effects),
+            params=with_values(self.params, values),
+            profile=self.profile[genes],
+            inflated=self.inflated[genes],
+            laws=None if self.laws is None else some_laws(self.laws, genes),
+        )
 
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:
