@@ -64,12 +64,14 @@ def one_law() -> None:
             for depth in DEPTHS if n_cells < MANY else (1.0,):
                 counts = read_counts(law.draw(CELLS + np.arange(n_cells), depth), for_fit=False)
                 shares = SHARES if n_cells < MANY else (SHARES[0], SHARES[-1])
-                row = {
-                    share: query_report(model.fitted_model(), counts, None, 0, share=share)[0].skill for share in shares
+                reports = {
+                    share: query_report(model.fitted_model(), counts, None, 0, share=share)[0] for share in shares
                 }
+                row = {share: report.skill for share, report in reports.items()}
                 found += row.values() if n_cells > SIZES[0] else []
+                error = max(report.skill_error for report in reports.values())
                 cells = "".join(f"{row[share]:9.4f}" if share in row else " " * 9 for share in SHARES)
-                print(f"{n_cells:8,d}{depth:7.1f}{cells}", flush=True)
+                print(f"{n_cells:8,d}{depth:7.1f}{cells}   standard error {error:.4f} or less", flush=True)
         for n_cells, depth, share in ((1000, 1.0, None), (CELLS, 0.5, None), (CELLS, 2.0, None), (CELLS, 1.0, 0.4)):
             fit = scdae.DAE(held_out=share).fit(law.draw(np.arange(n_cells), depth)).outcome
             print(f"a fit to {n_cells:,} cells of depth {depth:g}, {fit.held_out:.2f} held out: {fit.report.skill:.4f}")

@@ -7,6 +7,8 @@ import small
 from scdae.core.data.cells import cell_data
 from scdae.core.data.exposure import gene_profile
 from scdae.core.data.thinning import thin
+from scdae.core.distributions.laws import GRID, Laws, Part
+from scdae.core.evaluation import zero_inflation
 from scdae.core.evaluation.heldout import HeldOut
 from scdae.core.evaluation.zero_inflation import candidates, find_dropout, observed_means
 from scdae.core.network.autoencoder import Autoencoder
@@ -48,6 +50,17 @@ def test_dropout_is_found_where_it_is(setting):
     assert pi[LOSSY].min() > 0.2 and pi[inflated & ~LOSSY].max(initial=0) < 0.15
     shift = np.asarray(params["log_profile"][...]) - np.asarray(setting.params["log_profile"][...])
     np.testing.assert_allclose(shift, np.where(inflated, -np.log(1 - pi), 0), rtol=1e-3, atol=1e-5)
+
+
+def test_training_with_dropout_starts_from_laws_in_which_zeros_stand_out(monkeypatch):
+    setting, spread = Setting(), np.zeros((len(GRID), N_VARS), np.float32)
+    spread[1] = 1  # an inverse dispersion of 1/16: zeros are no surprise, and say nothing of dropout
+    ones, genes = np.ones(N_VARS, np.float32), np.arange(N_VARS, dtype=np.int32)
+    laws = Laws(Part(0 * spread, ones, 0 * ones), Part(spread, ones, 0.2 * ones, genes), ones, ones)
+    monkeypatch.setattr(zero_inflation, "fit_laws", lambda *args, **kwargs: laws)
+    params, inflated = find_dropout(setting.graph, setting.params, setting.held_out, 0)
+    assert inflated.all()
+    np.testing.assert_allclose(np.exp(np.asarray(params["log_theta_zi"][...])), 2, rtol=1e-5)
 
 
 def test_means_are_put_back_to_those_of_what_is_counted(setting):

@@ -14,6 +14,17 @@ from scdae.core.data.cells import cell_data
 from scdae.core.distributions.laws import components
 from scdae.core.training.fit import fit_counts, held_out_share
 
+OF_GENES = (
+    "loading",
+    "log_profile",
+    "log_theta",
+    "log_theta_zi",
+    "logit_pi",
+    "batch_start",
+    "batch_effect",
+    "turn_loading",
+)
+
 
 def fit(counts, **settings):
     counts = sp.csr_matrix(np.asarray(counts, np.float32))
@@ -28,6 +39,33 @@ def values_of(outcome):
 @pytest.mark.parametrize(("molecules", "share"), [(0, 0.1), (1e4, 0.1), (2e6, 0.05), (1e9, 0.03)])
 def test_held_out_share_is_enough_to_judge_by(molecules, share):
     assert held_out_share(molecules) == pytest.approx(share)
+
+
+def test_the_order_of_cells_and_genes_is_none_of_the_results_business():
+    rng = np.random.default_rng(0)
+    mean = np.outer(rng.gamma(4, 0.5, 120), rng.gamma(2, 2, 30)) * np.where(rng.random((120, 30)) < 0.3, 0, 1)
+    counts, hidden, level = rng.poisson(mean).astype(np.float32), rng.random(mean.shape) < 0.1, rng.integers(0, 2, 120)
+    counts[hidden], counts[7] = 0, 0
+
+    def fitted(cells, genes):
+        part, mask = (sp.csr_matrix(x[cells][:, genes]) for x in (counts, hidden))
+        config = Config(max_epochs=4, batch_size=32, gap_max_iter=0)
+        return fit_counts(part, mask, small.of_levels(level[cells]), 2, 2, config)
+
+    cells, genes = rng.permutation(120), rng.permutation(30)
+    one, other = fitted(np.arange(120), np.arange(30)), fitted(cells, genes)
+    place = np.argsort(genes)[one.genes]
+    assert (np.diff(one.genes) > 0).all() and (np.diff(other.genes) > 0).all()
+    np.testing.assert_array_equal(np.sort(cells[other.cells]), one.cells)
+    for name, value in values_of(one).items():
+        again = values_of(other)[name]
+        some = again[..., place] if name in OF_GENES else again
+        np.testing.assert_array_equal(value, some, err_msg=name)
+    np.testing.assert_array_equal(one.fitted.laws.plain.weight, other.fitted.laws.plain.weight[:, place])
+    np.testing.assert_array_equal(one.fitted.axes.weight, other.fitted.axes.weight[place])
+    np.testing.assert_array_equal(one.report.gene_gain, other.report.gene_gain[place])
+    np.testing.assert_array_equal(one.report.cell_gain, other.report.cell_gain[np.argsort(cells[other.cells])])
+    assert one.report.efficiency == other.report.efficiency
 
 
 def test_same_seed_same_bits_other_seed_other_bits():

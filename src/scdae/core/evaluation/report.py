@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,15 @@ class Report:
     def helped(self) -> np.ndarray:
         """Genes that gain more than chance: bool (n_vars,)."""
         return beyond_chance(self.gene_baseline - self.gene_deviance, self.gene_error, self.gene_molecules)
+
+    def in_order(self, cells: np.ndarray, genes: np.ndarray) -> Report:
+        """The same with cells and genes in another order, all of them, int (n_obs,) and (n_vars,)."""
+        moved: dict[str, Any] = {
+            name: value[cells if name.startswith("cell_") else genes]
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
+        return replace(self, **moved)
 
     def _nats(self, deviance: np.ndarray) -> float:
         if not self.molecules > 0:

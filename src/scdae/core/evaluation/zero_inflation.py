@@ -22,6 +22,9 @@ __all__ = ["DROPOUT_COST", "candidates", "find_dropout", "observed_means"]
 
 DROPOUT_COST = 3.0  # penalty on a gene's dropout probability, in nats
 _LEAST = 0.05  # probability of dropout from which a gene starts, so that it can still find out that it has more
+_MOST = (
+    0.5  # dispersion from which a gene starts: with more, zeros pass for dispersion, and it learns nothing of its mean
+)
 _LARGE, _CELLS, _SHARE = 3, 10, 0.01  # counts that make a zero elsewhere surprising, and the cells with one
 
 
@@ -67,7 +70,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
     values["log_profile"][genes] -= np.log1p(-lost)
     weight = np.asarray(laws.dropout.weight)
     spread = (weight / weight.sum(axis=0) / of_gene.theta[: len(weight), :1]).sum(axis=0)
-    values["log_theta_zi"][genes] = -np.log(np.maximum(spread, 1e-3))
+    values["log_theta_zi"][genes] = -np.log(np.clip(spread, 1e-3, _MOST))
     inflated[genes] = True
     return with_values(params, values), inflated
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scdae.core.config import FixedPoint
-from scdae.core.distributions.laws import Laws
+from scdae.core.distributions.laws import Laws, some_laws
 from scdae.core.network.encoder_input import Axes
-from scdae.core.network.parameters import Network, values_of
+from scdae.core.network.parameters import Network, having, values_of, with_values
 
 __all__ = ["Fitted", "sizes_of"]
 
@@ -33,6 +33,21 @@ class Fitted:
     def network(self) -> Network:
         """The network, as compiled functions take it."""
         return Network(self.graph, self.params)
+
+    def in_order(self, genes: np.ndarray) -> Fitted:
+        """The same model with its genes in another order, all of them, int (n_kept,)."""
+        known: dict[str, Any] = {**values_of(self.params)}
+        values = known | {name: known[name][..., genes] for name in having("of_genes") if name in known}
+        axes, effects = self.axes, self.axes.effects
+        effects = None if effects is None else effects[:, genes]
+        return replace(
+            self,
+            axes=replace(axes, weight=axes.weight[genes], gene_mean=axes.gene_mean[genes], effects=effects),
+            params=with_values(self.params, values),
+            profile=self.profile[genes],
+            inflated=self.inflated[genes],
+            laws=None if self.laws is None else some_laws(self.laws, genes),
+        )
 
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:

@@ -38,6 +38,7 @@ class Role(NamedTuple):
     of_conditions: bool = (
         False  # a row for each level of the conditions, and after these one for each continuous column
     )
+    of_genes: bool = False  # the last axis is that of the genes
     of_encoder: bool = False  # taken over as it is where training goes on from a reference
     unknown: float | None = None  # value for a gene that nothing is known of; None where that is no matter of genes
 
@@ -70,17 +71,17 @@ ROLES = {
     "hidden_bias": Role(of_encoder=True),
     "latent_kernel": Role(decayed=True, of_encoder=True),
     "latent_bias": Role(of_encoder=True),
-    "loading": Role(decayed=True, gated=True, unknown=0.0),
-    "log_profile": Role(),
-    "log_theta": Role(fast=True, unknown=float(np.log(5.0))),
-    "log_theta_zi": Role(fast=True, unknown=float(np.log(5.0))),
-    "logit_pi": Role(fast=True, unknown=-2.5),
-    "batch_start": Role(trained=False, of_conditions=True),
-    "batch_effect": Role(decayed=True, gated=True, of_conditions=True),
+    "loading": Role(decayed=True, gated=True, unknown=0.0, of_genes=True),
+    "log_profile": Role(of_genes=True),
+    "log_theta": Role(fast=True, unknown=float(np.log(5.0)), of_genes=True),
+    "log_theta_zi": Role(fast=True, unknown=float(np.log(5.0)), of_genes=True),
+    "logit_pi": Role(fast=True, unknown=-2.5, of_genes=True),
+    "batch_start": Role(trained=False, of_conditions=True, of_genes=True),
+    "batch_effect": Role(decayed=True, gated=True, of_conditions=True, of_genes=True),
     "batch_turn": Role(decayed=True, of_conditions=True),
     "turn_kernel": Role(decayed=True),
     "turn_bias": Role(),
-    "turn_loading": Role(decayed=True, gated=True),
+    "turn_loading": Role(decayed=True, gated=True, of_genes=True),
     "centroids": Role(trained=False),
     "batch_centroids": Role(trained=False),
     "centroid_scale": Role(trained=False),

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.config import Config
+from scdae.core.data.canonical import canonical_order
 from scdae.core.data.cells import CellData, cell_data, smoothed_profile
 from scdae.core.data.chunks import Blocks
 from scdae.core.data.conditions import Conditions, no_conditions
@@ -119,7 +120,8 @@ def fit_counts(
 
     Notes
     -----
-    Genes and cells without counts say nothing and are left out. The same seed gives the same bits on the same machine.
+    Genes and cells without counts say nothing and are left out. The same seed gives the same bits on the same machine, and but
+    for rounding the same fit in whatever order cells and genes came, where all counts are in memory.
     """
     genes = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]) if blocks is None else blocks.totals)
     cells = np.flatnonzero(np.diff(counts.indptr))
@@ -132,6 +134,17 @@ def fit_counts(
     extreme = extreme_entries(counts, largest)
     extremes = None if not len(extreme) else (rows[entry_rows(counts)[extreme]], genes[counts.indices[extreme]])
     counts = without_extremes(counts, largest, gene_profile(_without(counts, extreme), unobserved))
+    back: tuple[np.ndarray, np.ndarray] | None = None
+    if blocks is None:  # the same fit in whatever order cells and genes came
+        order, of_genes = canonical_order(counts)
+        counts, unobserved = (
+            None if part is None else part[order][:, of_genes].tocsr() for part in (counts, unobserved)
+        )
+        for part in (counts, unobserved):
+            if part is not None:
+                part.sort_indices()
+        of_cells = None if of_cells is None else of_cells.take(order)
+        rows, genes, back = rows[order], genes[of_genes], (np.argsort(order), np.argsort(of_genes))
     share = held_out_share(float(counts.sum())) if config.held_out is None else config.held_out
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
     profile = gene_profile(counts, unobserved)
@@ -225,6 +238,9 @@ def fit_counts(
     fitted = replace(fitted, inflated=inflated, likelihood=read_out_law(config.likelihood, inflated))
     if config.gap_max_iter is None:
         fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
+    if back is not None:
+        fitted, report = fitted.in_order(back[1]), report.in_order(*back)
+        rows, genes, gate = rows[back[0]], genes[back[1]], gate[back[1]]
     return Outcome(
         fitted=fitted,
         genes=genes,
