@@ -67,9 +67,13 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
 
 
 def cells_at_once(n_obs: int, n_vars: int) -> int:
-    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
+    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small.
+
+    Where all cells are fewer than that it is the next power of two, so that what is compiled for some data serves most others;
+    the batch is filled up.
+    """
     values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
-    return min(int(np.clip(values / n_vars, 16, 256)), n_obs)
+    return min(int(np.clip(values / n_vars, 16, 256)), 1 << max(n_obs - 1, 0).bit_length())
 
 
 def slice_batches(
