@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
+from scdae.core.runtime.buckets import bucket
 
 __all__ = [
     "Array",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-_FEWEST, _FEW = 256, 2**14  # entries
+_FEWEST, _FEW = 256, 2**15  # entries
 
 Array = Any  # NumPy outside of compiled functions, JAX within
 
@@ -92,9 +93,7 @@ def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
     if numbers is None:
         return 0
     least = int(numbers[groups].sum(axis=1, dtype=np.int64).max()) + 1
-    power = 1 << (least - 1).bit_length()  # the least one that suffices
-    step = power if power <= _FEW else power // 16
-    return max(-(-least // step) * step, _FEWEST)
+    return max(bucket(least, _FEW), _FEWEST)
 
 
 def entries_of_cells(matrix: sp.csr_matrix | None) -> np.ndarray | None:

@@ -89,7 +89,7 @@ def slice_batches(
         The cells that the batch stands for, and the batch; rows beyond the slice are filling.
     """
     groups = slices(data.n_obs, batch_size)
-    size = Size.of(data, groups) if size is None else size
+    size = Size.of(data, groups).rounded() if size is None else size
     for i, group in enumerate(groups):
         start = i * batch_size
         cells = data.take(group)
@@ -108,7 +108,7 @@ def split_batches(
     """
     groups = order[slices(data.n_obs, batch_size)]
     lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
-    size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups))
+    size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups)).rounded()
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = data.take(group)

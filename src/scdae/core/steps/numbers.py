@@ -11,11 +11,12 @@ import numpy as np
 
 from scdae.core.evaluation.zero_inflation import DROPOUT_COST
 from scdae.core.minibatches.loader import Source
+from scdae.core.runtime.buckets import bucket
 
 __all__ = ["Pace", "Terms"]
 
 _SLOW_START = 0.05  # share of the steps in which the learning rate rises
-_FEW = 64  # genes
+_FEW = 1024  # genes
 
 
 class Terms(NamedTuple):
@@ -50,19 +51,12 @@ class Terms(NamedTuple):
         found = np.flatnonzero(inflated)
         if not len(found):
             return cls(molecules, cost)
-        width = _rounded(len(found))
+        width = min(bucket(len(found), _FEW), len(inflated))
         column = np.maximum(np.cumsum(inflated) - 1, 0).astype(np.int32)
         real = np.arange(width) < len(found)
         genes = np.zeros(width, np.int32)
         genes[real] = found
         return cls(molecules, cost, inflated, genes, column, real)
-
-
-def _rounded(number: int) -> int:
-    """A power of two for few, and an eighth more at most for many: what is compiled for some genes serves others."""
-    power = 1 << (number - 1).bit_length()
-    step = power if power <= _FEW else power // 16
-    return -(-number // step) * step
 
 
 class Pace(NamedTuple):
