@@ -87,8 +87,8 @@ def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
     Examples
     --------
     >>> import numpy as np
-    >>> capacity(np.array([1000, 1001]), np.array([[0], [1]])), capacity(np.array([20_000]), np.array([[0]]))
-    (1024, 20480)
+    >>> capacity(np.array([1000, 1001]), np.array([[0], [1]])), capacity(np.array([40_000]), np.array([[0]]))
+    (1024, 40960)
     """
     if numbers is None:
         return 0

@@ -48,6 +48,7 @@ def optimiser_for(config: Config, start: Start) -> Callable[[Pace], optax.Gradie
 
 def _share_of_rate(count: Any, pace: Pace) -> jax.Array:
     """Rises in a straight line from 0 to 1, and falls along half a cosine to 0."""
+    count = jnp.asarray(count, jnp.float32)
     done = jnp.clip((count - pace.n_rising) / pace.n_falling, 0, 1)
     return jnp.where(count < pace.n_rising, count / pace.n_rising, 0.5 * (1 + jnp.cos(np.pi * done)))
 
