@@ -64,7 +64,8 @@ def test_capacity_leaves_room_for_one_padded_entry(data):
     groups = np.arange(10).reshape(2, 5)
     assert capacity(np.diff(data.counts.indptr), groups) == 256
     assert capacity(np.array([256, 256]), np.array([[0], [1]])) == 512  # exactly full is not enough
-    assert capacity(np.array([20000]), np.array([[0]])) == 20480
+    assert capacity(np.array([20000]), np.array([[0]])) == 32768
+    assert capacity(np.array([40000]), np.array([[0]])) == 40960
     assert (
         capacity(np.full(2, 2**31 - 1, np.int32), np.array([[0, 1]])) > 2**32 - 2
     )  # more than the numbers' own dtype holds

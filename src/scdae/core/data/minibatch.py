@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
+from scdae.core.runtime.buckets import bucket
 
 __all__ = [
     "Array",
@@ -25,6 +26,8 @@ __all__ = [
     "totals",
 ]
 
+
+_FEWEST, _FEW = 256, 2**15  # entries
 
 Array = Any  # NumPy outside of compiled functions, JAX within
 
@@ -69,15 +72,28 @@ class Batch(NamedTuple):
 
 
 def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
-    """Entries in the fullest of `groups` (rows of cell numbers), rounded up to one more at least.
+    """Entries that suffice for the fullest of `groups` (rows of cell numbers), and for one more.
 
-    `numbers` are those of each cell, int (n_obs,); None where there are no such entries at all.
+    They are rounded up, to a power of two where they are few and by an eighth at most where they are many, so that what is
+    compiled for one data set serves those of about its size.
+
+    Parameters
+    ----------
+    numbers
+        Entries of each cell, int (n_obs,); None where there are no such entries at all.
+    groups
+        int (n_groups, b).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> capacity(np.array([1000, 1001]), np.array([[0], [1]])), capacity(np.array([40_000]), np.array([[0]]))
+    (1024, 40960)
     """
     if numbers is None:
         return 0
-    fullest = int(numbers[groups].sum(axis=1, dtype=np.int64).max())
-    step = 256 if fullest < 16384 else 4096
-    return (fullest // step + 1) * step
+    least = int(numbers[groups].sum(axis=1, dtype=np.int64).max()) + 1
+    return max(bucket(least, _FEW), _FEWEST)
 
 
 def entries_of_cells(matrix: sp.csr_matrix | None) -> np.ndarray | None:

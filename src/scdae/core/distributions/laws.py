@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scdae.core.distributions.likelihoods import nb_log_prob
+from scdae.core.runtime.buckets import bucket
 
 __all__ = [
     "GRID",
@@ -31,6 +32,7 @@ __all__ = [
     "at_zero",
     "components",
     "even_laws",
+    "filled",
     "laws_from_arrays",
     "laws_to_arrays",
     "of_stored",
@@ -41,6 +43,7 @@ __all__ = [
 
 GRID = (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0, 256.0)  # inverse dispersions, the last next to none
 _TINY = 1e-30
+_FEW = 1024  # genes
 Array = Any  # NumPy outside of compiled functions, JAX within
 
 
@@ -213,6 +216,34 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
         if len(named):
             dropout = pick(laws.dropout, place[genes[named]], named)
     return Laws(plain, dropout, np.asarray(laws.lift)[genes], np.asarray(laws.chance)[genes])
+
+
+def filled(laws: Laws) -> Laws:
+    """The same laws with places for dropout beyond those that are needed, so that what is compiled for them serves others.
+
+    Their gene is one past the last, and nothing is added there. It is for compiled functions alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> even = even_laws(100)
+    >>> some = Part(even.plain.weight[:, :33], *(np.ones(33, np.float32) for _ in "12"), np.arange(33, dtype=np.int32))
+    >>> filled(even._replace(dropout=some)).dropout.weight.shape
+    (8, 64)
+    """
+    if laws.dropout is None:
+        return laws
+    genes = np.asarray(laws.dropout.genes)
+    beyond = len(laws.lift)
+    more = (0, min(bucket(len(genes), _FEW), beyond) - len(genes))
+    weight, scale, lost = (np.asarray(values) for values in laws.dropout[:3])
+    found = Part(
+        np.pad(weight, ((0, 0), more)),
+        np.pad(scale, more, constant_values=1),
+        np.pad(lost, more),
+        np.pad(genes, more, constant_values=beyond),
+    )
+    return laws._replace(dropout=found)
 
 
 def at_zero(laws: Laws, mean: jax.Array) -> Zeros:

@@ -19,7 +19,7 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import Batch, observed_mask, scatter
 from scdae.core.data.thinning import thin
-from scdae.core.distributions.laws import Laws, even_laws
+from scdae.core.distributions.laws import Laws, even_laws, filled
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean
 from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
@@ -163,6 +163,7 @@ def measure_gain(
     of_gene = np.zeros((5, n_vars))
     of_cell = np.zeros((5, n_obs))
     base = profile.astype(np.float32)
+    laws = None if laws is None else filled(laws)
     scored = (
         (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws))
         for cells, batch in held_out.batches()

@@ -67,9 +67,13 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
 
 
 def cells_at_once(n_obs: int, n_vars: int) -> int:
-    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small."""
+    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small.
+
+    Where all cells are fewer than that it is the next power of two, so that what is compiled for some data serves most others;
+    the batch is filled up.
+    """
     values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
-    return min(int(np.clip(values / n_vars, 16, 256)), n_obs)
+    return min(int(np.clip(values / n_vars, 16, 256)), 1 << max(n_obs - 1, 0).bit_length())
 
 
 def slice_batches(
@@ -85,7 +89,7 @@ def slice_batches(
         The cells that the batch stands for, and the batch; rows beyond the slice are filling.
     """
     groups = slices(data.n_obs, batch_size)
-    size = Size.of(data, groups) if size is None else size
+    size = Size.of(data, groups).rounded() if size is None else size
     for i, group in enumerate(groups):
         start = i * batch_size
         cells = data.take(group)
@@ -104,7 +108,7 @@ def split_batches(
     """
     groups = order[slices(data.n_obs, batch_size)]
     lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
-    size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups))
+    size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups)).rounded()
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = data.take(group)

@@ -80,8 +80,11 @@ class Devices(Protocol):
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in order: any objects, which are all held by each for a moment."""
 
-    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
-        """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of."""
+    def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
+        """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of.
+
+        Its third argument is the same on all devices.
+        """
 
 
 class OneDevice:
@@ -132,7 +135,7 @@ class OneDevice:
         """There is one process."""
         return [value]
 
-    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+    def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
         """Value and gradient of `objective`."""
         return jax.value_and_grad(objective)
 
@@ -222,14 +225,14 @@ class SeveralDevices:
         parts = process_allgather(padded)
         return [pickle.loads(part[:size].tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
-    def gradient(self, objective: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], Any]:
+    def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
         """Each device takes its part, and the sums are on all."""
 
-        def of_part(params: Any, batch: Batch) -> Any:
+        def of_part(params: Any, batch: Batch, same: Any) -> Any:
             part = jax.tree.map(lambda array: array[0], batch)
-            return jax.lax.psum(jax.value_and_grad(objective)(params, part), _AXIS)
+            return jax.lax.psum(jax.value_and_grad(objective)(params, part, same), _AXIS)
 
-        return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS)), out_specs=P(), check_vma=False)
+        return jax.shard_map(of_part, mesh=self._mesh, in_specs=(P(), P(_AXIS), P()), out_specs=P(), check_vma=False)
 
 
 def devices_for(devices: int | str | None) -> Devices:

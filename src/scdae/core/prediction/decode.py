@@ -14,7 +14,7 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import Batch, Size, observed_mask, scatter
 from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
-from scdae.core.distributions.laws import Components, Laws, components, some_laws
+from scdae.core.distributions.laws import Components, Laws, components, filled, some_laws
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean, posterior_sd
 from scdae.core.minibatches.build import cells_at_once, slice_batches
 from scdae.core.network.encoder_input import TARGET
@@ -80,7 +80,7 @@ def read_out(
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
     network = fitted.network
     in_batch = None if batch is None else network._replace(params=all_in_batch(fitted.params, batch))
-    laws = None if fitted.laws is None else some_laws(fitted.laws, genes)
+    laws = None if fitted.laws is None else filled(some_laws(fitted.laws, genes))
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)

@@ -24,6 +24,7 @@ from scdae.core.minibatches.on_device import fits, make_minibatch, make_run, put
 from scdae.core.minibatches.process_shares import Share
 from scdae.core.network.encoder_input import Axes
 from scdae.core.progress.state import Progress
+from scdae.core.steps.numbers import Pace, Terms
 from scdae.core.steps.update import Update, make_objective, make_update
 
 __all__ = ["DeviceStepper", "HostStepper", "Stepper", "Task", "stepper_for"]
@@ -38,7 +39,8 @@ class Task:
     devices: Devices
     axes: Axes
     graph: Any
-    optimizer: optax.GradientTransformation
+    optimizer: Callable[[Pace], optax.GradientTransformation]
+    pace: Pace
     order: np.ndarray  # cells of each step, int64 (n_steps, batch_size)
     share: Share  # of each step's cells, what this process reads
 
@@ -50,10 +52,9 @@ class Task:
     def compiled(self, inflated: np.ndarray) -> tuple[Update, Size]:
         """Make the step that scores the genes marked in `inflated` with dropout, and the capacities of its minibatches."""
         size = self.source.size(self.devices.groups(self.order), inflated if inflated.any() else None)
-        objective = make_objective(
-            self.graph, self.config, self.source, inflated, batch_size=self.batch_size, parts=self.devices.parts
-        )
-        return make_update(objective, self.optimizer, self.devices), size
+        objective = make_objective(self.graph, self.config.likelihood, self.source.n_vars)
+        of_data = Terms.of(self.source, inflated, batch_size=self.batch_size, parts=self.devices.parts)
+        return make_update(objective, self.optimizer, self.devices, of_data, self.pace), size
 
 
 class Stepper(Protocol):

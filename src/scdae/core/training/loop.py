@@ -24,6 +24,7 @@ from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.ending import stopped_well
 from scdae.core.progress.state import Progress
 from scdae.core.runtime.background import closed_at_end, finishing, in_background
+from scdae.core.steps.numbers import Pace
 from scdae.core.steps.steppers import Task, stepper_for
 from scdae.core.training.initialize import Start
 from scdae.core.training.optimizer import optimiser_for
@@ -97,14 +98,14 @@ def train(
     # Where training starts, and where it was when an earlier run was interrupted.
     start = begin(rng)
     parts, params = devices.agree(((start.axes.weight, start.axes.gene_mean, start.axes.effects), start.params))
-    optimizer = optimiser_for(config, schedule.n_steps, start)
+    optimizer, pace = optimiser_for(config, start), Pace.of(config.weight_decay, schedule.n_steps, start.towards)
     watcher = HeldOut(data, held_out, Axes(*parts), rng)
     screen_seed = int(rng.integers(2**32))
-    run = _begun(watcher.axes, params, optimizer, rng, devices)
+    run = _begun(watcher.axes, params, optimizer(pace), rng, devices)
     if checkpoints is not None:
         run = _resumed(run, checkpoints, devices)
         watcher.axes = run.axes
-    task = Task(source, config, devices, run.axes, start.graph, optimizer, order, share)
+    task = Task(source, config, devices, run.axes, start.graph, optimizer, pace, order, share)
     stepper = stepper_for(task, screen_seed, schedule.stops)
     stepper.use(run.inflated)
 

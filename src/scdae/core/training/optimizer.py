@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scdae.core.config import Config
 from scdae.core.network.parameters import ROLES
+from scdae.core.steps.numbers import Pace
 from scdae.core.training.initialize import Start
 
 __all__ = ["decay_towards", "optimiser_for"]
 
-_SLOW_START = 0.05  # share of the steps in which the learning rate rises
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 
 
-def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientTransformation:
+def optimiser_for(config: Config, start: Start) -> Callable[[Pace], optax.GradientTransformation]:
     """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
 
     def label(path: Any, leaf: Any) -> str:
@@ -30,16 +33,24 @@ def optimiser_for(config: Config, n_steps: int, start: Start) -> optax.GradientT
 
     labels = jax.tree_util.tree_map_with_path(label, start.params)
     decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, max(1, int(_SLOW_START * n_steps)), max(2, n_steps)
-    )
-    return optax.chain(
-        optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
-        optax.masked(decay_towards(start.towards, config.weight_decay), decayed),
-        optax.masked(optax.scale(_GENE_RATE), gene),
-        optax.scale_by_learning_rate(schedule),
-        optax.masked(optax.set_to_zero(), fixed),
-    )
+
+    def optimiser(pace: Pace) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
+            optax.masked(decay_towards(pace.towards, pace.weight_decay), decayed),
+            optax.masked(optax.scale(_GENE_RATE), gene),
+            optax.scale_by_learning_rate(lambda count: config.learning_rate * _share_of_rate(count, pace)),
+            optax.masked(optax.set_to_zero(), fixed),
+        )
+
+    return optimiser
+
+
+def _share_of_rate(count: Any, pace: Pace) -> jax.Array:
+    """Rises in a straight line from 0 to 1, and falls along half a cosine to 0."""
+    count = jnp.asarray(count, jnp.float32)
+    done = jnp.clip((count - pace.n_rising) / pace.n_falling, 0, 1)
+    return jnp.where(count < pace.n_rising, count / pace.n_rising, 0.5 * (1 + jnp.cos(np.pi * done)))
 
 
 def decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformation:
