@@ -50,11 +50,11 @@ def test_one_damaged_count_does_not_move_the_other_cells(log, monkeypatch, count
     """Restored totals of all other cells fell to .007 of those counted."""
     monkeypatch.setattr(scdae.settings, "max_entries", 3000 if streamed else 10**8)
     adata = small.structured()
-    clean = scdae.DAE(max_epochs=5, batch_size=64).fit(adata).impute(adata)
+    clean = scdae.DAE(max_epochs=60, batch_size=64).fit(adata).impute(adata)
     counts = small.dense(adata).astype(np.float32)
     counts[7, 11] = count
     damaged = small.wrap(sp.csr_matrix(counts))
-    model = scdae.DAE(max_epochs=5, batch_size=64).fit(damaged)
+    model = scdae.DAE(max_epochs=60, batch_size=64).fit(damaged)
     restored = model.impute(damaged)
     totals = restored.sum(axis=1, dtype=np.float64) / counts.sum(axis=1, dtype=np.float64)
     assert np.abs(totals - 1).max() < 0.2 and restored[7, 11] == count

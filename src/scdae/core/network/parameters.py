@@ -107,7 +107,8 @@ def having(role: str) -> tuple[str, ...]:
     >>> having("gated")
     ('loading', 'batch_effect', 'turn_loading')
     """
-    return tuple(name for name, roles in ROLES.items() if getattr(roles, role) not in (False, None))
+    found = {name: getattr(roles, role) for name, roles in ROLES.items()}
+    return tuple(name for name, value in found.items() if value is not None and value is not False)  # zero is a value
 
 
 def values_of(params: Any) -> Values:

@@ -46,7 +46,7 @@ __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
 _ENOUGH = 100_000  # held-out molecules wanted, within the limits below
 _SHARES = (0.03, 0.1)
 _SLIGHT = 2e-4  # nats per molecule
-_CLEAR = 5e-4  # nats by which held-out molecules have to be likelier by the loadings solved for
+_CLEAR = 1e-4  # nats by which held-out molecules have to be likelier by the loadings solved for
 _CERTAIN = 10.0  # nats that a gene gains beyond five for each axis, with which its loadings are beyond doubt
 _LOG = logging.getLogger("scdae")
 
