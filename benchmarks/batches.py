@@ -94,7 +94,7 @@ def embed(adata: ad.AnnData, quick: bool) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def log_pca(adata: ad.AnnData) -> ad.AnnData:
-    """The usual way in scanpy: log-normalised, 2,000 variable genes, 30 components."""
+    """The usual way in scanpy: log-normalized, 2,000 variable genes, 30 components."""
     found = adata.copy()
     sc.pp.normalize_total(found, target_sum=1e4)
     sc.pp.log1p(found)

@@ -32,7 +32,7 @@ UMI = {
 def residuals(
     posterior: Posterior, held_out: np.ndarray, rng: np.random.Generator, ratio: float, least: float
 ) -> np.ndarray:
-    """Randomised probability integral transform of the entries with enough molecules: uniform where the law is right."""
+    """Randomized probability integral transform of the entries with enough molecules: uniform where the law is right."""
     if posterior.laws is None:
         law = predictive_law(posterior.counts, posterior.prior, posterior.theta, posterior.dropout, ratio)
         enough = law.expected > least

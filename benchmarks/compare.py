@@ -31,7 +31,7 @@ METHODS = {  # name shown, and the environment that has it; None is this one
     "halra": ("ALRA (halra)", "halra"),
     "scvi": ("scVI", "base"),
     "low_rank": ("SVD, rank chosen (scikit-learn)", None),
-    "neighbours": ("32 nearest cells (scikit-learn)", None),
+    "neighbors": ("32 nearest cells (scikit-learn)", None),
 }
 DATA = ("simulated", "pbmc3k", "paul15")
 LEAST = 3  # cells of a gene

@@ -45,7 +45,7 @@ def magic(counts, genes):
 
 
 def halra(counts, genes):
-    """ALRA in Python, on its own normalisation; genes and cells that it drops stay at zero."""
+    """ALRA in Python, on its own normalization; genes and cells that it drops stay at zero."""
     from halra import halra as run
 
     total = np.asarray(counts.sum(axis=1))
@@ -115,7 +115,7 @@ def _expected(left, right, total):
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9) * total
 
 
-def neighbours(counts, genes):
+def neighbors(counts, genes):
     """Sum over the cell and its 31 nearest in 30 principal components, brought to the cell's total."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.neighbors import NearestNeighbors
@@ -136,7 +136,7 @@ PACKAGES = {
     "dca": ("dca", "tensorflow-cpu"),
     "scvi": ("scvi-tools", "torch"),
     "low_rank": ("scikit-learn",),
-    "neighbours": ("scikit-learn",),
+    "neighbors": ("scikit-learn",),
 }
 
 

@@ -22,7 +22,7 @@ import scdae
 MOST, DRAWS = 300, 10  # anomalous cells of a data set; draws of calibrating cells
 TAG = 30  # hashtag counts from which a cell has a tag, and
 OTHER_TAG = 0.2  # share of its first tag that makes a second
-METHODS = ["scdae", "rarity alone", "deviance alone", "library size", "genes", "PCA error", "PCA neighbours", "forest"]
+METHODS = ["scdae", "rarity alone", "deviance alone", "library size", "genes", "PCA error", "PCA neighbors", "forest"]
 
 
 def split(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def baselines(query: ad.AnnData, train: ad.AnnData) -> dict[str, np.ndarray]:
         "library size": np.asarray(query.X.sum(axis=1)).ravel(),
         "genes": np.asarray((query.X > 0).sum(axis=1)).ravel(),
         "PCA error": ((x - pca.inverse_transform(places)) ** 2).sum(axis=1),
-        "PCA neighbours": near.kneighbors(places)[0].mean(axis=1),
+        "PCA neighbors": near.kneighbors(places)[0].mean(axis=1),
         "forest": -IsolationForest(n_estimators=200, random_state=0).fit(known_places).score_samples(places),
     }
 

@@ -63,7 +63,7 @@ class NearestParents:
 
     Words of each window are compared with those of the same window of every training sequence. The gain is divided by the root
     of the words that two parents leave unexplained (the statistic of several that did best on the calibration genera), and
-    standardised at each breakpoint by what training sequences have without their own genus, as scdae does.
+    standardized at each breakpoint by what training sequences have without their own genus, as scdae does.
     """
 
     def __init__(self, reference, genus: np.ndarray):
@@ -72,7 +72,7 @@ class NearestParents:
         same = genus[:, None] == genus
         some = np.sort(np.random.default_rng(0).permutation(reference.n_obs)[:600])
         gain = self._gain([part[some] for part in self.reference], same[some])[0]
-        self.centre, self.spread = gain.mean(axis=0), gain.std(axis=0)
+        self.center, self.spread = gain.mean(axis=0), gain.std(axis=0)
 
     def _has(self, adata) -> list[sp.csr_matrix]:
         counts = (adata.X > 0).astype(np.float32).tocsc()
@@ -96,7 +96,7 @@ class NearestParents:
     def score(self, adata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Chimera score, window right of the breakpoint, and share of the words that the nearest parent lacks."""
         gain, lacking = self._gain(self._has(adata))
-        gain = (gain - self.centre) / self.spread
+        gain = (gain - self.center) / self.spread
         return gain.max(axis=1), 1 + gain.argmax(axis=1), lacking
 
 

@@ -78,7 +78,7 @@ def chimeras(
 
 
 def shuffled(sequence: str, rng: np.random.Generator) -> str:
-    """The letters in another order, each pair of neighbours as often as before.
+    """The letters in another order, each pair of neighbors as often as before.
 
     The letters that follow each letter are a list; a random Eulerian walk uses each list up. The last step from each letter
     is drawn as a random tree towards the last letter of all, so that the walk does not end early (Altschul and Erickson, 1985).

@@ -81,15 +81,15 @@ def iterative_pca(counts: np.ndarray, observed: np.ndarray, rank: int = 10, n_it
     mean = np.nan_to_num(np.nanmean(logs, axis=0))
     filled = np.where(observed, logs, mean)
     for _ in range(n_iter):
-        centre = filled.mean(axis=0)
-        left, strength, right = randomized_svd(filled - centre, rank, random_state=0)
-        fit = centre + (left * strength) @ right
+        center = filled.mean(axis=0)
+        left, strength, right = randomized_svd(filled - center, rank, random_state=0)
+        fit = center + (left * strength) @ right
         filled = np.where(observed, logs, fit)
     return np.expm1(np.clip(fit, 0, 10)) * exposure[:, None] / 1e4
 
 
 def level(values: np.ndarray, counts: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """The same with the gene totals of the observed entries put right, in favour of methods that work on logarithms."""
+    """The same with the gene totals of the observed entries put right, in favor of methods that work on logarithms."""
     fitted = np.where(observed, np.maximum(values, 0), 0).sum(axis=0)
     counted = np.where(observed, counts, 0).sum(axis=0)
     return values * np.divide(counted, fitted, out=np.ones_like(fitted), where=fitted > 0)
@@ -98,7 +98,7 @@ def level(values: np.ndarray, counts: np.ndarray, observed: np.ndarray) -> np.nd
 def missing(shared: Path, names: list[str]) -> None:
     """Print the share of the gene means' Poisson deviance, on the hidden entries, that each method removes."""
     print("\nHidden entries: share of the Poisson deviance of the gene means that is removed (1 % of these blended in)")
-    print("Gene totals of iterative PCA and MAGIC are put right on the observed entries, in their favour.")
+    print("Gene totals of iterative PCA and MAGIC are put right on the observed entries, in their favor.")
     print("a: a tenth of the positive entries; b: 100 genes in half of the cells; c: 500 genes in one of two batches")
     print(f"{'case':24s}{'hidden':>9s}{'scdae':>9s}{'one pass':>10s}{'kNN':>9s}{'iter. PCA':>11s}{'MAGIC':>9s}   gaps")
     cases = ["a zeisel_cortex_ercc", "a pbmc_1k_v3", "b zeisel_cortex_ercc", "b pbmc_1k_v3", "c: pbmc v2 + v3"]
@@ -132,8 +132,8 @@ def missing(shared: Path, names: list[str]) -> None:
         imaging(shared)
 
 
-def neighbours(reference: np.ndarray, query: np.ndarray, gene: int, number: int = 15) -> np.ndarray:
-    """Counts of a gene: its mean ratio to the others in the reference cells nearest in these, log-normalised."""
+def neighbors(reference: np.ndarray, query: np.ndarray, gene: int, number: int = 15) -> np.ndarray:
+    """Counts of a gene: its mean ratio to the others in the reference cells nearest in these, log-normalized."""
 
     def logs(counts: np.ndarray) -> np.ndarray:
         others = np.delete(counts, gene, axis=1)
@@ -168,7 +168,7 @@ def imaging(shared: Path) -> None:
         observed[query, i] = False
         scdae.pp.impute(joined, mask=observed, batch_key="batch", overwrite=True)
         print(f"{gene:10s}", end="")
-        for filled in (joined.layers["scdae"][query, i], neighbours(counts[~query], counts[query], i)):
+        for filled in (joined.layers["scdae"][query, i], neighbors(counts[~query], counts[query], i)):
             measured = counts[query, i]
             log = np.corrcoef(np.log1p(measured), np.log1p(filled))[0, 1]
             print(f"{log:9.3f}{spearmanr(measured, filled).statistic:7.3f}", end="")

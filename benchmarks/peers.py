@@ -34,7 +34,7 @@ NEEDS = {
     ],
 }
 # DCA 0.3.4 asks for a TensorFlow that no current Python has. With a later one it runs after these replacements: modules that
-# moved, an optimiser of the old kind, a session that would forget the weights, and a tuner that is not used.
+# moved, an optimizer of the old kind, a session that would forget the weights, and a tuner that is not used.
 ALONE = {"dca": ["dca==0.3.4"]}  # installed without what they ask for
 MENDED = {
     "dca": [

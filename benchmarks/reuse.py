@@ -21,7 +21,7 @@ def read(shared: Path, name: str) -> ad.AnnData:
 
 
 def mixing(first: np.ndarray, second: np.ndarray, number: int = 30) -> float:
-    """Share of neighbours from the other data, over that of cells drawn by lot."""
+    """Share of neighbors from the other data, over that of cells drawn by lot."""
     both = np.concatenate([first, second])
     label = np.repeat([0, 1], [len(first), len(second)])
     near = NearestNeighbors(n_neighbors=number + 1).fit(both).kneighbors(both)[1][:, 1:]

@@ -1,6 +1,6 @@
 """Purification before cell-type classifiers, under attacks that know of it and attacks that do not.
 
-Three parts of the cells: the model and the classifiers are fitted to the first, parameters of all defences are chosen on the
+Three parts of the cells: the model and the classifiers are fitted to the first, parameters of all defenses are chosen on the
 second, and the third is attacked and reported. Profiles are log1p of counts per 10,000 of the genes that vary most.
 """
 
@@ -31,7 +31,7 @@ ADAPTIVE = 200  # test cells of the attack through the purifier
 STEPS = 20
 EPSILONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 MOLECULES = (10, 20, 30, 40, 50, 60, 80, 100, 120)
-BROKEN = 0.2  # accuracy without a defence
+BROKEN = 0.2  # accuracy without a defense
 LOSS = 0.007  # of clean accuracy on validation cells, that a choice of parameters may cost
 SETS = {
     "pbmc_facs, 5 types": ("pbmc_facs", "subpop"),
@@ -203,7 +203,7 @@ def adaptive_slope(logits: Logits, fitted: Any, how: Purification, draws: int = 
     return at
 
 
-# defences: a function from cells to cells
+# defenses: a function from cells to cells
 
 
 def purifier(model: scdae.DAE, strength: float, **parameters: Any) -> Callable[[Cells], Cells]:
@@ -240,7 +240,7 @@ def smoothing(train: Cells, n_neighbors: int) -> Callable[[Cells], Cells]:
 
 
 def noise(deviation: float, draws: int = 8) -> Callable[[Cells], list[Cells]]:
-    """Randomised smoothing: votes over copies with Gaussian noise (as in Cohen, Rosenfeld and Kolter, 2019)."""
+    """Randomized smoothing: votes over copies with Gaussian noise (as in Cohen, Rosenfeld and Kolter, 2019)."""
 
     def copies(cells: Cells) -> list[Cells]:
         rng = np.random.default_rng(0)
@@ -253,8 +253,8 @@ def noise(deviation: float, draws: int = 8) -> Callable[[Cells], list[Cells]]:
     return copies
 
 
-def accuracy(logits: Logits, defence: Callable, cells: Cells) -> float:
-    found = defence(cells)
+def accuracy(logits: Logits, defense: Callable, cells: Cells) -> float:
+    found = defense(cells)
     if isinstance(found, Cells):
         return float(right(logits, found).mean())
     votes = sum(jax.nn.one_hot(logits(copy.logs).argmax(axis=1), int(cells.labels.max()) + 64) for copy in found)
@@ -262,7 +262,7 @@ def accuracy(logits: Logits, defence: Callable, cells: Cells) -> float:
 
 
 def breaking(logits: Logits, cells: Cells, attack: str) -> tuple[float, Cells]:
-    """The smallest budget that brings the accuracy without a defence below 20 %, or the largest, and the attacked cells."""
+    """The smallest budget that brings the accuracy without a defense below 20 %, or the largest, and the attacked cells."""
     function, budgets = ATTACKS[attack]
     attacked = cells
     for budget in budgets:
@@ -275,19 +275,19 @@ def breaking(logits: Logits, cells: Cells, attack: str) -> tuple[float, Cells]:
 def chosen(logits: Logits, candidates: dict[str, Callable], clean: Cells, attacked: list[Cells]) -> str:
     """The candidate that is right most often on attacked validation cells, of those that lose little on clean ones."""
     without = right(logits, clean).mean()
-    lost = {name: without - accuracy(logits, defence, clean) for name, defence in candidates.items()}
+    lost = {name: without - accuracy(logits, defense, clean) for name, defense in candidates.items()}
     allowed = [name for name, value in lost.items() if value <= max(LOSS, min(lost.values()))]
     scores = {name: np.mean([accuracy(logits, candidates[name], cells) for cells in attacked]) for name in allowed}
     return max(scores, key=scores.__getitem__)
 
 
 def shield(shared: Path, names: list[str], *, quick: bool = False) -> None:
-    """Print accuracies by data set, classifier, attack and defence; with `quick` only what rounding and projection do each."""
+    """Print accuracies by data set, classifier, attack and defense; with `quick` only what rounding and projection do each."""
     print("\nPurification before a classifier: accuracy on test cells, clean and attacked")
     print(
         f"{GENES} genes; LR: logistic regression, MLP: one hidden layer. Classifiers are trained on the profiles as they are,"
     )
-    print("but for 'trained on purified'. Every defence has the parameters that served best on validation cells.")
+    print("but for 'trained on purified'. Every defense has the parameters that served best on validation cells.")
     fitted: dict[str, dict[str, scdae.DAE]] = {}
     for name in SETS:
         if names and not any(part in name for part in names):
@@ -315,11 +315,11 @@ def rounding(title: str, logits: Logits, model: scdae.DAE, train: Cells, test: C
         return replace(of_counts(np.rint(cells.counts), cells.labels), depth=cells.depth)
 
     pca, near = projection(train, 20), smoothing(train, 30)
-    defences: dict[str, Callable[[Cells], Cells]] = {
+    defenses: dict[str, Callable[[Cells], Cells]] = {
         "none": lambda cells: cells,
         "rounding alone": whole,
         "rounding, PCA, 20 axes": lambda cells: pca(whole(cells)),
-        "rounding, neighbours, 30 cells": lambda cells: near(whole(cells)),
+        "rounding, neighbors, 30 cells": lambda cells: near(whole(cells)),
         "scdae, fractions kept": purifier(model, 1.0, fractions="keep"),
         "scdae, with rounding": purifier(model, 1.0),
     }
@@ -331,9 +331,9 @@ def rounding(title: str, logits: Logits, model: scdae.DAE, train: Cells, test: C
         columns[f"{attack} {more:g}"] = ATTACKS[attack][0](plain_slope(logits), some, more)
     print(f"\n{title}: what rounding does, and what projection does")
     print(f"{'':36s}" + "".join(f"{column:>14s}" for column in columns))
-    for defence, function in defences.items():
+    for defense, function in defenses.items():
         values = [accuracy(logits, function, cells) for cells in columns.values()]
-        print(f"{defence:36s}" + "".join(f"{value:14.3f}" for value in values), flush=True)
+        print(f"{defense:36s}" + "".join(f"{value:14.3f}" for value in values), flush=True)
 
 
 def one_classifier(
@@ -349,13 +349,13 @@ def one_classifier(
     spaces = {"logs": [worst["FGSM"], worst["PGD"]], "counts": [worst["molecules"]]}
     others = {
         "PCA": {f"{k} axes": projection(train, k) for k in (10, 20, 50)},
-        "neighbours": {f"{k} cells": smoothing(train, k) for k in (10, 30)},
+        "neighbors": {f"{k} cells": smoothing(train, k) for k in (10, 30)},
         "noise": {f"sd {s}": noise(s) for s in (0.1, 0.25, 0.5)},
     }
-    defences: dict[str, tuple[Logits, Callable]] = {"none": (logits, lambda cells: cells)}
-    for defence, candidates in others.items():
+    defenses: dict[str, tuple[Logits, Callable]] = {"none": (logits, lambda cells: cells)}
+    for defense, candidates in others.items():
         pick = chosen(logits, candidates, validation, list(worst.values()))
-        defences[f"{defence}, {pick}"] = logits, candidates[pick]
+        defenses[f"{defense}, {pick}"] = logits, candidates[pick]
     shields = {}
     print(f"\n{title}: parameters of scdae, chosen for profiles perturbed as logs, and as counts")
     for space, attacked in spaces.items():
@@ -365,7 +365,7 @@ def one_classifier(
         on_purified = fit(shielded(train), shielded(validation))
         shields[space] = parameters, models[space], shielded, {"raw": logits, "purified": on_purified}
         for trained, head in shields[space][3].items():
-            defences[f"scdae for {space}, trained on {trained}"] = head, shielded
+            defenses[f"scdae for {space}, trained on {trained}"] = head, shielded
         print(f"  {space}: {', '.join(f'{key}={value}' for key, value in parameters.items())}")
 
     columns, broken = {"clean": test}, {}
@@ -378,16 +378,16 @@ def one_classifier(
         columns[f"{attack} {broken[attack]:g}"] = attacked
     print(f"{'':36s}" + "".join(f"{column:>14s}" for column in columns))
     found = {}
-    for defence, (head, function) in defences.items():
-        found[defence] = {column: accuracy(head, function, cells) for column, cells in columns.items()}
-        print(f"{defence:36s}" + "".join(f"{value:14.3f}" for value in found[defence].values()), flush=True)
+    for defense, (head, function) in defenses.items():
+        found[defense] = {column: accuracy(head, function, cells) for column, cells in columns.items()}
+        print(f"{defense:36s}" + "".join(f"{value:14.3f}" for value in found[defense].values()), flush=True)
     plain = found["none"]
-    for defence in [name for name in defences if name.startswith("scdae")]:
-        lost = 100 * (plain["clean"] - found[defence]["clean"])
+    for defense in [name for name in defenses if name.startswith("scdae")]:
+        lost = 100 * (plain["clean"] - found[defense]["clean"])
         left = [
-            f"{column} {found[defence][column] / plain['clean']:.0%}" for column in columns if plain[column] < BROKEN
+            f"{column} {found[defense][column] / plain['clean']:.0%}" for column in columns if plain[column] < BROKEN
         ]
-        print(f"{defence}: {lost:.1f} points of clean accuracy lost; left of it where it is broken: {', '.join(left)}")
+        print(f"{defense}: {lost:.1f} points of clean accuracy lost; left of it where it is broken: {', '.join(left)}")
     for space, attack in (("logs", "PGD"), ("counts", "molecules")):
         adaptive(*shields[space], test.take(slice(ADAPTIVE)), attack, broken[attack], columns)
 

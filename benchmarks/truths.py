@@ -58,20 +58,20 @@ def mixtures(shared: Path, names: list[str]) -> None:
     pure = np.stack([p / p.sum() for p in pure])
     truth = np.log1p(1e4 * proportion @ pure)[:, genes]
     mixed = proportion.max(axis=1) < 1
-    centre = truth.mean(axis=0)
+    center = truth.mean(axis=0)
 
     print(f"\nRNA mixtures, {genes.sum():,} genes: spread (standard deviation of log profiles) within a mixture, and")
     print(
         "correlation of each mixed profile with the weighted mean of the pure ones, as it is and around the mean profile"
     )
-    print(f"{'method':20s}{'spread':>9s}{'r':>9s}{'r centred':>11s}")
+    print(f"{'method':20s}{'spread':>9s}{'r':>9s}{'r centered':>11s}")
 
     def row(name: str, values: np.ndarray) -> None:
         logs = log_normalize(np.maximum(values, 0))[:, genes]
         spread = np.mean([logs[mix == m].std(axis=0).mean() for m in np.unique(mix)])
         r = gene_correlation(logs[mixed].T, truth[mixed].T).mean()
-        centred = gene_correlation((logs - centre)[mixed].T, (truth - centre)[mixed].T).mean()
-        print(f"{name:20s}{spread:9.4f}{r:9.4f}{centred:11.4f}", flush=True)
+        centered = gene_correlation((logs - center)[mixed].T, (truth - center)[mixed].T).mean()
+        print(f"{name:20s}{spread:9.4f}{r:9.4f}{centered:11.4f}", flush=True)
 
     row("raw", adata.X.toarray())
     model, counts = fit(adata.X)
@@ -113,7 +113,7 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 def proteins(shared: Path, names: list[str]) -> None:
     """Surface proteins: rank correlation with their mRNA, like with like.
 
-    Counts of the cell against counts of the cell, as they are; and shares of the cell's mRNA against centred log ratios
+    Counts of the cell against counts of the cell, as they are; and shares of the cell's mRNA against centered log ratios
     of its proteins. (Shares against counts would mix in the size of the cell, which one has and the other has not.)
     """
     print("\nSurface proteins: Spearman correlation with their mRNA, raw and restored")

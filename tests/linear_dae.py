@@ -1,6 +1,6 @@
 """The linear denoising autoencoder, where everything is known in closed form.
 
-For centred data with covariance ``C`` and additive Gaussian noise of standard deviation ``s``, the linear map that best
+For centered data with covariance ``C`` and additive Gaussian noise of standard deviation ``s``, the linear map that best
 restores the data from the noisy copy is ``C (C + s**2 I)**-1``. It has the axes of principal component analysis and
 multiplies the axis of variance ``v`` by ``v / (v + s**2)``: strong directions pass, weak ones are held back. A bottleneck
 of ``k`` units keeps the ``k`` strongest axes of that map. The network of this package is the non-linear relative of this
@@ -48,7 +48,7 @@ class LinearDAE:
 
     @property
     def map(self) -> np.ndarray:
-        """The learnt map from a noisy centred row to the restored one, shape (n_vars, n_vars)."""
+        """The learned map from a noisy centered row to the restored one, shape (n_vars, n_vars)."""
         return self.encoder @ self.decoder
 
     def __call__(self, data: npt.ArrayLike) -> np.ndarray:
@@ -92,7 +92,7 @@ def shrinkage(eigenvalues: npt.ArrayLike, noise_sd: float) -> np.ndarray:
 
 
 def linear_denoiser(covariance: npt.ArrayLike, noise_sd: float, *, n_latent: int | None = None) -> np.ndarray:
-    """Best linear restoration of centred data from a copy with additive Gaussian noise.
+    """Best linear restoration of centered data from a copy with additive Gaussian noise.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def fit_linear_dae(
     Parameters
     ----------
     data
-        Clean data of shape (n_obs, n_vars). They are centred here.
+        Clean data of shape (n_obs, n_vars). They are centered here.
     noise_sd
         Standard deviation of the noise, zero or more, in units of the data.
     n_latent

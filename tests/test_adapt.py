@@ -140,7 +140,7 @@ def test_errors_come_before_training(monkeypatch):
     other.var_names = [f"other_{i}" for i in range(small.N_VARS)]
     with pytest.raises(ValueError, match="0 of the 60 genes of the model"):
         reference().adapt(other)
-    with pytest.raises(ValueError, match="batch_key='lane' is no column of obs"):
+    with pytest.raises(ValueError, match="batch_key='lane' not found in adata.obs"):
         reference().adapt(adata, batch_key="lane")
     adata.X = adata.X * 0.5
     with pytest.raises(ValueError, match="allow_fractional"):

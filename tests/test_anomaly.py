@@ -130,13 +130,13 @@ def test_what_is_written_can_be_saved_and_only_that_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"normal": "nobody"}, ValueError, "normal='nobody' is no column of obs"),
+        ({"normal": "nobody"}, ValueError, "normal='nobody' not found in adata.obs"),
         ({"normal": "cell_type"}, ValueError, "has to be True or False for each of the 150 cells"),
         ({"normal": np.ones(3, bool)}, ValueError, "for each of the 150 cells"),
         ({"normal": np.arange(150) < 7}, ValueError, "normal names 7 cells to compare with, and at least 20"),
         ({"normal": "other", "mask": np.ones((150, 60), bool)}, ValueError, "mask has to be the name of a layer"),
         ({"max_epochs": 3}, ValueError, "max_epochs=... belongs to the fit"),
-        ({"model": "x"}, TypeError, "is no scdae.DAE"),
+        ({"model": "x"}, TypeError, "must be a fitted scdae.DAE"),
     ],
 )
 def test_what_cannot_be_is_said(given, error, words):

@@ -148,7 +148,7 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
     assert "dae" in ad.read_zarr(tmp_path / "out.zarr").layers
 
 
-def test_the_page_says_when_nothing_was_learnt(counts, tmp_path, calls):
+def test_the_page_says_when_nothing_was_learned(counts, tmp_path, calls):
     import scdae.pp
 
     plain = scdae.pp.impute
@@ -447,7 +447,7 @@ def test_of_many_groups_the_page_shows_those_that_are_not_kept(counts):
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ("donors", r"--groupby donors is no column of obs. Did you mean 'donor'"),
+        ("donors", r"--groupby donors not found in adata.obs. Did you mean 'donor'"),
         ("donor", "--groupby donor: none of the 3 groups of obs['donor'] has 10 cells"),
     ],
 )

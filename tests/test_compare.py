@@ -40,10 +40,10 @@ def test_a_run_is_scored_recorded_and_drawn(bench, monkeypatch, tmp_path, capsys
     monkeypatch.setattr(compare, "RECORD", tmp_path / "record.json")
     monkeypatch.setattr(render, "TABLE", tmp_path / "table.md")
     monkeypatch.setattr(render, "FIGURE", tmp_path / "figure.png")
-    compare.compare(tmp_path, ["simulated"], ["low_rank", "neighbours"])
+    compare.compare(tmp_path, ["simulated"], ["low_rank", "neighbors"])
     found = json.loads((tmp_path / "record.json").read_text())["simulated"]
     assert found["cells"] == 120
-    assert set(found["methods"]) == {"low_rank", "neighbours"}
+    assert set(found["methods"]) == {"low_rank", "neighbors"}
     for row in found["methods"].values():
         assert -1 < row["skill"] < 1
         assert 0 < row["error"] < 5

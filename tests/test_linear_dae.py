@@ -77,7 +77,7 @@ def test_weak_directions_are_held_back(data, axes, trained):
     gains = np.diag(axes.T @ trained.map @ axes)
     assert gains[0] > 0.9
     assert (gains[4:] < 0.12).all()
-    # Without noise nothing is held back; the weakest axis of all is only learnt late, so it is left out.
+    # Without noise nothing is held back; the weakest axis of all is only learned late, so it is left out.
     assert np.diag(axes.T @ fit_linear_dae(data, 0.0, n_latent=6).map @ axes)[:5].min() > 0.95
 
 

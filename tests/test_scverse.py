@@ -46,7 +46,7 @@ def test_scanpys_verbosity_is_followed(level, words, capsys, monkeypatch):
     assert all(word in said.err for word in words)
 
 
-def test_neighbours_and_scores(result):
+def test_neighbors_and_scores(result):
     adata = result.copy()
     sc.pp.neighbors(adata, use_rep="X_scdae", method="gauss", n_neighbors=10)
     assert adata.uns["neighbors"]["params"]["use_rep"] == "X_scdae"

@@ -68,7 +68,7 @@ def test_it_gives_what_the_tool_gives():
     assert list(step.get_feature_names_out(["a"] * 0 or [f"g{j}" for j in range(small.N_VARS)]))[:1] == ["g0"]
 
 
-def test_log_normalised_cells_are_taken_back_to_counts():
+def test_log_normalized_cells_are_taken_back_to_counts():
     adata, model = small.structured(), small.fitted(likelihood="nb")
     counts = small.dense(adata)
     logs = np.log1p(counts * (1e4 / counts.sum(axis=1))[:, None]).astype(np.float32)
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_named():
         Purifier(model).fit(counts[:, :50])
     with pytest.raises(ValueError, match="knows batches or covariates"):
         Purifier(small.fitted_to_covariates()).fit(counts)
-    with pytest.raises(TypeError, match=r"is no scdae\.DAE"):
+    with pytest.raises(TypeError, match=r"must be a fitted scdae\.DAE"):
         Purifier("model").fit(counts)
     with pytest.raises(ValueError, match="value.s. are fractional.*allow_fractional=True"):
         Purifier(model).fit(counts + 0.5)

@@ -198,7 +198,7 @@ def _draw(adata: AnnData, path: str) -> None:
     _draw_pair(panels[:3], adata, values, pair)
     _draw_gain(panels[3], adata, values)
     lower.suptitle(
-        "Two genes against each other, a dot a cell (colour: place on the path; grey: other types; the truth has a "
+        "Two genes against each other, a dot a cell (color: place on the path; gray: other types; the truth has a "
         "curve for each batch), and the gain, a dot a gene"
     )
 

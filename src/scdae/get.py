@@ -110,17 +110,17 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
         When there is no evaluation under that key.
     """
     check_adata(adata)
-    found = adata.uns.get(f"{key}_evaluation")
-    if not isinstance(found, Mapping) or "methods" not in found:
+    entry = adata.uns.get(f"{key}_evaluation")
+    if not isinstance(entry, Mapping) or "methods" not in entry:
         raise KeyError(f"There is no adata.uns[{f'{key}_evaluation'!r}]. Call scdae.tl.evaluate(adata) first.")
     return pd.DataFrame(
-        {name: np.asarray(found[name]) for name in ("skill", "log_likelihood")},
-        index=pd.Index([str(name) for name in found["methods"]], name="method"),
+        {name: np.asarray(entry[name]) for name in ("skill", "log_likelihood")},
+        index=pd.Index([str(name) for name in entry["methods"]], name="method"),
     )
 
 
 def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
-    """What was learnt about each gene.
+    """What was learned about each gene.
 
     Parameters
     ----------
@@ -171,19 +171,19 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
         When there is no such result, or no such group in it.
     """
     check_adata(adata)
-    found = adata.uns.get(key)
-    if not isinstance(found, Mapping) or "lfc_lower" not in found:
+    entry = adata.uns.get(key)
+    if not isinstance(entry, Mapping) or "lfc_lower" not in entry:
         raise KeyError(
             f"There is no result of scdae in adata.uns[{key!r}]. Call scdae.tl.rank_genes(adata, ...) first."
         )
-    groups = list(found["names"].dtype.names)
+    groups = list(entry["names"].dtype.names)
     if group is not None and group not in groups:
         raise KeyError(f"group: {group!r} is no group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}.")
     columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj")
     tables = {
         name: pd.DataFrame(
-            {column: found[column][name] for column in columns},
-            index=pd.Index(found["names"][name], name="gene", dtype=object),
+            {column: entry[column][name] for column in columns},
+            index=pd.Index(entry["names"][name], name="gene", dtype=object),
         )
         for name in (groups if group is None else [group])
     }
@@ -212,11 +212,11 @@ def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
         When there is no such result.
     """
     check_adata(adata)
-    found = adata.uns.get(key)
-    if not isinstance(found, Mapping) or "trials" not in found:
+    entry = adata.uns.get(key)
+    if not isinstance(entry, Mapping) or "trials" not in entry:
         raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.tune(adata) first.")
-    numbers = {name: np.asarray(found[name]) for name in ("log_likelihood", "gain", "gain_se")}
-    table = pd.DataFrame({**{name: list(map(str, part)) for name, part in found["trials"].items()}, **numbers})
+    numbers = {name: np.asarray(entry[name]) for name in ("log_likelihood", "gain", "gain_se")}
+    table = pd.DataFrame({**{name: list(map(str, part)) for name, part in entry["trials"].items()}, **numbers})
     return table.rename_axis("trial").sort_values("gain", ascending=False, kind="stable")
 
 
@@ -231,13 +231,15 @@ def positions(adata: AnnData, names: Iterable[str]) -> np.ndarray:
             "(adata.var_names_make_unique()) first."
         )
     first = index[~index.duplicated()]
-    found = np.flatnonzero(~index.duplicated())[first.get_indexer(names)] if len(first) < len(index) else None
-    found = index.get_indexer(names) if found is None else np.where(first.get_indexer(names) < 0, -1, found)
-    missing = [name for name, at in zip(names, found, strict=True) if at < 0]
+    first_of_name = np.flatnonzero(~index.duplicated())[first.get_indexer(names)] if len(first) < len(index) else None
+    first_of_name = (
+        index.get_indexer(names) if first_of_name is None else np.where(first.get_indexer(names) < 0, -1, first_of_name)
+    )
+    missing = [name for name, at in zip(names, first_of_name, strict=True) if at < 0]
     if missing:
         shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise KeyError(f"{len(missing)} of {len(names)} genes are not in adata.var_names: {shown}.")
-    return np.asarray(found)
+    return np.asarray(first_of_name)
 
 
 def stored_report(adata: AnnData, key: str) -> Mapping[str, Any]:
@@ -248,8 +250,8 @@ def stored_report(adata: AnnData, key: str) -> Mapping[str, Any]:
     return written["report"]
 
 
-def _nothing_under(adata: AnnData, key: str, place: str) -> str:
+def _nothing_under(adata: AnnData, key: str, slot: str) -> str:
     """Say that a run left nothing there, and which runs there are."""
     runs = [name for name, value in adata.uns.items() if isinstance(value, Mapping) and "report" in value]
     hint = f"Runs found: {runs}; pass one as key." if runs else "Call scdae.pp.impute(adata) first."
-    return f"There is no adata.{place}. {hint}"
+    return f"There is no adata.{slot}. {hint}"

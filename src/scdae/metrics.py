@@ -190,15 +190,15 @@ def _float64(values: Any) -> np.ndarray:
 
 def _not_negative(values: Any, name: str) -> np.ndarray:
     """Values of which none is below zero; NaN passes, as what was not measured."""
-    found = _float64(values)
-    below = found < 0
+    array = _float64(values)
+    below = array < 0
     if below.any():
         first = tuple(int(i) for i in np.argwhere(below)[0])
         raise ValueError(
-            f"{name} has to be 0 or more, but {int(below.sum()):,} value(s) are negative, the first {found[first]:.6g} at {first}. "
+            f"{name} has to be 0 or more, but {int(below.sum()):,} value(s) are negative, the first {array[first]:.6g} at {first}. "
             "Logs and z-scores are no counts."
         )
-    return found
+    return array
 
 
 def _table(values: np.ndarray, name: str) -> np.ndarray:

@@ -22,7 +22,7 @@ __all__ = ["Purifier"]
 
 
 class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Projects profiles to what a denoising autoencoder has learnt, before a classifier sees them.
+    """Projects profiles to what a denoising autoencoder has learned, before a classifier sees them.
 
     What :func:`scdae.tl.purify` does for AnnData objects, for matrices. The features are genes; those of `fit` and those of
     `transform` have to be the same, in the same order.
@@ -38,7 +38,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     strength, n_passes, n_draws, keep, fractions
         As for :func:`scdae.tl.purify`.
     depth
-        Molecules of each cell before it was normalised, where ``input_scale="log1p"``: one number for all. None: the median of
+        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: one number for all. None: the median of
         the cells in `fit`, whose smallest values tell what one molecule is.
     allow_fractional
         Admit counts that are not whole numbers, and their logs.
@@ -176,17 +176,17 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Checked values as float32 CSR."""
         _check_kind(X)
         options: dict[str, Any] = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
-        found = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **options)
+        validated = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32], **options)
         if self.input_scale == "log1p":
-            values = found.data if sp.issparse(found) else found
+            values = validated.data if sp.issparse(validated) else validated
             if reset and (values < 0).any():
                 raise ValueError(
                     f"Negative values in data passed to Purifier: {int((values < 0).sum()):,}, the first "
                     f"{values[values < 0][0]:.6g}. Fit it to log1p of counts per 10,000 of cells that nobody has perturbed, which are 0 "
-                    "or more: z-scores and other centred values are none. transform takes perturbed ones."
+                    "or more: z-scores and other centered values are none. transform takes perturbed ones."
                 )
-            return check_logs(found, "X", clean=reset and not self.allow_fractional)
-        csr = sp.csr_matrix(found, dtype=np.float32)
+            return check_logs(validated, "X", clean=reset and not self.allow_fractional)
+        csr = sp.csr_matrix(validated, dtype=np.float32)
         csr.sum_duplicates()
         csr.eliminate_zeros()
         kinds = [("negative", csr.data < 0)]
@@ -196,10 +196,10 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if where.any():
                 raise ValueError(
                     f"Negative values in data passed to Purifier: {int(where.sum()):,}, the first {csr.data[where][0]:.6g}. "
-                    "X has to hold counts; for log-normalised values pass input_scale='log1p'."
+                    "X has to hold counts; for log-normalized values pass input_scale='log1p'."
                     if kind == "negative"
                     else f"X does not hold counts: {int(where.sum()):,} value(s) are fractional, the first {csr.data[where][0]:.6g}. "
-                    "Pass input_scale='log1p' for log-normalised values, or allow_fractional=True for estimated or perturbed counts."
+                    "Pass input_scale='log1p' for log-normalized values, or allow_fractional=True for estimated or perturbed counts."
                 )
         return csr
 
@@ -230,7 +230,9 @@ def _check_kind(X: Any) -> None:
 
 def _known_model(model: Any, n_vars: int) -> DAE:
     if not isinstance(model, DAE):
-        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+        raise TypeError(
+            f"model must be a fitted scdae.DAE, got {type(model).__name__}. Read a saved one with scdae.DAE.load(path)."
+        )
     model.fitted_outcome()
     if model.covariates.levels or model.covariates.scales:
         raise ValueError(
@@ -254,7 +256,7 @@ def _check_depth(depth: Any) -> None:
 
 
 def _counts_of_fit(logs: sp.csr_matrix, depth: float | None) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Counts of cells that are log-normalised, and their depths; without `depth` the smallest values say what one molecule is."""
+    """Counts of cells that are log-normalized, and their depths; without `depth` the smallest values say what one molecule is."""
     scaled = logs.copy()
     scaled.data = np.expm1(np.maximum(scaled.data, 0))
     scaled.eliminate_zeros()

@@ -150,7 +150,7 @@ def test_normal_by_name_and_with_gaps():
         ("gaps", r"obs\['gaps'\] has no value in 4 of 150 cells, the first being 'cell_1'.*fillna\(False\)"),
         (ok[5:], "normal is taken by name, but 5 of the 150 names"),
         ("kind", r"but 150 have other values, the first being 'cell_1' with 'normal'"),
-        ("Gaps", r"normal='Gaps' is no column of obs.* Did you mean 'gaps'"),
+        ("Gaps", r"normal='Gaps' not found in adata.obs.* Did you mean 'gaps'"),
         (["cell_1", "cell_2"], r"normal has shape \(2,\).*obs_names\.isin"),
     ):
         with pytest.raises(ValueError, match=words):

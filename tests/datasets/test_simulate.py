@@ -98,8 +98,8 @@ def test_trajectory_joins_its_two_ends():
     order = np.argsort(t[on_path])
     profile = adata.layers["truth"][on_path][order]
     profile = np.log(profile / profile.sum(axis=1, keepdims=True))
-    neighbours = np.abs(np.diff(profile, axis=0)).mean()
-    assert neighbours < 0.05 * np.abs(profile[0] - profile[-1]).mean(), "no jump along the path"
+    neighbors = np.abs(np.diff(profile, axis=0)).mean()
+    assert neighbors < 0.05 * np.abs(profile[0] - profile[-1]).mean(), "no jump along the path"
     hump = profile[:, (adata.var["marker_of"] == "trajectory").to_numpy()].mean(axis=1)
     assert hump[len(hump) // 2] > max(hump[0], hump[-1]) + 1
 

@@ -44,7 +44,7 @@ def test_batch_errors():
     adata = _wrap(donor=["a", None, "b"])
     with pytest.raises(ValueError, match=r"no value in 1 of 3 cells, the first being 'cell1' \(row 1\)"):
         read_batches(adata, "donor")
-    with pytest.raises(ValueError, match="batch_key='lane' is no column of obs. Columns there: 'donor'"):
+    with pytest.raises(ValueError, match="batch_key='lane' not found in adata.obs. Columns there: 'donor'"):
         read_batches(adata, "lane")
     with pytest.raises(TypeError, match="name of one obs column"):
         read_batches(adata, ["donor", "lane"])
@@ -164,8 +164,8 @@ def test_labels_that_are_missing(adata):
         ("lane", ["sex", "sex"], "'sex' is given twice"),
         ("lane", ["age", "lane"], r"'lane' is given twice \(batch_key='lane'\)"),
         ("lane", "lane", "'lane' is given twice"),
-        (None, "height", "covariates='height' is no column of obs. Columns there: 'lane'"),
-        ("place", "sex", "batch_key='place' is no column of obs"),
+        (None, "height", "covariates='height' not found in adata.obs. Columns there: 'lane'"),
+        ("place", "sex", "batch_key='place' not found in adata.obs"),
         (None, ["flat"], r"obs\['flat'\] is 3.5 in all 6 cells and says nothing. Leave it out"),
     ],
 )
@@ -222,9 +222,9 @@ def test_batches_that_are_numbers_are_found_again(adata):
         ({"age": [True, False]}, r"obs\['age'\] held numbers in the fit, but is bool"),
         ({"age": [1.0, np.nan]}, r"obs\['age'\] \(covariates\) has no value in 1 of 2 cells.*'cell1' \(row 1\)"),
         ({"age": [np.inf, 3.0]}, r"obs\['age'\] is not finite in 1 of 2 cells.*'cell0' \(row 0\)"),
-        ({"sex": None}, "covariates='sex' is no column of obs"),
-        ({"lane": None}, "batch_key='lane' is no column of obs"),
-        ({"age": None}, "covariates='age' is no column of obs"),
+        ({"sex": None}, "covariates='sex' not found in adata.obs"),
+        ({"lane": None}, "batch_key='lane' not found in adata.obs"),
+        ({"age": None}, "covariates='age' not found in adata.obs"),
     ],
 )
 def test_cells_that_do_not_fit(known, change, words):
@@ -338,7 +338,7 @@ def test_columns_whose_names_are_numbers():
     adata.obs.columns = ["0", "1"]  # as a file gives them back
     for one, other in zip(conditions, known.conditions(adata), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="batch_key=7 is no column of obs. Columns there: '0', '1'"):
+    with pytest.raises(ValueError, match="batch_key=7 not found in adata.obs. Columns there: '0', '1'"):
         read_batches(adata, 7)
 
 
@@ -349,7 +349,7 @@ def test_tables_and_misspelt_names_are_refused():
             read_covariates(adata, None, wrong)
         with pytest.raises(TypeError, match="batch_key is a pandas"):
             read_covariates(adata, wrong, None)
-    with pytest.raises(ValueError, match="batch_key='Donor' is no column of obs. Did you mean 'donor'"):
+    with pytest.raises(ValueError, match="batch_key='Donor' not found in adata.obs. Did you mean 'donor'"):
         read_batches(adata, "Donor")
 
 

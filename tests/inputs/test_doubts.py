@@ -41,7 +41,7 @@ def test_of_counts_nothing_is_said(caplog, counts):
 
 @pytest.mark.parametrize("target", [1e4, 1e5, 1e6])
 def test_rounded_values_are_told(caplog, counts, target):
-    assert f"layers['a'] looks normalised and then rounded: each cell adds up to about {target:,.0f}" in said(
+    assert f"layers['a'] looks normalized and then rounded: each cell adds up to about {target:,.0f}" in said(
         caplog, np.round(per(counts, target))
     )
 
@@ -49,8 +49,8 @@ def test_rounded_values_are_told(caplog, counts, target):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: np.log1p(per(x, 1e4)), "looks log-normalised (log1p of values that add up to 10,000 per cell)"),
-        (lambda x: per(x, 1e6), "looks normalised (each cell adds up to 1,000,000)"),
+        (lambda x: np.log1p(per(x, 1e4)), "looks log-normalized (log1p of values that add up to 10,000 per cell)"),
+        (lambda x: per(x, 1e6), "looks normalized (each cell adds up to 1,000,000)"),
     ],
 )
 def test_what_is_no_estimated_count_is_told(caplog, counts, change, words):

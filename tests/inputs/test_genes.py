@@ -69,7 +69,7 @@ def test_versions_and_case_are_overlooked_where_that_leaves_no_doubt(log):
     known, _, _, columns = match_genes(query(names), model, np.arange(5))
     np.testing.assert_array_equal(columns, [5, 0, 2, 1, 4])  # the same spelling first
     np.testing.assert_array_equal(known, [True, True, True, False, True, True])
-    assert "4 gene(s) were matched though they are spelt otherwise" in log.text
+    assert "4 gene(s) were matched though they are spelled otherwise" in log.text
 
 
 def test_doubtful_names_are_not_matched():

@@ -67,12 +67,12 @@ def test_nan_names_genes_and_both_fixes():
         assert words in text
 
 
-def test_lognormalised_points_to_the_layer_and_raw():
+def test_lognormalized_points_to_the_layer_and_raw():
     x = _counts()
     adata = _wrap(sp.csr_matrix(_lognorm(x)), layers={"umi": x, "scaled": x - 1, "seen": x > 0})
     adata.raw = _wrap(x)
     text = _message(adata)
-    for words in ("log-normalised", "10,000 per cell", "layer='umi'", "adata.raw.to_adata()"):
+    for words in ("log-normalized", "10,000 per cell", "layer='umi'", "adata.raw.to_adata()"):
         assert words in text
     assert "scaled" not in text
     assert "seen" not in text
@@ -81,23 +81,23 @@ def test_lognormalised_points_to_the_layer_and_raw():
 
 def test_log1p_mark_and_subset_of_genes():
     adata = _wrap(_lognorm(_counts())[:, :5])
-    assert "It may be log-normalised" in _message(adata)
+    assert "It may be log-normalized" in _message(adata)
     assert "allow_fractional=True" in _message(adata)
     adata.uns["log1p"] = {}
     assert "uns['log1p'] says so" in _message(adata)
 
 
-def test_normalised_without_log():
+def test_normalized_without_log():
     x = _counts()
-    assert "normalised (each cell adds up to 10,000)" in _message(_wrap(x / x.sum(1, keepdims=True) * 1e4))
+    assert "normalized (each cell adds up to 10,000)" in _message(_wrap(x / x.sum(1, keepdims=True) * 1e4))
 
 
-def test_only_the_last_cells_are_normalised():
+def test_only_the_last_cells_are_normalized():
     x = _counts()
     x[55:] = _lognorm(x[55:])
     text = _message(_wrap(x))
     assert "in 5 of 60 cells, rows 55 to 59" in text
-    assert "log-normalised" in text
+    assert "log-normalized" in text
 
 
 def test_layer_is_bad_but_x_is_good():

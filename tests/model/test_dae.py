@@ -72,8 +72,8 @@ def test_latent_tells_cell_types_apart(adata):
     latent = small.fitted(likelihood="nb").latent(adata)
     assert latent.shape == (small.N_OBS, 10) and latent.dtype == np.float32
     types = adata.obs["cell_type"].to_numpy()
-    centres = np.stack([latent[types == kind].mean(axis=0) for kind in np.unique(types)])
-    nearest = np.argmin(((latent[:, None] - centres) ** 2).sum(axis=2), axis=1)
+    centers = np.stack([latent[types == kind].mean(axis=0) for kind in np.unique(types)])
+    nearest = np.argmin(((latent[:, None] - centers) ** 2).sum(axis=2), axis=1)
     assert np.mean(np.unique(types)[nearest] == types) > 0.9
 
 
@@ -190,7 +190,7 @@ def two_batches():
     return small.wrap(sp.csr_matrix(counts)), second
 
 
-def test_batch_effect_is_learnt(two_batches):
+def test_batch_effect_is_learned(two_batches):
     adata, second = two_batches
     model = small.fit(adata, batch_key="batch", likelihood="nb")
     assert model.batch_levels == sorted(adata.obs["batch"].unique())
@@ -203,7 +203,7 @@ def test_batch_effect_is_learnt(two_batches):
         shift = -shift
     assert np.corrcoef(shift, true)[0, 1] > 0.9
     assert shift[:8].mean() > 0.8 * true[:8].mean()
-    # the same cells labelled as of the other batch come out otherwise
+    # the same cells labeled as of the other batch come out otherwise
     swapped = adata.copy()
     names = model.batch_levels
     swapped.obs["batch"] = np.where(adata.obs["batch"] == names[0], names[1], names[0])
@@ -223,7 +223,7 @@ def test_batches_of_a_query():
     with pytest.raises(ValueError, match=r"obs\['batch'\] has 1 level.*'new'.*It knows"):
         model.impute(one)
     del one.obs["batch"]
-    with pytest.raises(ValueError, match="batch_key='batch' is no column of obs"):
+    with pytest.raises(ValueError, match="batch_key='batch' not found in adata.obs"):
         model.latent(one)
 
 
@@ -249,8 +249,8 @@ def test_latent_space_is_common_to_the_batches(two_batches):
     latent, apart = model.latent(adata), small.fit(adata, likelihood="nb").latent(adata)
     assert between_batches(latent, adata) < 0.05 < 0.3 < between_batches(apart, adata)
     types = adata.obs["cell_type"].to_numpy()  # and cell types are told apart as before
-    centres = np.stack([latent[types == kind].mean(axis=0) for kind in np.unique(types)])
-    nearest = np.argmin(((latent[:, None] - centres) ** 2).sum(axis=2), axis=1)
+    centers = np.stack([latent[types == kind].mean(axis=0) for kind in np.unique(types)])
+    nearest = np.argmin(((latent[:, None] - centers) ** 2).sum(axis=2), axis=1)
     assert np.mean(np.unique(types)[nearest] == types) > 0.9
 
 
@@ -346,7 +346,7 @@ def test_batches_that_all_cells_cannot_be_put_into():
 # Covariates ---------------------------------------------------------------------------------------------------------
 
 
-def test_covariates_are_learnt():
+def test_covariates_are_learned():
     """A factor of three on eight genes in smokers, and one that rises with age on eight others."""
     adata = small.covaried()
     smokes, age = adata.obs["smokes"].to_numpy(), adata.obs["age"].to_numpy(float)
@@ -401,7 +401,7 @@ def test_covariates_of_a_query_that_do_not_fit():
     with pytest.raises(ValueError, match=rf"obs\['age'\] is not finite in 1 of 20 cells.*{adata.obs_names[4]}.*row 4"):
         model.impute(adata)
     del adata.obs["age"]
-    with pytest.raises(ValueError, match="covariates='age' is no column of obs"):
+    with pytest.raises(ValueError, match="covariates='age' not found in adata.obs"):
         model.impute(adata)
 
 

@@ -492,7 +492,7 @@ def test_covariates_come_before_training(adata):
         ("age", rf"obs\['age'\].*no value in 2 of 150 cells.*{adata.obs_names[5]}.*row 5"),
         (["flat"], r"obs\['flat'\] is 1 in all 150 cells and says nothing"),
         (["cell_type", "cell_type"], "'cell_type' is given twice"),
-        ("height", "covariates='height' is no column of obs"),
+        ("height", "covariates='height' not found in adata.obs"),
     ):
         with pytest.raises(ValueError, match=words):
             scdae.pp.impute(adata, batch_key="batch", covariates=covariates, max_epochs=10**6)

@@ -114,7 +114,7 @@ def test_settings_of_a_model():
     assert model.outcome is small.fitted(likelihood="nb").outcome
     with pytest.raises(ValueError, match=r"n_latent=... belongs to the fit"):
         scdae.tl.evaluate(adata, model, n_latent=3)
-    with pytest.raises(TypeError, match="is no scdae.DAE"):
+    with pytest.raises(TypeError, match="must be a fitted scdae.DAE"):
         scdae.tl.evaluate(adata, "model")
 
 

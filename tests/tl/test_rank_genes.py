@@ -158,7 +158,7 @@ def test_result_is_written_to_files(ranked, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"groupby": "kind"}, "groupby='kind' is no column of obs"),
+        ({"groupby": "kind"}, "groupby='kind' not found in adata.obs"),
         ({"groupby": "one"}, "there is one group only"),
         ({"reference": "x"}, "reference='x' is no group"),
         ({"groups": ["y"]}, "groups: 'y' is no group"),

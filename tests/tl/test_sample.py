@@ -48,7 +48,7 @@ def test_a_model_is_fitted_where_none_is_given():
 def test_arguments_that_do_not_fit(options, words):
     with pytest.raises(ValueError, match=words):
         scdae.tl.sample(small.structured(), small.fitted(likelihood="nb"), **options)
-    with pytest.raises(TypeError, match=r"is no scdae\.DAE"):
+    with pytest.raises(TypeError, match=r"must be a fitted scdae\.DAE"):
         scdae.tl.sample(small.structured(), "model")
     with pytest.raises(ValueError, match="is not fitted"):
         scdae.tl.sample(small.structured(), scdae.DAE())

@@ -136,7 +136,7 @@ def test_errors_name_what_is_wrong(family):
         score(adata, model, reference, calibration[:, ::-1])
     with pytest.raises(ValueError, match="reference was not made by scdae.pp.kmers"):
         score(adata, model, scdae.datasets.simulate(10, 10))
-    with pytest.raises(TypeError, match=r"is no scdae\.DAE"):
+    with pytest.raises(TypeError, match=r"must be a fitted scdae\.DAE"):
         score(adata, None, reference)
     with pytest.raises(ValueError, match="group_key='tribe' is no column"):
         score(adata, model, reference, group_key="tribe")

@@ -235,7 +235,7 @@ def test_with_a_model_batches_and_data_on_disk(fitted, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "words", "groupby", "labels"),
     [
-        (ValueError, r"groupby='kinds' is no column of obs\. Did you mean 'kind'", "kinds", None),
+        (ValueError, r"groupby='kinds' not found in adata.obs\. Did you mean 'kind'", "kinds", None),
         (ValueError, "there is one group only, 'all'", "label", "all"),
         (ValueError, "has no value in any cell", "label", np.nan),
         (
@@ -302,7 +302,7 @@ def zeros(side, ratio, low, high, seen):
         ({"cells": 9}, "too few cells", "9 cells, too few to judge by"),
         ({"markers": ""}, "no markers", "nothing marks them"),
         ({"restored_in": 0.5}, "smoothed away", "restored to 0.50 of raw"),
-        ({"decoder_in": 0.1}, "hardly learnt", r"\(to 0.10 without the cells' own counts of them\)"),
+        ({"decoder_in": 0.1}, "hardly learned", r"\(to 0.10 without the cells' own counts of them\)"),
         (
             zeros("out", 1.6, 1.3, 2.0, 90.0),
             "leaks",

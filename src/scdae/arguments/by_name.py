@@ -124,21 +124,21 @@ def table_by_name(table: pd.DataFrame, obs_names: pd.Index, var_names: pd.Index,
 
 def _places(own: pd.Index, names: pd.Index, argument: str, axis: str) -> np.ndarray | None:
     """Place of each of `names` in `own`, int64; None where both are the same in the same order."""
-    found, wanted = (pd.Index([str(name) for name in index], dtype=object) for index in (own, names))
-    if len(found) == len(wanted) and bool((found == wanted).all()):
+    own_names, wanted = (pd.Index([str(name) for name in index], dtype=object) for index in (own, names))
+    if len(own_names) == len(wanted) and bool((own_names == wanted).all()):
         return None
     kind = "index" if axis == "obs_names" else "columns"
-    for index, where in ((found, f"the {kind} of {argument} repeats"), (wanted, f"adata.{axis} repeat")):
+    for index, where in ((own_names, f"the {kind} of {argument} repeats"), (wanted, f"adata.{axis} repeat")):
         if not index.is_unique:
             repeated = index[index.duplicated()]
             raise ValueError(
                 f"{argument} is taken by name, but {where} {len(repeated.unique()):,} name(s), the first being "
                 f"{repeated[0]!r}. Make names unique, or pass an array in the order of adata."
             )
-    places = found.get_indexer(wanted)
+    places = own_names.get_indexer(wanted)
     missing = wanted[places < 0]
     if len(missing):
-        such = f"; it has names such as {found[0]!r}" if len(found) else ", which is empty"
+        such = f"; it has names such as {own_names[0]!r}" if len(own_names) else ", which is empty"
         raise ValueError(
             f"{argument} is taken by name, but {len(missing):,} of the {len(wanted):,} names in adata.{axis} are not in its "
             f"{kind}, the first being {missing[0]!r}{such}. Pass values for all, or an array in the order of adata."

@@ -59,12 +59,12 @@ def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     The error names the closest argument or setting, and all settings that may be given.
     """
     own = [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
-    there = [name for name in Config.names() if name not in own]
+    missing = [name for name in Config.names() if name not in own]
     for name in settings:
-        if name not in there:
-            hint = f" {RAW}" if name == "use_raw" else nearest(name, [*own, *there])
+        if name not in missing:
+            hint = f" {RAW}" if name == "use_raw" else nearest(name, [*own, *missing])
             raise TypeError(
-                f"{function.__name__}() has no argument {name!r}.{hint} Settings of the model: {', '.join(there)}."
+                f"{function.__name__}() has no argument {name!r}.{hint} Settings of the model: {', '.join(missing)}."
             )
 
 

@@ -62,14 +62,14 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
         return everything[values]
     if not index.is_unique:
         raise ValueError(f"{what} by name: names are repeated. Make them unique, or give positions.")
-    found = index.get_indexer(np.array([str(value) for value in values], dtype=object))
-    missing = values[found < 0]
+    at = index.get_indexer(np.array([str(value) for value in values], dtype=object))
+    missing = values[at < 0]
     if len(missing):
         raise ValueError(
             f"{what}: {len(missing):,} of {len(values):,} names are not there, the first being {str(missing[0])!r}."
             f"{nearest(missing[0], index) if len(index) < 100_000 else ''}"
         )
-    return found
+    return at
 
 
 def _values(index: pd.Index, chosen: Any, what: str) -> np.ndarray:

@@ -38,7 +38,7 @@ scdae impute counts.h5ad restored.h5ad --batch-key sample
 
 scdae impute counts.h5ad corrected.h5ad --batch-key sample --transform-batch average
 
-scdae impute normalised.h5ad restored.h5ad --layer counts --quantile 0.05 --quantile 0.95
+scdae impute normalized.h5ad restored.h5ad --layer counts --quantile 0.05 --quantile 0.95
 
 scdae impute 'samples/*.h5ad' restored.zarr --batch-key sample --threshold 0.01
 

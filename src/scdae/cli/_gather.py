@@ -62,10 +62,10 @@ def _tasks(folder: Path) -> list[tuple[str, Path, Path | None]]:
     if (folder / TASKS).is_file():
         with (folder / TASKS).open(encoding="utf-8", newline="") as file:
             return [(row["sample"], Path(row["report"]), Path(row["target"])) for row in csv.DictReader(file)]
-    found = sorted(folder.glob("*.json"))
-    if not found:
+    reports = sorted(folder.glob("*.json"))
+    if not reports:
         raise FileNotFoundError(f"{folder} has neither {TASKS} nor a report, .json.")
-    return [(path.stem, path, None) for path in found]
+    return [(path.stem, path, None) for path in reports]
 
 
 def _row(name: str, report: Path, target: Path | None) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def _row(name: str, report: Path, target: Path | None) -> dict[str, Any]:
     if not report.exists() or (target is not None and not target.exists()):
         return row
     try:
-        found = json.loads(report.read_text(encoding="utf-8"))
-        seconds = found.pop("seconds", {})
+        report_of_job = json.loads(report.read_text(encoding="utf-8"))
+        seconds = report_of_job.pop("seconds", {})
     except (OSError, ValueError, AttributeError):
         return row | {"state": "unreadable"}
     row |= {"state": "done", "seconds": round(sum(seconds.values()), 2)}
-    for key, value in found.items():
+    for key, value in report_of_job.items():
         parts = value.items() if key in ("report", "settings") and isinstance(value, dict) else [(key, value)]
         row |= {part: what for part, what in parts if isinstance(what, (str, int, float)) and part not in row}
     return row

@@ -148,13 +148,13 @@ def _is_path(normal: str) -> bool:
 
 def _report(adata: AnnData, key: str, *, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
     """What was compared, and the cells that stand out, for JSON."""
-    found = adata.obs[adata.obs[f"{key}_fdr"] < 0.05]
+    anomalous = adata.obs[adata.obs[f"{key}_fdr"] < 0.05]
     entry = {name: value for name, value in adata.uns[key].items() if name != "written_by"}
     return {
         "source": source,
         "target": target,
         "n_obs": adata.n_obs,
         **entry,
-        "anomalous": {str(cell): float(value) for cell, value in found[key].sort_values(ascending=False).items()},
+        "anomalous": {str(cell): float(value) for cell, value in anomalous[key].sort_values(ascending=False).items()},
         "seconds": {step: round(spent, 2) for step, spent in seconds.items()},
     }

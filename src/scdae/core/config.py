@@ -44,7 +44,7 @@ class Config:
         Principal axes that the encoder gets; None chooses by the number of cells.
     corruption
         ``"thinning"`` sets molecules aside and predicts them; ``"masking"`` sets whole entries aside and predicts them;
-        ``"gaussian"`` adds noise to the normalised input and predicts the counts.
+        ``"gaussian"`` adds noise to the normalized input and predicts the counts.
     noise
         Range of the noise level, drawn anew for each cell and step: the share set aside (thinning, masking), or the
         standard deviation on the scale of log counts per 10,000 (gaussian).

@@ -68,7 +68,7 @@ def simulate_16s(
     gene = rng.integers(0, 4, length)
     rate = _rates(rng, length)
     steps = [divergence * step for step in _STEPS]
-    found: dict[str, str] = {}
+    sequences: dict[str, str] = {}
     number = 0
     for genus in range(n_genera):
         if genus % _PER**2 == 0:
@@ -81,8 +81,8 @@ def simulate_16s(
             start, stop = rng.integers(0, _CUT, 2)
             number += 1
             about = f"seq_{number} Genus_{genus + 1} phylum_{genus // _PER**2 + 1} family_{genus // _PER + 1}"
-            found[about] = "".join(np.array(list("ACGT"))[letters[start : len(letters) - stop]])
-    return found
+            sequences[about] = "".join(np.array(list("ACGT"))[letters[start : len(letters) - stop]])
+    return sequences
 
 
 def _rates(rng: np.random.Generator, length: int) -> np.ndarray:

@@ -95,9 +95,9 @@ def tidy_up(path: str | os.PathLike[str]) -> None:
     """Remove what processes of this machine that are no more have left beside a target, and put back what they took away."""
     target = Path(os.path.realpath(path))
     put_back(target)
-    for found, kind in _left(target):
+    for leftover, kind in _left(target):
         if kind == "tmp" or os.path.lexists(target):
-            remove(found)
+            remove(leftover)
 
 
 def put_back(path: str | os.PathLike[str]) -> None:
@@ -105,9 +105,9 @@ def put_back(path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     if os.path.lexists(target):
         return
-    for found, kind in _left(target):
+    for leftover, kind in _left(target):
         if kind == "old":
-            os.rename(found, target)
+            os.rename(leftover, target)
             get_logger().warning(
                 f"scdae: {path} was being replaced by a job that was killed; what it held before is there again."
             )
@@ -230,7 +230,7 @@ def this_machine() -> str:
 
 def _left(target: Path) -> list[tuple[Path, str]]:
     """Hidden names beside `target` of processes of this machine that are no more."""
-    found, start = [], _start_of(target)
+    leftovers, start = [], _start_of(target)
     try:
         names = os.listdir(target.parent)
     except OSError:
@@ -240,8 +240,8 @@ def _left(target: Path) -> list[tuple[Path, str]]:
             continue
         match = _HIDDEN.fullmatch(name[len(start) :])
         if match is not None and match["where"] == this_machine() and not is_alive(int(match["process"])):
-            found.append((target.with_name(name), match["kind"]))
-    return found
+            leftovers.append((target.with_name(name), match["kind"]))
+    return leftovers
 
 
 def is_alive(process: int) -> bool:

@@ -121,8 +121,8 @@ def _number(error: BaseException) -> int | None:
     """The system's number of an error, also where HDF5 has put it into words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _NUMBER.search(str(error))
-    return int(found[1]) if found else None
+    match = _NUMBER.search(str(error))
+    return int(match[1]) if match else None
 
 
 def check_replaceable(path: Path) -> None:

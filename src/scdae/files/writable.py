@@ -137,15 +137,15 @@ def _named(frame: Any, name: str) -> Generator[tuple[str, str], None, Any]:
 
 def _in_frame(group: Any, frame: Any, name: str, reason: str) -> Iterator[tuple[str, str]]:
     """Columns of a data frame that cannot be written; its names, where it is not the columns."""
-    found = False
+    failed = False
     for i, key in enumerate(frame.columns):
         column = frame.iloc[:, [i]].reset_index(drop=True)
         column.index = column.index.astype(str).astype(object)
         why = _failure(group, f"column-{i}", column)
         if why is not None:
-            found = True
+            failed = True
             yield f"{name}[{key!r}]", why
-    if not found:
+    if not failed:
         yield f"{name}_names" if name in ("obs", "var", "raw.var") else f"the index of {name}", reason
 
 

@@ -98,5 +98,5 @@ def problem_of(tally: Tally, adata: AnnData, layer: str | None, *, allow_fractio
 
 def _joined(adata: AnnData) -> Mapping[str, Any] | None:
     """What :func:`scdae.pp.join_files` said about the files, as long as the column is there."""
-    found = adata.uns.get(JOINED)
-    return found if isinstance(found, Mapping) and found.get("label") in adata.obs else None
+    joined = adata.uns.get(JOINED)
+    return joined if isinstance(joined, Mapping) and joined.get("label") in adata.obs else None

@@ -99,7 +99,7 @@ def read_counts(
     >>> counts.matrix.nnz, counts.matrix.dtype
     (2, dtype('float32'))
     """
-    found = open_counts(
+    counts = open_counts(
         adata,
         layer=layer,
         mask=mask,
@@ -108,7 +108,7 @@ def read_counts(
         for_fit=for_fit,
         most=sys.maxsize,
     )
-    return cast(Counts, found)
+    return cast(Counts, counts)
 
 
 def open_counts(

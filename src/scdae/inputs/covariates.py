@@ -80,7 +80,7 @@ class Covariates:
         """
         codes, first = [], 0
         for name, known in self.levels.items():
-            found, levels = read_batches(adata, name, "batch_key" if name == self.batch_key else "covariates")
+            codes_of_cells, levels = read_batches(adata, name, "batch_key" if name == self.batch_key else "covariates")
             unknown = [level for level in levels if level not in known]
             if unknown:
                 raise ValueError(
@@ -89,7 +89,7 @@ class Covariates:
                     "new batches with DAE.adapt(adata)."
                 )
             if len(known) > 1:
-                codes.append(first + np.array([known.index(level) for level in levels], np.int32)[found])
+                codes.append(first + np.array([known.index(level) for level in levels], np.int32)[codes_of_cells])
                 first += len(known)
         values = [np.ones(adata.n_obs)] if self.moved else []
         values += [(self._within(adata, name) - mean) / sd for name, (mean, sd) in self.scales.items()]
@@ -191,8 +191,8 @@ def read_covariates(
             raise ValueError(_says_nothing(name, f"{values[0]:g}", adata.n_obs))
         scales[name] = (float(values.mean()), float(values.std()))
         ranges[name] = (low, high)
-    found = Covariates(batch_key, levels, scales, ranges=ranges)
-    return found, found.conditions(adata)
+    columns = Covariates(batch_key, levels, scales, ranges=ranges)
+    return columns, columns.conditions(adata)
 
 
 def _says_nothing(name: str, value: str, n_obs: int) -> str:
@@ -241,18 +241,18 @@ def read_batches(
     (array([0, 1, 0], dtype=int32), ['7', '10'])
     """
     labels = _column(adata, batch_key, argument, gaps=gaps)
-    there = labels.dropna()
+    known = labels.dropna()
     if isinstance(labels.dtype, pd.CategoricalDtype):
-        distinct = there.cat.remove_unused_categories().cat.categories
+        distinct = known.cat.remove_unused_categories().cat.categories
     else:
-        distinct = pd.Index(there.unique())
+        distinct = pd.Index(known.unique())
         try:
             distinct = distinct.sort_values()
         except TypeError:  # numbers next to text
             distinct = sorted(distinct, key=str)
     levels = list(dict.fromkeys(level_name(value) for value in distinct))
     codes = np.full(adata.n_obs, -1, np.int32)
-    named = pd.Categorical([level_name(value) for value in there], categories=levels)
+    named = pd.Categorical([level_name(value) for value in known], categories=levels)
     codes[labels.notna().to_numpy()] = named.codes
     if len(levels) > max(20, adata.n_obs // 4):
         asked = "Are they groups?" if argument == "groupby" else "Is it a batch?"
@@ -273,8 +273,8 @@ def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> 
             f"{argument}={name!r}: pass the name of one obs column. {several}"
             f"{'.' if argument == 'groupby' else ', or pass the others as covariates=.'}"
         )
-    found = _alike(columns, name)
-    if found is None:
+    alike = _alike(columns, name)
+    if alike is None:
         joined = adata.uns.get(JOINED)
         lacking = joined.get("left_out", {}).get(str(name)) if isinstance(joined, Mapping) else None
         if lacking is not None:
@@ -283,10 +283,10 @@ def _column(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -> 
                 f"{argument} out."
             )
         raise ValueError(
-            f"{argument}={name!r} is no column of obs.{nearest(name, columns)} Columns there: "
+            f"{argument}={name!r} not found in adata.obs.{nearest(name, columns)} Columns there: "
             f"{', '.join(repr(column) for column in columns) or 'none'}."
         )
-    name = found
+    name = alike
     labels = obs_column(adata, name)
     if labels.ndim != 1:
         raise ValueError(f"{argument}={name!r}: obs has {labels.shape[1]} columns of this name. Rename all but one.")

@@ -22,7 +22,7 @@ _LARGEST = 2**24  # whole numbers up to which float32 has each
 
 
 def say_doubts(matrix: sp.csr_matrix, name: str, uns: Mapping[str, Any], *, boolean: bool, fractional: bool) -> None:
-    """Warn of values that were rounded after they had been normalised, of logs among estimated counts, and of odd values.
+    """Warn of values that were rounded after they had been normalized, of logs among estimated counts, and of odd values.
 
     Parameters
     ----------
@@ -49,20 +49,20 @@ def _doubts(some: sp.csr_matrix, uns: Mapping[str, Any], boolean: bool, fraction
         if not certain:
             return []
         return [f"looks {looks}. allow_fractional=True is for estimated counts; results of other values mean little."]
-    found = []
+    doubts = []
     has = np.flatnonzero(np.diff(some.indptr))
     total = np.asarray(some.sum(axis=1), dtype=np.float64).ravel()[has]
     if len(total) >= _LEAST_CELLS and np.ptp(total) > 0:
         middle, lone = float(np.median(total)), np.minimum.reduceat(some.data, some.indptr[has]) <= 1
         target = min(_TARGETS, key=lambda target: abs(target - middle))
         if abs(middle / target - 1) < _SPREAD and total.std() < _SPREAD * middle and lone.mean() < 0.5:
-            found.append(
-                f"looks normalised and then rounded: each cell adds up to about {target:,.0f}, and hardly any gene has just one "
+            doubts.append(
+                f"looks normalized and then rounded: each cell adds up to about {target:,.0f}, and hardly any gene has just one "
                 "molecule. Use raw counts."
             )
     largest = float(some.data.max(initial=0))
     if largest >= _LARGEST:
-        found.append(
+        doubts.append(
             f"has values as large as {largest:.6g}, which are rounded to float32 from {_LARGEST:,} on. Are they molecules?"
         )
-    return found
+    return doubts

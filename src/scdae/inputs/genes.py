@@ -56,9 +56,9 @@ class GeneMap:
         present = np.flatnonzero(self.columns >= 0)
         network[self.columns[present]] = present
         genes = network[wanted]
-        place = np.full(len(self.known), -1)
-        place[self.silent] = np.arange(len(self.silent))
-        quiet = place[wanted]
+        position = np.full(len(self.known), -1)
+        position[self.silent] = np.arange(len(self.silent))
+        quiet = position[wanted]
         at, quiet = np.flatnonzero(quiet >= 0), quiet[quiet >= 0]
         silent = at, self.silent_source[quiet], self.silent_unknown[quiet]
         return genes[genes >= 0], GeneMap(self.known[wanted], np.flatnonzero(genes >= 0), *silent)
@@ -84,14 +84,14 @@ class GeneMap:
         columns, present = self.columns, self.columns >= 0
         if present.all():
             return _sorted(matrix[:, columns]), None if unobserved is None else unobserved[:, columns].tocsr()
-        place = np.flatnonzero(present)
+        wanted = np.flatnonzero(present)
         widen = sp.csr_matrix(
-            (np.ones(len(place), np.float32), (np.arange(len(place)), place)), shape=(len(place), len(columns))
+            (np.ones(len(wanted), np.float32), (np.arange(len(wanted)), wanted)), shape=(len(wanted), len(columns))
         )
-        wide = _sorted(matrix[:, columns[place]] @ widen)
+        wide = _sorted(matrix[:, columns[wanted]] @ widen)
         absent = sp.csr_matrix(np.broadcast_to(~present, wide.shape))
         if unobserved is not None:
-            absent = absent + (unobserved[:, columns[place]].astype(np.float32) @ widen).astype(bool)
+            absent = absent + (unobserved[:, columns[wanted]].astype(np.float32) @ widen).astype(bool)
         return wide, absent.tocsr()
 
 
@@ -130,10 +130,10 @@ def map_genes(
 def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> np.ndarray:
     """Gene of the network for each gene of a query: int (n_vars,), -1 for none. Arguments and errors as above."""
     _, columns, _ = _by_name(query, var_names, genes, quiet=False, adapting=True)
-    place = np.full(len(query), -1, np.int64)
-    found = columns >= 0
-    place[columns[found]] = np.flatnonzero(found)
-    return place
+    gene_in_model = np.full(len(query), -1, np.int64)
+    known = columns >= 0
+    gene_in_model[columns[known]] = np.flatnonzero(known)
+    return gene_in_model
 
 
 def _by_name(
@@ -150,17 +150,17 @@ def _by_name(
     columns = _find(query, var_names[genes])
     others = _find(query, var_names[np.setdiff1d(np.arange(len(var_names)), genes)], taken=columns)
     known = np.zeros(len(query), bool)
-    for found in (columns, others):
-        known[found[found >= 0]] = True
-    spelt = [(str(var_names[g]), str(query[c])) for g, c in zip(genes, columns, strict=True) if c >= 0]
-    spelt = [pair for pair in spelt if pair[0] != pair[1]]
+    for positions in (columns, others):
+        known[positions[positions >= 0]] = True
+    spelled = [(str(var_names[g]), str(query[c])) for g, c in zip(genes, columns, strict=True) if c >= 0]
+    spelled = [pair for pair in spelled if pair[0] != pair[1]]
     n_found = int((columns >= 0).sum())
     if n_found < _LEAST_SHARE * len(columns):
         raise ValueError(_too_few(n_found, query, var_names[genes]))
-    if spelt and not quiet:
+    if spelled and not quiet:
         get_logger().warning(
-            f"scdae: {len(spelt):,} gene(s) were matched though they are spelt otherwise, the first being {spelt[0][1]!r} for "
-            f"{spelt[0][0]!r} of the model (versions of Ensembl ids and case are overlooked where that leaves no doubt)."
+            f"scdae: {len(spelled):,} gene(s) were matched though they are spelled otherwise, the first being {spelled[0][1]!r} for "
+            f"{spelled[0][0]!r} of the model (versions of Ensembl ids and case are overlooked where that leaves no doubt)."
         )
     if n_found < len(columns) and not quiet and not adapting:
         get_logger().warning(
@@ -178,12 +178,14 @@ def _by_name(
 def _too_few(n_found: int, query: np.ndarray, wanted: np.ndarray) -> str:
     """Why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
     message = f"{n_found:,} of the {len(wanted):,} genes of the model are in var_names, less than half. "
-    here, there = _kind(query), _kind(wanted)
+    here, kind_of_wanted = _kind(query), _kind(wanted)
     if n_found <= _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too
-        also = "" if here == there else f"{here} "
-        message += f"The model has {there} such as {str(wanted[0])!r}, the query {also}such as {str(query[0])!r}."
-        if here != there:
-            return message + f" Put {there} into adata.var_names: a column of adata.var may have them."
+        also = "" if here == kind_of_wanted else f"{here} "
+        message += (
+            f"The model has {kind_of_wanted} such as {str(wanted[0])!r}, the query {also}such as {str(query[0])!r}."
+        )
+        if here != kind_of_wanted:
+            return message + f" Put {kind_of_wanted} into adata.var_names: a column of adata.var may have them."
         return message + " Are they of another species, annotation or assay? Fit a model on the query itself."
     return message + (
         f"The query is a panel of {len(query):,} genes, most of which the model knows. Fit a model on the panel, or join it with the "
@@ -224,28 +226,28 @@ def _find(query: np.ndarray, wanted: np.ndarray, taken: np.ndarray = _NONE) -> n
             break
         free = set(range(len(names))) - set(taken.tolist()) - set(places[places >= 0].tolist())
         here = _only(alike, [(names[i], i) for i in sorted(free)])
-        there = _only(alike, [(targets[j], int(j)) for j in left])
-        for name, j in there.items():
+        unique_names = _only(alike, [(targets[j], int(j)) for j in left])
+        for name, j in unique_names.items():
             places[j] = here.get(name, -1)
     return places
 
 
 def _only(alike: Callable[[str], str], named: list[tuple[str, int]]) -> dict[str, int]:
     """Places by simplified name, without the names that more than one has."""
-    found: dict[str, int] = {}
+    position_of_name: dict[str, int] = {}
     repeated = set()
-    for name, place in named:
+    for name, position in named:
         simple = alike(name)
-        if simple in found:
+        if simple in position_of_name:
             repeated.add(simple)
-        found[simple] = place
-    return {name: place for name, place in found.items() if name not in repeated}
+        position_of_name[simple] = position
+    return {name: position for name, position in position_of_name.items() if name not in repeated}
 
 
 def _without_version(name: str) -> str:
     """An Ensembl id without the version behind its point."""
-    found = _ENSEMBL.fullmatch(name)
-    return found[1] if found else name
+    match = _ENSEMBL.fullmatch(name)
+    return match[1] if match else name
 
 
 def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:

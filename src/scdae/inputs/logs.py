@@ -27,7 +27,7 @@ _CHANCE = 0.01  # for those of a cell to be multiples of some part of the smalle
 _LIKE, _UNLIKE = 0.9, 0.5  # shares of these that are multiples where the scale is right, and below which it is wrong
 _SAME = 1e-4  # relative spread of totals that were made the same
 _OFF, _FAR_OFF = 0.01, 0.2  # from 10,000, for such a total to be another one; a perturbation may move it
-_LEAST_CELLS = 20  # to tell whether genes were centred
+_LEAST_CELLS = 20  # to tell whether genes were centered
 _CENTRED = 0.02  # mean of a gene in its standard deviations: half of the genes are nearer to 0
 _DEEP, _MANY = -1.5, 0.01  # what no small perturbation makes of a zero, and the share of the values that is below
 _HALF, _ABOVE = (
@@ -37,9 +37,9 @@ _HALF, _ABOVE = (
 _ZEROS, _APART = 0.1, 0.1  # share of the cells that have a gene's lowest value, and relative spread of these over genes
 
 _BACK: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "log2 of one plus the normalised counts (multiply by numpy.log(2))": lambda x: np.exp2(x) - 1,
-    "log10 of one plus the normalised counts (multiply by numpy.log(10))": lambda x: np.power(10.0, x) - 1,
-    "normalised counts without a logarithm": lambda x: x,
+    "log2 of one plus the normalized counts (multiply by numpy.log(2))": lambda x: np.exp2(x) - 1,
+    "log10 of one plus the normalized counts (multiply by numpy.log(10))": lambda x: np.power(10.0, x) - 1,
+    "normalized counts without a logarithm": lambda x: x,
     "square roots of counts": np.square,
 }
 _GIVE = (
@@ -81,7 +81,7 @@ def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) ->
             at = int(np.flatnonzero(where)[0])
             row, column = start + int(entry_rows(csr)[at]), int(csr.indices[at])
             raise ValueError(
-                f"{name} is not log-normalised: {int(where.sum()):,} value(s) are {kind}; the first is {values[at]:.6g} in row "
+                f"{name} is not log-normalized: {int(where.sum()):,} value(s) are {kind}; the first is {values[at]:.6g} in row "
                 f"{row}, column {column}. Give log1p of counts per 10,000, or counts with input_scale='counts'."
             )
     csr = sp.csr_matrix((values.astype(np.float32, copy=False), csr.indices, csr.indptr), shape=csr.shape)
@@ -97,7 +97,7 @@ def one_molecule(scaled: sp.csr_matrix) -> np.ndarray:
     Parameters
     ----------
     scaled
-        CSR (n_obs, n_vars) of positive values: normalised counts.
+        CSR (n_obs, n_vars) of positive values: normalized counts.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
     values = csr.data
     if not values.size:
         return None
-    reason = _centred(csr) or _half_of_scores(csr)
+    reason = _centered(csr) or _half_of_scores(csr)
     if reason is not None:
         return reason
     back = csr.copy()
@@ -132,11 +132,11 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
     if same is not None and abs(same / _TARGET - 1) > (_OFF if clean else _FAR_OFF):
         return f"taken back by expm1, the values of each cell add up to {same:,.6g}, the counts per {same:,.6g}."
     if is_like and same is None and looked >= _ENOUGH and (np.abs(some.data - np.rint(some.data)) < _NEAR).all():
-        return "taken back by expm1, all values are whole numbers, so the counts were not normalised."
+        return "taken back by expm1, all values are whole numbers, so the counts were not normalized."
     if looked >= _ENOUGH and whole < _UNLIKE * looked:
-        found = _other_scale(_sample(csr))
-        if found is not None:
-            return f"they look like {found}: taken back so, the values of a cell are multiples of one molecule."
+        scale = _other_scale(_sample(csr))
+        if scale is not None:
+            return f"they look like {scale}: taken back so, the values of a cell are multiples of one molecule."
     if not _TOTALS[0] <= np.median(totals) <= _TOTALS[1]:
         return f"taken back by expm1, the values of a cell add up to {np.median(totals):,.4g} (median)."
     if clean and not is_like and looked >= _ENOUGH:
@@ -148,27 +148,27 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
     return None
 
 
-def _centred(csr: sp.csr_matrix) -> str | None:
-    """Whether genes were centred, as for z-scores; what a small perturbation makes of zeros is told from that."""
+def _centered(csr: sp.csr_matrix) -> str | None:
+    """Whether genes were centered, as for z-scores; what a small perturbation makes of zeros is told from that."""
     negative = int((csr.data < 0).sum())
     if not negative:
         return None
     n_obs, n_vars = csr.shape
-    found = (csr.data < _DEEP).sum() > _MANY * n_obs * n_vars
-    if n_obs >= _LEAST_CELLS and not found:
+    is_centered = (csr.data < _DEEP).sum() > _MANY * n_obs * n_vars
+    if n_obs >= _LEAST_CELLS and not is_centered:
         by_gene = csr.tocsc()
         lowest = by_gene.min(axis=0).toarray().ravel()
         at_lowest = np.bincount(csr.indices[csr.data <= lowest[csr.indices] + 1e-5], minlength=n_vars) / n_obs
         zeros = lowest[(lowest < 0) & (at_lowest >= _ZEROS)]
-        found = len(zeros) > n_vars / 2 and zeros.std() > _APART * -zeros.mean()
+        is_centered = len(zeros) > n_vars / 2 and zeros.std() > _APART * -zeros.mean()
         mean = np.asarray(csr.mean(axis=0, dtype=np.float64)).ravel()
         square = np.bincount(csr.indices, csr.data.astype(np.float64) ** 2, n_vars) / n_obs
         varies = square > mean**2 + 1e-12
         off = np.abs(mean[varies]) / np.sqrt(square[varies] - mean[varies] ** 2)
-        found = found or (off.size > 0 and np.median(off) < _CENTRED)
-    if not found:
+        is_centered = is_centered or (off.size > 0 and np.median(off) < _CENTRED)
+    if not is_centered:
         return None
-    return f"{negative:,} of {n_obs * n_vars:,} values are negative, as in z-scores or other centred values."
+    return f"{negative:,} of {n_obs * n_vars:,} values are negative, as in z-scores or other centered values."
 
 
 def _half_of_scores(csr: sp.csr_matrix) -> str | None:

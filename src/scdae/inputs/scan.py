@@ -65,8 +65,8 @@ def shared_pass(read: Read, spans: Sequence[Span], survey: Survey, most: int, to
     bounds = np.linspace(0, len(spans), together.processes + 1).astype(int)
     mine = spans[bounds[together.process] : bounds[together.process + 1]]
     survey.draw(together.gather(survey.mean_of(read(*mine[0])[0]))[0])  # all draw the same cells
-    found = together.gather(pass_over(read, mine, survey, 0)[:2])
-    tally, survey = (reduce(lambda one, other: one + other, parts) for parts in zip(*found, strict=True))
+    passes = together.gather(pass_over(read, mine, survey, 0)[:2])
+    tally, survey = (reduce(lambda one, other: one + other, parts) for parts in zip(*passes, strict=True))
     if tally.n_stored > most:
         return Pass(tally, survey, None)
     return pass_over(read, spans, Survey(survey.shape, survey.seed), most)

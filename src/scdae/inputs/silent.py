@@ -1,4 +1,4 @@
-"""Genes that a model names but has learnt nothing about, and cells of which nothing was observed.
+"""Genes that a model names but has learned nothing about, and cells of which nothing was observed.
 
 A gene is *silent* where no cell of the fit counted it. The network has no such gene. What a query counted of it comes back
 as it was counted. Where a query counted none, none is expected, unless no cell of the fit observed the gene: then nothing is
@@ -61,13 +61,13 @@ def blind_cells(data: CellData) -> np.ndarray:
 
 
 def own_counts(
-    found: GeneMap, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
+    gene_map: GeneMap, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts of the silent genes, float32 (n, n_silent), and where they were observed, bool of that shape."""
-    x = matrix[:, found.silent_source].toarray().astype(np.float32)
+    x = matrix[:, gene_map.silent_source].toarray().astype(np.float32)
     if unobserved is None:
         return x, np.ones(x.shape, bool)
-    return x, ~unobserved[:, found.silent_source].toarray()
+    return x, ~unobserved[:, gene_map.silent_source].toarray()
 
 
 class OwnCounts:
@@ -95,20 +95,20 @@ class OwnCounts:
 
         There may be many silent genes, next to all of them without counts, so only what is no zero is looked at.
         """
-        blind, found = blind_cells(data), self.found
+        blind, gene_map = blind_cells(data), self.found
         self.n_blind += int(blind.sum())
-        if not len(found.silent):
+        if not len(gene_map.silent):
             return
-        counts = matrix[:, found.silent_source].tocoo()
-        self.counted |= np.bincount(counts.col, minlength=len(found.silent)) > 0
+        counts = matrix[:, gene_map.silent_source].tocoo()
+        self.counted |= np.bincount(counts.col, minlength=len(gene_map.silent)) > 0
         rows = self.values[start - self.first : start - self.first + matrix.shape[0]]
-        unknown = np.flatnonzero(found.silent_unknown)
+        unknown = np.flatnonzero(gene_map.silent_unknown)
         if len(unknown):
-            rows[:, found.silent[unknown]] = self._nothing_counted(unknown, unobserved)
-        rows[counts.row, found.silent[counts.col]] = self._values(counts.data, counts.row, data)
+            rows[:, gene_map.silent[unknown]] = self._nothing_counted(unknown, unobserved)
+        rows[counts.row, gene_map.silent[counts.col]] = self._values(counts.data, counts.row, data)
         for row in np.flatnonzero(blind):
-            x = matrix[[row]][:, found.silent_source].toarray()[0]
-            rows[row, found.silent[x == 0]] = np.nan
+            x = matrix[[row]][:, gene_map.silent_source].toarray()[0]
+            rows[row, gene_map.silent[x == 0]] = np.nan
 
     def _nothing_counted(self, unknown: np.ndarray, unobserved: sp.csr_matrix | None) -> Any:
         """Values of genes that no cell of the fit observed, where nothing was counted: 0 where that was observed."""
@@ -148,7 +148,7 @@ def say_blind(n_blind: int, n_obs: int) -> None:
         )
 
 
-def counted_silent(counts: AnyCounts, found: GeneMap) -> np.ndarray | None:
+def counted_silent(counts: AnyCounts, gene_map: GeneMap) -> np.ndarray | None:
     """Which silent genes have counts in a query: bool (n_silent,), or None where that is not known before it is read."""
     if isinstance(counts, Counts):
         total = np.bincount(counts.matrix.indices, minlength=counts.shape[1])
@@ -156,17 +156,17 @@ def counted_silent(counts: AnyCounts, found: GeneMap) -> np.ndarray | None:
         total = counts.blocks.totals
     else:
         return None
-    return np.asarray(total[found.silent_source] > 0)
+    return np.asarray(total[gene_map.silent_source] > 0)
 
 
-def say_silent(counted: np.ndarray | None, found: GeneMap, var_names: Any, what: str = AS_COUNTED) -> None:
+def say_silent(counted: np.ndarray | None, gene_map: GeneMap, var_names: Any, what: str = AS_COUNTED) -> None:
     """Warn of genes that a query counted and the model did not.
 
     Parameters
     ----------
     counted
         Bool (n_silent,): those with counts.
-    found
+    gene_map
         Where the genes are.
     var_names
         Names of the query's genes.
@@ -175,8 +175,8 @@ def say_silent(counted: np.ndarray | None, found: GeneMap, var_names: Any, what:
     """
     if counted is None or not counted.any():
         return
-    names = np.asarray(var_names)[found.silent_source[counted]]
+    names = np.asarray(var_names)[gene_map.silent_source[counted]]
     get_logger().warning(
         f"scdae: {len(names):,} gene(s) have counts here and had none where the model was fitted, the first being "
-        f"{str(names[0])!r}. Nothing was learnt about them: {what}. model.adapt(adata) learns them."
+        f"{str(names[0])!r}. Nothing was learned about them: {what}. model.adapt(adata) learns them."
     )

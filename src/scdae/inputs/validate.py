@@ -33,8 +33,8 @@ _WELL_KNOWN_GENES = frozenset(("ACTB", "B2M", "CD3D", "EEF1A1", "GAPDH", "MALAT1
 _FEW = 5  # names shown before "..."
 _LOG_VALUE_LIMIT = 20.0  # log1p of counts per 10k, or of anything countable, stays below
 _NOISE, _MOST_NOISE = 2e-6, 0.01  # of a count that was text or passed through R: relative to it, or to 1; at most
-_ENOUGH_CELLS = 1000  # to tell how they were normalised
-_TOTALS_SPREAD = 0.01  # coefficient of variation below which totals are taken to be set by normalisation
+_ENOUGH_CELLS = 1000  # to tell how they were normalized
+_TOTALS_SPREAD = 0.01  # coefficient of variation below which totals are taken to be set by normalization
 
 
 @dataclass
@@ -84,24 +84,24 @@ class Tally:
             return
         rows = np.searchsorted(block.indptr, at, side="right") - 1
         columns = block.indices[at]
-        found = self.findings.setdefault(kind, Finding(genes=np.zeros(self.n_vars, dtype=bool)))
-        if found.first is None:
-            found.first = (start + int(rows[0]), int(columns[0]), float(block.data[at[0]]))
-        found.number += at.size
-        found.n_cells += np.unique(rows).size
-        found.last_row = start + int(rows[-1])
-        if found.genes is not None:
-            found.genes[columns] = True
+        finding = self.findings.setdefault(kind, Finding(genes=np.zeros(self.n_vars, dtype=bool)))
+        if finding.first is None:
+            finding.first = (start + int(rows[0]), int(columns[0]), float(block.data[at[0]]))
+        finding.number += at.size
+        finding.n_cells += np.unique(rows).size
+        finding.last_row = start + int(rows[-1])
+        if finding.genes is not None:
+            finding.genes[columns] = True
 
     def __contains__(self, kind: str) -> bool:
         return kind in self.findings
 
     def __add__(self, other: Tally) -> Tally:
         """What two passes met, `other` that over later rows."""
-        found = dict(self.findings)
+        findings = dict(self.findings)
         for kind, finding in other.findings.items():
-            found[kind] = found[kind] + finding if kind in found else finding
-        return Tally(self.n_vars, found, self.n_stored + other.n_stored)
+            findings[kind] = findings[kind] + finding if kind in findings else finding
+        return Tally(self.n_vars, findings, self.n_stored + other.n_stored)
 
 
 def without_noise(block: sp.csr_matrix) -> sp.csr_matrix:
@@ -171,18 +171,18 @@ def whole_count_sources(adata: AnnData, layer: str | None, *, of_these: bool = F
     def fits(other: Any, columns: np.ndarray | None = None) -> bool:
         return _holds_counts(other) and not (of_these and not _same_support(matrix, other, columns))
 
-    found = []
+    sources = []
     if layer is not None and adata.X is not None and fits(adata.X):
-        found.append("X (leave layer out)")
+        sources.append("X (leave layer out)")
     for key in adata.layers:
         if key is not None and key != layer and fits(adata.layers[key]):
-            found.append(f"layers[{key!r}] (pass layer={key!r})")
+            sources.append(f"layers[{key!r}] (pass layer={key!r})")
     if adata.raw is not None:
         columns = adata.raw.var_names.get_indexer(adata.var_names) if adata.raw.var_names.is_unique else None
         known = columns is not None and bool((columns >= 0).all())
         if fits(adata.raw.X, columns if known else None):
-            found.append(f".raw with {adata.raw.shape[1]:,} genes (pass adata.raw.to_adata())")
-    return found
+            sources.append(f".raw with {adata.raw.shape[1]:,} genes (pass adata.raw.to_adata())")
+    return sources
 
 
 def _same_support(matrix: Any, other: Any, columns: np.ndarray | None = None) -> bool:
@@ -216,17 +216,17 @@ def check_orientation(obs_names: np.ndarray, var_names: np.ndarray) -> None:
         )
 
 
-def _locate(name: str, kind: str, found: Finding, adata: AnnData) -> str:
-    row, column, value = found.first or (0, 0, 0.0)
+def _locate(name: str, kind: str, finding: Finding, adata: AnnData) -> str:
+    row, column, value = finding.first or (0, 0, 0.0)
     shown = "missing (NaN)" if kind == "NaN" else kind
-    span = "" if found.n_cells in (1, adata.n_obs) else f", rows {row} to {found.last_row}"
+    span = "" if finding.n_cells in (1, adata.n_obs) else f", rows {row} to {finding.last_row}"
     text = (
-        f"{name} does not hold counts: {found.number:,} {shown} value(s) in {found.n_cells:,} of {adata.n_obs:,} cells"
+        f"{name} does not hold counts: {finding.number:,} {shown} value(s) in {finding.n_cells:,} of {adata.n_obs:,} cells"
         f"{span}; the first is {value:.6g} in cell {str(adata.obs_names[row])!r} (row {row}), "
         f"gene {str(adata.var_names[column])!r} (column {column})."
     )
-    if kind == "NaN" and found.genes is not None:
-        genes = np.flatnonzero(found.genes)
+    if kind == "NaN" and finding.genes is not None:
+        genes = np.flatnonzero(finding.genes)
         names = ", ".join(repr(str(adata.var_names[j])) for j in genes[:_FEW])
         text += f" Genes concerned: {genes.size:,} ({names}{', ...' if genes.size > _FEW else ''})."
     return text
@@ -267,7 +267,7 @@ _NO_COUNTS_ELSEWHERE = "No layer and no .raw of this object holds whole counts: 
 
 
 def transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
-    """Is it certain that the cells with fractional values were normalised, and in which way?"""
+    """Is it certain that the cells with fractional values were normalized, and in which way?"""
     totals: list[np.ndarray] = [np.zeros(0)]
     back: list[np.ndarray] = [np.zeros(0)]
     largest = 0.0
@@ -286,14 +286,14 @@ def transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
             break
     is_small = largest < _LOG_VALUE_LIMIT
     for per_cell, words in (
-        (np.concatenate(back), "log-normalised (log1p of values that add up to {:,.0f} per cell)"),
-        (np.concatenate(totals), "normalised (each cell adds up to {:,.0f})"),
+        (np.concatenate(back), "log-normalized (log1p of values that add up to {:,.0f} per cell)"),
+        (np.concatenate(totals), "normalized (each cell adds up to {:,.0f})"),
     ):
-        if _constant(per_cell) and (is_small or words.startswith("normalised")):
+        if _constant(per_cell) and (is_small or words.startswith("normalized")):
             return True, words.format(np.median(per_cell))
     if is_small and "log1p" in adata.uns:
-        return True, "log-normalised (uns['log1p'] says so)"
-    return False, f"log-normalised (no value above {largest:.3g})" if is_small else ""
+        return True, "log-normalized (uns['log1p'] says so)"
+    return False, f"log-normalized (no value above {largest:.3g})" if is_small else ""
 
 
 def _constant(sums: np.ndarray) -> bool:

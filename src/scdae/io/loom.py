@@ -75,12 +75,12 @@ def _frame(attributes: Any, n: int, names: tuple[str, ...], ids: tuple[str, ...]
         values = attributes[key]
         if not hasattr(values, "shape") or values.shape not in ((n,), (n, 1)):
             continue
-        found = values[:].reshape(n)
-        if found.dtype.kind in "OS":
-            found = np.array(
-                [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in found], dtype=object
+        column = values[:].reshape(n)
+        if column.dtype.kind in "OS":
+            column = np.array(
+                [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in column], dtype=object
             )
-        columns[str(key)] = found
+        columns[str(key)] = column
     called = next((key for key in (*names, *ids) if key in columns), None)
     if called is None:
         called = next(
@@ -101,8 +101,8 @@ def _frame(attributes: Any, n: int, names: tuple[str, ...], ids: tuple[str, ...]
 
 def _arrays(attributes: Any, n: int) -> dict[str, np.ndarray]:
     """Attributes of numbers with two dimensions."""
-    found = {str(key): attributes[key] for key in attributes if len(getattr(attributes[key], "shape", ())) == 2}
-    return {key: v[:] for key, v in found.items() if v.shape[0] == n and v.shape[1] > 1 and v.dtype.kind in "biuf"}
+    arrays = {str(key): attributes[key] for key in attributes if len(getattr(attributes[key], "shape", ())) == 2}
+    return {key: v[:] for key, v in arrays.items() if v.shape[0] == n and v.shape[1] > 1 and v.dtype.kind in "biuf"}
 
 
 def _info(text: str) -> None:

@@ -104,10 +104,10 @@ def read_mtx(path: Path, genome: str | None = None) -> AnnData:
     """
     sides = _sides(path)
     tables = _tables(path)
-    found = _fitting(path, sides, tables)
-    if found is None:
+    named = _fitting(path, sides, tables)
+    if named is None:
         raise ValueError(_no_names(path, sides, tables))
-    cells, genes, in_rows = found
+    cells, genes, in_rows = named
     matrix = _read_matrix(path)
     if matrix.shape != sides:
         raise ValueError(f"{path.name} is truncated or damaged (its lines are not those of its first one)")
@@ -170,7 +170,7 @@ def _sides(path: Path) -> tuple[int, int]:
 
 def _tables(path: Path) -> list[_Table]:
     """Tables of cells and genes beside a matrix, those whose names are most like its own first."""
-    found = []
+    tables = []
     for beside in sorted(path.parent.iterdir()):
         if not _TABLE.search(beside.name) or not beside.is_file():
             continue
@@ -178,8 +178,8 @@ def _tables(path: Path) -> list[_Table]:
         rest = beside.name[len(shared) :]
         is_cells = bool(_CELLS.match(rest))
         if is_cells or _GENES.match(rest):
-            found.append((-len(shared), len(beside.name), beside, is_cells))
-    return [_Table(beside, is_cells, _read_table(beside)) for _, _, beside, is_cells in sorted(found)]
+            tables.append((-len(shared), len(beside.name), beside, is_cells))
+    return [_Table(beside, is_cells, _read_table(beside)) for _, _, beside, is_cells in sorted(tables)]
 
 
 def _shared_start(name: str, other: str) -> str:
@@ -256,10 +256,10 @@ def _gene_frame(genes: _Table, tables: list[_Table]) -> pd.DataFrame:
     rows = genes.rows
     if isinstance(rows.columns[0], str):
         ours = {"gene_id": "gene_ids", "gene_name": "name", "genome": "genome", "feature_type": "feature_types"}
-        found = rows.rename(columns=ours)
-        kept = [name for name in ours.values() if name in found and name != "genome"]
+        frame = rows.rename(columns=ours)
+        kept = [name for name in ours.values() if name in frame and name != "genome"]
         if kept:
-            return found[kept]
+            return frame[kept]
         return pd.DataFrame({"gene_ids": rows.iloc[:, 0]})
     features = rows.iloc[:, :3].copy()
     features.columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
@@ -282,8 +282,8 @@ def _no_names(path: Path, sides: tuple[int, int], tables: list[_Table]) -> str:
         )
     cells, genes = [t for t in tables if t.is_cells], [t for t in tables if not t.is_cells]
     shown = _several([f"{t.path.name} names {len(t.rows):,}" for t in tables])
-    for what, found, stems in (("cells", cells, ("barcodes",)), ("genes", genes, ("features", "genes"))):
-        if not found:
+    for what, table, stems in (("cells", cells, ("barcodes",)), ("genes", genes, ("features", "genes"))):
+        if not table:
             start = _shared_start(path.name, tables[0].path.name)
             wanted = ", ".join(f"{start}{stem}.tsv{end}" for stem in stems for end in (".gz", ""))
             return f"{has}, but beside it is neither of {wanted}, and no other table of {what} ({shown})"

@@ -34,10 +34,10 @@ def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
     text = os.fspath(pattern)
     if not glob.has_magic(text) or Path(text).exists():
         return [Path(text)]
-    found = sorted(map(Path, glob.glob(text, recursive=True)))
-    if not found:
+    files = sorted(map(Path, glob.glob(text, recursive=True)))
+    if not files:
         raise FileNotFoundError(f"No file matches {text!r}.")
-    return found
+    return files
 
 
 @spelled
@@ -96,24 +96,24 @@ def join_files(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"paths: two files are called {twice!r}, and cells are named by their file. Rename one.")
-    found = [_described(file, layer, mask_added) for file in files]
-    var_names = union_of_genes([one.var.index for one in found], names, "files")
-    columns = [var_names.get_indexer(one.var.index.astype(str)).astype(np.int32) for one in found]
-    obs = joint_obs([one.obs for one in found], names, label, everything=False, what="file")
+    described = [_described(file, layer, mask_added) for file in files]
+    var_names = union_of_genes([one.var.index for one in described], names, "files")
+    columns = [var_names.get_indexer(one.var.index.astype(str)).astype(np.int32) for one in described]
+    obs = joint_obs([one.obs for one in described], names, label, everything=False, what="file")
 
     n_vars = len(var_names)
-    parts = [Part(len(one.obs), where, one.counts) for one, where in zip(found, columns, strict=True)]
+    parts = [Part(len(one.obs), where, one.counts) for one, where in zip(described, columns, strict=True)]
     joint = anndata.AnnData(
         join_lazily(parts, n_vars, np.float32, sparse=True),
         obs=obs,
-        var=_feature_types([one.var for one in found], columns, var_names),
+        var=_feature_types([one.var for one in described], columns, var_names),
         uns={JOINED: {"label": label, "files": [file.name for file in files]}},
     )
-    left_out = _left_out([one.obs for one in found], files)
+    left_out = _left_out([one.obs for one in described], files)
     if left_out:
         joint.uns[JOINED]["left_out"] = left_out
-    if any(len(part.columns) < n_vars for part in parts) or any(one.mask is not None for one in found):
-        masks = [Part(len(one.obs), where, one.mask) for one, where in zip(found, columns, strict=True)]
+    if any(len(part.columns) < n_vars for part in parts) or any(one.mask is not None for one in described):
+        masks = [Part(len(one.obs), where, one.mask) for one, where in zip(described, columns, strict=True)]
         joint.layers[mask_added] = join_lazily(masks, n_vars, bool, sparse=False)
     return joint
 

@@ -109,7 +109,7 @@ def _read_folder(path: Path, genome: str | None) -> AnnData:
     matrix = main_matrix(path)
     if matrix is None:
         folders = [p for p in sorted(path.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-        inner = {p.name: found for p in folders if (found := main_matrix(p)) is not None}
+        inner = {p.name: main for p in folders if (main := main_matrix(p)) is not None}
         if len(inner) > 1 and genome not in inner:
             shown = ", ".join(repr(name) for name in list(inner)[:_FEW]) + (", ..." if len(inner) > _FEW else "")
             raise ValueError(f"{path} holds several genomes or samples ({shown}). Pass one of these folders.")
@@ -118,8 +118,8 @@ def _read_folder(path: Path, genome: str | None) -> AnnData:
         elif inner:
             matrix = next(iter(inner.values()))
     if matrix is None:
-        there = [p for p in sorted(path.iterdir()) if p.suffix in (".h5", ".h5ad", ".loom", ".zarr")]
-        hint = f" Pass a file in it, such as {there[0]}." if there else ""
+        files = [p for p in sorted(path.iterdir()) if p.suffix in (".h5", ".h5ad", ".loom", ".zarr")]
+        hint = f" Pass a file in it, such as {files[0]}." if files else ""
         raise ValueError(f"{path} is a folder that holds neither a zarr store nor a matrix.mtx. {READ}.{hint}")
     with reading(path):
         return read_mtx(matrix, genome)

@@ -161,8 +161,8 @@ def _read_what_is_known(path: Path) -> AnnData:
             raise ValueError(f"the names of {name} are of a kind that this anndata does not know: update anndata")
     for name in _MAPPINGS:
         if name in group:
-            found = _known(group[name], name, left)
-            parts[name] = {} if found is _MISSING else found
+            known = _known(group[name], name, left)
+            parts[name] = {} if known is _MISSING else known
     if "raw" in group and is_group(group["raw"]):
         raw = {key: _known(group["raw"][key], f"raw.{key}", left) for key in group["raw"]}
         raw = {key: value for key, value in raw.items() if value is not _MISSING}
@@ -186,8 +186,8 @@ def _known(element: Any, name: str, left: list[str]) -> Any:
     if kind == "dataframe":
         return _known_columns(element, name, left)
     if kind in ("dict", "raw"):
-        found = {key: _known(element[key], f"{name}[{key!r}]", left) for key in element}
-        return {key: value for key, value in found.items() if value is not _MISSING}
+        parts = {key: _known(element[key], f"{name}[{key!r}]", left) for key in element}
+        return {key: value for key, value in parts.items() if value is not _MISSING}
     left.append(f"{name} ({kind or 'unknown'} {element.attrs.get('encoding-version', '')})".replace(" )", ")"))
     return _MISSING
 

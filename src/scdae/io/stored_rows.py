@@ -24,8 +24,8 @@ class Place(NamedTuple):
 def rows_of(path: Path, element: str, name: str) -> Rows:
     """Rows of a matrix in a file, which is opened when they are read, by each process that reads them."""
     place = Place(os.path.abspath(path), element, path.stat().st_mtime_ns)
-    found = _opened(place, name)
-    return Rows(found.shape, found.dtype, found.bounds, partial(_read, place, name))
+    rows = _opened(place, name)
+    return Rows(rows.shape, rows.dtype, rows.bounds, partial(_read, place, name))
 
 
 def _read(place: Place, name: str, start: int, stop: int) -> Any:

@@ -50,31 +50,31 @@ def columns_of(matrix: Any, columns: np.ndarray | None, name: str) -> np.ndarray
         part = part if columns is None else part[:, columns]
         return part.toarray() if sp.issparse(part) else np.array(part)
     rows = open_rows(matrix, name)
-    found = np.empty((rows.shape[0], rows.shape[1] if columns is None else len(columns)), rows.dtype)
+    columns_read = np.empty((rows.shape[0], rows.shape[1] if columns is None else len(columns)), rows.dtype)
     for start, stop in rows.spans():
         block = rows.read(start, stop)
         block = block.tocsr() if sp.issparse(block) else np.asarray(block)
         part = block if columns is None else block[:, columns]
-        found[start:stop] = part.toarray() if sp.issparse(part) else part
-    return found
+        columns_read[start:stop] = part.toarray() if sp.issparse(part) else part
+    return columns_read
 
 
 def totals_of(matrix: Any, name: str) -> np.ndarray:
     """Sum of each row, float64 (n_obs,), without what is NaN."""
     rows = open_rows(matrix, name)
-    found = np.zeros(rows.shape[0])
+    totals = np.zeros(rows.shape[0])
     for start, stop in rows.spans():
-        found[start:stop] = np.asarray(_known(rows.read(start, stop)).sum(axis=1)).ravel()
-    return found
+        totals[start:stop] = np.asarray(_known(rows.read(start, stop)).sum(axis=1)).ravel()
+    return totals
 
 
 def gene_means(matrix: Any, name: str) -> np.ndarray:
     """Mean of each column, float64 (n_vars,); what is NaN counts as zero."""
     rows = open_rows(matrix, name)
-    found = np.zeros(rows.shape[1])
+    means = np.zeros(rows.shape[1])
     for start, stop in rows.spans():
-        found += np.asarray(_known(rows.read(start, stop)).sum(axis=0)).ravel()
-    return found / max(rows.shape[0], 1)
+        means += np.asarray(_known(rows.read(start, stop)).sum(axis=0)).ravel()
+    return means / max(rows.shape[0], 1)
 
 
 def _known(block: Any) -> Any:

@@ -66,8 +66,8 @@ class RowMajorCopy:
             shape = (self.shape[0], until - column)
             rows = sp.csc_matrix((group["data"][part], group["indices"][part], ends), shape=shape).tocsr()
             number = np.diff(rows.indptr)
-            place = np.repeat(free - rows.indptr[:-1], number) + np.arange(rows.nnz)
-            self._values[place], self._columns[place] = rows.data, rows.indices + column
+            target = np.repeat(free - rows.indptr[:-1], number) + np.arange(rows.nnz)
+            self._values[target], self._columns[target] = rows.data, rows.indices + column
             free += number
             column = until
 

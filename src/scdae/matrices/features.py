@@ -70,7 +70,7 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
     array([False,  True, False])
     """
     names = [str(name) for name in var_names]
-    found: dict[str, np.ndarray] = {}
+    features: dict[str, np.ndarray] = {}
     rest = np.ones(len(names), bool)
     columns = [] if var is None else [var[key] for key in _TYPE_COLUMNS if key in var]
     for column in columns:
@@ -78,16 +78,16 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
         if is_gene(types).any():
             for kind in dict.fromkeys(types[~is_gene(types)]):
                 if kind.strip().lower() not in _PLACEHOLDERS:
-                    found[f"features of the type {kind!r}"] = types == kind
+                    features[f"features of the type {kind!r}"] = types == kind
                     rest &= types != kind
             break
     for kind, patterns in _KINDS:
         here = np.fromiter((any(p.match(name) for p in patterns) for name in names), bool, len(names)) & rest
         rest &= ~here
         if here.any():
-            found[kind] = here
-    left = np.logical_or.reduce(list(found.values())) if found else np.zeros(len(names), bool)
-    return {} if left.all() else found
+            features[kind] = here
+    left = np.logical_or.reduce(list(features.values())) if features else np.zeros(len(names), bool)
+    return {} if left.all() else features
 
 
 def is_gene(types: np.ndarray) -> np.ndarray:
@@ -105,12 +105,12 @@ def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.nda
     totals
         Molecules of each, float (n_vars,).
     """
-    found = other_features(var_names, var)
-    if not found:
+    features = other_features(var_names, var)
+    if not features:
         return
     names = np.asarray(var_names)
-    out = np.logical_or.reduce(list(found.values()))
-    shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in found.items())
+    out = np.logical_or.reduce(list(features.values()))
+    shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in features.items())
     share = float(totals[out].sum()) / max(float(totals.sum()), 1.0)
     _warn(
         f"{int(out.sum()):,} of {len(names):,} features are no genes but are taken as such, with {share:.1%} of all counts: {shown}. "
@@ -143,15 +143,15 @@ def keep_genes(adata: AnnData) -> AnnData:
     ['CD3E', 'NKG7']
     """
     check_adata(adata)
-    found = other_features(adata.var_names, adata.var)
-    if not found:
+    features = other_features(adata.var_names, adata.var)
+    if not features:
         return adata
     names = adata.var_names.to_numpy()
-    shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in found.items())
+    shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in features.items())
     _info(f"Left out {shown}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names that repeat: said elsewhere
-        return adata[:, ~np.logical_or.reduce(list(found.values()))].copy()
+        return adata[:, ~np.logical_or.reduce(list(features.values()))].copy()
 
 
 def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome: str | None) -> AnnData:

@@ -54,12 +54,12 @@ def join_now(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) ->
     if sparse:
         blocks = [_block(part, *span, n_vars, dtype, True) for part in parts for span in _spans(part)]
         return sp.vstack([sp.csr_matrix((0, n_vars), dtype=dtype), *blocks], format="csr")
-    found, first = np.zeros((sum(part.n_obs for part in parts), n_vars), dtype), 0
+    joined, first = np.zeros((sum(part.n_obs for part in parts), n_vars), dtype), 0
     for part in parts:
         for start, stop in _spans(part):
-            found[first + start : first + stop] = _block(part, start, stop, n_vars, dtype, False)
+            joined[first + start : first + stop] = _block(part, start, stop, n_vars, dtype, False)
         first += part.n_obs
-    return found
+    return joined
 
 
 def join_lazily(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) -> da.Array:
@@ -93,6 +93,6 @@ def _block(part: Part, start: int, stop: int, n_vars: int, dtype: Any, sparse: b
         wide = sp.csr_matrix((own.data, part.columns[own.indices], own.indptr), shape=(stop - start, n_vars))
         wide.sort_indices()
         return wide.astype(dtype)
-    found = np.zeros((stop - start, n_vars), dtype)
-    found[:, part.columns] = block.toarray() if sp.issparse(block) else block
-    return found
+    values = np.zeros((stop - start, n_vars), dtype)
+    values[:, part.columns] = block.toarray() if sp.issparse(block) else block
+    return values

@@ -43,11 +43,11 @@ def union_of_genes(several: Sequence[pd.Index], names: Sequence[str], what: str)
     joint = pd.Index(several[0].astype(object))
     for genes in several[1:]:
         joint = joint.append(pd.Index(genes.astype(object)).difference(joint, sort=False))
-    _say_if_spelt_otherwise(joint)
+    _say_if_spelled_otherwise(joint)
     return pd.Index([str(gene) for gene in joint])
 
 
-def _say_if_spelt_otherwise(joint: pd.Index) -> None:
+def _say_if_spelled_otherwise(joint: pd.Index) -> None:
     alike = Counter(str(gene).casefold() for gene in joint)
     twice = [str(gene) for gene in joint if alike[str(gene).casefold()] > 1]
     if twice:
@@ -111,22 +111,22 @@ def _joint_column(
     parts: Sequence[pd.Series | None], sizes: Sequence[int]
 ) -> np.ndarray | pd.api.extensions.ExtensionArray:
     """Values below one another: categories are united, kinds that do not go together become text."""
-    there = [part for part in parts if part is not None]
-    categorical = [isinstance(part.dtype, pd.CategoricalDtype) for part in there]
+    present = [part for part in parts if part is not None]
+    categorical = [isinstance(part.dtype, pd.CategoricalDtype) for part in present]
     if all(categorical):
-        kinds = [part.cat.categories for part in there]
+        kinds = [part.cat.categories for part in present]
         united = kinds[0]
         for more in kinds[1:]:
             united = united.append(more.difference(united, sort=False))
-        ordered = all(part.cat.ordered and part.cat.categories.equals(united) for part in there)
+        ordered = all(part.cat.ordered and part.cat.categories.equals(united) for part in present)
         dtype = pd.CategoricalDtype(united, ordered)
         full = [
             pd.Series(pd.Categorical([None] * size, dtype=dtype)) if part is None else part.astype(dtype)
             for part, size in zip(parts, sizes, strict=True)
         ]
         return pd.concat(full, ignore_index=True).array
-    plain = [part.astype(object) if is_one else part for part, is_one in zip(there, categorical, strict=True)]
-    if len(there) < len(parts):
+    plain = [part.astype(object) if is_one else part for part, is_one in zip(present, categorical, strict=True)]
+    if len(present) < len(parts):
         rest = iter(plain)
         plain = [
             pd.Series([np.nan] * n, dtype=object) if p is None else next(rest)

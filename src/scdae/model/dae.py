@@ -49,10 +49,10 @@ class DAE(ReadOuts):
     n_hidden
         Width of the encoder's hidden layer; None chooses 64 to 256, by `n_latent`.
     n_components
-        Principal axes of the normalised counts that the encoder gets; None chooses 64 or 128, by the number of cells.
+        Principal axes of the normalized counts that the encoder gets; None chooses 64 or 128, by the number of cells.
     corruption
         What the network learns to undo: ``"thinning"`` (molecules set aside), ``"masking"`` (entries set aside) or
-        ``"gaussian"`` (noise on the normalised input).
+        ``"gaussian"`` (noise on the normalized input).
     noise
         Level of the corruption, or its range (low, high), drawn anew for each cell and step: share set aside, or
         standard deviation for ``"gaussian"``.
@@ -161,7 +161,7 @@ class DAE(ReadOuts):
             What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
             DataFrame is taken by its names.
         batch_key
-            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learnt, and the latent space
+            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learned, and the latent space
             is common to all batches.
         covariates
             Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
@@ -192,11 +192,11 @@ class DAE(ReadOuts):
         """
         check_adata(adata)
         data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
-        found = devices_for(devices)
-        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
-            counts = open_counts(adata, together=found, **data.counts)
+        training_devices = devices_for(devices)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=training_devices.first) as checkpoints:
+            counts = open_counts(adata, together=training_devices, **data.counts)
             columns, conditions = read_covariates(adata, **data.columns)
-            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=found)
+            return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=training_devices)
 
     @spelled
     @transfers
@@ -225,7 +225,7 @@ class DAE(ReadOuts):
         Parameters
         ----------
         adata
-            The other data; not changed. Genes are matched by name. Those that this model does not know are learnt as well.
+            The other data; not changed. Genes are matched by name. Those that this model does not know are learned as well.
         batch_key
             Column of `obs` with their batches. None: this model's, if the data have it; else they are taken for one batch.
         max_epochs
@@ -254,20 +254,22 @@ class DAE(ReadOuts):
         (40, 50)
         """
         check_adata(adata)
-        model, found = self.fitted_model(), devices_for(devices)
+        model, training_devices = self.fitted_model(), devices_for(devices)
         data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
-        counts = open_counts(adata, together=found, **data.counts)
+        counts = open_counts(adata, together=training_devices, **data.counts)
         if batch_key is None and self.batch_key is not None and has_column(adata, self.batch_key):
             data = replace(data, batch_key=self.batch_key)
         columns, conditions = read_covariates(adata, **data.columns)
         if not columns.batches:
             columns = replace(columns, moved=True)
             conditions = columns.conditions(adata)
-        place = place_genes(counts.var_names, model.var_names, model.outcome.genes)
+        gene_in_reference = place_genes(counts.var_names, model.var_names, model.outcome.genes)
         new = DAE()
         new.config = replace(self.config, max_epochs=max_epochs, seed=seed)
-        with open_checkpoints(checkpoint_dir, checkpoint_every, first=found.first) as checkpoints:
-            return new._fit_counts(counts, columns, conditions, (model.network, place), checkpoints, found)
+        with open_checkpoints(checkpoint_dir, checkpoint_every, first=training_devices.first) as checkpoints:
+            return new._fit_counts(
+                counts, columns, conditions, (model.network, gene_in_reference), checkpoints, training_devices
+            )
 
     def _fit_counts(
         self,
@@ -312,7 +314,7 @@ class DAE(ReadOuts):
         if len(silent):
             get_logger().warning(
                 f"scdae: {len(silent):,} of {len(counts.var_names):,} genes were observed in no cell (mask), the first "
-                f"being {str(counts.var_names[silent[0]])!r}. Nothing can be learnt about them: they come back as NaN."
+                f"being {str(counts.var_names[silent[0]])!r}. Nothing can be learned about them: they come back as NaN."
             )
         return self
 

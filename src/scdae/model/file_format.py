@@ -141,10 +141,10 @@ def check_parameters(
         if array.shape != value.shape:
             raise ValueError(f"param_{name} is of shape {array.shape} where {value.shape} is needed")
     n_genes = len(arrays["genes"])
-    found = arrays.get("param_batch_effect")
-    if (0 if found is None else len(found)) != n_conditions:
+    batch_effect = arrays.get("param_batch_effect")
+    if (0 if batch_effect is None else len(batch_effect)) != n_conditions:
         raise ValueError(
-            f"param_batch_effect is of {0 if found is None else len(found)} levels and columns, of which there are {n_conditions}"
+            f"param_batch_effect is of {0 if batch_effect is None else len(batch_effect)} levels and columns, of which there are {n_conditions}"
         )
     effects = arrays.get("axes_effects")
     if effects is not None and effects.shape != (n_conditions, n_genes):

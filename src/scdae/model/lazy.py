@@ -68,17 +68,17 @@ def lazy_layer(
     dask.array.Array
         (n_obs, n), one chunk of columns.
     """
-    found = find_genes(model, counts, quiet=quiet)
+    gene_map = find_genes(model, counts, quiet=quiet)
     n_vars = counts.shape[1]
     columns = np.arange(n_vars) if genes is None else genes
     spans = _spans(counts, n_vars)
 
-    wanted, place = (None, found) if genes is None else found.choose(columns)
-    of_query = model, counts, conditions, found
-    silent = counted_silent(counts, place)
+    wanted, chosen = (None, gene_map) if genes is None else gene_map.choose(columns)
+    of_query = model, counts, conditions, gene_map
+    silent = counted_silent(counts, chosen)
     said = [quiet or silent is not None]
     if not quiet:
-        say_silent(silent, place, counts.var_names, fate(output))
+        say_silent(silent, chosen, counts.var_names, fate(output))
     read: Any
     if isinstance(output, str):
         read = partial(read_blocks, *of_query, output, depth, None, batch)
@@ -90,7 +90,7 @@ def lazy_layer(
         spans=spans,
         read=read,
         wanted=wanted,
-        place=place,
+        gene_map=chosen,
         dtype=dtype,
         threshold=threshold,
         output=output,
@@ -109,7 +109,7 @@ def _decode(
     spans: list[tuple[int, int]],
     read: Any,
     wanted: np.ndarray | None,
-    place: GeneMap,
+    gene_map: GeneMap,
     dtype: Any,
     threshold: float | None,
     output: str | float,
@@ -118,13 +118,13 @@ def _decode(
 ) -> Any:
     """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
     start, stop = spans[block_id[0]]
-    values = InPlace(stop - start, place.columns, place.known)
-    own = OwnCounts(place, output, values.array, start)
+    values = InPlace(stop - start, gene_map.columns, gene_map.known)
+    own = OwnCounts(gene_map, output, values.array, start)
     for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
         values.put(slice(rows.start - start, rows.stop - start), part)
     if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
         said[0] = True
-        say_silent(own.counted, place, var_names, fate(output))
+        say_silent(own.counted, gene_map, var_names, fate(output))
     return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
 
 

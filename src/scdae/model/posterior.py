@@ -156,8 +156,8 @@ def posterior_of(
 ) -> Posterior:
     """Posterior of some genes (positions in the query) of all cells in `counts`."""
     fitted = model.network
-    data, found = query_cells(model, counts, conditions)
-    columns, known = found.columns, found.known
+    data, gene_map = query_cells(model, counts, conditions)
+    columns, known = gene_map.columns, gene_map.known
     prior, x, lost = (np.zeros((data.n_obs, len(genes)), np.float32) for _ in range(3))
     if not known[genes].all():
         unknown = genes[~known[genes]]
@@ -165,14 +165,14 @@ def posterior_of(
             f"genes: the model does not know {len(unknown):,} of those asked for, the first being "
             f"{names[1][unknown[0]]!r}. Leave them out, or fit a model to data that have them."
         )
-    place = np.full(len(counts.var_names), -1)
-    place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-    has = place[genes] >= 0  # the others had no counts in the fit
-    network = place[genes][has]
+    position_of_gene = np.full(len(counts.var_names), -1)
+    position_of_gene[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
+    has = position_of_gene[genes] >= 0  # the others had no counts in the fit
+    network = position_of_gene[genes][has]
     for rows, part, _ in read_out(fitted, data, "prior"):
         prior[rows, has] = part[:, network]
     x[:, has] = data.counts[:, network].toarray()
-    matrix = found.take(counts.matrix, counts.unobserved)[0]
+    matrix = gene_map.take(counts.matrix, counts.unobserved)[0]
     extremes = extreme_entries(matrix, fitted.largest)
     for values in (prior, x):  # counts that no cell can have stay as they are
         values[:, has] = put_back(values[:, has], matrix, extremes, slice(0, data.n_obs), network)
@@ -191,7 +191,7 @@ def posterior_of(
         hidden = np.zeros(x.shape, bool)
         hidden[:, has] = data.unobserved[:, network].toarray()
         lost[hidden] = 1
-    some = found.choose(genes)[1]
+    some = gene_map.choose(genes)[1]
     x[:, some.silent], observed = own_counts(some, counts.matrix, counts.unobserved)
     prior[:, some.silent] = np.where((x[:, some.silent] > 0) | some.silent_unknown, np.nan, 0)
     lost[:, some.silent] = ~observed

@@ -1,4 +1,4 @@
-"""Profiles to be purified: counts or log-normalised values are checked, and purified some cells at a time."""
+"""Profiles to be purified: counts or log-normalized values are checked, and purified some cells at a time."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def purified_rows(
         values = matrix[rows].toarray()
         options: dict[str, Any] = {"scale": scale, "conditions": here, "observed": observed}
         if input_scale == "counts":
-            found = purify_counts(fitted, values, how, drawn=thinned_draws(values, how, rng), **options)
+            purified = purify_counts(fitted, values, how, drawn=thinned_draws(values, how, rng), **options)
         else:
             deep = np.ones(n_obs, np.float32)[rows] if depth is None else np.asarray(depth, np.float32)[rows]
             drawn = thinned_draws(np.asarray(counts_of_logs(values, deep)), how, rng)
-            found = purify_logs(fitted, values, deep, how, drawn=drawn, **options)
+            purified = purify_logs(fitted, values, deep, how, drawn=drawn, **options)
         stop = min(start + size, n_obs)
-        yield slice(start, stop), np.asarray(found)[: stop - start]
+        yield slice(start, stop), np.asarray(purified)[: stop - start]

@@ -41,9 +41,11 @@ def find_genes(model: FittedModel, counts: AnyCounts, *, quiet: bool = False) ->
 
 def counted_silent_names(model: FittedModel, counts: AnyCounts) -> np.ndarray:
     """Names of the genes that a query counted and the model did not: object (n,), empty where that is not known."""
-    found = find_genes(model, counts, quiet=True)
-    counted = counted_silent(counts, found)
-    return counts.var_names[found.silent_source[counted]].astype(object) if counted is not None else np.zeros(0, object)
+    gene_map = find_genes(model, counts, quiet=True)
+    counted = counted_silent(counts, gene_map)
+    return (
+        counts.var_names[gene_map.silent_source[counted]].astype(object) if counted is not None else np.zeros(0, object)
+    )
 
 
 def query_cells(
@@ -53,12 +55,12 @@ def query_cells(
 
     `silent` says what becomes of genes that the query counted and the model did not, for the warning; None for no warning.
     """
-    outcome, found = model.outcome, find_genes(model, counts)
+    outcome, gene_map = model.outcome, find_genes(model, counts)
     if silent is not None:
-        say_silent(counted_silent(counts, found), found, counts.var_names, silent)
+        say_silent(counted_silent(counts, gene_map), gene_map, counts.var_names, silent)
     fitted = outcome.fitted
-    matrix, unobserved = found.take(counts.matrix, counts.unobserved)
-    return cell_data(matrix, unobserved, conditions, fitted.profile, fitted.largest), found
+    matrix, unobserved = gene_map.take(counts.matrix, counts.unobserved)
+    return cell_data(matrix, unobserved, conditions, fitted.profile, fitted.largest), gene_map
 
 
 def read_query(
@@ -83,11 +85,11 @@ def read_query(
     output, depth, gaps, batch
         As for :func:`scdae.core.prediction.decode.read_out`.
     """
-    found = find_genes(model, counts)
-    values = InPlace(counts.shape[0], found.columns, found.known)
+    gene_map = find_genes(model, counts)
+    values = InPlace(counts.shape[0], gene_map.columns, gene_map.known)
     latent = np.zeros((counts.shape[0], model.config.n_latent or 0), np.float32)
-    own = OwnCounts(found, output, values.array)
-    for rows, part, position in read_blocks(model, counts, conditions, found, output, depth, gaps, batch, own=own):
+    own = OwnCounts(gene_map, output, values.array)
+    for rows, part, position in read_blocks(model, counts, conditions, gene_map, output, depth, gaps, batch, own=own):
         latent[rows] = position
         values.put(rows, part)
     own.say(counts)
@@ -98,7 +100,7 @@ def read_blocks(
     model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
-    found: GeneMap,
+    gene_map: GeneMap,
     output: str,
     depth: np.ndarray | None = None,
     gaps: Gaps | None = None,
@@ -111,7 +113,7 @@ def read_blocks(
 
     Parameters
     ----------
-    found
+    gene_map
         Where the genes are.
     spans
         First and last (excluded) row of the blocks to read; None for all.
@@ -126,11 +128,11 @@ def read_blocks(
         Slice of cells, float32 (cells, n) values, and float32 (cells, n_latent) latent representation.
     """
     fitted = model.network
-    at_once = cells_at_once(counts.shape[0], len(found.columns))
+    at_once = cells_at_once(counts.shape[0], len(gene_map.columns))
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
         block = counts.read(start, stop)
-        matrix, unobserved = found.take(*block)
+        matrix, unobserved = gene_map.take(*block)
         data = cell_data(matrix, unobserved, here, fitted.profile, fitted.largest)
         extremes = extreme_entries(matrix, fitted.largest if output == "mean" else np.inf)
         if own is not None:
@@ -157,8 +159,8 @@ def read_latent(
     gaps: Gaps | None = None,
 ) -> np.ndarray:
     """Latent representation of the cells: float32 (n_obs, n_latent)."""
-    found = find_genes(model, counts, quiet=quiet)
-    parts = read_blocks(model, counts, conditions, found, "latent", gaps=gaps)
+    gene_map = find_genes(model, counts, quiet=quiet)
+    parts = read_blocks(model, counts, conditions, gene_map, "latent", gaps=gaps)
     return np.concatenate([latent for *_, latent in parts])
 
 
@@ -166,7 +168,7 @@ def read_quantile(
     model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
-    found: GeneMap,
+    gene_map: GeneMap,
     chance: float,
     batch: np.ndarray | None = None,
     spans: Sequence[tuple[int, int]] | None = None,
@@ -192,15 +194,15 @@ def read_quantile(
     if genes is not None:
         laws = laws.at(genes)
     for start, stop in counts.spans if spans is None else spans:
-        whole, unobserved = found.take(*counts.read(start, stop))
+        whole, unobserved = gene_map.take(*counts.read(start, stop))
         matrix, extremes = whole, extreme_entries(whole, fitted.largest)
         if genes is not None:
             matrix, unobserved = matrix[:, genes], None if unobserved is None else unobserved[:, genes]
         span = [(start, stop)]
-        priors = read_blocks(model, counts, conditions, found, "prior", spans=span, genes=genes, own=own)
+        priors = read_blocks(model, counts, conditions, gene_map, "prior", spans=span, genes=genes, own=own)
         moved = None
         if batch is not None:
-            moved = read_blocks(model, counts, conditions, found, "prior", batch=batch, spans=span, genes=genes)
+            moved = read_blocks(model, counts, conditions, gene_map, "prior", batch=batch, spans=span, genes=genes)
         for rows, prior, _ in priors:
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
@@ -211,21 +213,23 @@ def read_quantile(
 
 def read_anomaly(model: FittedModel, counts: AnyCounts, conditions: Conditions | None) -> Readings:
     """Depth, deviance for each molecule, and latent representation of the cells of a query."""
-    found = find_genes(model, counts)
-    silent = np.zeros(len(found.silent), bool)
+    gene_map = find_genes(model, counts)
+    silent = np.zeros(len(gene_map.silent), bool)
     laws = law_of_genes(model.network)
     n_obs = counts.shape[0]
     depth, deviance = np.zeros(n_obs), np.zeros(n_obs)
     latent = np.zeros((n_obs, model.config.n_latent or 0), np.float32)
     for start, stop in counts.spans:
         block = counts.read(start, stop)
-        silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[found.silent_source] > 0
-        matrix, unobserved = found.take(*block)
+        silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[gene_map.silent_source] > 0
+        matrix, unobserved = gene_map.take(*block)
         depth[start:stop] = np.asarray(matrix.sum(axis=1)).ravel()
-        for rows, prior, place in read_blocks(model, counts, conditions, found, "prior", spans=[(start, stop)]):
+        for rows, prior, latent_part in read_blocks(
+            model, counts, conditions, gene_map, "prior", spans=[(start, stop)]
+        ):
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
             deviance[rows] = cell_deviance(matrix[here], prior, laws, observed)
-            latent[rows] = place
-    say_silent(silent, found, counts.var_names, "the score does not look at them")
+            latent[rows] = latent_part
+    say_silent(silent, gene_map, counts.var_names, "the score does not look at them")
     return Readings(depth, np.divide(deviance, depth, out=np.full(n_obs, np.nan), where=depth > 0), latent)

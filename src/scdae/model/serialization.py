@@ -264,16 +264,16 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedMod
 
 def _report(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Report:
     """The report; of files of scdae 0.1, which had other numbers, what can be known."""
-    found = {name: arrays[f"report_{name}"] for name in _REPORT if f"report_{name}" in arrays}
+    values = {name: arrays[f"report_{name}"] for name in _REPORT if f"report_{name}" in arrays}
     n_genes, n_cells = len(arrays["genes"]), len(arrays["cells"])
-    found = {
-        "gene_restored": found["gene_deviance"],
+    values = {
+        "gene_restored": values["gene_deviance"],
         "gene_error": np.full(n_genes, np.nan),
         "gene_molecules": np.full(n_genes, np.nan),
         "cell_molecules": np.full(n_cells, np.nan),
-    } | found
+    } | values
     efficiency = [np.nan if value is None else float(value) for value in header.get("efficiency", (1.0, 0.0))]
-    return Report(**found, molecules=header["molecules"], efficiency=efficiency[0], efficiency_error=efficiency[1])
+    return Report(**values, molecules=header["molecules"], efficiency=efficiency[0], efficiency_error=efficiency[1])
 
 
 def _covariates(header: dict[str, Any]) -> Covariates:

@@ -81,8 +81,8 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
     np.int64(80)
     """
     check_adata(adata)
-    found = _stored(adata, key)
-    part = found["markers" if markers else "groups"]
+    entry = _stored(adata, key)
+    part = entry["markers" if markers else "groups"]
     index = ["group", "gene"] if markers else ["group"]
     table = pd.DataFrame(
         {name: [str(one) for one in values] if name in _WORDS else np.asarray(values) for name, values in part.items()}
@@ -93,7 +93,7 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
 
 def describe_groups(adata: AnnData, key: str) -> list[str]:
     """What became of groups of cells, as lines of a page: a table, and sentences on those that are not as they were."""
-    found, table = _stored(adata, key), fidelity(adata, key)
+    entry, table = _stored(adata, key), fidelity(adata, key)
     rows = [("", f"{'cells':>7}  {'zeros inside':>19}  {'zeros outside':>19}  {'restored':>8}  verdict")]
     off = table[~table["verdict"].isin(["kept", "too few cells", "no markers"])]
     shown = table if len(table) <= _MOST else off.head(_MOST)
@@ -104,12 +104,12 @@ def describe_groups(adata: AnnData, key: str) -> list[str]:
     width = max(len(name) for name, _ in rows)
     rest = [] if shown is table else [f"  ... {len(shown):,} of {len(table):,} groups; --json FILE has all."]
     return [
-        f"Groups of obs['{found['groupby']}'] at their markers: molecules predicted over molecules seen where none was shown,",
+        f"Groups of obs['{entry['groupby']}'] at their markers: molecules predicted over molecules seen where none was shown,",
         "inside the group and outside it, with 90% intervals; and restored over raw inside. 1 is right:",
         *(f"  {name:<{width}}  {numbers}" for name, numbers in rows),
         *rest,
         "",
-        str(found["verdict"]),
+        str(entry["verdict"]),
         *(f"  {words}" for words in off["words"].head(_MOST)),
     ]
 
@@ -120,10 +120,10 @@ def _interval(ratio: float, low: float, high: float) -> str:
 
 def _stored(adata: AnnData, key: str) -> Mapping[str, Any]:
     """What `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
-    found = adata.uns.get(f"{key}_evaluation")
-    if not isinstance(found, Mapping) or "fidelity" not in found:
-        there = "says nothing of groups" if isinstance(found, Mapping) else "is not there"
+    entry = adata.uns.get(f"{key}_evaluation")
+    if not isinstance(entry, Mapping) or "fidelity" not in entry:
+        reason = "says nothing of groups" if isinstance(entry, Mapping) else "is not there"
         raise KeyError(
-            f"adata.uns[{f'{key}_evaluation'!r}] {there}. Call scdae.tl.evaluate(adata, groupby=...) with a column of obs first."
+            f"adata.uns[{f'{key}_evaluation'!r}] {reason}. Call scdae.tl.evaluate(adata, groupby=...) with a column of obs first."
         )
-    return found["fidelity"]
+    return entry["fidelity"]

@@ -81,8 +81,8 @@ def query_report(
         report, _ = query_report(model, counts.sample, some, seed, share=share)
         return report, rows
     fitted = model.network
-    found = find_genes(model, counts, quiet=True)
-    matrix, unobserved = found.take(counts.matrix, counts.unobserved)
+    gene_map = find_genes(model, counts, quiet=True)
+    matrix, unobserved = gene_map.take(counts.matrix, counts.unobserved)
     rng = np.random.default_rng([seed, 1])
     share = held_out_share(float(matrix.sum())) if share is None else share
     kept, held = thin(matrix, 1 - share, rng)
@@ -192,6 +192,6 @@ def _as_if(record: dict[str, Any]) -> str:
 def _spread(column: np.ndarray, places: np.ndarray, length: int, *, fill_nan: bool = False) -> np.ndarray:
     """`column` at `places` of a longer array, with NaN for gains and zeros for all else; places below zero are dropped."""
     result = np.full(length, np.nan if fill_nan else 0, column.dtype)
-    found = places >= 0
-    result[places[found]] = column[found]
+    known = places >= 0
+    result[places[known]] = column[known]
     return result

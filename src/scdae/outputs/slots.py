@@ -21,10 +21,10 @@ __all__ = ["check_free", "warn_of_names", "writing_to"]
 def warn_of_names(adata: AnnData) -> None:
     """Warn of names in the data that no file can have, before anything is computed that is to be written with them."""
     wrong = []
-    for place in ("obs", "var", "layers", "obsm", "varm", "obsp", "varp", "uns"):
-        keys = getattr(adata, place)
-        keys = keys.columns if place in ("obs", "var") else keys.keys()
-        wrong += [f"{place}[{key!r}]" for key in keys if key is not None and not fit_for_files(key)]
+    for slot in ("obs", "var", "layers", "obsm", "varm", "obsp", "varp", "uns"):
+        keys = getattr(adata, slot)
+        keys = keys.columns if slot in ("obs", "var") else keys.keys()
+        wrong += [f"{slot}[{key!r}]" for key in keys if key is not None and not fit_for_files(key)]
     if wrong:
         shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
         get_logger().warning(
@@ -71,11 +71,11 @@ def check_free(
     earlier = adata.uns.get(record)
     if overwrite or (isinstance(earlier, Mapping) and earlier.get("written_by") == writer):
         return
-    for place, wanted in names.items():
-        taken = [name for name in wanted if name in getattr(adata, place)]
+    for slot, wanted in names.items():
+        taken = [name for name in wanted if name in getattr(adata, slot)]
         if taken:
             raise ValueError(
-                f"adata.{place}[{taken[0]!r}] is there already and was not written by {writer}. Pass another {argument}=, "
+                f"adata.{slot}[{taken[0]!r}] is there already and was not written by {writer}. Pass another {argument}=, "
                 "or overwrite=True to replace it."
             )
 

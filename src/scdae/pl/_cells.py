@@ -38,7 +38,7 @@ def embedding(
 ) -> list[Axes] | None:
     """Marker genes on an embedding, before and after, one gene a row.
 
-    Drawn is the log of one plus counts per 10,000 molecules of the cell, on one colour scale for each gene. Cells with
+    Drawn is the log of one plus counts per 10,000 molecules of the cell, on one color scale for each gene. Cells with
     more of the gene lie on top.
 
     Parameters
@@ -52,7 +52,7 @@ def embedding(
     key
         The `key_added` of that call.
     cmap
-        Colour map.
+        Color map.
     size
         Area of a dot, in square points; by the number of cells when left out.
     ax
@@ -87,7 +87,7 @@ def embedding(
     import matplotlib.pyplot as plt
 
     genes = [genes] if isinstance(genes, str) else list(genes)
-    place = _embedding(adata, basis)
+    coordinates = _embedding(adata, basis)
     raw, restored, total = _values(adata, genes, key)
     raw, restored = log_per_10k(raw, total), log_per_10k(restored, total)
     if ax is None:
@@ -106,7 +106,14 @@ def embedding(
         for axis, values, title in zip(axes[2 * i : 2 * i + 2], (raw, restored), ("before", "after"), strict=True):
             order = np.argsort(values[:, i], kind="stable")
             dots = axis.scatter(
-                *place[order].T, c=values[order, i], s=area, cmap=cmap, vmin=0, vmax=top, linewidths=0, rasterized=True
+                *coordinates[order].T,
+                c=values[order, i],
+                s=area,
+                cmap=cmap,
+                vmin=0,
+                vmax=top,
+                linewidths=0,
+                rasterized=True,
             )
             axis.set_title(f"{gene}, {title}", fontsize="medium")
             axis.set_xticks([])
@@ -208,10 +215,10 @@ def _embedding(adata: AnnData, basis: str) -> np.ndarray:
     name = f"X_{basis}" if f"X_{basis}" in adata.obsm else basis
     if name not in adata.obsm:
         raise KeyError(f"basis={basis!r}: no such embedding in adata.obsm; there are {list(adata.obsm)}.")
-    place = np.asarray(adata.obsm[name], dtype=np.float64)
-    if place.ndim != 2 or place.shape[1] < 2:
+    coordinates = np.asarray(adata.obsm[name], dtype=np.float64)
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2:
         raise ValueError(f"basis={basis!r}: adata.obsm[{name!r}] has less than two columns.")
-    return place[:, :2]
+    return coordinates[:, :2]
 
 
 def _values(adata: AnnData, genes: list[str], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

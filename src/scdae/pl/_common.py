@@ -43,10 +43,10 @@ def before(adata: AnnData, key: str, genes: np.ndarray) -> tuple[np.ndarray, np.
 
 def evaluated(adata: AnnData, key: str) -> Any:
     """Entry of `uns` that `scdae.tl.evaluate` wrote."""
-    found = adata.uns.get(f"{key}_evaluation")
-    if found is None or f"{key}_skill" not in adata.var:
+    entry = adata.uns.get(f"{key}_evaluation")
+    if entry is None or f"{key}_skill" not in adata.var:
         raise KeyError(f"There is no adata.uns[{f'{key}_evaluation'!r}]. Call scdae.tl.evaluate(adata) first.")
-    return found
+    return entry
 
 
 def log_per_10k(values: Any, size: np.ndarray) -> np.ndarray:

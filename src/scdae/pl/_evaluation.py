@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calibration", "gain", "noise_sweep"]
 
-_COLOURS = {
+_COLORS = {
     "helped": "tab:blue",
     "unclear": "0.75",
     "gene mean is better": "tab:orange",
@@ -51,7 +51,7 @@ def gain(
     Returns
     -------
     Axes or None
-        None once shown. Dots are genes, coloured by their verdict; the line is the median over each
+        None once shown. Dots are genes, colored by their verdict; the line is the median over each
         tenth of the genes, by expression.
 
     Raises
@@ -69,8 +69,8 @@ def gain(
     'gain over the gene mean (nats per molecule)'
     """
     check_adata(adata)
-    found = evaluated(adata, key)
-    source = found.get("layer")
+    entry = evaluated(adata, key)
+    source = entry.get("layer")
     counts = adata.layers[source] if source in adata.layers else adata.X
     mean = gene_means(counts, "counts")
     columns = frame_of(adata.var[[f"{key}_skill", f"{key}_verdict"]])
@@ -83,7 +83,7 @@ def gain(
         at = judged & (verdict == name)
         label = f"{name} ({int(at.sum()):,})"
         height = np.maximum(skill[at], bottom)
-        axis.scatter(mean[at], height, s=6, color=_COLOURS[name], label=label, rasterized=True, linewidths=0)
+        axis.scatter(mean[at], height, s=6, color=_COLORS[name], label=label, rasterized=True, linewidths=0)
     _running(axis, mean[judged], skill[judged])
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xscale("log")
@@ -99,11 +99,15 @@ def _running(axis: Axes, mean: np.ndarray, skill: np.ndarray, n_bins: int = 10) 
     if len(mean) < 2 * n_bins:
         return
     edges = np.quantile(mean, np.linspace(0, 1, n_bins + 1))
-    place = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, n_bins - 1)
-    filled = [k for k in range(n_bins) if (place == k).any()]
-    centre = [np.exp(np.log(mean[place == k]).mean()) for k in filled]
+    bin_of_gene = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, n_bins - 1)
+    filled = [k for k in range(n_bins) if (bin_of_gene == k).any()]
+    center = [np.exp(np.log(mean[bin_of_gene == k]).mean()) for k in filled]
     axis.plot(
-        centre, [np.median(skill[place == k]) for k in filled], color="black", marker=".", label="median of a tenth"
+        center,
+        [np.median(skill[bin_of_gene == k]) for k in filled],
+        color="black",
+        marker=".",
+        label="median of a tenth",
     )
 
 
@@ -137,11 +141,11 @@ def calibration(
         When there is no evaluation under that key, or no entry had enough expected molecules to be judged.
     """
     check_adata(adata)
-    found = evaluated(adata, key)
-    if not found["calibration_entries"]:
+    entry = evaluated(adata, key)
+    if not entry["calibration_entries"]:
         raise KeyError(f"adata.uns[{f'{key}_evaluation'!r}] has no entry with enough expected molecules to be judged.")
     axis = new_axes(ax, (5, 3.2))
-    height = np.asarray(found["pit"])
+    height = np.asarray(entry["pit"])
     width = 1 / len(height)
     axis.bar(np.arange(len(height)) * width, height / width, width, align="edge", color="tab:blue", edgecolor="white")
     axis.axhline(1, color="black", linewidth=0.8, linestyle="--")
@@ -150,7 +154,7 @@ def calibration(
     axis.set_xlabel("place of the held-out count in its predictive law")
     axis.set_ylabel("density")
     axis.set_title(
-        f"90 % intervals hold {found['coverage']:.1%} of {int(found['calibration_entries']):,} counts",
+        f"90 % intervals hold {entry['coverage']:.1%} of {int(entry['calibration_entries']):,} counts",
         fontsize="medium",
     )
     return finish(axis, axis.figure, ax is not None, show, save)
@@ -185,18 +189,18 @@ def noise_sweep(
         When there is no sweep under that key.
     """
     check_adata(adata)
-    found = adata.uns.get(key)
-    if not isinstance(found, Mapping) or "range_skill" not in found:
+    entry = adata.uns.get(key)
+    if not isinstance(entry, Mapping) or "range_skill" not in entry:
         raise KeyError(f"There is no adata.uns[{key!r}] of scdae. Call scdae.tl.noise_sweep(adata) first.")
     axis = new_axes(ax, (5, 3.2))
-    order = np.argsort(found["level"])
-    level, skill, error = (np.asarray(found[name])[order] for name in ("level", "skill", "skill_se"))
+    order = np.argsort(entry["level"])
+    level, skill, error = (np.asarray(entry[name])[order] for name in ("level", "skill", "skill_se"))
     axis.errorbar(level, skill, 2 * error, color="tab:blue", marker="o", capsize=2, label="one level")
-    low, high = map(float, np.asarray(found["range"]))
+    low, high = map(float, np.asarray(entry["range"]))
     label = f"levels from {low:g} to {high:g}"
-    axis.plot([low, high], [float(np.asarray(found["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
+    axis.plot([low, high], [float(np.asarray(entry["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
     unit = {"thinning": "share of molecules set aside", "masking": "share of entries set aside"}
-    axis.set_xlabel(unit.get(str(found["corruption"]), "standard deviation of the noise"))
+    axis.set_xlabel(unit.get(str(entry["corruption"]), "standard deviation of the noise"))
     axis.set_ylabel("gain over the gene mean\n(nats per molecule)")
     axis.legend(frameon=False, fontsize="small")
     return finish(axis, axis.figure, ax is not None, show, save)

@@ -35,7 +35,7 @@ def before_after(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes] | None:
-    """Heat maps of some genes before and after, on one colour scale.
+    """Heat maps of some genes before and after, on one color scale.
 
     Drawn is the log of one plus counts per 10,000 molecules of the cell, cells from left to right.
 
@@ -55,7 +55,7 @@ def before_after(
     max_cells
         Draw that many cells at most, evenly picked after sorting. Every cell has its share of the picture then.
     cmap
-        Colour map.
+        Color map.
     ax
         Axes to draw into, one a panel. A new figure when left out.
     show
@@ -94,7 +94,7 @@ def before_after(
     top = float(np.nanmax(list(panels.values()))) or 1.0
 
     if ax is None:
-        height = max(1.2 + 0.18 * min(len(genes), 40), 2.4)  # the colour bar has a long label
+        height = max(1.2 + 0.18 * min(len(genes), 40), 2.4)  # the color bar has a long label
         figure, drawn = plt.subplots(
             1, len(panels), figsize=(1 + 4 * len(panels), height), sharey=True, layout="constrained"
         )
@@ -136,7 +136,7 @@ def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarra
 
 
 def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Log-normalised values of the chosen genes and cells, by panel title."""
+    """Log-normalized values of the chosen genes and cells, by panel title."""
     at = get.positions(adata, genes)
     restored = get.imputed(adata, key, genes).to_numpy()
     settings = adata.uns.get(key, {})
@@ -155,8 +155,8 @@ def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order
         if truth not in adata.layers:
             raise KeyError(f"truth: no layer {truth!r} in adata.layers; there are {list(adata.layers)}.")
         expected = adata.layers[truth]
-        place = f"layers[{truth!r}]"
-        panels["truth"] = log_per_10k(columns_of(expected, at, place), totals_of(expected, place))
+        slot = f"layers[{truth!r}]"
+        panels["truth"] = log_per_10k(columns_of(expected, at, slot), totals_of(expected, slot))
     return {title: values[order] for title, values in panels.items()}
 
 

@@ -115,15 +115,15 @@ def _layers(named: dict[str, AnnData], mask: str, wanted: Sequence[str] | None) 
     """Layers that are joined; an error where one data set lacks what another has, which is not the same as zeros."""
     if wanted is not None and (isinstance(wanted, str) or mask in wanted):
         raise ValueError(f"layers={wanted!r}: give a list of names, without that of what was observed ({mask!r}).")
-    there = {name: [key for key in adata.layers if key not in (None, mask)] for name, adata in named.items()}
-    chosen = list(dict.fromkeys(key for keys in there.values() for key in keys)) if wanted is None else list(wanted)
+    layers_of = {name: [key for key in adata.layers if key not in (None, mask)] for name, adata in named.items()}
+    chosen = list(dict.fromkeys(key for keys in layers_of.values() for key in keys)) if wanted is None else list(wanted)
     for layer in chosen:
-        having = [name for name in named if layer in there[name]]
-        lacking = [name for name in named if layer not in there[name]]
+        having = [name for name in named if layer in layers_of[name]]
+        lacking = [name for name in named if layer not in layers_of[name]]
         if not having:
             raise ValueError(f"layers: no data set has a layer {layer!r}.")
         if lacking:
-            common = [key for key in chosen if all(key in keys for keys in there.values())]
+            common = [key for key in chosen if all(key in keys for keys in layers_of.values())]
             raise ValueError(
                 f"layers[{layer!r}] is in {_shown(having)}, but not in {_shown(lacking)}, where it would be unknown and not zero. "
                 f"Give it to all (adata.layers[{layer!r}] = adata.X, if that is the same), or leave it out: layers={common!r}."

@@ -72,7 +72,7 @@ def impute(
         iterations, and by what factor the changes shrank from one to the next. Genes that no cell observed, and cells of
         which no gene was observed, come back as NaN, and are counted there, too.
     batch_key
-        Column of `obs` with the batch. What a batch does to the genes is learnt, the latent space is common to all
+        Column of `obs` with the batch. What a batch does to the genes is learned, the latent space is common to all
         batches, and each cell's output is that of its own batch.
     covariates
         Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers

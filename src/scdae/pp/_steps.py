@@ -83,7 +83,9 @@ def fit_model(
 def take_model(run: Run, model: DAE, of_fit: list[str], seed: int) -> Ready:
     """Take a fitted model; arguments of a fit, named by `of_fit`, cannot be given beside it."""
     if not isinstance(model, DAE):
-        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+        raise TypeError(
+            f"model must be a fitted scdae.DAE, got {type(model).__name__}. Read a saved one with scdae.DAE.load(path)."
+        )
     if of_fit:
         raise ValueError(f"{of_fit[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")
     fitted = model.fitted_model()

@@ -74,17 +74,17 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
         raise ValueError(f"{path} is a folder. Give the FASTA file in it.")
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
-    found: dict[str, str] = {}
+    sequences: dict[str, str] = {}
     repeated: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
     for header, text in _records(path, skbio):
         header = as_header(header)
-        if header in found and is_lineage(header):
+        if header in sequences and is_lineage(header):
             numbers[header] += 1
             header = f"{header}#{numbers[header] + 1}"
-        if header in found:
+        if header in sequences:
             repeated[header] += 1
-        found[header] = text
+        sequences[header] = text
     if repeated:
         first = next(iter(repeated))
         raise ValueError(
@@ -94,7 +94,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
         get_logger().info(
             f"scdae: {path}: {numbers.total():,} lineages are the header lines of several sequences; numbers tell them apart."
         )
-    return found
+    return sequences
 
 
 def as_header(header: str) -> str:

@@ -185,7 +185,7 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     if isinstance(sequences, pd.Series):
         sequences = dict(zip(sequences.index, sequences, strict=True)) if sequences.index.is_unique else sequences
     if isinstance(sequences, Mapping):
-        found = [(*_name(str(header)), _letters(text, header)) for header, text in sequences.items()]
+        named = [(*_name(str(header)), _letters(text, header)) for header, text in sequences.items()]
     else:
         if (
             isinstance(sequences, bytes | pd.DataFrame)
@@ -193,15 +193,15 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
             or hasattr(sequences, "obs")
         ):
             raise TypeError(f"sequences is a {type(sequences).__name__}. {wanted}")
-        found = []
+        named = []
         for i, one in enumerate(sequences):
             about = getattr(one, "metadata", None)
             if about is None:
                 raise ValueError(f"sequences: item {i} is a {type(one).__name__}. {wanted}")
-            found.append((str(about.get("id", i)), str(about.get("description", "")), str(one)))
-    if not found:
+            named.append((str(about.get("id", i)), str(about.get("description", "")), str(one)))
+    if not named:
         raise ValueError("sequences: there are none. Give at least one.")
-    names, descriptions, texts = (list(part) for part in zip(*found, strict=True))
+    names, descriptions, texts = (list(part) for part in zip(*named, strict=True))
     return names, descriptions, [text.upper().replace("U", "T") for text in texts]
 
 

@@ -83,9 +83,9 @@ def read_windows(adata: AnnData, name: str, var_names: np.ndarray, shape: tuple[
     """Counts of the words, and which windows were observed."""
     if not np.array_equal(adata.var_names.to_numpy(str), var_names):
         raise ValueError(f"{name}: its variables are not those that the model was fitted to. {_REMAKE}")
-    for place, key in (("layers", "observed"), ("obsm", "window_starts")):
-        if key not in getattr(adata, place):
-            raise ValueError(f"{name}: {place}[{key!r}] is missing. Make it with scdae.pp.kmers.")
+    for slot, key in (("layers", "observed"), ("obsm", "window_starts")):
+        if key not in getattr(adata, slot):
+            raise ValueError(f"{name}: {slot}[{key!r}] is missing. Make it with scdae.pp.kmers.")
     observed = as_dense(adata.layers["observed"])[:, :: shape[1]]
     return Windows(read_counts(adata, mask="observed", for_fit=False).matrix, observed)
 

@@ -78,14 +78,14 @@ def genus_of(header: str) -> str:
     """
     header = header.strip()
     description = (header.split(None, 1) + ["", ""])[1]
-    if found := _SINTAX.search(header):
-        ranks = dict(part.partition(":")[::2] for part in found[1].split(","))
+    if match := _SINTAX.search(header):
+        ranks = dict(part.partition(":")[::2] for part in match[1].split(","))
         return _named(ranks.get("g", ""))
-    if found := _WITH_RANKS.search(header):
-        parts = [part.strip() for part in found[1].split(";")]
+    if match := _WITH_RANKS.search(header):
+        parts = [part.strip() for part in match[1].split(";")]
         return _named(parts[parts.index("genus") - 1]) if "genus" in parts[1:] else ""
-    if found := _PREFIXED.search(header):
-        return _named(re.split(r"\s[a-z]__", found[1])[0])
+    if match := _PREFIXED.search(header):
+        return _named(re.split(r"\s[a-z]__", match[1])[0])
     if _HAS_PREFIXES.search(header):
         return ""
     below = _FROM_DOMAIN.search(header)
@@ -124,13 +124,13 @@ def _may_be_lineage(text: str) -> bool:
 
 def _levels(text: str) -> list[str]:
     """Levels of a lineage but for its root, without marks and confidences."""
-    found = [_CONFIDENCE.sub("", part.strip().strip("\"'")) for part in text.split(";")]
-    found = [part for part in found if not _NUMBER.fullmatch(part)]
-    if found and found[0].lower() in _ROOTS:
-        found = found[1:]
-    while found and not found[-1]:
-        found.pop()
-    return found
+    levels = [_CONFIDENCE.sub("", part.strip().strip("\"'")) for part in text.split(";")]
+    levels = [part for part in levels if not _NUMBER.fullmatch(part)]
+    if levels and levels[0].lower() in _ROOTS:
+        levels = levels[1:]
+    while levels and not levels[-1]:
+        levels.pop()
+    return levels
 
 
 def _of_lineage(text: str) -> str:

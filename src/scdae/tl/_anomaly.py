@@ -11,7 +11,7 @@ from scipy import stats
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
-from scdae.core.guard.anomaly import Readings, combined, rarity, standardise
+from scdae.core.guard.anomaly import Readings, combined, rarity, standardize
 from scdae.core.guard.conformal import conformal_pvalue
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import counts_to_apply
@@ -144,16 +144,16 @@ def anomaly_score(
             more = read_anomaly(fitted, others, fitted.conditions(known.others))
         readings = Readings(*map(np.concatenate, zip(readings, more, strict=True)))
         calibrating = n_obs + np.arange(known.others.n_obs)
-    there = readings.depth > 0
-    calibrating = calibrating[there[calibrating]]
+    counted = readings.depth > 0
+    calibrating = calibrating[counted[calibrating]]
     check_enough(len(calibrating), "of the normal cells, those with counts are")
-    reference = calibrating if known.trained is None else known.trained[there[known.trained]]
-    place = rarity(readings.latent, reference, seed)
-    is_normal = np.zeros(len(there), bool)
+    reference = calibrating if known.trained is None else known.trained[counted[known.trained]]
+    rarities = rarity(readings.latent, reference, seed)
+    is_normal = np.zeros(len(counted), bool)
     is_normal[calibrating] = True
     parts = [
-        standardise(np.where(there, values, np.nan), readings.depth, is_normal)
-        for values in (place, np.log(np.where(there, readings.deviance, 1)))
+        standardize(np.where(counted, values, np.nan), readings.depth, is_normal)
+        for values in (rarities, np.log(np.where(counted, readings.deviance, 1)))
     ]
     score = combined(*parts)
     pvalue = conformal_pvalue(score, score[calibrating])
@@ -163,7 +163,7 @@ def anomaly_score(
     if copy:
         adata = copied(adata)
     fdr = np.full(n_obs, np.nan)
-    tested = there[:n_obs] & ~known.named
+    tested = counted[:n_obs] & ~known.named
     fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan
     with writing_to(adata):
         for name, values in zip(columns, (score, pvalue, fdr, *parts), strict=True):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scdae.arguments.objects import check_adata, spelled
 from scdae.arguments.selection import positions
-from scdae.core.guard.anomaly import entry_deviance, neighbours
+from scdae.core.guard.anomaly import entry_deviance, neighbors
 from scdae.core.prediction.decode import law_of_genes, shares_at
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
@@ -90,9 +90,9 @@ def anomaly_genes(
     counts = read_counts(some, for_fit=False, **options.of_rows(rows, adata).counts)
     fitted = model.fitted_model()
     conditions = fitted.conditions(some)
-    data, found = query_cells(fitted, counts, conditions, silent="they are not in the table")
+    data, gene_map = query_cells(fitted, counts, conditions, silent="they are not in the table")
     own = read_latent(fitted, counts, conditions, quiet=True)
-    near = latent[neighbours(own, latent)].mean(axis=1)
+    near = latent[neighbors(own, latent)].mean(axis=1)
     exposure = np.asarray(data.counts.sum(axis=1)).ravel() / data.share
     lift = 1 if fitted.network.laws is None else np.asarray(fitted.network.laws.lift)
     expected = exposure[:, None] * shares_at(fitted.network, near, data.conditions) * lift
@@ -100,11 +100,11 @@ def anomaly_genes(
     deviance = entry_deviance(x, expected, law_of_genes(fitted.network)) * np.where(x < expected, -1, 1)
     if data.unobserved is not None:
         deviance[data.unobserved.nonzero()] = 0
-    names = np.asarray(adata.var_names)[np.maximum(found.columns, 0)]
+    names = np.asarray(adata.var_names)[np.maximum(gene_map.columns, 0)]
     tables = []
     for i, row in enumerate(rows):
         order = np.argsort(-np.abs(deviance[i]), kind="stable")
-        order = order[found.columns[order] >= 0][:n]
+        order = order[gene_map.columns[order] >= 0][:n]
         table = {"cell": adata.obs_names[row], "gene": names[order], "count": x[i, order]}
         tables.append(pd.DataFrame(table | {"expected": expected[i, order], "deviance": deviance[i, order]}))
     return pd.concat(tables, ignore_index=True)

@@ -235,12 +235,12 @@ def _entry(
     }
 
 
-def _calibration(found: Calibration) -> dict[str, Any]:
-    entries = int(found.pit.sum())
+def _calibration(calibration: Calibration) -> dict[str, Any]:
+    entries = int(calibration.pit.sum())
     return {
         "calibration_entries": entries,
-        "coverage": found.covered / entries if entries else float("nan"),
-        "pit": found.pit / max(entries, 1),
+        "coverage": calibration.covered / entries if entries else float("nan"),
+        "pit": calibration.pit / max(entries, 1),
     }
 
 

@@ -1,4 +1,4 @@
-"""Profiles projected to what a model has learnt, before a classifier sees them."""
+"""Profiles projected to what a model has learned, before a classifier sees them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def purify(
     overwrite: bool = False,
     **settings: Any,
 ) -> None:
-    """Project profiles to what a model has learnt, in the scale that a classifier takes.
+    """Project profiles to what a model has learned, in the scale that a classifier takes.
 
     Each profile is thinned, encoded and decoded, and the decoder's shares are averaged over the draws: what is given back is
     what cells like this one are expected to show, without the cell's own counts. Perturbations that were made to fool a
@@ -82,7 +82,7 @@ def purify(
         What the output is, so that it fits the classifier: ``"counts"`` (expected counts at the cell's own depth) or
         ``"log1p"`` (expected log1p of counts per 10,000 of a new measurement at that depth).
     depth
-        Molecules of each cell before it was normalised, where ``input_scale="log1p"``: a number, an array (n_obs,), or the
+        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: a number, an array (n_obs,), or the
         name of a column of `obs`.
     key_added
         Name of the layer. A second call with the same name replaces the output of the first.
@@ -114,7 +114,7 @@ def purify(
 
     Notes
     -----
-    Purification before a classifier by an autoencoder: Meng and Chen (2017), MagNet. Defences of this kind were broken by
+    Purification before a classifier by an autoencoder: Meng and Chen (2017), MagNet. Defenses of this kind were broken by
     attacks that take gradients through them (Athalye, Carlini and Wagner, 2018), and so can be this one.
 
     Examples
@@ -173,22 +173,22 @@ def _purified(
     fitted = model.fitted_model()
     conditions = fitted.conditions(adata)
     names = np.asarray([str(name) for name in adata.var_names], dtype=np.str_)
-    found = map_genes(names, fitted.var_names, fitted.outcome.genes)
-    if not found.known.all():
+    gene_map = map_genes(names, fitted.var_names, fitted.outcome.genes)
+    if not gene_map.known.all():
         raise ValueError(
-            f"{int((~found.known).sum()):,} gene(s) are unknown to the model, the first being {str(names[~found.known][0])!r}, and "
+            f"{int((~gene_map.known).sum()):,} gene(s) are unknown to the model, the first being {str(names[~gene_map.known][0])!r}, and "
             "would reach the classifier as they are. Leave them out: adata[:, adata.var_names.isin(model.var_names)]."
         )
     log_layer_size(adata.shape)
-    present = found.columns >= 0
+    present = gene_map.columns >= 0
     observed = None if present.all() else present
-    out, rng = InPlace(adata.n_obs, found.columns, found.known), np.random.default_rng([seed, 7])
+    out, rng = InPlace(adata.n_obs, gene_map.columns, gene_map.known), np.random.default_rng([seed, 7])
     for start, matrix in _blocks(adata, input_scale, layer, allow_fractional):
         stop = start + matrix.shape[0]
         here = None if conditions is None else conditions.take(slice(start, stop))
         deep = None if depth is None else depth[start:stop]
         scales: dict[str, Any] = {"input_scale": input_scale, "scale": scale, "depth": deep}
-        taken = found.take(matrix, None)[0]
+        taken = gene_map.take(matrix, None)[0]
         for rows, part in purified_rows(fitted.network, taken, how, rng, conditions=here, observed=observed, **scales):
             out.put(slice(start + rows.start, start + rows.stop), part)
     return out.array
@@ -219,13 +219,13 @@ def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
         return None
     if depth is None:
         raise ValueError(
-            "input_scale='log1p' needs depth=: the molecules that each cell had before it was normalised, as a number, an "
+            "input_scale='log1p' needs depth=: the molecules that each cell had before it was normalized, as a number, an "
             "array or a column of obs. Where they are not known, the median of the cells that the model was fitted to will do."
         )
     if isinstance(depth, str):
         if depth not in adata.obs.columns:
             raise ValueError(
-                f"depth={depth!r} is no column of obs. Columns here: {', '.join(map(repr, adata.obs.columns))}."
+                f"depth={depth!r} not found in adata.obs. Columns here: {', '.join(map(repr, adata.obs.columns))}."
             )
         depth = adata.obs[depth].to_numpy()
     depth = _by_cell(depth, adata)

@@ -67,7 +67,7 @@ def rank_genes(
     """Rank the genes of groups of cells by posterior draws of their log fold changes.
 
     A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them, and
-    a prior of fold changes that is learnt from all genes. Log fold changes are differences of draws from two such
+    a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
     posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small p-value.
 
     Parameters
@@ -160,14 +160,14 @@ def rank_genes(
     data, where = query_cells(fitted, counts, fitted.conditions(adata), silent="they are not called")
     columns = where.columns
     sums = sum_groups(fitted.network, data, codes, len(levels))
-    place = columns[columns >= 0]
+    known_columns = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
 
     tables, n_left_out = {}, {}
     for name in chosen:
         other = levels.index(reference) if reference != REST else None
-        found, called = compare(levels.index(name), other)
-        tables[name] = _ranked(found, place[called], adata.var_names)
+        compared, called = compare(levels.index(name), other)
+        tables[name] = _ranked(compared, known_columns[called], adata.var_names)
         n_left_out[name] = int((~called).sum())
     entry = _entry(tables, groupby, reference, layer, delta, level)
     if copy:
@@ -236,17 +236,17 @@ class _Comparison:
         }
 
 
-def _ranked(found: dict[str, np.ndarray], place: np.ndarray, names: pd.Index) -> pd.DataFrame:
+def _ranked(compared: dict[str, np.ndarray], known_columns: np.ndarray, names: pd.Index) -> pd.DataFrame:
     """The genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
-    columns = {name: np.full(len(names), np.nan) for name in found}
-    for name, values in found.items():
-        columns[name][place] = values
+    columns = {name: np.full(len(names), np.nan) for name in compared}
+    for name, values in compared.items():
+        columns[name][known_columns] = values
     columns["scores"] = np.nan_to_num(columns["scores"], nan=0.0)
-    chance = found["pvals"]
+    chance = compared["pvals"]
     order = np.argsort(chance, kind="stable")
     columns["pvals"][np.isnan(columns["pvals"])] = 1
     columns["pvals_adj"] = np.ones(len(names))
-    columns["pvals_adj"][place[order]] = np.cumsum(chance[order]) / np.arange(1, len(order) + 1)
+    columns["pvals_adj"][known_columns[order]] = np.cumsum(chance[order]) / np.arange(1, len(order) + 1)
     table = pd.DataFrame(columns)
     table["names"] = np.asarray(names, dtype=object)
     return table.sort_values("scores", ascending=False, kind="stable").reset_index(drop=True)

@@ -116,7 +116,9 @@ def score_sequences(
         adata, {"obs": tuple(f"{key_added}_{name}" for name in columns)}, key_added, _WRITER, overwrite=overwrite
     )
     if not isinstance(model, DAE):
-        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+        raise TypeError(
+            f"model must be a fitted scdae.DAE, got {type(model).__name__}. Read a saved one with scdae.DAE.load(path)."
+        )
     model.fitted_outcome()
     shape = shape_of(reference)
     parts = {"reference": reference, "adata": adata}
@@ -126,12 +128,12 @@ def score_sequences(
     read = {name: read_windows(part, name, model.var_names, shape) for name, part in parts.items()}
     check_words(model, read["reference"], shape)
     rng = np.random.default_rng(seed)
-    found = _score(read, model, shape, groups_of(reference, group_key), rng)
+    evidence = _score(read, model, shape, groups_of(reference, group_key), rng)
 
-    query = found["adata"]
+    query = evidence["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
     if calibration is not None:
-        normal = found["calibration"]
+        normal = evidence["calibration"]
         for name in ("misfit", "chimera"):
             level = getattr(normal, name)
             level = level[~np.isnan(level)]
@@ -182,22 +184,22 @@ def _score(
     judged = np.sort(rng.permutation(len(group))[:_JUDGED])
     same = group[judged][:, None] == group
     n_splits = shape[0] - 1
-    found: dict[str, list[Evidence]] = {name: [] for name in read if name != "reference"}
-    ratios: dict[str, list[np.ndarray]] = {name: [] for name in found}
+    evidence_of: dict[str, list[Evidence]] = {name: [] for name in read if name != "reference"}
+    ratios: dict[str, list[np.ndarray]] = {name: [] for name in evidence_of}
     for at in range(n_splits):
         left, right = 1 + at, 1 + n_splits + at
         known = places["reference"]
         split = fit_split(known[:, left], known[:, right], _SHAPE)
         usual = evidence(split, known[judged, left], known[judged, right], same).ratio
-        centre, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
-        for name in found:
+        center, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
+        for name in evidence_of:
             seen = read[name].observed
             halves = seen[:, : at + 1].any(axis=1) & seen[:, at + 1 :].any(axis=1)
             weighed = evidence(split, places[name][:, left], places[name][:, right])
-            found[name].append(weighed)
-            ratios[name].append(np.where(halves, (weighed.ratio - centre) / spread, -np.inf))
+            evidence_of[name].append(weighed)
+            ratios[name].append(np.where(halves, (weighed.ratio - center) / spread, -np.inf))
     scores = {}
-    for name, of_name in found.items():
+    for name, of_name in evidence_of.items():
         ratio = np.stack(ratios[name], axis=1)
         best, rows = ratio.argmax(axis=1), np.arange(len(ratio))
         top = ratio[rows, best]
@@ -226,6 +228,6 @@ def _tell(adata: AnnData, query: _Scores) -> None:
 
 def _fdr(pvalue: np.ndarray) -> np.ndarray:
     known = ~np.isnan(pvalue)
-    found = np.full(len(pvalue), np.nan)
-    found[known] = false_discovery_control(pvalue[known]) if known.any() else np.nan
-    return found
+    adjusted = np.full(len(pvalue), np.nan)
+    adjusted[known] = false_discovery_control(pvalue[known]) if known.any() else np.nan
+    return adjusted

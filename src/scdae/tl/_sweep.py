@@ -93,10 +93,10 @@ def noise_sweep(
     job = read_job(adata, None, {"seed": seed, **settings}, data)
     given = [float(level) for level in np.atleast_1d(np.asarray(levels, dtype=np.float64))]
     configs = [replace(job.config, noise=(level, level)) for level in given]  # an impossible level is an error here
-    found = []
+    scores = []
     for config in progress([*configs, job.config], total=len(given) + 1, description="scdae: noise levels"):
-        found.append(_skill(fit_split(replace(job, config=config), fraction, seed)))
-    skill, error = map(np.array, zip(*found, strict=True))
+        scores.append(_skill(fit_split(replace(job, config=config), fraction, seed)))
+    skill, error = map(np.array, zip(*scores, strict=True))
     with writing_to(adata):
         adata.uns[key_added] = {
             "written_by": _WRITER,

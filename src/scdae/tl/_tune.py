@@ -131,8 +131,8 @@ def tune(
             trial.set_user_attr("log_likelihood", _by_part(split))
             study.tell(trial, sum(trial.user_attrs["log_likelihood"]))
             done.append(trial)
-        found = [(_settings(trial.params), np.array(trial.user_attrs["log_likelihood"])) for trial in done]
-    entry, best = _outcome(found)
+        results = [(_settings(trial.params), np.array(trial.user_attrs["log_likelihood"])) for trial in done]
+    entry, best = _outcome(results)
     with writing_to(adata):
         adata.uns[key_added] = entry
     get_logger().info(f"scdae: {entry['verdict']}")
@@ -147,18 +147,18 @@ def _by_part(split: Split) -> list[float]:
     return (np.bincount(group, weights=of_cell, minlength=_PARTS) / float(split.held_out.sum())).tolist()
 
 
-def _outcome(found: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _outcome(results: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Entry for `uns`, and the settings to use in place of the defaults: none where these were not clearly beaten."""
-    defaults = found[0][1]
-    gain = np.array([(parts - defaults).sum() for _, parts in found])
-    error = np.array([np.sqrt(_PARTS) * (parts - defaults).std() for _, parts in found])
+    defaults = results[0][1]
+    gain = np.array([(parts - defaults).sum() for _, parts in results])
+    error = np.array([np.sqrt(_PARTS) * (parts - defaults).std() for _, parts in results])
     top = int(np.argmax(gain))
     clear = gain[top] > _CLEAR * error[top]
-    best = found[top][0] if clear else {}
-    names = sorted({name for settings, _ in found for name in settings})
-    trials = {name: np.array([_text(settings.get(name)) for settings, _ in found], dtype=object) for name in names}
+    best = results[top][0] if clear else {}
+    names = sorted({name for settings, _ in results for name in settings})
+    trials = {name: np.array([_text(settings.get(name)) for settings, _ in results], dtype=object) for name in names}
     words = ", ".join(f"{name}={value!r}" for name, value in best.items())
-    of_all = f"{len(found)} trial{'s' if len(found) > 1 else ''}"
+    of_all = f"{len(results)} trial{'s' if len(results) > 1 else ''}"
     verdict = (
         f"Of {of_all} the best predicts held-out molecules better than the defaults, by {gain[top]:.4f} "
         f"(standard error {error[top]:.4f}) nats per molecule: {words}."
@@ -168,7 +168,7 @@ def _outcome(found: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str, 
     entry = {
         "written_by": _WRITER,
         "version": __version__,
-        "log_likelihood": np.array([parts.sum() for _, parts in found]),
+        "log_likelihood": np.array([parts.sum() for _, parts in results]),
         "gain": gain,
         "gain_se": error,
         "trials": trials,
@@ -203,10 +203,10 @@ def _space(optuna: Any, fixed: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
     """Settings of the model from what was searched."""
-    found = {name: value for name, value in params.items() if not name.startswith("noise_")}
+    settings_of_trial = {name: value for name, value in params.items() if not name.startswith("noise_")}
     if "noise_low" in params:
-        found["noise"] = (params["noise_low"], params["noise_high"])
-    return found
+        settings_of_trial["noise"] = (params["noise_low"], params["noise_high"])
+    return settings_of_trial
 
 
 def _study(optuna: Any, path: str | PathLike[str] | None, name: str, seed: int) -> tuple[Any, list[Any]]:

@@ -60,7 +60,7 @@ def read_job(
     run = adata.uns.get(key) if key is not None else None
     if model is not None:
         if not isinstance(model, DAE):
-            raise TypeError(f"model={model!r} is no scdae.DAE.")
+            raise TypeError(f"model must be a fitted scdae.DAE, got {type(model).__name__}.")
         if settings:
             raise ValueError(
                 f"{next(iter(settings))}=... belongs to the fit and cannot be set together with model=. Leave it out."
@@ -93,8 +93,8 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
     model.config = job.config
     train = replace(job.counts, matrix=shown)
     model._fit_counts(train, job.covariates, job.conditions)
-    data, found = query_cells(model.fitted_model(), train, job.conditions)
-    genes = found.columns
+    data, gene_map = query_cells(model.fitted_model(), train, job.conditions)
+    genes = gene_map.columns
     cells = np.flatnonzero(np.diff(data.counts.indptr))
     held_out = rest[cells][:, genes].tocsr()
     held_out.sort_indices()

@@ -108,24 +108,24 @@ def fidelity_entry(tally: GroupTally, groups: Groups, split: Split, names: np.nd
 
 def _columns(tally: GroupTally) -> dict[str, np.ndarray]:
     """Numbers of the groups that are judged: float64 (n_judged,) each."""
-    found: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     sums = tally.sums
     seen, restored, decoded = map(tally.by_group, (sums.zeros_seen, sums.zeros_restored, sums.zeros_decoded))
     low, high = ratio_interval(restored, seen, tally.moments)
     has_markers = np.isin(np.arange(seen.shape[1]), tally.markers.group)
     for k, side in enumerate(SIDES):
-        found[f"zeros_{side}"] = _ratio(restored[k], seen[k])
-        found[f"zeros_{side}_low"], found[f"zeros_{side}_high"] = low[k], high[k]
-        found[f"zeros_{side}_seen"], found[f"zeros_{side}_predicted"] = seen[k], restored[k]
-        found[f"decoder_zeros_{side}"] = _ratio(decoded[k], seen[k])
+        columns[f"zeros_{side}"] = _ratio(restored[k], seen[k])
+        columns[f"zeros_{side}_low"], columns[f"zeros_{side}_high"] = low[k], high[k]
+        columns[f"zeros_{side}_seen"], columns[f"zeros_{side}_predicted"] = seen[k], restored[k]
+        columns[f"decoder_zeros_{side}"] = _ratio(decoded[k], seen[k])
     counted, restored, decoded = map(tally.by_group, (sums.counted, sums.restored, sums.decoded))
     for k, side in enumerate(SIDES):
-        found[f"restored_{side}"] = _ratio(restored[k], counted[k])
-        found[f"decoder_{side}"] = _ratio(decoded[k], counted[k])
-    found = {name: np.where(has_markers, values, np.nan) for name, values in found.items()}
+        columns[f"restored_{side}"] = _ratio(restored[k], counted[k])
+        columns[f"decoder_{side}"] = _ratio(decoded[k], counted[k])
+    columns = {name: np.where(has_markers, values, np.nan) for name, values in columns.items()}
     nearest, n_cells = tally.nearest, tally.n_cells
     unknown = np.full(len(n_cells), np.nan)
-    return found | {
+    return columns | {
         "nearest_raw": unknown if nearest is None else nearest.own[0] / n_cells,
         "nearest_restored": unknown if nearest is None else nearest.own[1] / n_cells,
         "changed": unknown if nearest is None else nearest.changed / n_cells,

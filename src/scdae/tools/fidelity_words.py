@@ -39,16 +39,16 @@ def verdict_of_group(row: Mapping[str, Any]) -> tuple[str, str]:
     if moved:
         parts.append(f"{round(row['left'] * row['cells']):,} of the cells look most like another group once restored")
     sentence = f"{start}, {', '.join(part for part in parts if part)}."
-    found = [
+    reasons = [
         ("smoothed away", row["restored_in"] < 1 / _OFF),
-        ("hardly learnt", row["decoder_in"] < _LEARNT),
+        ("hardly learned", row["decoder_in"] < _LEARNT),
         ("leaks", outside == "high"),
         ("filled too little", inside == "low"),
         ("filled too much", inside == "high"),
         ("cells move", moved),
         (TOO_FEW, outside == "unknown"),
     ]
-    return next((name for name, is_so in found if is_so), KEPT), sentence
+    return next((name for name, is_so in reasons if is_so), KEPT), sentence
 
 
 def verdict_of_all(
@@ -80,7 +80,7 @@ _CAPITAL = {
     NO_MARKERS: "Without a gene that marks them",
     TOO_FEW: "Too few molecules to say",
     "leaks": "Leaks into other cells",
-    "hardly learnt": "Hardly learnt, so that counts come back much as they were",
+    "hardly learned": "Hardly learned, so that counts come back much as they were",
     "cells move": "Cells look like another group once restored",
 }
 

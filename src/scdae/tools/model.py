@@ -33,7 +33,9 @@ def fitted_model(
     if model is None:
         return DAE(seed=seed, **settings).fit(adata, **data.columns, **data.counts)
     if not isinstance(model, DAE):
-        raise TypeError(f"model={model!r} is no scdae.DAE. Read a saved one with scdae.DAE.load(path).")
+        raise TypeError(
+            f"model must be a fitted scdae.DAE, got {type(model).__name__}. Read a saved one with scdae.DAE.load(path)."
+        )
     given = [*settings, *(name for name, value in data.columns.items() if value is not None)]
     if given:
         raise ValueError(f"{given[0]}=... belongs to the fit and cannot be set together with model=. Leave it out.")

@@ -42,10 +42,10 @@ class NormalCells:
     @classmethod
     def of(cls, normal: Any, adata: AnnData, mask: Any, *, fit_here: bool, seed: int) -> NormalCells:
         """From what the user gave."""
-        nobody = np.zeros(adata.n_obs, bool)
+        no_cells = np.zeros(adata.n_obs, bool)
         if normal is None:
             check_enough(adata.n_obs, "adata has")
-            return cls(np.arange(adata.n_obs), nobody, None, None, "all cells, with one another")
+            return cls(np.arange(adata.n_obs), no_cells, None, None, "all cells, with one another")
         if isinstance(normal, AnnData):
             if fit_here:
                 raise ValueError("normal= is another AnnData, so model= has to be one that was fitted. Pass it.")
@@ -54,7 +54,7 @@ class NormalCells:
                     "normal= is another AnnData: mask has to be the name of a layer that both have, or None."
                 )
             check_enough(normal.n_obs, "normal has")
-            return cls(np.zeros(0, int), nobody, normal, None, "normal cells of another object")
+            return cls(np.zeros(0, int), no_cells, normal, None, "normal cells of another object")
         named = _boolean(normal, adata)
         rows = np.flatnonzero(named)
         what = f"obs[{normal!r}]" if isinstance(normal, str) else "cells marked in normal="
@@ -72,7 +72,7 @@ def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
     if isinstance(normal, str):
         if normal not in adata.obs.columns:
             raise ValueError(
-                f"normal={normal!r} is no column of obs. Columns here: {listed(adata.obs.columns)}."
+                f"normal={normal!r} not found in adata.obs. Columns here: {listed(adata.obs.columns)}."
                 f"{nearest(normal, adata.obs.columns)}"
             )
         given, what = adata.obs[normal], f"obs[{normal!r}]"

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 from scdae.core.distributions.laws import Components
-from scdae.core.guard.anomaly import cell_deviance, combined, entry_deviance, neighbours, rarity, standardise
+from scdae.core.guard.anomaly import cell_deviance, combined, entry_deviance, neighbors, rarity, standardize
 
 RNG = np.random.default_rng(0)
 THETA = np.array([0.3, 2.0, 50.0, np.inf])
@@ -77,9 +77,9 @@ def test_deviance_under_several_components():
 
 def test_what_is_rare_among_normal_cells():
     rng = np.random.default_rng(0)
-    centres = np.array([[0, 0, 0], [10, 0, 0]]) * [1, 10, 100]
-    normal = centres[rng.integers(0, 2, 600)] + rng.normal(size=(600, 3)) * [1, 10, 100]
-    unseen = centres[rng.integers(0, 2, 300)] + rng.normal(size=(300, 3)) * [1, 10, 100]
+    centers = np.array([[0, 0, 0], [10, 0, 0]]) * [1, 10, 100]
+    normal = centers[rng.integers(0, 2, 600)] + rng.normal(size=(600, 3)) * [1, 10, 100]
+    unseen = centers[rng.integers(0, 2, 300)] + rng.normal(size=(300, 3)) * [1, 10, 100]
     between = np.array([[5.0, 0, 0]] * 5) + rng.normal(size=(5, 3)) * 0.1
     found = rarity(np.concatenate([normal, unseen, between]), np.arange(600), seed=0)
     assert stats.ks_2samp(found[:600], found[600:900]).pvalue > 0.01  # a normal cell is as rare as one that is new
@@ -94,13 +94,13 @@ def test_few_normal_cells_have_a_density(n):
     assert np.isfinite(found).all() and found.argmax() == 39
 
 
-def test_neighbours_are_the_nearest_others():
+def test_neighbors_are_the_nearest_others():
     normal = RNG.normal(size=(30, 3)) * [1, 10, 100]
     latent = np.concatenate([normal[:4], RNG.normal(size=(5, 3)) * [1, 10, 100]])
     apart = np.linalg.norm((latent[:, None] - normal) / normal.std(axis=0), axis=2)
     apart[np.arange(4), np.arange(4)] = np.inf
-    np.testing.assert_array_equal(neighbours(latent, normal, 6), np.argsort(apart, axis=1)[:, :6])
-    assert neighbours(latent, normal[:2], 6).shape == (9, 1)
+    np.testing.assert_array_equal(neighbors(latent, normal, 6), np.argsort(apart, axis=1)[:, :6])
+    assert neighbors(latent, normal[:2], 6).shape == (9, 1)
 
 
 def test_place_counts_in_full_and_deviance_where_it_is_large():
@@ -117,7 +117,7 @@ def test_standard_values_do_not_depend_on_depth():
     odd[~normal] += 3
     odd[:60] += 9  # taken for normal, but far from it
     for given in (values, odd):
-        found = standardise(given, depth, normal)
+        found = standardize(given, depth, normal)
         some = found[200:3000]
         assert abs(np.median(some)) < 0.1 and abs(np.quantile(some, 0.84) - 1) < 0.15
         deep = depth[200:3000] > np.median(depth)
@@ -127,5 +127,5 @@ def test_standard_values_do_not_depend_on_depth():
 
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_few_normal_cells_give_finite_values(n):
-    found = standardise(np.array([1.0, 2, 3, 4, np.nan, 5]), np.array([10.0, 20, 10, 30, 0, 10]), np.arange(6) < n)
+    found = standardize(np.array([1.0, 2, 3, 4, np.nan, 5]), np.array([10.0, 20, 10, 30, 0, 10]), np.arange(6) < n)
     assert np.isfinite(np.delete(found, 4)).all() and np.isnan(found[4])

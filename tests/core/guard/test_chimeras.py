@@ -22,7 +22,7 @@ def test_sides_are_complements():
     assert found[1].tolist() == [1, 0, 0, 0, 0]
 
 
-def test_differences_of_relatives_are_learnt():
+def test_differences_of_relatives_are_learned():
     split = fit_split(*relatives(), shape=2.0)
     left = split.whiten[1]
     size = np.sqrt(np.diag(np.linalg.inv(left @ left.T)))

@@ -71,7 +71,7 @@ def test_a_second_pass_sees_the_expected_logs_of_the_first(fitted, counts):
     depth = jnp.asarray(counts.sum(axis=1))
     first = project_profiles(fitted, counts, depth, Purification(), scale="log1p")
     found = project_profiles(fitted, counts, depth, Purification(n_passes=2), scale="counts")
-    inputs = np.asarray(first) @ fitted.axes.weight - fitted.axes.centre
+    inputs = np.asarray(first) @ fitted.axes.weight - fitted.axes.center
     from flax import nnx
 
     from scdae.core.data.conditions import no_conditions

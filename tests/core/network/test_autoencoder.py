@@ -75,17 +75,17 @@ def test_decoder_starts_at_the_effects_of_the_conditions():
 
 
 def test_conditions_shift_the_decoder():
-    """Without turns: the same in every cell, by what was learnt on top of where it started."""
+    """Without turns: the same in every cell, by what was learned on top of where it started."""
     graph, params = trained(with_turns=False)
     model = nnx.merge(graph, params)
     assert model.batch_turn is None and model.turn_kernel is None
-    learnt = np.asarray(params["batch_effect"][...]) + EFFECTS
+    learned = np.asarray(params["batch_effect"][...]) + EFFECTS
     latent = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
     plain = latent @ np.asarray(model.loading[...]) + np.asarray(model.log_profile[...])
-    expected = learnt[CELLS.levels].sum(axis=1) + CELLS.values * learnt[5]
+    expected = learned[CELLS.levels].sum(axis=1) + CELLS.values * learned[5]
     np.testing.assert_allclose(model.decode(latent, CELLS) - plain, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(total_effects(nnx.to_pure_dict(params)), learnt, rtol=1e-6)
-    np.testing.assert_allclose(total_effects(nnx.to_pure_dict(params), np.array([3, 1])), learnt[:, [3, 1]], rtol=1e-6)
+    np.testing.assert_allclose(total_effects(nnx.to_pure_dict(params)), learned, rtol=1e-6)
+    np.testing.assert_allclose(total_effects(nnx.to_pure_dict(params), np.array([3, 1])), learned[:, [3, 1]], rtol=1e-6)
     assert total_effects(nnx.to_pure_dict(nnx.split(network(), nnx.Param)[1])) is None
 
 
@@ -111,8 +111,8 @@ def test_turns_are_nothing_where_they_do_not_turn():
     moved = nnx.merge(graph, params)
     assert not np.allclose(moved.decode(latent, CELLS), still.decode(latent, CELLS), atol=0.1)
     difference = still.decode(latent, CELLS) - still.base(CELLS) - latent @ still.loading[...]
-    learnt = np.asarray(values["batch_effect"])
-    np.testing.assert_allclose(difference, learnt[CELLS.levels].sum(axis=1) + CELLS.values * learnt[5], atol=1e-5)
+    learned = np.asarray(values["batch_effect"])
+    np.testing.assert_allclose(difference, learned[CELLS.levels].sum(axis=1) + CELLS.values * learned[5], atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0, 1])

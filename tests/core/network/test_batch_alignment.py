@@ -9,7 +9,7 @@ N_GROUPS, N_COMPONENTS = CENTRES.shape
 
 
 def cells(kind, level, shift, seed=0):
-    """Cells around the centre of their kind, moved by `shift`: (n_levels, n_components), or with kinds in between."""
+    """Cells around the center of their kind, moved by `shift`: (n_levels, n_components), or with kinds in between."""
     shift = np.broadcast_to(np.asarray(shift)[:, None] if np.ndim(shift) == 2 else shift, (*np.shape(shift)[:1], 4, 4))
     noise = np.random.default_rng(seed).normal(size=(len(kind), N_COMPONENTS))
     return (CENTRES[kind] + shift[level, kind] + noise).astype(np.float32)
@@ -89,9 +89,9 @@ def test_a_batch_that_lacks_a_group_is_not_pulled_onto_another(drawn):
     inputs = cells(kind, level, [[0, 0, 0, 0], [1, 2, -3, 4]])
     found = fit_alignment(inputs, level, N_GROUPS, 0)
     moved = inputs - (found.of_level[level, found.groups] - found.common[found.groups])
-    centres = np.stack([moved[(kind == k) & (level == 0)].mean(axis=0) for k in range(N_GROUPS)])
+    centers = np.stack([moved[(kind == k) & (level == 0)].mean(axis=0) for k in range(N_GROUPS)])
     second = moved[level == 1]
-    nearest = ((second[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    nearest = ((second[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == kind[level == 1]).mean() > 0.98
     assert not set(found.groups[level == 1]) & set(found.groups[kind == 3])
     # in the group that it lacks, the batch is taken to be moved as it is elsewhere

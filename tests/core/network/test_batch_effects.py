@@ -263,10 +263,10 @@ def unlike_batches(lacks, batch_effect, seed, n_obs=300):
     ratios = np.log(means / means.sum(axis=1, keepdims=True))
     found = find_effects(data, profile, 2, np.random.default_rng(1))
 
-    def centred(effects):
+    def centered(effects):
         return effects[1] - effects[0] - profile @ (effects[1] - effects[0])
 
-    return rms(centred(found) - centred(known)), rms(centred(ratios) - centred(known))
+    return rms(centered(found) - centered(known)), rms(centered(ratios) - centered(known))
 
 
 @pytest.mark.parametrize("batch_effect", [0.0, 0.3])

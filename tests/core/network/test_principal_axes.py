@@ -8,7 +8,7 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import effect_of, no_conditions
 from scdae.core.data.exposure import gene_profile, observed_share
 from scdae.core.network import principal_axes as axes_module
-from scdae.core.network.encoder_input import LARGEST, correct, normalise, project
+from scdae.core.network.encoder_input import LARGEST, correct, normalize, project
 from scdae.core.network.principal_axes import fit_axes
 
 N_OBS, N_VARS = 60, 12
@@ -60,20 +60,20 @@ def test_profile_of_genes_never_observed_is_zero(counts):
     assert profile[2] == 0 and profile.sum() == pytest.approx(1)
 
 
-def test_normalise_is_log_counts_per_ten_thousand_of_the_whole_panel(counts):
+def test_normalize_is_log_counts_per_ten_thousand_of_the_whole_panel(counts):
     share = np.linspace(0.2, 1, N_OBS)
     expected = np.log1p(1e4 * counts * share[:, None] / counts.sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(normalise(cells(counts, share=share)).toarray(), expected, rtol=1e-5)
+    np.testing.assert_allclose(normalize(cells(counts, share=share)).toarray(), expected, rtol=1e-5)
 
 
 def test_axes_are_the_principal_ones(counts):
     axes = fit_axes(cells(counts), 1.0, 4, np.random.default_rng(0))  # nothing is thinned away
-    centred = log_counts(counts)
-    centred -= centred.mean(axis=0)
-    _, _, right = np.linalg.svd(centred, full_matrices=False)
+    centered = log_counts(counts)
+    centered -= centered.mean(axis=0)
+    _, _, right = np.linalg.svd(centered, full_matrices=False)
     assert axes.weight.shape == (N_VARS, 4) and axes.weight.dtype == np.float32
     assert subspace_angles(axes.weight[:, :2], right[:2].T).max() < 1e-3
-    assert np.sqrt(np.mean((centred @ axes.weight) ** 2)) == pytest.approx(2.0, rel=1e-3)
+    assert np.sqrt(np.mean((centered @ axes.weight) ** 2)) == pytest.approx(2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -95,14 +95,14 @@ def test_axes_of_masked_data_ignore_what_lies_under_the_mask(counts):
     seen = np.where(hidden, 0, counts)
     share = np.full(N_OBS, 0.8)
     axes = fit_axes(cells(seen, hidden, share), 1.0, 3, np.random.default_rng(0))
-    values = normalise(cells(seen, share=share)).toarray()
+    values = normalize(cells(seen, share=share)).toarray()
     mean = np.where(hidden, 0, values).sum(axis=0) / (~hidden).sum(axis=0)
     np.testing.assert_allclose(axes.gene_mean, mean, rtol=1e-4)
     _, _, right = np.linalg.svd(np.where(hidden, 0, values - mean), full_matrices=False)
     assert subspace_angles(axes.weight[:, :2], right[:2].T).max() < 1e-2
 
 
-def test_axes_are_learnt_at_the_depth_of_the_thinned_input(counts):
+def test_axes_are_learned_at_the_depth_of_the_thinned_input(counts):
     few = fit_axes(cells(counts), 0.3, 2, np.random.default_rng(0))
     assert few.gene_mean.mean() < log_counts(counts).mean()
 
@@ -120,13 +120,13 @@ def test_equal_cells_give_finite_axes():
 def test_large_data_are_subsampled(counts, monkeypatch):
     monkeypatch.setattr(axes_module, "MAX_CELLS", 20)
     axes = fit_axes(cells(counts), 1.0, 3, np.random.default_rng(0))
-    centred = log_counts(counts) - axes.gene_mean
+    centered = log_counts(counts) - axes.gene_mean
     assert np.abs(axes.gene_mean - log_counts(counts).mean(axis=0)).max() < 1.5
-    assert np.sqrt(np.mean((centred @ axes.weight) ** 2)) == pytest.approx(2.0, rel=0.3)
+    assert np.sqrt(np.mean((centered @ axes.weight) ** 2)) == pytest.approx(2.0, rel=0.3)
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_project_centres_and_projects_the_observed_entries(counts, masked):
+def test_project_centers_and_projects_the_observed_entries(counts, masked):
     hidden = np.random.default_rng(1).random(counts.shape) < 0.3 if masked else None
     seen = counts if hidden is None else np.where(hidden, 0, counts)
     share = np.linspace(0.5, 1, N_OBS)
@@ -176,15 +176,15 @@ def test_factors_are_limited(counts, sign):
     np.testing.assert_allclose(found.toarray(), counts * np.exp(-sign * LARGEST), rtol=1e-4)
 
 
-def test_normalised_counts_are_those_before_the_effects(conditions, effects):
+def test_normalized_counts_are_those_before_the_effects(conditions, effects):
     """Also the exposure of the cell is that without them."""
     rng = np.random.default_rng(0)
     plain = rng.gamma(2, 10, (N_OBS, N_VARS))
     moved = plain * np.exp(effect_of(effects, conditions))
     share = np.linspace(0.5, 1, N_OBS)
-    found = normalise(cells(moved, share=share, conditions=conditions), effects).toarray()
-    np.testing.assert_allclose(found, normalise(cells(plain, share=share)).toarray(), rtol=1e-4)
-    assert not np.allclose(normalise(cells(moved, share=share)).toarray(), found, rtol=0.01)
+    found = normalize(cells(moved, share=share, conditions=conditions), effects).toarray()
+    np.testing.assert_allclose(found, normalize(cells(plain, share=share)).toarray(), rtol=1e-4)
+    assert not np.allclose(normalize(cells(moved, share=share)).toarray(), found, rtol=0.01)
 
 
 @pytest.mark.parametrize("masked", [False, True])

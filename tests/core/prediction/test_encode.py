@@ -30,6 +30,6 @@ def test_they_are_what_the_encoder_makes_of_the_axes(setting, there, monkeypatch
     monkeypatch.setattr("scdae.core.prediction.encode._CELLS", (64, 64))  # several parts, of which the last is not full
     fitted, data = setting
     expected = encode(fitted, project(fitted.axes, data), data.conditions)
-    found = all_of(latents(fitted, data, there=there))
+    found = all_of(latents(fitted, data, on_device=there))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

@@ -92,10 +92,10 @@ def test_draws_cover_the_truth(inflation):
         assert inside[fold[side] != 1].mean() > 0.75
 
 
-def test_change_common_to_all_genes_is_the_centre():
+def test_change_common_to_all_genes_is_the_center():
     fold = np.stack([np.full(4000, 0.8), np.full(4000, 1.1)])
     changes = fit_fold_changes(_poisson(fold))
-    np.testing.assert_allclose(np.exp(changes.log_centre[:, 0]), [0.8, 1.1], rtol=0.04)
+    np.testing.assert_allclose(np.exp(changes.log_center[:, 0]), [0.8, 1.1], rtol=0.04)
     draws = draw_log_change(changes, 0, 100, np.random.default_rng(0))
     assert np.abs(np.exp(draws.mean(axis=0)) / 0.8 - 1).mean() < 0.03
 

@@ -43,7 +43,7 @@ def case(request):
 def run(case, **how):
     fitted, batch, _ = case
     axes = fitted.axes
-    known = axes.weight, axes.centre, axes.effects
+    known = axes.weight, axes.center, axes.effects
     return complete(fitted.network, batch, *known, "nb", FixedPoint(**how))
 
 

@@ -60,10 +60,10 @@ def test_unknown_genes_start_at_their_mean():
     np.testing.assert_array_equal(found.axes.weight[7:], fitted.axes.weight[place[7:]])
 
 
-@pytest.mark.parametrize("centre", [None, 2.0])
-def test_weights_decay_to_their_centre(centre):
+@pytest.mark.parametrize("center", [None, 2.0])
+def test_weights_decay_to_their_center(center):
     params = {"a": jnp.array([5.0, -1.0]), "b": jnp.array([3.0])}
-    towards = None if centre is None else {"a": jnp.full(2, centre), "b": jnp.full(1, centre)}
+    towards = None if center is None else {"a": jnp.full(2, center), "b": jnp.full(1, center)}
     transform = optax.chain(
         optax.masked(decay_towards(towards, 0.5), {"a": True, "b": False}), optax.scale_by_learning_rate(0.1)
     )
@@ -71,5 +71,5 @@ def test_weights_decay_to_their_centre(centre):
     for _ in range(400):
         step, state = transform.update({"a": jnp.zeros(2), "b": jnp.zeros(1)}, state, params)
         params = optax.apply_updates(params, step)
-    np.testing.assert_allclose(params["a"], centre or 0.0, atol=1e-5)
+    np.testing.assert_allclose(params["a"], center or 0.0, atol=1e-5)
     np.testing.assert_array_equal(params["b"], [3.0])

@@ -141,7 +141,7 @@ def test_dropout_is_not_found_where_there_is_none():
 
 
 def test_probability_of_dropout_is_near_the_truth():
-    """Whether a gene is flagged or not, the law with dropout has learnt how much there would be."""
+    """Whether a gene is flagged or not, the law with dropout has learned how much there would be."""
     laws = fitted_to_zero_inflated(0.4).fitted.laws
     found = components(laws).dropout / np.maximum(laws.chance, 0.5)
     lossy = small.zero_inflated(0.4)[1]

@@ -51,8 +51,10 @@ def test_slopes_are_those_of_the_likelihood():
 def test_loadings_are_found():
     positions, loading, intercept, counts = simulated(n_obs=2000)
     found = refit(Cells(sp.csr_matrix(counts), positions), np.zeros(loading.shape), np.log(counts.mean(axis=0) + 1))
-    centred = [x - x.mean(axis=1, keepdims=True) for x in (found.loading, loading)]  # what all genes share is no matter
-    np.testing.assert_allclose(*centred, atol=0.05)
+    centered = [
+        x - x.mean(axis=1, keepdims=True) for x in (found.loading, loading)
+    ]  # what all genes share is no matter
+    np.testing.assert_allclose(*centered, atol=0.05)
     assert found.gain[0] > 0.01 and found.gain[-1] < 1e-4 and not any(found.refused)
 
 
@@ -130,11 +132,11 @@ def test_hidden_units_are_offsets_and_parts_add_up(monkeypatch):
     np.testing.assert_array_equal(again.loading, parts.loading)
 
 
-def test_loadings_are_drawn_to_the_centre_where_nothing_is_known():
+def test_loadings_are_drawn_to_the_center_where_nothing_is_known():
     positions, loading, intercept, counts = simulated(n_obs=50, depth=3.0)
-    cells, centre = Cells(sp.csr_matrix(counts), positions), np.full(loading.shape, 0.7)
+    cells, center = Cells(sp.csr_matrix(counts), positions), np.full(loading.shape, 0.7)
     one = refit(cells, loading, intercept)
-    other = refit(cells, loading, intercept, centre=centre)
+    other = refit(cells, loading, intercept, center=center)
     assert np.abs(one.loading).mean() < 0.5 * np.abs(loading).mean()
     assert np.abs(other.loading - 0.7).mean() < 0.3
 

@@ -66,19 +66,19 @@ def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) ->
     """
     path = Path(source).expanduser()
     if path.suffix in (".csv", ".tsv"):
-        found = _of_sheet(path, known)
+        samples = _of_sheet(path, known)
     elif path.is_dir() and not is_store(path) and not _is_matrix(path):
-        found = [Sample(_stem(file), file) for file in sorted(path.iterdir()) if _is_sample(file)]
-        if not found:
+        samples = [Sample(_stem(file), file) for file in sorted(path.iterdir()) if _is_sample(file)]
+        if not samples:
             raise FileNotFoundError(f"{path} has no sample: no file that ends in {', '.join(_ENDINGS)}.")
     elif path.exists() and not glob.has_magic(str(path)):
         raise ValueError(f"{path} is one sample. Name a sheet (.csv), a folder of samples or a quoted pattern.")
     else:
-        found = [Sample(_stem(file), file) for file in find_files(path)]
-        if not found[0].path.exists():
+        samples = [Sample(_stem(file), file) for file in find_files(path)]
+        if not samples[0].path.exists():
             raise FileNotFoundError(f"{path} does not exist.")
-    _check_names(found, path)
-    return [sample._replace(path=Path(os.path.abspath(sample.path))) for sample in found]
+    _check_names(samples, path)
+    return [sample._replace(path=Path(os.path.abspath(sample.path))) for sample in samples]
 
 
 def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
@@ -122,21 +122,21 @@ def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
 
 def _columns(sheet: Path, header: Sequence[str], known: Collection[str]) -> dict[str, str]:
     """Columns that are options, and these; those that are nearly so are taken for misprints."""
-    found, unused = {}, []
+    options, unused = {}, []
     for name in header:
         if name in _NEEDED:
             continue
         option = name.lstrip("-").replace("_", "-").lower()
         near = difflib.get_close_matches(option, known, 1, 0.85)
         if option in known:
-            found[name] = option
+            options[name] = option
         elif near:
             raise ValueError(f"{sheet}: the column {name!r} is no option. Did you mean {near[0].replace('-', '_')!r}?")
         else:
             unused.append(name)
     if unused:
         get_logger().warning(f"scdae: {sheet}: columns that are no options are not used: {_some(unused)}.")
-    return found
+    return options
 
 
 def _check_names(samples: list[Sample], source: Path) -> None:

@@ -243,5 +243,5 @@ def check_result_room(
 
 def _device() -> str:
     """What JAX would compute on."""
-    found = jax.devices()[0]
-    return f"{found.platform}" if found.platform == "cpu" else f"{found.platform} ({found.device_kind})"
+    device = jax.devices()[0]
+    return f"{device.platform}" if device.platform == "cpu" else f"{device.platform} ({device.device_kind})"

@@ -132,7 +132,7 @@ def as_options(text: str) -> str:
     return re.sub(r"\b(allow_fractional|allow_nan|overwrite)=True", _option, text)
 
 
-def _option(found: re.Match[str]) -> str:
-    name = "--" + found[1].replace("covariates", "covariate").replace("_", "-")
-    value = (found[2] or ("DIR" if name.endswith("dir") else "NAME")) if found.re.groups > 1 else None
+def _option(match: re.Match[str]) -> str:
+    name = "--" + match[1].replace("covariates", "covariate").replace("_", "-")
+    value = (match[2] or ("DIR" if name.endswith("dir") else "NAME")) if match.re.groups > 1 else None
     return f"{name} {value}" if value else name

@@ -93,10 +93,10 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
         joint = join_files(files, layer=layer)
         return Opened(joint, None, "observed" if "observed" in joint.layers else None, True)
     if is_anndata(files[0]) and _is_large(files[0], stored_entries(files[0])):
-        found = open_on_disk(files[0])
-        if layer == "raw" and layer not in found.layers:
+        on_disk = open_on_disk(files[0])
+        if layer == "raw" and layer not in on_disk.layers:
             return Opened(open_on_disk(files[0], raw=True), None, mask, True)
-        return Opened(found, layer, mask, True)
+        return Opened(on_disk, layer, mask, True)
     adata = read_any(files[0], genome=genome)
     if layer == "raw" and layer not in adata.layers:
         return Opened(_of_raw(adata, files[0]), None, mask, False)

@@ -75,9 +75,9 @@ class Survey:
 
     def __add__(self, other: Survey) -> Survey:
         """What this one and `other`, of later rows, have seen together; they have drawn the same cells."""
-        found = Survey(self.shape, self.seed)
-        found.lengths, found.totals = self.lengths + other.lengths, self.totals + other.totals
-        found._hidden, found._drawn = self._hidden + other._hidden, self._drawn
-        found._hidden_cells = self._hidden_cells + other._hidden_cells
-        found._parts = self._parts + other._parts
-        return found
+        merged = Survey(self.shape, self.seed)
+        merged.lengths, merged.totals = self.lengths + other.lengths, self.totals + other.totals
+        merged._hidden, merged._drawn = self._hidden + other._hidden, self._drawn
+        merged._hidden_cells = self._hidden_cells + other._hidden_cells
+        merged._parts = self._parts + other._parts
+        return merged

@@ -1,7 +1,7 @@
-"""Expected log counts: what a new measurement of an entry would read after the usual normalisation, on average.
+"""Expected log counts: what a new measurement of an entry would read after the usual normalization, on average.
 
 The mean of a logarithm is less than the logarithm of the mean, the more so the fewer molecules there are; a value that is
-to be compared with log-normalised counts has to be the former.
+to be compared with log-normalized counts has to be the former.
 """
 
 from __future__ import annotations

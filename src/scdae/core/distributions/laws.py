@@ -192,9 +192,9 @@ def components(laws: Laws) -> Components:
         weight[:, genes], scale[genes], lost[genes] = part.weight, part.scale, part.lost
         theta = np.broadcast_to(np.array(GRID)[:, None], weight.shape)
         parts.append([theta, weight, *(np.broadcast_to(values, weight.shape) for values in (scale, lost))])
-    found = Components(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-    used = found.weight.max(axis=1, initial=0) > 0
-    return Components(*(values[used] for values in found))
+    joined = Components(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    used = joined.weight.max(axis=1, initial=0) > 0
+    return Components(*(values[used] for values in joined))
 
 
 def some_laws(laws: Laws, genes: Any) -> Laws:
@@ -209,12 +209,12 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
 
     plain, dropout = pick(laws.plain, genes, None), None
     if laws.dropout is not None:
-        place = np.full(len(laws.lift), -1)
+        column_of_gene = np.full(len(laws.lift), -1)
         own = np.asarray(laws.dropout.genes)
-        place[own] = np.arange(len(own))
-        named = np.flatnonzero(place[genes] >= 0).astype(np.int32)
+        column_of_gene[own] = np.arange(len(own))
+        named = np.flatnonzero(column_of_gene[genes] >= 0).astype(np.int32)
         if len(named):
-            dropout = pick(laws.dropout, place[genes[named]], named)
+            dropout = pick(laws.dropout, column_of_gene[genes[named]], named)
     return Laws(plain, dropout, np.asarray(laws.lift)[genes], np.asarray(laws.chance)[genes])
 
 
@@ -248,12 +248,12 @@ def filled(laws: Laws) -> Laws:
 
 def at_zero(laws: Laws, mean: jax.Array) -> Zeros:
     """Sums over the components at entries of prior mean `mean` (b, n) without counts."""
-    found = Zeros(*_zeros(laws.plain, mean))
+    zeros = Zeros(*_zeros(laws.plain, mean))
     if laws.dropout is None:
-        return found
+        return zeros
     genes = laws.dropout.genes
     more = _zeros(laws.dropout, mean[:, genes])
-    return Zeros(*(one.at[:, genes].add(other) for one, other in zip(found, more, strict=True)))
+    return Zeros(*(one.at[:, genes].add(other) for one, other in zip(zeros, more, strict=True)))
 
 
 def _zeros(part: Part, mean: jax.Array) -> list[jax.Array]:
@@ -281,11 +281,11 @@ def _total(weight: jax.Array) -> jax.Array:
 
 def zero_probability(laws: Laws, mean: jax.Array) -> jax.Array:
     """Probability that an entry of prior mean `mean` (b, n) has no counts."""
-    found = _zero_probability(laws.plain, mean)
+    probability = _zero_probability(laws.plain, mean)
     if laws.dropout is None:
-        return found
+        return probability
     genes = laws.dropout.genes
-    return found.at[:, genes].add(_zero_probability(laws.dropout, mean[:, genes]))
+    return probability.at[:, genes].add(_zero_probability(laws.dropout, mean[:, genes]))
 
 
 def _zero_probability(part: Part, mean: jax.Array) -> jax.Array:
@@ -343,9 +343,9 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> tup
             weight, scale, lost, here = part.weight[:, cols], part.scale[cols], part.lost[cols], jnp.ones_like(x)
         else:
             n = laws.lift.shape[0]
-            place = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
-            at = jnp.maximum(place, 0)
-            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (place >= 0).astype(x.dtype)
+            column = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
+            at = jnp.maximum(column, 0)
+            weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (column >= 0).astype(x.dtype)
         inner, chance = mean * scale, weight * (1 - lost) * here
         logs.append(_log_chances(chance, x, inner))
         means.append(inner * (1 + x / theta) / (1 + inner / theta))

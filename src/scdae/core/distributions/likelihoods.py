@@ -5,7 +5,7 @@ compiled, so that a call on a large array needs no array for every step of the f
 
 The textbook formulas take differences of log gamma values that grow like ``x log x``; in float32 that leaves an
 error of several units at a count of a million. Here each factorial is written as Stirling's leading part plus a
-small remainder (:func:`_stirling_remainder`), the leading parts are cancelled on paper, and what is left is a sum of
+small remainder (:func:`_stirling_remainder`), the leading parts are canceled on paper, and what is left is a sum of
 terms no larger than the count or the mean. The rounding error is then about ``max(x, mean)`` times the machine
 epsilon, for any dispersion from very small to the Poisson limit.
 """

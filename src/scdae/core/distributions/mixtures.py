@@ -157,13 +157,13 @@ def _updated(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
 def _quantile(q: np.ndarray, weight: np.ndarray, shape: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Quantile of each entry, (n,): Newton's method for the log odds, on the log scale, between bounds that close in."""
     out = (weight * mean).sum(axis=0)
-    found = np.flatnonzero(np.isfinite(out) & (out > 0) & (q > 0) & (q < 1))
+    finite = np.flatnonzero(np.isfinite(out) & (out > 0) & (q > 0) & (q < 1))
     out[q <= 0] *= 0  # NaN stays NaN
     out[q >= 1] *= np.inf
-    if not len(found):
+    if not len(finite):
         return out
-    scale = out[found]
-    q, weight, shape, mean = q[found], weight[:, found], shape[:, found], mean[:, found] / scale
+    scale = out[finite]
+    q, weight, shape, mean = q[finite], weight[:, finite], shape[:, finite], mean[:, finite] / scale
     rate = shape / np.maximum(mean, 1e-300)
     low, high = np.full(len(q), _LOWEST), np.full(len(q), _HIGHEST)
     spread = (weight * ((mean - 1) ** 2 + mean**2 / shape)).sum(axis=0)  # of a Gamma law that starts the search
@@ -184,7 +184,7 @@ def _quantile(q: np.ndarray, weight: np.ndarray, shape: np.ndarray, mean: np.nda
         active = active[(np.abs(new - at) > _CLOSE) & (high[active] - low[active] > _CLOSE)]
         if not len(active):
             break
-    out[found] = np.where(value > _LOWEST + 1e-6, np.exp(value), 0) * scale
+    out[finite] = np.where(value > _LOWEST + 1e-6, np.exp(value), 0) * scale
     return out
 
 

@@ -134,8 +134,8 @@ def law_of_entries(
         lost = (laws.weight * laws.lost).sum(axis=0)
         weight, shape, mean = laws.weight * (1 - laws.lost), laws.theta, prior * laws.scale
     else:
-        found, n = given_counts(laws, x, prior), len(laws.theta)
-        lost, (weight, shape, mean) = found.weight[n:].sum(axis=0), (part[:n] for part in found)
+        posterior, n = given_counts(laws, x, prior), len(laws.theta)
+        lost, (weight, shape, mean) = posterior.weight[n:].sum(axis=0), (part[:n] for part in posterior)
     kept = np.maximum(weight.sum(axis=0), 1e-300)
     mean, shape = np.broadcast_arrays(ratio * mean, shape)
     lost = np.broadcast_to(lost, mean.shape[1:])
@@ -212,7 +212,7 @@ def log_prob(y: np.ndarray, law: HeldOutLaw) -> np.ndarray:
 
 
 def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> np.ndarray:
-    """Randomised probability integral transform: uniform from 0 to 1 where the law is right.
+    """Randomized probability integral transform: uniform from 0 to 1 where the law is right.
 
     Parameters
     ----------

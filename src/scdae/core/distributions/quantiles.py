@@ -75,8 +75,8 @@ def cell_quantiles(
 def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> np.ndarray:
     """Quantile over mean of entries without counts, float64 (b, n_vars), interpolated between means."""
     known = np.where(np.isnan(prior), 1, np.maximum(prior, 1e-30))  # where nothing was observed the mean is not known
-    place = np.maximum((np.log(known, dtype=np.float64) - _LOW) / _STEP, 0.0)
-    first, last = np.floor(place.min(axis=0)).astype(np.int64), np.floor(place.max(axis=0)).astype(np.int64) + 1
+    step = np.maximum((np.log(known, dtype=np.float64) - _LOW) / _STEP, 0.0)
+    first, last = np.floor(step.min(axis=0)).astype(np.int64), np.floor(step.max(axis=0)).astype(np.int64) + 1
     start = np.concatenate([[0], np.cumsum(last - first + 1)])
     gene = np.repeat(np.arange(len(first)), last - first + 1)
     node = np.arange(start[-1]) - np.repeat(start[:-1] - first, last - first + 1)
@@ -85,8 +85,8 @@ def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> np.ndarra
         some = slice(begin, begin + _AT_ONCE)
         mean = np.exp(_LOW + _STEP * node[some])
         table[some] = given_counts(laws.at(gene[some]), np.zeros(len(mean)), mean).quantile(q) / mean
-    whole = np.floor(place).astype(np.int64)
-    part, at = place - whole, start[:-1] + whole - first
+    whole = np.floor(step).astype(np.int64)
+    part, at = step - whole, start[:-1] + whole - first
     return np.asarray((1 - part) * table[at] + part * table[at + 1])
 
 

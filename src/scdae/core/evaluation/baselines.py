@@ -88,7 +88,7 @@ class LowRank:
         ranks = [rank for rank in RANKS if rank <= largest] or [1]
         self.rank = _best_rank(counts, ranks, rng) if len(ranks) > 1 else ranks[0]
         self._total = _totals(counts)
-        self._factors = _factorise(counts, self.rank, rng)
+        self._factors = _factorize(counts, self.rank, rng)
         fitted = np.zeros(counts.shape[1])
         for start in range(0, counts.shape[0], 256):
             fitted += self._factors.expect(slice(start, start + 256), self.rank, self._total).sum(axis=0)
@@ -104,7 +104,7 @@ def _totals(counts: sp.csr_matrix) -> np.ndarray:
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 
 
-def _factorise(counts: sp.csr_matrix, rank: int, rng: np.random.Generator) -> _Factors:
+def _factorize(counts: sp.csr_matrix, rank: int, rng: np.random.Generator) -> _Factors:
     scale = TARGET / np.maximum(_totals(counts), 1e-12)
     logs = counts.astype(np.float32)
     logs.data = np.log1p(logs.data * np.repeat(scale, np.diff(logs.indptr)).astype(np.float32))
@@ -114,7 +114,7 @@ def _factorise(counts: sp.csr_matrix, rank: int, rng: np.random.Generator) -> _F
 
 def _best_rank(counts: sp.csr_matrix, ranks: list[int], rng: np.random.Generator) -> int:
     shown, rest = thin(counts, _INNER, rng)
-    factors, total = _factorise(shown, ranks[-1], rng), _totals(shown)
+    factors, total = _factorize(shown, ranks[-1], rng), _totals(shown)
     cells = np.sort(rng.choice(counts.shape[0], min(counts.shape[0], _CHOSEN_ON), replace=False))
     ratio = (1 - _INNER) / _INNER
     counted = np.asarray(shown[cells].sum(axis=0), dtype=np.float64).ravel()

@@ -109,15 +109,15 @@ def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: i
     low however large its fold change, so that no threshold for expression is needed that would have to fit the depth.
     """
     exposure = _exposure(data)
-    labelled = np.flatnonzero(group >= 0)
-    everyone = _Moments.of(data, exposure, labelled, labelled)
-    unit = float(exposure[labelled].mean()) if len(labelled) else 1.0
+    labeled = np.flatnonzero(group >= 0)
+    everyone = _Moments.of(data, exposure, labeled, labeled)
+    unit = float(exposure[labeled].mean()) if len(labeled) else 1.0
     beyond = max(_CERTAIN, float(special.ndtri(1 - _CHANCE / max(data.n_vars * len(judged), 1))))
     genes, groups = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for i, one in enumerate(judged):
         cells = np.flatnonzero(group == one)
         log_in, error_in = _Moments.of(data, exposure, cells, cells).log_rate(unit)
-        log_out, error_out = everyone.minus(_Moments.of(data, exposure, cells, labelled)).log_rate(unit)
+        log_out, error_out = everyone.minus(_Moments.of(data, exposure, cells, labeled)).log_rate(unit)
         error = np.sqrt(error_in + error_out)
         sure = log_in - log_out - _CERTAIN * error
         sure[log_in - log_out <= beyond * error] = -np.inf
@@ -166,7 +166,7 @@ class GroupTally:
         self._group = np.full(data.n_obs, -1)  # place among those judged
         for i, one in enumerate(judged):
             self._group[group == one] = i
-        self._labelled = group >= 0
+        self._labeled = group >= 0
         self.n_cells = np.bincount(self._group[self._group >= 0], minlength=self._n)
         self._shown, self._rest = data.counts[:, markers.gene], held_out[:, markers.gene]
         self._hidden = None if data.unobserved is None else data.unobserved[:, markers.gene]
@@ -185,12 +185,12 @@ class GroupTally:
             return
         decoded, restored = decoded[:, gene], restored[:, gene]
         shown, rest = self._shown[rows].toarray().astype(np.float64), self._rest[rows].toarray().astype(np.float64)
-        there = np.repeat(self._labelled[rows, None], len(gene), axis=1)
+        group_of_entry = np.repeat(self._labeled[rows, None], len(gene), axis=1)
         if self._hidden is not None:
-            there &= ~self._hidden[rows].toarray()
+            group_of_entry &= ~self._hidden[rows].toarray()
         inside = self._group[rows, None] == self.markers.group
         zero = shown == 0
-        for side, at in enumerate((there & inside, there & ~inside)):
+        for side, at in enumerate((group_of_entry & inside, group_of_entry & ~inside)):
             empty = at & zero
             seen, expected = np.where(empty, rest, 0), np.where(empty, self.ratio * restored, 0)
             parts = (

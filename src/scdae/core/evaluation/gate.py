@@ -1,6 +1,6 @@
 """The gate: where the network explains nothing, its mean goes back to the gene's mean.
 
-Each gene's departure from its mean is scaled by a factor between 0 and 1. How likely each factor is, is learnt over all
+Each gene's departure from its mean is scaled by a factor between 0 and 1. How likely each factor is, is learned over all
 genes from the molecules that were held out (an empirical Bayes prior on a grid, Robbins 1956; Kiefer and Wolfowitz
 1956), and a gene gets its posterior expectation under that prior, so a gene with few molecules follows the others. Where
 the network as a whole gains no more than chance on the held-out molecules, all factors are zero.

@@ -98,17 +98,17 @@ class HeldOut:
     def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
         """Compile what judges a network without dropout."""
         batch = self.watched()[0]
-        nobody = np.zeros(self.data.n_vars, bool)
-        plain = read_out_law(likelihood, nobody)
-        _log_likelihoods(graph, params, batch, nobody, 1.0, plain)
+        no_dropout = np.zeros(self.data.n_vars, bool)
+        plain = read_out_law(likelihood, no_dropout)
+        _log_likelihoods(graph, params, batch, no_dropout, 1.0, plain)
         laws = None if plain == "poisson" else even_laws(self.data.n_vars)
-        _deviance(graph, params, batch, nobody, profile.astype(np.float32), self.ratio, plain, laws)
+        _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
-        found = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
+        of_genes = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
         molecules = sum(float(batch.x_out.sum()) for batch in self.watched())
-        return sum(float(np.asarray(genes).sum()) for genes in found) / max(molecules, 1.0)
+        return sum(float(np.asarray(genes).sum()) for genes in of_genes) / max(molecules, 1.0)
 
     def log_likelihoods(
         self, graph: Any, params: Any, inflated: Any, gates: np.ndarray, likelihood: str
@@ -123,14 +123,14 @@ class HeldOut:
 
         def scored() -> Iterator[tuple[int, float, list[tuple[jax.Array, jax.Array]]]]:
             for cells, batch in self.batches(_GATED):
-                there = jax.device_put(batch)
-                found = [_log_likelihoods(graph, params, there, inflated, float(g), likelihood) for g in gates]
-                yield len(cells), float(batch.x_out.sum()), found
+                on_device = jax.device_put(batch)
+                of_gates = [_log_likelihoods(graph, params, on_device, inflated, float(g), likelihood) for g in gates]
+                yield len(cells), float(batch.x_out.sum()), of_gates
 
         of_gene, of_cell, molecules = np.zeros((len(gates), self.data.n_vars)), [], 0.0
-        for n_cells, n_molecules, found in one_behind(scored()):
-            of_gene += np.stack([np.asarray(genes) for genes, _ in found])
-            of_cell.append(np.stack([np.asarray(per_cell)[:n_cells] for _, per_cell in found]))
+        for n_cells, n_molecules, of_gates in one_behind(scored()):
+            of_gene += np.stack([np.asarray(genes) for genes, _ in of_gates])
+            of_cell.append(np.stack([np.asarray(per_cell)[:n_cells] for _, per_cell in of_gates]))
             molecules += n_molecules
         return of_gene, np.concatenate(of_cell, axis=1).astype(np.float64), molecules
 

@@ -5,7 +5,7 @@ found for each gene are the weights of its components, and whether it has dropou
 each level of the mean: that is little work whatever the number of cells, and the likelihood has one maximum.
 
 The weights of a gene are drawn to those of all genes by as much as some cells would say (a Dirichlet prior whose middle is
-learnt from all genes: empirical Bayes). Dropout is tried at several probabilities. How likely each makes the counts of a
+learned from all genes: empirical Bayes). Dropout is tried at several probabilities. How likely each makes the counts of a
 gene, against no dropout, and how common dropout is among the genes, give its probability. Nothing is decided.
 """
 
@@ -34,7 +34,7 @@ _WIDTH = 0.25  # of a level of the mean, on the log scale
 _LOW, _HIGH = np.log(1e-4), np.log(1e5)
 _PRIOR_CELLS = 30.0  # what all genes say of one
 _STEPS, _STEPS_DROPOUT = 15, 8
-_COMMON_GENES, _STEPS_COMMON = 1000, 60  # from which what genes have in common is learnt
+_COMMON_GENES, _STEPS_COMMON = 1000, 60  # from which what genes have in common is learned
 _FURTHER = 0.7  # of a step of the EM algorithm that is gone on top of it
 _FLOOR = 1e-6  # weight that every component has
 _SHIFTS = (0.06, 0.13, 0.25, 0.4, 0.6, 1.0, 1.5)  # by which the logarithm of what was not lost is larger: -log(1 - pi)
@@ -142,8 +142,8 @@ def count_levels(means: Means, counts: sp.csc_matrix, gaps: sp.csc_matrix | None
         genes = slice(first, min(first + width, n_vars))
         level = means.level(genes)
         n = level.shape[1]
-        found, col = _column_entries(counts, genes)
-        at = level[found, col]
+        entries, col = _column_entries(counts, genes)
+        at = level[entries, col]
         level += np.arange(n) * _LEVELS
         number = np.bincount(level.ravel(), minlength=n * _LEVELS)
         number = number - np.bincount(col * _LEVELS + at, minlength=n * _LEVELS)
@@ -294,15 +294,15 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     """Laws of all genes; `told` says how far dropout is looked for, from 0 to 1, float64 (n,)."""
     n = len(counted.zeros)
     common = _common(counted)
-    found, _ = LawFit(counted).fit(common, np.tile(common[:, None], n), _STEPS)
+    weights, _ = LawFit(counted).fit(common, np.tile(common[:, None], n), _STEPS)
     chance, some, lost = np.zeros((3, n))
-    weight, genes = found.weight.copy(), np.flatnonzero(told > 0)
+    weight, genes = weights.weight.copy(), np.flatnonzero(told > 0)
     if len(genes):
-        of_genes = _dropout(counted.take(genes).expressed(), found.weight[:, genes], common)
+        of_genes = _dropout(counted.take(genes).expressed(), weights.weight[:, genes], common)
         chance[genes], some[genes] = of_genes.chance * told[genes], of_genes.some * told[genes]
         lost[genes], weight[:, genes] = of_genes.lost, of_genes.weight
     lift = 1 - some + some / (1 - lost)
-    plain = Part(*_float32(found.weight * (1 - some), 1 / lift, np.zeros(n)))
+    plain = Part(*_float32(weights.weight * (1 - some), 1 / lift, np.zeros(n)))
     dropout, has = None, np.flatnonzero(some > 0)
     if len(has):
         of_some = weight[:, has] * some[has], 1 / (lift * (1 - lost))[has], lost[has]
@@ -350,12 +350,12 @@ def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> Dropou
     genes = np.flatnonzero(lead > _HOPELESS)
     if len(genes):
         few = counted.take(genes)
-        found = [LawFit(few, shift).fit(even, start[:, genes], _STEPS_DROPOUT)[0] for shift in _SHIFTS]
-        leads = np.stack([one.log_likelihood for one in found]) - without.log_likelihood[genes]
+        fits = [LawFit(few, shift).fit(even, start[:, genes], _STEPS_DROPOUT)[0] for shift in _SHIFTS]
+        leads = np.stack([one.log_likelihood for one in fits]) - without.log_likelihood[genes]
         evidence[genes] = special.logsumexp(leads, axis=0) - np.log(len(_SHIFTS))
         share = special.softmax(leads, axis=0)
         lost[genes] = -np.expm1(-np.array(_SHIFTS)) @ share
-        own[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one.weight for one in found]))
+        own[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one.weight for one in fits]))
     share, chance = _posterior(evidence)
     if share == 0:
         return Dropout(nothing, nothing, nothing, weight)

@@ -57,16 +57,16 @@ class Nearest:
         rest = np.maximum(self._seen[own] - (exposure if hidden is None else np.where(hidden, 0, exposure)), 0)
         alone = (np.maximum(self._counted[own] - counts, 0) + self._prior) / (rest + self._unit)
         whole, log_rate, log_alone = self._rate.sum(axis=1), np.log(self._rate), np.log(alone)
-        found = []
+        neighbors = []
         for values in (counts, restored[at]):
             values = values if hidden is None else np.where(hidden, 0, values)
             missed = 0.0 if hidden is None else hidden @ self._rate.T
             score = values @ log_rate.T - exposure * (whole - missed)
             seen = alone.sum(axis=1) if hidden is None else np.where(hidden, 0, alone).sum(axis=1)
             score[np.arange(len(at)), own] = (values * log_alone).sum(axis=1) - exposure[:, 0] * seen
-            found.append(score.argmax(axis=1))
-        before, after = found
-        for side, one in enumerate(found):
+            neighbors.append(score.argmax(axis=1))
+        before, after = neighbors
+        for side, one in enumerate(neighbors):
             np.add.at(self.own[side], own, one == own)
         np.add.at(self.changed, own, before != after)
         np.add.at(self.left, own, (before == own) & (after != own))

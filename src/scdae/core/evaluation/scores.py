@@ -163,7 +163,7 @@ def score(
     baselines
         Further ones, by name.
     rng
-        For the randomised transform.
+        For the randomized transform.
     watch
         Is shown some cells at a time: their rows, and float64 (n, n_vars) what is expected among the molecules shown, without and
         with the entries' own counts.
@@ -216,11 +216,11 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
     Arguments as for :func:`score`.
     """
     laws = law_of_genes(fitted)
-    found = np.zeros(data.n_obs)
+    log_likelihood = np.zeros(data.n_obs)
     for rows, prior, _ in read_out(fitted, data, "prior"):
         law = _law(laws, data.counts[rows], prior, ratio)
-        found[rows] = _Block.of(rows, data, held_out).log_likelihood(law)
-    return found
+        log_likelihood[rows] = _Block.of(rows, data, held_out).log_likelihood(law)
+    return log_likelihood
 
 
 def _law(laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float) -> HeldOutLaw | BlockLaw:

@@ -3,7 +3,7 @@
 Zeros that are technical say nothing of the cell, and a network that takes them for what the cell expresses learns worse. So
 halfway through the training the laws of the genes are looked at, as they are after it (:mod:`scdae.core.evaluation.law_fit`). Where the data
 have dropout at all, every gene in which it could be told is scored by a law with dropout from then on. How much it has is
-learnt with the rest: nothing is decided here that an accident of the first half could turn over.
+learned with the rest: nothing is decided here that an accident of the first half could turn over.
 """
 
 from __future__ import annotations

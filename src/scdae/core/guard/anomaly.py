@@ -18,7 +18,7 @@ from scdae.core.distributions.mixtures import log_counts, zero_chance
 from scdae.core.distributions.predictive_numpy import HeldOutLaw, log_prob_zero
 from scdae.core.runtime.threads import few_threads
 
-__all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbours", "rarity", "standardise"]
+__all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbors", "rarity", "standardize"]
 
 _MOST = 20_000  # normal cells whose density is fitted
 _GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
@@ -145,7 +145,7 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
     scaled = (latent / np.maximum(latent[normal].std(axis=0), 1e-6)).astype(np.float64)
     parts = np.array_split(normal, min(_PARTS, len(normal)))
     number = int(np.clip((len(normal) - len(parts[0])) // _CELLS_EACH, 1, _GAUSSIANS))
-    found = np.zeros(len(latent))
+    rarities = np.zeros(len(latent))
     for part in parts:
         others = np.setdiff1d(normal, part)
         mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
@@ -154,11 +154,11 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
             mixture.fit(scaled[others if len(others) > 1 else np.repeat(others, 2)])
         here = np.setdiff1d(np.arange(len(latent)), others)
         minus_log = -mixture.score_samples(scaled[here])
-        found[here] += np.where(np.isin(here, part), 1, 1 / len(parts)) * minus_log
-    return found
+        rarities[here] += np.where(np.isin(here, part), 1, 1 / len(parts)) * minus_log
+    return rarities
 
 
-def neighbours(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:
+def neighbors(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:
     """The normal cells (m, n_latent) that are nearest to each cell (n, n_latent) and not in the same place: int64 (n, k)."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -179,7 +179,7 @@ def combined(rarity: np.ndarray, deviance: np.ndarray) -> np.ndarray:
     return np.minimum(rarity, 0) + np.hypot(np.maximum(rarity, 0), _WEIGHT * np.maximum(deviance, 0))
 
 
-def standardise(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def standardize(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Values on the scale of normal cells of the same depth.
 
     Parameters
@@ -212,5 +212,5 @@ def standardise(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np
     size = np.polyval(np.polyfit(x[used], np.abs(rest[used]), min(degree, 1)), x)
     rest = rest / np.maximum(size, 0.2 * max(float(np.abs(rest[used]).mean()), 1e-9))
     of_normal = rest[normal & np.isfinite(y)]
-    centre = np.median(of_normal)
-    return (rest - centre) / max(float(np.quantile(of_normal, _UPPER) - centre), 1e-9)
+    center = np.median(of_normal)
+    return (rest - center) / max(float(np.quantile(of_normal, _UPPER) - center), 1e-9)

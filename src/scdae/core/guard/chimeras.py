@@ -128,10 +128,10 @@ def _nearest(places: np.ndarray, whiten: np.ndarray) -> tuple[np.ndarray, np.nda
     near, square = np.zeros(len(places), np.int64), np.zeros(len(places))
     for start in range(0, len(places), _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, len(places)))
-        found = _squares(places[rows], places, whiten)
-        found[rows - start, rows] = np.inf
-        near[rows] = found.argmin(axis=1)
-        square[rows] = found[rows - start, near[rows]]
+        squares = _squares(places[rows], places, whiten)
+        squares[rows - start, rows] = np.inf
+        near[rows] = squares.argmin(axis=1)
+        square[rows] = squares[rows - start, near[rows]]
     return near, square
 
 

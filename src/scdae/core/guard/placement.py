@@ -114,11 +114,11 @@ def fit_prior(decoder: Decoder, windows: Windows, rng: np.random.Generator) -> P
     )
     few = rng.choice(windows.counts.shape[0], min(_FEW, windows.counts.shape[0]), replace=False)
     for _ in range(_ROUNDS):
-        found = place_parts(decoder, prior, windows, all_of_it)[:, 0]
-        sharpness = _sharpness(decoder, found[few], words)
+        positions = place_parts(decoder, prior, windows, all_of_it)[:, 0]
+        sharpness = _sharpness(decoder, positions[few], words)
         unsure = np.linalg.inv(prior.precision + sharpness.sum(axis=0))
-        spread = np.atleast_2d(np.cov(found.T)) + unsure + 1e-6 * np.eye(n_latent)
-        prior = Prior(found.mean(axis=0), np.linalg.inv(spread).astype(np.float32), sharpness)
+        spread = np.atleast_2d(np.cov(positions.T)) + unsure + 1e-6 * np.eye(n_latent)
+        prior = Prior(positions.mean(axis=0), np.linalg.inv(spread).astype(np.float32), sharpness)
     return prior
 
 
@@ -149,7 +149,7 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
-    found = np.zeros((n_obs, len(parts), len(prior.mean)), np.float32)
+    positions = np.zeros((n_obs, len(parts), len(prior.mean)), np.float32)
     at_once = min(_AT_ONCE, n_obs)
     inverse: dict[bytes, np.ndarray] = {}
     for start in range(0, n_obs, at_once):
@@ -157,8 +157,8 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
         for i, part in enumerate(parts.astype(np.float32)):
             weight = seen * part
             scale = np.stack([_inverse(inverse, prior, one) for one in weight])
-            found[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
-    return found
+            positions[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
+    return positions
 
 
 def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -> np.ndarray:
@@ -177,7 +177,7 @@ def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarr
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
-    found = np.full(n_obs, np.nan)
+    misfits = np.full(n_obs, np.nan)
     at_once = min(_AT_ONCE, n_obs)
     for start in range(0, n_obs, at_once):
         dense, seen, n = windows.block(start, at_once, shape)
@@ -185,8 +185,8 @@ def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarr
         here[:n] = position[start : start + n]
         deviance, counted = _deviance(decoder, dense, seen, here)
         has = np.asarray(counted)[:n] > 0
-        found[start : start + n][has] = np.asarray(deviance)[:n][has] / np.asarray(counted)[:n][has]
-    return found
+        misfits[start : start + n][has] = np.asarray(deviance)[:n][has] / np.asarray(counted)[:n][has]
+    return misfits
 
 
 def _logits(decoder: Decoder, position: jax.Array) -> jax.Array:

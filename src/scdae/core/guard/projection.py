@@ -1,4 +1,4 @@
-"""Profiles projected to what a model has learnt: thinned or rounded, encoded, decoded; differentiable in the counts."""
+"""Profiles projected to what a model has learned: thinned or rounded, encoded, decoded; differentiable in the counts."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
     [[[0.0, 3.0, 40.0]]]
     """
     counts = np.asarray(counts, np.float32)
-    there = np.nonzero(counts)
-    values = counts[there]
+    stored = np.nonzero(counts)
+    values = counts[stored]
     whole = bool((values == np.rint(values)).all())
     chance = how.keep < 1 or (how.fractions == "draw" and not whole)
     if not chance and (whole or how.fractions == "keep"):
@@ -128,7 +128,7 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
         if how.fractions == "draw":
             shown = np.floor(values)
             shown = shown + (rng.random(shown.shape, dtype=np.float32) < values - shown)
-        draw[there] = shown if how.keep == 1 else thin_values(shown, how.keep, rng)
+        draw[stored] = shown if how.keep == 1 else thin_values(shown, how.keep, rng)
     return drawn
 
 
@@ -143,7 +143,7 @@ def project_profiles(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """Project profiles to what a model has learnt; differentiable in `counts`.
+    """Project profiles to what a model has learned; differentiable in `counts`.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def project_profiles(
     -------
     jax.Array
         float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of counts
-        per 10,000 of a new measurement at that depth, which is what log-normalised counts are on average.
+        per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
 
     Notes
     -----
@@ -177,13 +177,13 @@ def project_profiles(
     trained on. The shares of expression are averaged over draws.
 
     The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the counts
-    (a straight-through estimate: Bengio, Leonard and Courville 2013; against defences, Athalye, Carlini and Wagner 2018).
+    (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and Wagner 2018).
     """
     counts, depth = jnp.asarray(counts, jnp.float32), jnp.asarray(depth, jnp.float32)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
     axes = fitted.axes
     share = None if observed is None else np.float32(max(fitted.profile[np.asarray(observed)].sum(), 1e-6))
-    known = axes.weight, axes.centre, axes.effects, axes.gene_mean, share
+    known = axes.weight, axes.center, axes.effects, axes.gene_mean, share
     static = {"likelihood": fitted.likelihood, "n_passes": int(how.n_passes), "scale": scale}
     keep = np.float32(how.keep)
     return _project(fitted.network, counts, depth, drawn, conditions, observed, known, fitted.inflated, keep, **static)
@@ -206,12 +206,12 @@ def _project(
     scale: str,
 ) -> jax.Array:
     model: Autoencoder = network.merged()
-    weight, centre, effects, gene_mean, seen_share = known
+    weight, center, effects, gene_mean, seen_share = known
     theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     factor = input_factor(effects, conditions)
 
     def decoded(logs: jax.Array) -> jax.Array:
-        latent = model.encode(on_axes(logs, weight, centre), conditions)
+        latent = model.encode(on_axes(logs, weight, center), conditions)
         return jax.nn.softmax(model.decode(latent, conditions), axis=1)
 
     def projected(shown: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Profiles projected to what a model has learnt: encoded, decoded, and given back without their own counts.
+"""Profiles projected to what a model has learned: encoded, decoded, and given back without their own counts.
 
 A perturbation that is made to fool a classifier lies mostly in directions in which cells do not vary. The encoder looks along
 few axes, those that cells do vary along, and the decoder knows no others, so that most of it does not come out again. What
-lies along the learnt axes does: the projection is no proof against an attack that is made with it in mind.
+lies along the learned axes does: the projection is no proof against an attack that is made with it in mind.
 
 Everything is one differentiable function of the counts, :func:`project_profiles`; only the molecules that thinning keeps are
 drawn beforehand, with :func:`thinned_draws`. That is what such an attack needs, and what it has to be measured with.
@@ -115,6 +115,6 @@ def _mixed(
     if how.strength == 0:
         return own
     options = {"scale": scale, "drawn": drawn, "conditions": conditions, "observed": observed}
-    found = project_profiles(fitted, counts, depth, how, **options)  # type: ignore[arg-type]
-    mixed = how.strength * found + (1 - how.strength) * own
+    projected = project_profiles(fitted, counts, depth, how, **options)  # type: ignore[arg-type]
+    mixed = how.strength * projected + (1 - how.strength) * own
     return jnp.where((counts.sum(axis=1) > 0)[:, None], mixed, own)

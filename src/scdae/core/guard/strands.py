@@ -44,9 +44,9 @@ def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: i
         counted[np.minimum(found, turned_word[found])] += 1
     chosen = np.flatnonzero(counted >= max(common * len(words), 2))
     chosen = np.sort(chosen[np.argsort(-counted[chosen], kind="stable")[:_WORDS]])
-    nobody = np.zeros(len(words), bool)
+    none_turned = np.zeros(len(words), bool)
     if not len(chosen):
-        return nobody
+        return none_turned
     signs = _signs(words, turned_word, chosen, 4**k)
     towards = np.asarray(signs[int(np.diff(signs.indptr).argmax())].todense()).ravel()
     nearer = np.zeros(len(words))
@@ -66,11 +66,11 @@ def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: i
 
 def _complements(k: int) -> np.ndarray:
     """Number of the reverse complement of each word: int64 (4**k,)."""
-    left, found = np.arange(4**k), np.zeros(4**k, np.int64)
+    left, complement = np.arange(4**k), np.zeros(4**k, np.int64)
     for _ in range(k):
-        found = 4 * found + 3 - left % 4
+        complement = 4 * complement + 3 - left % 4
         left //= 4
-    return found
+    return complement
 
 
 def _signs(words: Sequence[np.ndarray], turned_word: np.ndarray, chosen: np.ndarray, n_words: int) -> sp.csr_matrix:

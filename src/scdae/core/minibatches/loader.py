@@ -160,12 +160,12 @@ class Stream:
         counted, bounds, needed = self._counted, self.blocks.bounds, n_steps * batch_size
         ends = np.searchsorted(counted, bounds)
         parts: list[np.ndarray] = []
-        found = 0
-        while found < needed:
+        n_cells = 0
+        while n_cells < needed:
             shuffled = rng.permutation(len(bounds) - 1)
             epoch = np.concatenate([counted[ends[block] : ends[block + 1]] for block in shuffled])
             parts.append(epoch)
-            found += len(epoch)
+            n_cells += len(epoch)
         flat = np.concatenate(parts)[:needed]
         window = self.window(batch_size)
         for start in range(0, needed, window):
@@ -214,8 +214,8 @@ class Stream:
             start = int(wanted[0])
             read = self.blocks.read(start, int(wanted[-1]) + 1)
             parts.append((_select(read[0], wanted - start, self.genes), _select(read[1], wanted - start, self.genes)))
-        place = np.searchsorted(self.blocks.rows, cells[known])
-        parts.append((self.kept.counts[place], None if self.kept.unobserved is None else self.kept.unobserved[place]))
+        rows = np.searchsorted(self.blocks.rows, cells[known])
+        parts.append((self.kept.counts[rows], None if self.kept.unobserved is None else self.kept.unobserved[rows]))
         back = np.argsort(np.concatenate([unread, cells[known]]))
         hidden = None
         if self.blocks.hidden is not None:

@@ -71,12 +71,12 @@ def put(source: Source) -> tuple[DeviceData, np.ndarray]:
         gaps.append(None if data.unobserved is None else _listed(data.unobserved, with_values=False))
         known.append((data.conditions, jnp.asarray(data.share)))
     cells = np.concatenate(numbers)
-    place = np.zeros(int(cells.max()) + 1, np.int32)
-    place[cells] = np.arange(len(cells))
+    position_of_cell = np.zeros(int(cells.max()) + 1, np.int32)
+    position_of_cell[cells] = np.arange(len(cells))
     conditions = Conditions(*(jnp.concatenate(part) for part in zip(*(these for these, _ in known), strict=True)))
     share = jnp.concatenate([of_cells for _, of_cells in known])
     hidden = None if gaps[0] is None else _joined([part for part in gaps if part is not None])
-    return DeviceData(_joined(counts), hidden, conditions, share), place
+    return DeviceData(_joined(counts), hidden, conditions, share), position_of_cell
 
 
 def _listed(matrix: sp.csr_matrix, with_values: bool = True) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
@@ -104,8 +104,8 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
     number = jnp.arange(capacity, dtype=jnp.int32)
     rows = jnp.minimum(jnp.searchsorted(ends, number, side="right"), len(cells) - 1).astype(jnp.int32)
     real = number < ends[-1]
-    place = lists.starts[cells][rows] + number - (ends - lengths)[rows]
-    return rows, jnp.where(real, place, 0), real
+    index = lists.starts[cells][rows] + number - (ends - lengths)[rows]
+    return rows, jnp.where(real, index, 0), real
 
 
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
@@ -160,9 +160,9 @@ def make_minibatch(
     def minibatch(data: DeviceData, cells: jax.Array, key: jax.Array) -> Batch:
         of_noise, of_thinning = jax.random.split(key)
         level = jax.random.uniform(of_noise, cells.shape, jnp.float32, minval=noise[0], maxval=noise[1])
-        rows, place, real = pick(data.counts, cells, size.stored)
-        cols = jnp.where(real, data.counts.columns[place], 0)
-        x = jnp.where(real, data.counts.values[place], 0)
+        rows, index, real = pick(data.counts, cells, size.stored)
+        cols = jnp.where(real, data.counts.columns[index], 0)
+        x = jnp.where(real, data.counts.values[index], 0)
         x_in = thin_on_device(of_thinning, x, (1 - level)[rows])
         conditions, share = Conditions(*(part[cells] for part in data.conditions)), data.share[cells]
         inputs = project_entries(weight, mean, effects, x_in, rows, cols, conditions, share)
@@ -173,7 +173,7 @@ def make_minibatch(
             means = jnp.where(is_hidden, mean[jnp.minimum(hidden_cols, n_vars - 1)], 0)
             gaps = jnp.zeros((len(cells), n_vars), jnp.float32).at[hidden_rows, hidden_cols].add(means, mode="drop")
             inputs = inputs + gaps @ weight
-        nobody, chosen = jnp.zeros(len(cells), jnp.float32), jnp.zeros(0, jnp.int32)
+        no_cells, chosen = jnp.zeros(len(cells), jnp.float32), jnp.zeros(0, jnp.int32)
         if listed is not None:
             (chosen,) = jnp.nonzero(listed[cols] & real, size=size.chosen, fill_value=size.stored - 1)
         return Batch(
@@ -182,8 +182,8 @@ def make_minibatch(
             cols=cols,
             x_in=x_in,
             x_out=x - x_in,
-            total_in=nobody.at[rows].add(x_in),
-            total_out=nobody.at[rows].add(x - x_in),
+            total_in=no_cells.at[rows].add(x_in),
+            total_out=no_cells.at[rows].add(x - x_in),
             conditions=conditions,
             share=share,
             hidden_rows=hidden_rows,
@@ -200,7 +200,7 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
     Parameters
     ----------
     update
-        One step, from parameters, optimiser state and minibatch to both and the loss.
+        One step, from parameters, optimizer state and minibatch to both and the loss.
     minibatch
         From :func:`make_minibatch`.
 

@@ -48,7 +48,7 @@ class Autoencoder(nnx.Module):
     -----
     ``rho`` is the softmax of the logits over the observed genes, ``theta = exp(log_theta)`` and ``pi =
     sigmoid(logit_pi)`` belong to the gene; with dropout the dispersion is ``exp(log_theta_zi)``. There is no batch
-    normalisation: a cell's result never depends on the cells next to it.
+    normalization: a cell's result never depends on the cells next to it.
 
     Conditions act on the logits in two ways: by an effect on each gene, the same in all cells, and by a small hidden layer
     over the latent space whose biases they turn, so that the effect can differ between cell types. The encoder takes off
@@ -142,7 +142,7 @@ class Autoencoder(nnx.Module):
         return profile if self.batch_start is None else profile + effects_on(self.batch_start[...], conditions)
 
     def decode(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
-        """Unnormalised log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
+        """Unnormalized log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
         logits = latent @ self.loading[...] + self.base(conditions)
         if self.batch_effect is None:
             return logits

@@ -71,7 +71,7 @@ def fit_alignment(
 
     Notes
     -----
-    Where this ends depends on where it starts. The cells of each batch are centred, which is right where batches hold alike
+    Where this ends depends on where it starts. The cells of each batch are centered, which is right where batches hold alike
     cells, or left where they are, which is right where a batch holds cells of one kind alone; and both are also taken to a
     few groups first, since a batch that lies far from the others would have groups of its own among many. Of what these
     lead to, that of highest :func:`_evidence` is kept. It is chosen on some of the cells, where they are many.
@@ -79,9 +79,11 @@ def fit_alignment(
     n_levels = int(level.max()) + 1 if n_levels is None else n_levels
     if len(inputs) > MAX_CELLS:
         some = np.sort(np.random.default_rng(seed).choice(len(inputs), MAX_CELLS, replace=False))
-        found = fit_alignment(inputs[some], level[some], n_groups, seed, n_levels, coarse)
-        gap = np.stack([((inputs - of_group) ** 2).sum(axis=1) for of_group in found.of_level.swapaxes(0, 1)[:, level]])
-        moved = inputs - (found.of_level - found.common)[level, gap.argmin(axis=0)]
+        alignment = fit_alignment(inputs[some], level[some], n_groups, seed, n_levels, coarse)
+        gap = np.stack(
+            [((inputs - of_group) ** 2).sum(axis=1) for of_group in alignment.of_level.swapaxes(0, 1)[:, level]]
+        )
+        moved = inputs - (alignment.of_level - alignment.common)[level, gap.argmin(axis=0)]
         return _alternate(inputs, moved, level, n_levels, n_groups, seed)
     member = (level[:, None] == np.arange(n_levels)).astype(np.float32)  # (n_obs, n_levels)
     means = member.T @ inputs / np.maximum(member.sum(axis=0), 1)[:, None]

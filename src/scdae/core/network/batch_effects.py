@@ -2,7 +2,7 @@
 
 Cells are put into groups of alike ones. A gene's expected count is the cell's exposure, times the share of the gene in
 its group, times a factor for each level that the cell has; both are found by turns. Comparing within groups keeps apart
-what a batch does to a gene and which cells it happens to hold. The factors have a Gamma prior whose spread is learnt
+what a batch does to a gene and which cells it happens to hold. The factors have a Gamma prior whose spread is learned
 from all genes of the level (empirical Bayes), so that a level of few cells is hardly moved, and counts that vary more
 than Poisson counts are given less weight.
 
@@ -30,7 +30,7 @@ _TURNS = 10  # of shares and factors, in each round
 _COMPONENTS = 20
 _LARGEST = 1000  # groups times combinations of levels
 _FEW = 10.0  # cells of other levels in a group with which a level is compared by half
-_ENOUGH = 10.0  # expected molecules of a gene from which the spread of the factors is learnt
+_ENOUGH = 10.0  # expected molecules of a gene from which the spread of the factors is learned
 _SPREADS = (0.02, 2.0)  # standard deviations of the factors that are allowed
 
 
@@ -58,10 +58,10 @@ def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.ran
     if not n_levels:
         return effects
     theta = moment_theta(data.counts, profile, data.share)
-    combinations, place = np.unique(data.conditions.levels, axis=0, return_inverse=True)
+    combinations, combination = np.unique(data.conditions.levels, axis=0, return_inverse=True)
     n_groups = min(n_groups_for(data.n_obs), _LARGEST // len(combinations))
-    place = place.ravel()
-    ratios = level_effects(data, theta, np.zeros(data.n_obs, np.int64), combinations, place, n_levels)
+    combination = combination.ravel()
+    ratios = level_effects(data, theta, np.zeros(data.n_obs, np.int64), combinations, combination, n_levels)
     effects[:n_levels] = ratios
     if n_groups < 2:
         return effects
@@ -69,16 +69,18 @@ def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.ran
     few = data if len(some) == data.n_obs else data.take(some)
     best, seed = -np.inf, int(rng.integers(2**31))  # the same for all, which differ by their starts then
     for start, coarse in ((ratios, True), (np.zeros_like(ratios), False)):
-        found, again = effects.copy(), np.random.default_rng(seed)
-        found[:n_levels] = start
+        resampled, again = effects.copy(), np.random.default_rng(seed)
+        resampled[:n_levels] = start
         for _ in range(_ROUNDS):
-            group = _groups(few, found, n_groups, again, coarse)
-            found[:n_levels] = level_effects(few, theta, group, combinations, place[some], n_levels)
-        value = _evidence(few, theta, group, combinations, place[some], found[:n_levels], ratios)
+            group = _groups(few, resampled, n_groups, again, coarse)
+            resampled[:n_levels] = level_effects(few, theta, group, combinations, combination[some], n_levels)
+        value = _evidence(few, theta, group, combinations, combination[some], resampled[:n_levels], ratios)
         if value > best:
-            best, kept = value, found
+            best, kept = value, resampled
     if few is not data:
-        kept[:n_levels] = level_effects(data, theta, _groups(data, kept, n_groups, rng), combinations, place, n_levels)
+        kept[:n_levels] = level_effects(
+            data, theta, _groups(data, kept, n_groups, rng), combinations, combination, n_levels
+        )
     return kept
 
 
@@ -95,7 +97,7 @@ def level_effects(
     theta: np.ndarray,
     group: np.ndarray,
     combinations: np.ndarray,
-    place: np.ndarray,
+    combination: np.ndarray,
     n_levels: int,
 ) -> np.ndarray:
     """Effects of the levels, given groups of alike cells: float32 (n_levels, n_vars).
@@ -110,12 +112,12 @@ def level_effects(
         int (n_obs,).
     combinations
         Levels that occur together, int (n_combinations, n_categorical).
-    place
+    combination
         Which of them each cell has, int (n_obs,).
     n_levels
         Number of levels.
     """
-    rows, counted, exposed, square = _sums(data, group, place)
+    rows, counted, exposed, square = _sums(data, group, combination)
     of_group = _indicator(rows[0])
     effects = np.zeros((n_levels, data.n_vars))
     factors = combinations[rows[1]].T  # (n_categorical, n_rows)
@@ -127,21 +129,23 @@ def level_effects(
             others = sum(effects[other] for other in np.delete(factors, i, axis=0))
             mean = exposed * share * np.exp(others)
             of_level = _indicator(levels, n_levels)
-            before, found = of_level @ mean, of_level @ counted
+            before, counted_of_level = of_level @ mean, of_level @ counted
             spread = of_level @ (square * (share * np.exp(others + effects[levels])) ** 2) / theta
             now = before * np.exp(effects)
             weight = now / np.maximum(now + spread, 1e-12)
             for level in np.unique(levels):
-                effects[level] = posterior_effect(found[level] * weight[level], before[level] * weight[level])
+                effects[level] = posterior_effect(
+                    counted_of_level[level] * weight[level], before[level] * weight[level]
+                )
     return effects.astype(np.float32)
 
 
-def _sums(data: CellData, group: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, ...]:
+def _sums(data: CellData, group: np.ndarray, combination: np.ndarray) -> tuple[np.ndarray, ...]:
     """Groups and combinations of levels that occur, (2, n_rows), and sums over their cells, (n_rows, n_vars) or (n_rows, 1).
 
     Of the counts, of the exposures and of their squares.
     """
-    rows, row = np.unique(np.stack([group, place]), axis=1, return_inverse=True)
+    rows, row = np.unique(np.stack([group, combination]), axis=1, return_inverse=True)
     member = _indicator(row.ravel(), rows.shape[1])
     exposure = np.asarray(data.counts.sum(axis=1), np.float64).ravel() / data.share
     counted = (member @ data.counts).toarray()
@@ -164,7 +168,7 @@ def _evidence(
     theta: np.ndarray,
     group: np.ndarray,
     combinations: np.ndarray,
-    place: np.ndarray,
+    combination: np.ndarray,
     effects: np.ndarray,
     ratios: np.ndarray,
 ) -> float:
@@ -174,11 +178,11 @@ def _evidence(
     the effects are, takes off the marginal likelihood (Laplace's approximation). A level whose cells are in groups of their
     own needs no effects, but these groups differ from the others by as much: it pays for the `ratios` of the levels' means.
     """
-    rows, counted, exposed, _ = _sums(data, group, place)
+    rows, counted, exposed, _ = _sums(data, group, combination)
     factor = np.exp(sum(effects[levels] for levels in combinations[rows[1]].T))
     of_group = _indicator(rows[0])
-    expected, found = of_group @ (exposed * factor), of_group @ counted
-    share = np.divide(found, expected, out=np.zeros_like(expected), where=expected > 0)[rows[0]]
+    expected, counted_of_group = of_group @ (exposed * factor), of_group @ counted
+    share = np.divide(counted_of_group, expected, out=np.zeros_like(expected), where=expected > 0)[rows[0]]
     weight = 1 / (1 + counted.sum(axis=0) / data.n_obs / theta)
     logs = np.log(np.where(counted > 0, share * factor, 1))
     value = np.sum((counted * logs - exposed * share * factor) @ weight)
@@ -199,13 +203,13 @@ def _price(effects: np.ndarray, known: np.ndarray) -> float:
     return float(np.sum(effects[clear] ** 2 / spread + np.log1p(spread * known[clear])) / 2)
 
 
-def posterior_effect(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def posterior_effect(counted: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Log of the posterior mean of Gamma factors of mean 1, given Poisson counts; the spread is that of the genes."""
-    clear = (expected > _ENOUGH) | (found > _ENOUGH)
+    clear = (expected > _ENOUGH) | (counted > _ENOUGH)
     spread = _SPREADS[0]
     if clear.sum() > 10:
-        ratio = np.log((found[clear] + 0.5) / (expected[clear] + 0.5))
-        noise = 1 / (0.5 * (found[clear] + expected[clear]))
+        ratio = np.log((counted[clear] + 0.5) / (expected[clear] + 0.5))
+        noise = 1 / (0.5 * (counted[clear] + expected[clear]))
         spread = np.sqrt(np.clip(np.mean(ratio**2 - noise), 0, None))
     shape = 1 / np.clip(spread, *_SPREADS) ** 2
-    return np.log((shape + found) / (shape + expected))
+    return np.log((shape + counted) / (shape + expected))

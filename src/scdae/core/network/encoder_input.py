@@ -26,7 +26,7 @@ __all__ = [
     "input_factor",
     "input_logs",
     "input_scale",
-    "normalise",
+    "normalize",
     "on_axes",
     "project",
     "project_entries",
@@ -40,7 +40,7 @@ _LEAST_EXPOSURE = 1e-12
 
 @dataclass(frozen=True)
 class Axes:
-    """Fixed first layer: projection of centred log counts."""
+    """Fixed first layer: projection of centered log counts."""
 
     weight: np.ndarray  # float32 (n_vars, n_components)
     gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
@@ -48,7 +48,7 @@ class Axes:
     reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; of new axes alone
 
     @cached_property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         """Projection of the gene means: float32 (n_components,)."""
         return self.gene_mean @ self.weight
 
@@ -68,7 +68,7 @@ def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Condi
     return sp.csr_matrix((data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
 
 
-def normalise(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
+def normalize(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
     """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR that shares its indices."""
     counts = correct(data.counts, effects, data.conditions)
     exposure = np.asarray(counts.sum(axis=1)).ravel() / np.maximum(data.share, _LEAST_SHARE)
@@ -83,7 +83,7 @@ def project(axes: Axes, cells: CellData) -> np.ndarray:
     The counts of `cells` go on the axes, at the exposure that their share says, with the effects of batches and covariates
     taken off. Entries that were not observed count as the gene's mean.
     """
-    inputs = normalise(cells, axes.effects) @ axes.weight - axes.centre
+    inputs = normalize(cells, axes.effects) @ axes.weight - axes.center
     if cells.unobserved is not None:
         unobserved = cells.unobserved
         means = axes.gene_mean[unobserved.indices]
@@ -106,9 +106,9 @@ def input_logs(counts: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.log1p(counts * scale)
 
 
-def on_axes(logs: jax.Array, weight: Any, centre: Any) -> jax.Array:
+def on_axes(logs: jax.Array, weight: Any, center: Any) -> jax.Array:
     """Put log counts, (b, n_vars), on the axes: (b, n_components)."""
-    return logs @ weight - centre
+    return logs @ weight - center
 
 
 def project_entries(

@@ -124,7 +124,7 @@ def with_values(params: Any, values: Any) -> Any:
 
 
 def total_effects(values: Any, genes: Any = slice(None)) -> np.ndarray | None:
-    """Effects of the conditions on some genes, where they started and what was learnt, from a dict of parameters."""
+    """Effects of the conditions on some genes, where they started and what was learned, from a dict of parameters."""
     if "batch_effect" not in values:
         return None
     return np.asarray(values["batch_start"])[:, genes] + np.asarray(values["batch_effect"])[:, genes]

@@ -1,7 +1,7 @@
 """The fixed first layer of the encoder: principal axes of the normalized counts.
 
 The best linear denoiser keeps PCA's axes and shrinks each by its noise, so the first layer
-needs no training: it is set to the axes of the thinned, normalised counts. What is trained is how far to move along
+needs no training: it is set to the axes of the thinned, normalized counts. What is trained is how far to move along
 each of them. Entries that were not observed count as the gene's mean.
 """
 
@@ -14,17 +14,17 @@ import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.thinning import thin
-from scdae.core.network.encoder_input import Axes, normalise, project
+from scdae.core.network.encoder_input import Axes, normalize, project
 
-__all__ = ["Axes", "fit_axes", "normalise", "project"]
+__all__ = ["Axes", "fit_axes", "normalize", "project"]
 
-MAX_CELLS = 4096  # cells from which the axes are learnt
+MAX_CELLS = 4096  # cells from which the axes are learned
 _SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
 
 
 @dataclass(frozen=True)
 class _Centred:
-    """Normalised counts with the mean of the observed entries taken off, without making them dense."""
+    """Normalized counts with the mean of the observed entries taken off, without making them dense."""
 
     values: sp.csr_matrix
     gene_mean: np.ndarray
@@ -46,7 +46,7 @@ def fit_axes(
     rng: np.random.Generator,
     effects: np.ndarray | None = None,
 ) -> Axes:
-    """Principal axes of the normalised counts, at the depth at which the encoder is trained.
+    """Principal axes of the normalized counts, at the depth at which the encoder is trained.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def fit_axes(
 
     Notes
     -----
-    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomised subspace iteration) on a centred sparse matrix. Each axis
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomized subspace iteration) on a centered sparse matrix. Each axis
     is shrunk, as the best linear denoiser shrinks it, by the share of its variance that is signal: the correlation, over
     cells, between its values in the thinned counts and in the molecules left out of them, which have noise of their own.
     Where none are left out (`kept_share` 1, for corruptions other than thinning) they are not shrunk.
@@ -71,26 +71,26 @@ def fit_axes(
     if data.n_obs > MAX_CELLS:
         data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
     thinned, rest = thin(data.counts, kept_share, rng)
-    values = normalise(CellData(thinned, data.unobserved, data.conditions, data.share), effects)
+    values = normalize(CellData(thinned, data.unobserved, data.conditions, data.share), effects)
     n_seen = np.full(data.n_vars, float(data.n_obs))
     if data.unobserved is not None:
         n_seen -= np.asarray(data.unobserved.sum(axis=0)).ravel()
     gene_mean = (np.asarray(values.sum(axis=0)).ravel() / np.maximum(n_seen, 1)).astype(np.float32)
     hidden = None if data.unobserved is None else data.unobserved.astype(np.float32).multiply(gene_mean).tocsr()
-    centred = _Centred(values, gene_mean, hidden)
+    centered = _Centred(values, gene_mean, hidden)
 
     n_components = min(n_components, data.n_obs, data.n_vars)
     width = min(n_components + 10, data.n_obs, data.n_vars)
     basis = rng.standard_normal((data.n_vars, width), dtype=np.float32)
     for _ in range(3):
-        left = _orthonormal(centred.dot(basis))
-        basis = _orthonormal(centred.dot_transposed(left))
-    strength, turn = _principal(centred.dot(basis))
+        left = _orthonormal(centered.dot(basis))
+        basis = _orthonormal(centered.dot_transposed(left))
+    strength, turn = _principal(centered.dot(basis))
     axes = (basis @ turn)[:, :n_components]
     strength = strength[:n_components]
     weight = np.ones(n_components)
     if kept_share < 1:
-        weight = _reliability(centred.dot(axes), rest, data, axes, effects)
+        weight = _reliability(centered.dot(axes), rest, data, axes, effects)
         axes, strength = axes * weight, strength * weight
     spread = np.sqrt(np.mean(strength**2) / data.n_obs)
     if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
@@ -120,7 +120,7 @@ def _reliability(
     values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray, effects: np.ndarray | None
 ) -> np.ndarray:
     """Correlation of each axis' values with those of the molecules that the axes were not fitted to: (n_components,)."""
-    logs = normalise(CellData(rest, data.unobserved, data.conditions, data.share), effects)
+    logs = normalize(CellData(rest, data.unobserved, data.conditions, data.share), effects)
     if data.unobserved is None:
         other = logs @ axes
     else:

@@ -93,11 +93,11 @@ def read_out(
         for rows, cells in slice_batches(data, fitted.axes, size, capacities):
             if has_gaps and fitted.gaps.max_iter > 0:
                 axes, how = fitted.axes, fitted.gaps
-                known = axes.weight, axes.centre, axes.effects
-                found = complete(fitted.network, cells, *known, fitted.likelihood, how)
-                cells = cells._replace(inputs=found.inputs)
+                known = axes.weight, axes.center, axes.effects
+                completed = complete(fitted.network, cells, *known, fitted.likelihood, how)
+                cells = cells._replace(inputs=completed.inputs)
                 if gaps is not None:
-                    gaps.add(found, cells, rows.stop - rows.start, how)
+                    gaps.add(completed, cells, rows.stop - rows.start, how)
             if output == "latent":
                 yield rows, np.zeros((size, 0), np.float32), encode(fitted, cells.inputs, cells.conditions)
                 continue
@@ -221,11 +221,11 @@ def _scatter_some(batch: Batch, n_cells: int, n_vars: int, genes: Any) -> jax.Ar
     if genes is None:
         return scatter(batch.x_in, batch, n_cells, n_vars)
     n = len(genes)
-    place = (
+    column_of_gene = (
         jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
     )  # others go to a column that nothing is read from
-    found = jnp.zeros((n_cells, n + 1), jnp.float32).at[batch.rows, place[batch.cols]].add(batch.x_in)
-    return found[:, place[genes]]  # a gene may be wanted twice
+    counts = jnp.zeros((n_cells, n + 1), jnp.float32).at[batch.rows, column_of_gene[batch.cols]].add(batch.x_in)
+    return counts[:, column_of_gene[genes]]  # a gene may be wanted twice
 
 
 def _counts(entries: _Entries, output: str) -> jax.Array:

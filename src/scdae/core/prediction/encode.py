@@ -29,7 +29,7 @@ _ENTRIES = 2**21  # stored entries that are worked on at once
 _CELLS = (64, 2048)  # fewest and most cells of that
 
 
-def latents(fitted: Fitted, data: CellData, *, there: bool | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+def latents(fitted: Fitted, data: CellData, *, on_device: bool | None = None) -> Iterator[tuple[slice, np.ndarray]]:
     """Latent representation of cells, in order.
 
     Parameters
@@ -38,7 +38,7 @@ def latents(fitted: Fitted, data: CellData, *, there: bool | None = None) -> Ite
         The model.
     data
         The cells; entries that were not observed count as the gene's mean.
-    there
+    on_device
         Whether the counts go on the device; None if it is an accelerator and everything was observed.
 
     Yields
@@ -46,9 +46,9 @@ def latents(fitted: Fitted, data: CellData, *, there: bool | None = None) -> Ite
     tuple
         Slice of cells, and float32 (cells, n_latent).
     """
-    there = on_accelerator() and data.unobserved is None if there is None else there
+    on_device = on_accelerator() and data.unobserved is None if on_device is None else on_device
     size = _cells_at_once(data)
-    known = jax.device_put((fitted.axes.weight, fitted.axes.gene_mean, fitted.axes.effects)) if there else None
+    known = jax.device_put((fitted.axes.weight, fitted.axes.gene_mean, fitted.axes.effects)) if on_device else None
 
     def started() -> Iterator[tuple[slice, jax.Array]]:
         for i, group in enumerate(slices(data.n_obs, size)):

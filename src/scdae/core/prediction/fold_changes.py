@@ -6,8 +6,8 @@ variance: dispersion within the cell, ``sum(mean^2 / theta)`` for one inverse di
 which are a sample themselves. It enters as quasi-likelihood: ``X`` and ``E`` are divided by the variance inflation, after
 which Gamma laws are conjugate.
 
-The prior of the fold changes is a mixture of Gamma laws, from next to no spread to wide, around a centre: expression is
-relative, so that a few genes that go up take all others down a little. Weights and centres are learnt from all genes
+The prior of the fold changes is a mixture of Gamma laws, from next to no spread to wide, around a center: expression is
+relative, so that a few genes that go up take all others down a little. Weights and centers are learned from all genes
 (empirical Bayes, the idea of adaptive shrinkage: Stephens, 2017).
 
 Restored values of single cells are not averaged here: the network has seen the same counts, so that their average repeats
@@ -31,8 +31,10 @@ __all__ = ["FoldChanges", "GroupSums", "draw_log_change", "fit_fold_changes", "s
 
 # Shapes of the prior's Gamma laws: standard deviation of the fold change 0.02 (next to none), 0.05, 0.1, 0.2, 0.4, 0.8, 1.6.
 SHAPES = np.array([2500.0, 400.0, 100.0, 25.0, 6.25, 1.5625, 0.390625])
-_PSEUDO = 40.0  # genes that each law of the prior has beforehand; learnt from few genes, weights lean to what fits best
-_ROUNDS = 3  # of learning weights and centres in turn
+_PSEUDO = (
+    40.0  # genes that each law of the prior has beforehand; learned from few genes, weights lean to what fits best
+)
+_ROUNDS = 3  # of learning weights and centers in turn
 _CENTRES = np.exp(np.linspace(-0.5, 0.5, 41))  # fold changes that may be common to the genes of a group
 
 
@@ -61,12 +63,12 @@ class FoldChanges(NamedTuple):
 
     weight: np.ndarray  # float64 (len(SHAPES), n_groups, n_vars)
     counted: np.ndarray  # float64 (n_groups, n_vars): divided by the variance inflation
-    base: np.ndarray  # the same for what the centre makes one expect
-    log_centre: np.ndarray  # float64 (n_groups, 1): fold change that the genes of a group have in common
+    base: np.ndarray  # the same for what the center makes one expect
+    log_center: np.ndarray  # float64 (n_groups, 1): fold change that the genes of a group have in common
 
     def pick(self, genes: slice) -> FoldChanges:
         """Some of the genes."""
-        return FoldChanges(self.weight[..., genes], self.counted[:, genes], self.base[:, genes], self.log_centre)
+        return FoldChanges(self.weight[..., genes], self.counted[:, genes], self.base[:, genes], self.log_center)
 
 
 def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int) -> GroupSums:
@@ -109,13 +111,15 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
         member = (group[rows, None] == np.arange(n_groups)).astype(np.float64).T
         for whole, part in zip(sums, parts, strict=True):
             whole += member @ part
-    found = GroupSums(*sums)
-    scale = (found.counted.sum(axis=0) + 1) / (found.base.sum(axis=0) + 1)  # the mean over these groups is no change
-    return found._replace(base=found.base * scale)
+    group_sums = GroupSums(*sums)
+    scale = (group_sums.counted.sum(axis=0) + 1) / (
+        group_sums.base.sum(axis=0) + 1
+    )  # the mean over these groups is no change
+    return group_sums._replace(base=group_sums.base * scale)
 
 
 def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
-    """Posterior of each gene's fold change in each group, under a prior that is learnt from all of them.
+    """Posterior of each gene's fold change in each group, under a prior that is learned from all of them.
 
     Parameters
     ----------
@@ -131,19 +135,19 @@ def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
     judged = (base > 0).all(axis=0)
     n_pairs = len(base) * int(judged.sum())
     prior = np.full(len(SHAPES), 1 / len(SHAPES))
-    centre = np.ones((len(base), 1))
+    center = np.ones((len(base), 1))
     for _ in range(_ROUNDS if judged.any() else 0):
-        likelihood = _likelihood(counted[:, judged], base[:, judged] * centre)[0]
+        likelihood = _likelihood(counted[:, judged], base[:, judged] * center)[0]
         for _ in range(n_iter):
             weight = prior[:, None, None] * likelihood
-            learnt = (weight / weight.sum(axis=0)).mean(axis=(1, 2))
-            prior = (n_pairs * learnt + _PSEUDO) / (n_pairs + _PSEUDO * len(SHAPES))
-        centre = np.stack(
-            [_centre(*of_group, prior) for of_group in zip(counted[:, judged], base[:, judged], strict=True)]
+            learned = (weight / weight.sum(axis=0)).mean(axis=(1, 2))
+            prior = (n_pairs * learned + _PSEUDO) / (n_pairs + _PSEUDO * len(SHAPES))
+        center = np.stack(
+            [_center(*of_group, prior) for of_group in zip(counted[:, judged], base[:, judged], strict=True)]
         )
-    base = base * centre
+    base = base * center
     weight = prior[:, None, None] * _likelihood(counted, base)[0]
-    return FoldChanges(weight / weight.sum(axis=0), counted, base, np.log(centre))
+    return FoldChanges(weight / weight.sum(axis=0), counted, base, np.log(center))
 
 
 def _likelihood(counted: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +159,11 @@ def _likelihood(counted: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.n
     return np.exp(evidence - top), top
 
 
-def _centre(counted: np.ndarray, base: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Centre under which the counts of a group are likeliest: (1,)."""
+def _center(counted: np.ndarray, base: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Center under which the counts of a group are likeliest: (1,)."""
     score = []
-    for centre in _CENTRES:
-        likelihood, scale = _likelihood(counted, base * centre)
+    for center in _CENTRES:
+        likelihood, scale = _likelihood(counted, base * center)
         score.append(float((np.log(prior @ likelihood) + scale).sum()))
     return _CENTRES[[int(np.argmax(score))]]
 
@@ -170,4 +174,4 @@ def draw_log_change(changes: FoldChanges, group: int, n: int, rng: np.random.Gen
     component = (rng.random((n, 1, chance.shape[1])) > chance[:-1]).sum(axis=1)
     shape = SHAPES[component]
     drawn = rng.standard_gamma(shape + changes.counted[group])
-    return changes.log_centre[group] + np.log(np.maximum(drawn, 1e-300)) - np.log(shape + changes.base[group])
+    return changes.log_center[group] + np.log(np.maximum(drawn, 1e-300)) - np.log(shape + changes.base[group])

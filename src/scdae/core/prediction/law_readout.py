@@ -35,8 +35,8 @@ class Block(NamedTuple):
         if genes is None:
             return cls(laws, mean, batch.x_in, batch.rows, batch.cols, None, observed)
         n = len(genes)
-        place = jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
-        return cls(laws, mean, batch.x_in, batch.rows, place[batch.cols], place[genes], observed)
+        column_of_gene = jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
+        return cls(laws, mean, batch.x_in, batch.rows, column_of_gene[batch.cols], column_of_gene[genes], observed)
 
     def stored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Weight, shape and mean of the components of the stored entries, (c, k) each, by :func:`scdae.core.distributions.laws.of_stored`."""
@@ -53,8 +53,8 @@ class Block(NamedTuple):
     def put(self, dense: jax.Array, values: jax.Array, unknown: jax.Array | None = None) -> jax.Array:
         """`dense` (b, n) with `values` (k,) where there are counts, and `unknown` (b, n) where nothing was observed."""
         has = self.x > 0
-        found = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
-        return found if unknown is None or self.observed is None else jnp.where(self.observed, found, unknown)
+        filled = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
+        return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
 
 
 def mean_of(block: Block) -> jax.Array:
@@ -135,19 +135,19 @@ def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -
 
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
     inner, kept = mean * part.scale, 1 - part.lost
-    expected, found = jnp.zeros_like(mean), []
+    expected, terms = jnp.zeros_like(mean), []
     has_lost = part.genes is not None or observed is not None
     for theta, weight, (_, chance) in zip(GRID, part.weight, powers(inner), strict=True):
         after, before = weight * kept * chance / probability, weight * part.lost / probability
         if observed is not None:
             after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)
         growth = ratio * inner / (theta + inner)
-        found.append((after, growth, theta))
+        terms.append((after, growth, theta))
         expected = expected + after * growth * theta
         if has_lost:
-            found.append((before, ratio * inner / theta, theta))
+            terms.append((before, ratio * inner / theta, theta))
             expected = expected + before * ratio * inner
-    return expected, found
+    return expected, terms
 
 
 def _whole(part: Part, values: jax.Array, block: Block) -> jax.Array:

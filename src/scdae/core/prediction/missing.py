@@ -36,7 +36,7 @@ class Completion(NamedTuple):
 
 @partial(jax.jit, static_argnames=("likelihood", "how"))
 def complete(
-    network: Network, batch: Batch, weight: Any, centre: Any, effects: Any, likelihood: str, how: FixedPoint
+    network: Network, batch: Batch, weight: Any, center: Any, effects: Any, likelihood: str, how: FixedPoint
 ) -> Completion:
     """Fill the gaps of a batch of cells.
 
@@ -46,7 +46,7 @@ def complete(
         The network.
     batch
         The cells; there have to be entries that were not observed.
-    weight, centre, effects
+    weight, center, effects
         Of the axes.
     likelihood
         Law of the counts.
@@ -68,7 +68,7 @@ def complete(
         scale = input_scale(exposure)
         values = scatter(input_logs(counts, scale[batch.rows]), batch, n_cells, n_vars)
         values = values.at[batch.hidden_rows, batch.hidden_cols].set(fill, mode="drop")
-        return on_axes(values, weight, centre)
+        return on_axes(values, weight, center)
 
     def put_in(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Fill and exposure by the reconstruction."""
@@ -109,13 +109,13 @@ class Gaps:
     n_iter: int = 0
     contractions: list[float] = field(default_factory=list)
 
-    def add(self, found: Completion, batch: Batch, n_cells: int, how: FixedPoint) -> None:
+    def add(self, completion: Completion, batch: Batch, n_cells: int, how: FixedPoint) -> None:
         """Count the gaps of the first `n_cells` cells of a batch; the others are filling."""
-        moved = np.abs(np.asarray(found.change)) > how.tolerance  # padding does not move
+        moved = np.abs(np.asarray(completion.change)) > how.tolerance  # padding does not move
         self.n_unconverged += int(moved[batch.hidden_rows < n_cells].sum())
-        self.n_iter = max(self.n_iter, int(found.n_iter))
-        if np.isfinite(found.contraction):
-            self.contractions.append(float(found.contraction))
+        self.n_iter = max(self.n_iter, int(completion.n_iter))
+        if np.isfinite(completion.contraction):
+            self.contractions.append(float(completion.contraction))
 
     def report(self) -> dict[str, Any]:
         """Plain numbers: gaps, those that still moved at the end, most iterations, and the typical contraction."""

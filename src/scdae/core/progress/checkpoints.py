@@ -63,20 +63,20 @@ class Checkpoints:
         log = logging.getLogger("scdae")
         for number in numbers:
             try:
-                found = self._read(storage, number, start)
+                progress = self._read(storage, number, start)
             except _DAMAGED as error:
                 reason = " ".join(str(error).split())[:100]
                 log.warning(f"scdae: the checkpoint {self.folder / str(number)} is damaged: {reason}")
                 continue
-            if isinstance(found, list):
+            if isinstance(progress, list):
                 raise ValueError(
-                    f"checkpoint_dir='{self.folder}': this checkpoint is of another run: {', '.join(found)} differ. Choose "
+                    f"checkpoint_dir='{self.folder}': this checkpoint is of another run: {', '.join(progress)} differ. Choose "
                     "another folder, or remove this one to start anew."
                 )
-            self._saved_step = found.step
-            self._note(found.step)
-            log.info(f"scdae: going on after step {found.step}, from the checkpoint in {self.folder}.")
-            return found
+            self._saved_step = progress.step
+            self._note(progress.step)
+            log.info(f"scdae: going on after step {progress.step}, from the checkpoint in {self.folder}.")
+            return progress
         if numbers:
             raise ValueError(
                 f"checkpoint_dir='{self.folder}': no checkpoint in this folder can be read; they are damaged or not of scdae. "

@@ -71,8 +71,8 @@ class _Together:
             return None
         jax.block_until_ready(run.params)  # no two exchanges at a time
         now = time.monotonic()
-        found = self._devices.gather((noted() or 0, (now - self._since) / self._every))
-        numbers, seconds = zip(*found, strict=True)
+        notes = self._devices.gather((noted() or 0, (now - self._since) / self._every))
+        numbers, seconds = zip(*notes, strict=True)
         self._every = int(np.clip(_SECONDS / max(*seconds, 1e-6), 1, min(2 * self._every, _MOST)))
         self._left, self._since = self._every - 1, now
         return max(numbers) or None

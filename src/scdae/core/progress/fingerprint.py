@@ -47,22 +47,22 @@ def fingerprint(
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
     """SHA-256 of values, shapes and types."""
-    found = sha256()
+    sha = sha256()
     for array in arrays:
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data if array.size else b"")
-    return found.hexdigest()
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data if array.size else b"")
+    return sha.hexdigest()
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Names of what differs, with the two values where these say something."""
-    found = []
+    names = []
     for name in [*one, *(name for name in other if name not in one)]:
         values = one.get(name), other.get(name)
         if values[0] != values[1]:
             sums = any(isinstance(value, str) and len(value) == 64 for value in values)
-            found.append(name if sums else f"{name} ({values[0]} there, {values[1]} here)")
-    return found
+            names.append(name if sums else f"{name} ({values[0]} there, {values[1]} here)")
+    return names
 
 
 def _arrays(parts: Any) -> list[np.ndarray]:

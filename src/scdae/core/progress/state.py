@@ -22,7 +22,7 @@ class Progress:
 
     axes: Axes
     params: Any
-    state: Any  # of the optimiser
+    state: Any  # of the optimizer
     inflated: np.ndarray  # bool (n_vars,): genes with dropout
     best: tuple[Any, np.ndarray]  # parameters and genes with dropout: they go together, for dropout moves the means
     rng: np.random.Generator

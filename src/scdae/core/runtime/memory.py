@@ -29,14 +29,14 @@ class Memory(NamedTuple):
 
 def available_memory() -> int | None:
     """Bytes that this process can still take; None where nothing says."""
-    found = memory_limits()
-    return found[0].free if found else None
+    limits = memory_limits()
+    return limits[0].free if limits else None
 
 
 def memory_limits() -> list[Memory]:
     """All limits that are known, the narrowest first."""
-    found = [*_of_machine(), *_of_groups(), *_of_process()]
-    return sorted(found, key=lambda memory: memory.free)
+    limits = [*_of_machine(), *_of_groups(), *_of_process()]
+    return sorted(limits, key=lambda memory: memory.free)
 
 
 def entries_to_hold(most: int, each: int = 16) -> int:
@@ -87,10 +87,10 @@ def levels(controller: str, root: Path = _ROOT) -> Iterator[tuple[Path, bool]]:
         for mount in mounts:
             before, _, after = mount.partition(" - ")
             kind, _, options = after.split(" ", 2)
-            inner, place = before.split()[3:5]
+            inner, mount_point = before.split()[3:5]
             if kind != ("cgroup2" if new else "cgroup") or not (new or controller in options.split(",")):
                 continue
-            top = root / place.lstrip("/")
+            top = root / mount_point.lstrip("/")
             # In a container the mount may begin below the root of what the path is told from.
             inside = path if inner == "/" else path.removeprefix(inner)
             here = top / inside.strip("/") if ".." not in inside else top
@@ -116,15 +116,15 @@ def _of_machine() -> list[Memory]:
 
 
 def _of_groups(root: Path = _ROOT) -> list[Memory]:
-    found = []
+    limits = []
     for folder, new in levels("memory", root):
         limit = _number(folder / ("memory.max" if new else "memory.limit_in_bytes"))
         used = _number(folder / ("memory.current" if new else "memory.usage_in_bytes"))
         if limit is None or used is None or limit >= _UNLIMITED:
             continue
         cache = sum(_statistics(folder, "" if new else "total_"))
-        found.append(Memory(max(limit - max(used - cache, 0), 0), limit, f"control group {folder.name}"))
-    return found
+        limits.append(Memory(max(limit - max(used - cache, 0), 0), limit, f"control group {folder.name}"))
+    return limits
 
 
 def _statistics(folder: Path, start: str) -> list[int]:
@@ -144,12 +144,12 @@ def _of_process() -> list[Memory]:
     except (ImportError, OSError, ValueError):
         return []
     page = resource.getpagesize()
-    found = []
+    limits = []
     for name, option, used in (("AS", "v", pages[0]), ("DATA", "d", pages[5]), ("RSS", "m", pages[1])):
         limit = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
         if limit != resource.RLIM_INFINITY and 0 < limit < _UNLIMITED:
-            found.append(Memory(max(limit - used * page, 0), limit, f"ulimit -{option}"))
-    return found
+            limits.append(Memory(max(limit - used * page, 0), limit, f"ulimit -{option}"))
+    return limits
 
 
 def _number(file: Path) -> int | None:

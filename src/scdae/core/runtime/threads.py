@@ -32,15 +32,15 @@ def usable_cores() -> int:
 def share_of_cores(root: Path = Path("/")) -> list[tuple[str, int]]:
     """Who says how many cores, and how many."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [("affinity", bound)]
+    counts = [("affinity", bound)]
     quotas = [quota for quota in (_quota(folder, new) for folder, new in levels("cpu", root)) if quota is not None]
     if quotas:
-        found.append(("cgroup quota", max(math.ceil(min(quotas)), 1)))
+        counts.append(("cgroup quota", max(math.ceil(min(quotas)), 1)))
     for name in _ASKED:
         value = os.environ.get(name, "").split(",")[0]  # OpenMP's may be a list, one for each level
         if value.isdigit() and int(value) > 0:
-            found.append((name, int(value)))
-    return found
+            counts.append((name, int(value)))
+    return counts
 
 
 def hold_to_share(environment: MutableMapping[str, str] = os.environ) -> None:

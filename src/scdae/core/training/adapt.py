@@ -32,7 +32,7 @@ _TURNS = 3  # of effects and latent representation
 
 def adapted_network(
     reference: Fitted,
-    place: np.ndarray,
+    gene_in_reference: np.ndarray,
     data: CellData,
     profile: np.ndarray,
     n_levels: int,
@@ -45,7 +45,7 @@ def adapted_network(
     ----------
     reference
         A fitted model.
-    place
+    gene_in_reference
         Gene of the reference for each gene of the data, -1 for none: int (n_vars,).
     data
         Training molecules, with their conditions.
@@ -58,12 +58,12 @@ def adapted_network(
     config
         Settings.
     """
-    known = place >= 0
+    known = gene_in_reference >= 0
     old: Any = values_of(reference.params)
 
     def over_genes(values: np.ndarray, default: float) -> np.ndarray:
-        out = np.full((*values.shape[:-1], len(place)), default, np.float32)
-        out[..., known] = values[..., place[known]]
+        out = np.full((*values.shape[:-1], len(gene_in_reference)), default, np.float32)
+        out[..., known] = values[..., gene_in_reference[known]]
         return out
 
     weight = over_genes(np.asarray(reference.axes.weight).T, 0).T
@@ -72,7 +72,7 @@ def adapted_network(
     effects = np.zeros((n_effects, data.n_vars), np.float32) if n_effects else None
     values: dict[str, Any] = {name: old[name] for name in having("of_encoder")}
     values |= {name: over_genes(old[name], ROLES[name].unknown or 0.0) for name in having("unknown")}
-    values["log_profile"] = _log_profile(old["log_profile"], place, profile)
+    values["log_profile"] = _log_profile(old["log_profile"], gene_in_reference, profile)
 
     def network(alignment: Alignment | None, values: dict[str, Any]) -> tuple[Any, Any]:
         shape = {"n_inputs": weight.shape[1], "n_hidden": len(old["hidden_bias"]), "n_latent": len(old["latent_bias"])}
@@ -86,18 +86,18 @@ def adapted_network(
     fitted = _with_effects(fitted, data)
     common = Alignment.of_arrays(old)
     if n_batches and common is not None:
-        found = align_to(common, project(fitted.axes, data), data.conditions.levels[:, 0], n_batches)
-        graph, params = network(found, nnx.to_pure_dict(fitted.params))
+        alignment_of_batches = align_to(common, project(fitted.axes, data), data.conditions.levels[:, 0], n_batches)
+        graph, params = network(alignment_of_batches, nnx.to_pure_dict(fitted.params))
         fitted = replace(fitted, graph=graph, params=params)
     return Start(fitted.axes, fitted.graph, fitted.params, towards=fitted.params)
 
 
-def _log_profile(logs: np.ndarray, place: np.ndarray, profile: np.ndarray) -> np.ndarray:
+def _log_profile(logs: np.ndarray, gene_in_reference: np.ndarray, profile: np.ndarray) -> np.ndarray:
     """The reference's shares of the genes that both have, as large in all as these are here; the others' as they are."""
-    known = place >= 0
+    known = gene_in_reference >= 0
     out = np.log(profile)
     if known.any():
-        share = np.exp(logs[place[known]] - logs[place[known]].max())
+        share = np.exp(logs[gene_in_reference[known]] - logs[gene_in_reference[known]].max())
         out[known] = np.log(share / share.sum() * profile[known].sum())
     return out.astype(np.float32)
 
@@ -115,14 +115,14 @@ def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
         for column in columns:
             present = np.unique(column)
             member = (column == present[:, None]).astype(np.float32)
-            found, expected, square = np.asarray(member @ data.counts), *np.zeros((2, len(present), data.n_vars))
+            counted, expected, square = np.asarray(member @ data.counts), *np.zeros((2, len(present), data.n_vars))
             for rows, prior, _ in read_out(fitted, data, "prior"):
                 expected += member[:, rows] @ prior
                 square += member[:, rows] @ prior**2
             weight = expected / np.maximum(expected + square / theta, 1e-12)
             base = expected * np.exp(-effects[present].astype(np.float64))
             for i, level in enumerate(present):
-                effects[level] = posterior_effect(found[i] * weight[i], base[i] * weight[i])
+                effects[level] = posterior_effect(counted[i] * weight[i], base[i] * weight[i])
             params = with_values(fitted.params, {**start, "batch_start": effects})
             fitted = replace(fitted, params=params, axes=replace(fitted.axes, effects=effects.copy()))
     return fitted

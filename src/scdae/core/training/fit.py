@@ -53,7 +53,7 @@ _LOG = logging.getLogger("scdae")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A fitted model and what was learnt about it on the way."""
+    """A fitted model and what was learned about it on the way."""
 
     fitted: Fitted
     genes: np.ndarray  # int64 (n_kept,): columns of the genes that were counted
@@ -215,12 +215,12 @@ def fit_counts(
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
-    nobody = np.zeros(len(genes), bool)
-    plain = read_out_law(config.likelihood, nobody)
+    no_dropout = np.zeros(len(genes), bool)
+    plain = read_out_law(config.likelihood, no_dropout)
     counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
 
     def measured(params: Any, laws: Laws | None) -> Report:
-        return measure_gain(graph, params, nobody, smoothed_profile(data), trained.held_out, plain, laws)
+        return measure_gain(graph, params, no_dropout, smoothed_profile(data), trained.held_out, plain, laws)
 
     if trained.inflated.any():
         params = observed_means(params, trained.inflated)
@@ -233,7 +233,7 @@ def fit_counts(
     params = match_totals(params, counted, report.expected)
     if _loss_of_totals(counted, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
         report = measured(params, laws)
-    fitted = Fitted(law, trained.axes, graph, params, profile, nobody, config.gaps, largest, laws)
+    fitted = Fitted(law, trained.axes, graph, params, profile, no_dropout, config.gaps, largest, laws)
     inflated = dropout_chance(fitted) > 0.5
     fitted = replace(fitted, inflated=inflated, likelihood=read_out_law(config.likelihood, inflated))
     if config.gap_max_iter is None:
@@ -273,9 +273,9 @@ def _averaged(
         def begin(rng: np.random.Generator, other: Config = other) -> Start:
             return on_axes(axes, profile, other, source.n_obs)
 
-        found = train(source, data, held, profile, other, begin, devices=devices)
-        if not found.diverged:
-            members.append(solved(found)[0])
+        member = train(source, data, held, profile, other, begin, devices=devices)
+        if not member.diverged:
+            members.append(solved(member)[0])
     graph, params = average(members, profile, config.seed)
     return replace(first, graph=graph, params=params)
 

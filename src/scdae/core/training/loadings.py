@@ -14,7 +14,7 @@ from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.network.autoencoder import total_effects, with_values
 from scdae.core.network.fitted import Fitted
-from scdae.core.network.principal_axes import normalise, project
+from scdae.core.network.principal_axes import normalize, project
 from scdae.core.prediction.encode import latents
 from scdae.core.training.newton import Cells, Refit, refit, standard_axes
 
@@ -77,10 +77,10 @@ def solve_loadings(
         data.unobserved,
         data.conditions,
         np.asarray(_turned(fitted.graph, fitted.params, latent, data.conditions)) if has_turns else None,
-        normalise(data, fitted.axes.effects).data,
+        normalize(data, fitted.axes.effects).data,
         response,
     )
-    found = refit(
+    solution = refit(
         cells,
         start,
         values["log_profile"] + mean @ values["loading"],
@@ -88,24 +88,24 @@ def solve_loadings(
         turn_loading=values["turn_loading"] if has_turns else None,
         kept=1 - fitted.inflated / (1 + np.exp(-values["logit_pi"].astype(np.float64))),
         n_rounds=n_rounds,
-        centre=goal,
+        center=goal,
     )
     _LOG.debug(
-        f"scdae: loadings solved for by Newton's method on {axes.shape[1]} axes: {', '.join(f'{x:.5f}' for x in found.gain)} nats a "
-        f"molecule gained in the rounds; steps refused: {', '.join(map(str, found.refused))} of {data.n_vars} genes."
+        f"scdae: loadings solved for by Newton's method on {axes.shape[1]} axes: {', '.join(f'{x:.5f}' for x in solution.gain)} nats a "
+        f"molecule gained in the rounds; steps refused: {', '.join(map(str, solution.refused))} of {data.n_vars} genes."
     )
-    loading = axes @ found.loading[:n_axes]
+    loading = axes @ solution.loading[:n_axes]
     if along:
-        values["batch_effect"] = found.loading[n_axes:] - values["batch_start"]
+        values["batch_effect"] = solution.loading[n_axes:] - values["batch_start"]
     values["loading"] = loading
     if towards is not None:
-        values["log_profile"] = found.intercept - mean @ loading
-        return with_values(fitted.params, values), found
-    values["log_profile"] = found.intercept
+        values["log_profile"] = solution.intercept - mean @ loading
+        return with_values(fitted.params, values), solution
+    values["log_profile"] = solution.intercept
     values["latent_bias"] = values["latent_bias"] - mean
     if has_turns:
         values["turn_bias"] = values["turn_bias"] + mean @ values["turn_kernel"]
-    return with_values(fitted.params, values), found
+    return with_values(fitted.params, values), solution
 
 
 def affordable(n_obs: int, n_vars: int, n_latent: int) -> np.ndarray:

@@ -1,12 +1,12 @@
 """The decoder's loadings, solved for: damped Newton steps on each gene's Poisson likelihood, given where cells lie.
 
-Gradient steps leave large fold changes of rare cells unlearnt: a gene of a hundred cells in ten thousand gets a hundredth of
+Gradient steps leave large fold changes of rare cells unlearned: a gene of a hundred cells in ten thousand gets a hundredth of
 the steps. Given the latent positions, though, each gene is a Poisson regression of its own, whose likelihood is concave, and
 a few Newton steps reach the top. What each gene has to do with the others is the sum of the shares in a cell, which is the
 offset of all of them and is brought up to date after every round.
 
 Loadings are drawn to zero, or to those of a reference, by a Gaussian prior whose variance is that of the axis times that of
-the gene. Both are learnt by turns with the loadings (EM), the latter under an inverse-gamma law of four degrees of freedom: an
+the gene. Both are learned by turns with the loadings (EM), the latter under an inverse-gamma law of four degrees of freedom: an
 axis that no gene needs costs nothing, and a gene that needs a large loading may have it.
 
 Everything that is as large as cells by genes is computed by JAX in blocks. The systems of equations are solved by LAPACK, because
@@ -35,7 +35,7 @@ __all__ = ["Cells", "Refit", "learn_prior", "refit", "standard_axes"]
 
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)  # a fold change of a thousand is overshot by longer ones
 _ROUNDS = 4
-_FIRST = 1 / 16  # variance of the loadings on positions of unit variance, before it has been learnt
+_FIRST = 1 / 16  # variance of the loadings on positions of unit variance, before it has been learned
 _DEGREES = 4.0  # of freedom, of the law of the genes' scales
 _FLAT = 1e-6  # precision of the gene means
 _HIGHEST = 20.0  # log of the most molecules expected of an entry
@@ -47,7 +47,7 @@ _VALUES, _VALUES_ON_ACCELERATOR = 2**19, 2**23  # entries at once
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells that the loadings are learnt from.
+    """Cells that the loadings are learned from.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Refit:
 def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the positions, float64 (n_latent,), and the map to axes of variance 1 that are not correlated, (n_latent, n_axes).
 
-    Directions with less than `least` of the variance of the widest are left out: nothing was learnt along them.
+    Directions with less than `least` of the variance of the widest are left out: nothing was learned along them.
 
     Examples
     --------
@@ -106,8 +106,8 @@ def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarra
     """
     latent = latent.astype(np.float64)
     mean = latent.mean(axis=0)
-    centred = latent - mean
-    variance, turn = np.linalg.eigh(centred.T @ centred / len(latent))
+    centered = latent - mean
+    variance, turn = np.linalg.eigh(centered.T @ centered / len(latent))
     variance, turn = variance[::-1], turn[:, ::-1]
     kept = variance > max(least * variance[0], 1e-12)
     return mean, turn[:, kept] / np.sqrt(variance[kept])
@@ -153,7 +153,7 @@ def refit(
     effects: np.ndarray | None = None,
     turn_loading: np.ndarray | None = None,
     kept: np.ndarray | None = None,
-    centre: np.ndarray | None = None,
+    center: np.ndarray | None = None,
     n_rounds: int = _ROUNDS,
 ) -> Refit:
     """Solve for the loadings of all genes.
@@ -161,7 +161,7 @@ def refit(
     Parameters
     ----------
     cells
-        What they are learnt from.
+        What they are learned from.
     loading, intercept
         Where to start: float (n_axes, n_vars) and (n_vars,).
     effects
@@ -170,35 +170,35 @@ def refit(
         Of the hidden units, float (n_turns, n_vars).
     kept
         Share of each gene's molecules that dropout leaves, (n_vars,); None for all.
-    centre
+    center
         What loadings are drawn to, (n_axes, n_vars); None for zero.
     n_rounds
         Rounds of one step of every gene, the sums of the shares, and the prior.
     """
     work = _Work(cells, effects, turn_loading, kept)
-    centre = np.zeros(loading.shape) if centre is None else centre
-    found = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
+    center = np.zeros(loading.shape) if center is None else center
+    solution = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
     molecules = max(float(work.totals.sum()), 1.0)
-    work.update_norm(np.sum([work.look(found, genes).rows for genes in work.blocks()], axis=0))
+    work.update_norm(np.sum([work.look(solution, genes).rows for genes in work.blocks()], axis=0))
     for i in range(n_rounds):
         if i == 1:  # the first round has gone most of the way
-            work.leave_out_own(found)
-            work.learn_excess(found)
+            work.leave_out_own(solution)
+            work.learn_excess(solution)
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
         refused, gain = 0, 0.0
         for genes in work.blocks():
             stop_if_asked()
-            step = _step(work, found, genes, centre)
+            step = _step(work, solution, genes, center)
             rows += step.rows
             error[:, genes] = step.error
             refused, gain = refused + step.refused, gain + step.gain
         work.update_norm(rows)
-        found.refused.append(refused)
-        found.gain.append(gain / molecules)
-        found.variance = learn_prior(found.loading - centre, error)
+        solution.refused.append(refused)
+        solution.gain.append(gain / molecules)
+        solution.variance = learn_prior(solution.loading - center, error)
     if not work.has_more:
-        found.evidence = work.evidence(found)
-    return found
+        solution.evidence = work.evidence(solution)
+    return solution
 
 
 @dataclass
@@ -209,20 +209,20 @@ class _Step:
     gain: float
 
 
-def _step(work: _Work, found: Refit, genes: np.ndarray, centre: np.ndarray) -> _Step:
-    """One Newton step of some genes, as long as it gains; their loadings in `found` are replaced."""
+def _step(work: _Work, solution: Refit, genes: np.ndarray, center: np.ndarray) -> _Step:
+    """One Newton step of some genes, as long as it gains; their loadings in `solution` are replaced."""
     sums, precision = work.sums[:, genes], np.full((work.width, len(genes)), _FLAT)
-    precision[1:] = work.excess[genes] / np.maximum(found.variance[:, genes], 1e-12)
+    precision[1:] = work.excess[genes] / np.maximum(solution.variance[:, genes], 1e-12)
     goal = np.zeros(precision.shape)
-    goal[1:] = centre[:, genes]
+    goal[1:] = center[:, genes]
 
     def value_of(coefficients: np.ndarray, expected: np.ndarray, of: np.ndarray) -> np.ndarray:
         away = coefficients - goal[:, of]
         return (sums[:, of] * coefficients).sum(axis=0) - expected - 0.5 * (precision[:, of] * away**2).sum(axis=0)
 
     everything = np.arange(len(genes))
-    now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
-    look = work.look(found, genes, curved=True)
+    now = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]]).astype(np.float64)
+    look = work.look(solution, genes, curved=True)
     value = start = value_of(now, look.sums[0], everything)
     curvature = work.full(look.products)
     diagonal = np.arange(work.width)
@@ -238,12 +238,12 @@ def _step(work: _Work, found: Refit, genes: np.ndarray, centre: np.ndarray) -> _
         reached = value_of(trial, looked.sums[0], left)
         good = reached >= value[left] - _TINY * np.abs(value[left])
         moved = left[good]
-        found.intercept[genes[moved]], found.loading[:, genes[moved]] = trial[0, good], trial[1:, good]
+        solution.intercept[genes[moved]], solution.loading[:, genes[moved]] = trial[0, good], trial[1:, good]
         value[moved] = reached[good]
         left = left[~good]
         if not len(left):
             break
-    rows = looked.rows if len(moved) == len(genes) else work.look(found, genes).rows
+    rows = looked.rows if len(moved) == len(genes) else work.look(solution, genes).rows
     return _Step(rows, error, len(left), float((value - start).sum()))
 
 
@@ -298,24 +298,24 @@ class _Work:
             products = _products(fixed[0], *self.pairs)
             self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
 
-    def learn_excess(self, found: Refit) -> None:
+    def learn_excess(self, solution: Refit) -> None:
         """Variance of what is left over, over that of Poisson's law, from Pearson's statistic (quasi-likelihood, Wedderburn, 1974).
 
         Counts that vary more say less about the loadings, which are then drawn to their prior so much more strongly.
         """
         square, expected = np.zeros(self.n_vars), np.zeros(self.n_vars)
         for genes in self.blocks():
-            look = self.look(found, genes)
+            look = self.look(solution, genes)
             square[genes], expected[genes] = look.squares, look.sums[0]
         rows, cols = entry_rows(self.cells.counts), self.cells.counts.indices
-        over = self.left_over(found, rows, cols)
+        over = self.left_over(solution, rows, cols)
         x = self.cells.counts.data.astype(np.float64)
         square += np.bincount(cols, over**2 - (x - over) ** 2, self.n_vars)
         seen = self.n_obs if self.cells.hidden is None else self.n_obs - np.diff(self.cells.hidden.tocsc().indptr)
         free = np.maximum(seen - self.width, 1) / np.maximum(seen, 1)  # what the loadings have fitted away
         self.excess = np.maximum(square / np.maximum(expected, 1e-12) / free, 1)
 
-    def leave_out_own(self, found: Refit) -> None:
+    def leave_out_own(self, solution: Refit) -> None:
         """Take from the sums what each entry has of itself in its cell's position.
 
         A gene's own molecules move the cell to where the gene is expected to be high, which a regression takes for a loading. The
@@ -326,22 +326,22 @@ class _Work:
         if cells.inputs is None or cells.response is None:
             return
         rows, cols = entry_rows(cells.counts), cells.counts.indices
-        over = self.left_over(found, rows, cols)
+        over = self.left_over(solution, rows, cols)
         covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
         self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
 
-    def left_over(self, found: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    def left_over(self, solution: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Counts less what is expected, at the non-zero entries: float64 (nnz,)."""
         cells = self.cells
         exposure = np.zeros(self.n_obs, np.float32)
         some = self.totals > 0
         exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
-        loading = np.ascontiguousarray(found.loading.T)
+        loading = np.ascontiguousarray(solution.loading.T)
         over = np.empty(len(cols), np.float64)
         for start in range(0, len(cols), _ENTRIES):
             part = slice(start, start + _ENTRIES)
             logs = np.einsum("kd,kd->k", cells.positions[rows[part]], loading[cols[part]])
-            logs += found.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
+            logs += solution.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
             over[part] = cells.counts.data[part] - self.kept[cols[part]] * np.exp(np.minimum(logs, _HIGHEST))
         return over
 
@@ -368,25 +368,25 @@ class _Work:
         some = self.totals > 0
         self.log_norm[some] += np.log(rows[some] / self.totals[some])
 
-    def evidence(self, found: Refit) -> np.ndarray:
+    def evidence(self, solution: Refit) -> np.ndarray:
         """Log likelihood of each gene with the loadings found, over that of the same share of all cells' molecules."""
         out = -np.asarray(self.counts.T @ self.log_norm)
         for genes in self.blocks():
-            now = np.concatenate([found.intercept[None, genes], found.loading[:, genes]]).astype(np.float64)
-            expected = self.look(found, genes).sums[0]
+            now = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]]).astype(np.float64)
+            expected = self.look(solution, genes).sums[0]
             counted = self.sums[0, genes]
             log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
             out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
         return out / self.excess
 
-    def look(self, found: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
+    def look(self, solution: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
         """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""
-        if isinstance(found, Refit):
-            found = np.concatenate([found.intercept[None, genes], found.loading[:, genes]])
+        if isinstance(solution, Refit):
+            solution = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]])
         fill = np.concatenate([genes, np.repeat(genes[:1], self.at_once - len(genes))])  # one shape for all blocks
         n = len(genes)
         coefficients = np.zeros((self.width, self.at_once), np.float32)
-        coefficients[:, :n] = found
+        coefficients[:, :n] = solution
         log_kept = np.log(np.maximum(self.kept[fill], 1e-6))
         log_kept[n:] = -np.inf
         of_genes = tuple(None if x is None else x[:, fill] for x in (self.effects, self.turn_loading))
@@ -436,6 +436,6 @@ def _look(
     if mask is not None:
         mean = jnp.where(mask, 0, mean)
     counted = mean * jnp.exp(log_kept)
-    there = jnp.isfinite(log_kept).astype(mean.dtype)
+    finite = jnp.isfinite(log_kept).astype(mean.dtype)
     curved = None if products is None else product(products, counted)
-    return product(features.T, counted), product(mean, there), sum_rows(counted**2), curved
+    return product(features.T, counted), product(mean, finite), sum_rows(counted**2), curved

@@ -16,12 +16,12 @@ from scdae.core.network.parameters import ROLES
 from scdae.core.steps.numbers import Pace
 from scdae.core.training.initialize import Start
 
-__all__ = ["decay_towards", "optimiser_for"]
+__all__ = ["decay_towards", "optimizer_for"]
 
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 
 
-def optimiser_for(config: Config, start: Start) -> Callable[[Pace], optax.GradientTransformation]:
+def optimizer_for(config: Config, start: Start) -> Callable[[Pace], optax.GradientTransformation]:
     """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
 
     def label(path: Any, leaf: Any) -> str:
@@ -34,7 +34,7 @@ def optimiser_for(config: Config, start: Start) -> Callable[[Pace], optax.Gradie
     labels = jax.tree_util.tree_map_with_path(label, start.params)
     decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
 
-    def optimiser(pace: Pace) -> optax.GradientTransformation:
+    def optimizer(pace: Pace) -> optax.GradientTransformation:
         return optax.chain(
             optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
             optax.masked(decay_towards(pace.towards, pace.weight_decay), decayed),
@@ -43,7 +43,7 @@ def optimiser_for(config: Config, start: Start) -> Callable[[Pace], optax.Gradie
             optax.masked(optax.set_to_zero(), fixed),
         )
 
-    return optimiser
+    return optimizer
 
 
 def _share_of_rate(count: Any, pace: Pace) -> jax.Array:
@@ -53,9 +53,9 @@ def _share_of_rate(count: Any, pace: Pace) -> jax.Array:
     return jnp.where(count < pace.n_rising, count / pace.n_rising, 0.5 * (1 + jnp.cos(np.pi * done)))
 
 
-def decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformation:
-    """Decoupled weight decay, to zero or to the parameters in `centre`."""
-    if centre is None:
+def decay_towards(center: Any, rate: float | None) -> optax.GradientTransformation:
+    """Decoupled weight decay, to zero or to the parameters in `center`."""
+    if center is None:
         return optax.add_decayed_weights(rate)
 
     def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
@@ -63,6 +63,6 @@ def decay_towards(centre: Any, rate: float | None) -> optax.GradientTransformati
             return step if isinstance(step, optax.MaskedNode) else step + rate * (value - goal)
 
         masked = lambda node: isinstance(node, optax.MaskedNode)
-        return jax.tree.map(pull, updates, params, centre, is_leaf=masked), state
+        return jax.tree.map(pull, updates, params, center, is_leaf=masked), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

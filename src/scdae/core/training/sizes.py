@@ -50,9 +50,9 @@ def n_latent_for(config: Config, reliability: np.ndarray, n_obs: int) -> int:
     """
     if config.n_latent is not None:
         return config.n_latent
-    found = _ROOM[config.effort] * int((reliability > _FOUND).sum())
+    n_latent = _ROOM[config.effort] * int((reliability > _FOUND).sum())
     return int(
-        np.clip(-(-found // 4) * 4, _LATENT[0], most_latent(config, n_obs))
+        np.clip(-(-n_latent // 4) * 4, _LATENT[0], most_latent(config, n_obs))
     )  # by fours: alike data need the same programs
 
 
