@@ -242,7 +242,7 @@ def test_settings_of_the_fit_do_not_go_with_a_model(adata, given):
 def test_model_that_is_none(adata, tmp_path):
     with pytest.raises(ValueError, match="not fitted"):
         scdae.pp.impute(adata, model=scdae.DAE())
-    with pytest.raises(TypeError, match=r"model=.*scdae\.DAE"):
+    with pytest.raises(TypeError, match=r"model must be a fitted scdae\.DAE, got str"):
         scdae.pp.impute(adata, model=str(tmp_path))
 
 
@@ -329,7 +329,7 @@ def test_quantile_layers():
     expected = model.posterior(adata).quantile([0.05, 0.5, 0.975])
     for name, values in zip(("scdae_q05", "scdae_q50", "scdae_q97.5"), expected, strict=True):
         layer = adata.layers[name]  # of zeros they are interpolated between means
-        np.testing.assert_allclose(layer, values, rtol=0.03, atol=2e-3)
+        np.testing.assert_allclose(layer, values, rtol=0.03, atol=1e-4)
         assert np.median(np.abs(layer - values) / np.maximum(values, 1e-6)) < 1e-3
         np.testing.assert_allclose(layer[small.dense(adata) > 0], values[small.dense(adata) > 0], rtol=1e-4)
     np.testing.assert_array_equal(adata.uns["scdae"]["quantiles"], [0.05, 0.5, 0.975])

@@ -50,16 +50,21 @@ def test_one_damaged_count_does_not_move_the_other_cells(log, monkeypatch, count
     """Restored totals of all other cells fell to .007 of those counted."""
     monkeypatch.setattr(scdae.settings, "max_entries", 3000 if streamed else 10**8)
     adata = small.structured()
-    clean = scdae.DAE(max_epochs=60, batch_size=64).fit(adata).impute(adata)
+    settings = {"max_epochs": 20, "batch_size": 64}
+    clean, by_seed = (scdae.DAE(seed=seed, **settings).fit(adata).impute(adata) for seed in (0, 1))
     counts = small.dense(adata).astype(np.float32)
     counts[7, 11] = count
     damaged = small.wrap(sp.csr_matrix(counts))
-    model = scdae.DAE(max_epochs=60, batch_size=64).fit(damaged)
+    model = scdae.DAE(**settings).fit(damaged)
     restored = model.impute(damaged)
     totals = restored.sum(axis=1, dtype=np.float64) / counts.sum(axis=1, dtype=np.float64)
     assert np.abs(totals - 1).max() < 0.2 and restored[7, 11] == count
     beside = np.delete(restored, 11, axis=1) / np.delete(clean, 11, axis=1)
-    assert np.abs(np.log(beside)).max() < np.log(2)
+    moved = np.abs(np.log(np.delete(by_seed, 11, axis=1) / np.delete(clean, 11, axis=1)))
+    assert np.abs(np.log(beside)).max() < max(
+        1.2 * moved.max(), np.log(2)
+    )  # other counts are another order, like another seed
+    assert np.abs(np.log(beside)).mean() < 1.2 * moved.mean()
     np.testing.assert_allclose(model.impute(damaged, lazy=True).compute(), restored, rtol=1e-4)
     posterior = model.posterior(damaged, cells=[7], genes=[11, 3])
     np.testing.assert_allclose(posterior.mean[0], restored[7, [11, 3]], rtol=1e-4)

@@ -22,9 +22,9 @@ def axes(n_vars=6):
     return Axes(rng.normal(size=(n_vars, 3)).astype(np.float32), np.ones(n_vars, np.float32))
 
 
-def objective(params, batch):
+def objective(params, batch, unit):
     """A sum over the cells, in which padding adds nothing."""
-    return (params["slope"] * (batch.inputs @ params["weight"]) * batch.total_in).sum()
+    return (unit * params["slope"] * (batch.inputs @ params["weight"]) * batch.total_in).sum()
 
 
 @pytest.mark.parametrize("cuts", [1, 2])
@@ -37,7 +37,7 @@ def test_gradients_of_two_devices_are_those_of_one(cuts, n_obs):
         groups = devices.groups(np.arange(n_obs)[None])
         batches = devices.make_batches(some, whole(axes(), some), Size.of(some, groups), n_obs)
         step = jax.jit(devices.gradient(objective))
-        parts = [step(devices.place(params), batch) for batch in batches]
+        parts = [step(devices.place(params), batch, jnp.float32(0.5)) for batch in batches]
         found.append(devices.fetch(jax.tree.map(lambda *values: sum(np.asarray(value) for value in values), *parts)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4), found[0][1], found[1][1])

@@ -1,7 +1,8 @@
 """Quantiles of the expected counts of whole cells.
 
 Most counts are zero, and a zero's posterior is, up to its scale, that of the gene; with several components it changes slowly
-with the mean, so that it is worked out at some means and interpolated. Only the other entries need an inversion each.
+with the mean, so that it is worked out at some means and interpolated, but for the few means at which one component takes over from another. Only
+these and the other entries need an inversion each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from scdae.core.distributions.posterior import posterior_quantile
 
 __all__ = ["cell_quantiles"]
 
-_STEP = 0.0625  # between means, on the log scale: the error is a few hundredths of the quantile at most
+_STEP = 0.0625  # between means, on the log scale
+_APART = (
+    0.05  # of themselves by which two quantiles side by side may differ for what lies between them to be interpolated
+)
 _LOW = np.log(1e-4)  # below it, zeros say nothing
 _AT_ONCE = 100_000  # entries
 
@@ -59,9 +63,14 @@ def cell_quantiles(
     """
     if len(laws.theta) == 1:
         return _of_single_laws(q, counts, prior, laws.theta[0].astype(np.float64), laws.lost[0], observed)
-    value = _factor_of_zeros(q, laws, prior) * prior
+    factor, steep = _factor_of_zeros(q, laws, prior)
+    value = factor * prior
     entries = counts.tocoo()
+    steep[entries.row, entries.col] = False
     rows, cols, x = (part[entries.data > 0] for part in (entries.row, entries.col, entries.data))
+    more_rows, more_cols = np.nonzero(steep)
+    rows, cols = np.concatenate([rows, more_rows]), np.concatenate([cols, more_cols])
+    x = np.concatenate([x, np.zeros(len(more_rows), x.dtype)])
     for start in range(0, len(x), _AT_ONCE):
         at = rows[start : start + _AT_ONCE], cols[start : start + _AT_ONCE]
         value[at] = given_counts(laws.at(at[1]), x[start : start + _AT_ONCE], prior[at]).quantile(q)
@@ -72,8 +81,8 @@ def cell_quantiles(
     return np.asarray(value, np.float32)
 
 
-def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> np.ndarray:
-    """Quantile over mean of entries without counts, float64 (b, n_vars), interpolated between means."""
+def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantile over mean of entries without counts, float64 (b, n_vars), interpolated between means, and where that is too steep."""
     known = np.where(np.isnan(prior), 1, np.maximum(prior, 1e-30))  # where nothing was observed the mean is not known
     step = np.maximum((np.log(known, dtype=np.float64) - _LOW) / _STEP, 0.0)
     first, last = np.floor(step.min(axis=0)).astype(np.int64), np.floor(step.max(axis=0)).astype(np.int64) + 1
@@ -87,7 +96,9 @@ def _factor_of_zeros(q: float, laws: Components, prior: np.ndarray) -> np.ndarra
         table[some] = given_counts(laws.at(gene[some]), np.zeros(len(mean)), mean).quantile(q) / mean
     whole = np.floor(step).astype(np.int64)
     part, at = step - whole, start[:-1] + whole - first
-    return np.asarray((1 - part) * table[at] + part * table[at + 1])
+    one, other = table[at], table[at + 1]
+    steep = (np.abs(one - other) > _APART * np.minimum(one, other)) & ~np.isnan(prior)
+    return np.asarray((1 - part) * one + part * other), steep
 
 
 def _of_single_laws(
