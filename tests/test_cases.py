@@ -53,6 +53,7 @@ class Adapter:
     def __init__(self, folder, env):
         self.folder = folder
         self.env = {**os.environ, **env}
+        self.env.pop("JAX_NUMPY_DTYPE_PROMOTION", None)  # jobs as users start them
         folder.mkdir()
 
     def modes(self):
