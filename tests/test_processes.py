@@ -192,7 +192,9 @@ def test_each_process_reads_its_share_of_a_file():
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]}"
         words = [[sys.executable, "-c", _STREAM, where, str(number), str(i)] for i in range(number)]
-        jobs = [subprocess.Popen(word, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for word in words]
+        env = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        jobs = [subprocess.Popen(word, env=env, **pipes) for word in words]
         try:
             said = [job.communicate(timeout=200) for job in jobs]
         finally:
