@@ -9,8 +9,8 @@ from scdae.core.config import Config
 __all__ = ["MEMBERS", "most_latent", "most_steps", "n_axes_for", "n_hidden_for", "n_latent_for"]
 
 MEMBERS = {"fast": 1, "default": 1, "best": 4}  # networks that are averaged
-_STEPS = {"fast": 130, "default": 300, "best": 1200}  # most that are chosen, unless an epoch has more
-_STEPS_IF_MANY = {"fast": 250, "default": 400, "best": 1200}
+_STEPS = {"fast": 200, "default": 300, "best": 1200}  # most that are chosen, unless an epoch has more
+_STEPS_IF_MANY = {"fast": 300, "default": 400, "best": 1200}
 _MANY = 8192  # cells that are worth more axes, and more steps
 _AXES, _AXES_IF_MANY = 64, 128
 _LATENT = (12, 64)  # fewest and most
