@@ -8,7 +8,6 @@ from scipy.stats import gamma
 import scdae
 import small
 from scdae.arguments.selection import positions
-from scdae.core.distributions.laws import Components
 from scdae.core.distributions.mixtures import given_counts
 from scdae.model.posterior import Posterior
 
@@ -38,7 +37,7 @@ def test_mean_and_sd_are_the_outputs_of_that_name(posterior, model, adata):
 
 
 def test_quantiles_are_those_of_the_mixture(posterior):
-    by_cell = Components(*(part[:, None] for part in posterior.laws))
+    by_cell = posterior.laws.over_cells(posterior.level)
     mixture = given_counts(by_cell, posterior.counts, posterior.prior)
     q = np.array([0.05, 0.5, 0.95])
     expected = np.stack([mixture.quantile(chance) for chance in q])
@@ -93,9 +92,9 @@ def test_unobserved_entries_keep_the_law_they_had(model, adata):
     mask[:, 4] = False
     part = model.posterior(adata, mask=mask, genes=[4, 5], cells=[0, 9])
     np.testing.assert_allclose(part.mean[:, 0], part.prior[:, 0], rtol=1e-5)
-    theta, weight, scale, _ = (values[:, 0] for values in part.laws)
-    means = part.prior[:, 0] * scale[:, None]
-    chance = weight @ gamma(theta[:, None], scale=means / theta[:, None]).cdf(part.quantile(0.9)[:, 0])
+    theta, weight, scale, _ = (values[..., 0] for values in part.laws.over_cells(part.level)[:4])
+    means = part.prior[:, 0] * scale
+    chance = (weight * gamma(theta, scale=means / theta).cdf(part.quantile(0.9)[:, 0])).sum(axis=0)
     np.testing.assert_allclose(chance, 0.9, rtol=1e-4)
     np.testing.assert_allclose(part.mean, model.impute(adata, mask=mask)[np.ix_([0, 9], [4, 5])], rtol=1e-4)
 

@@ -42,8 +42,8 @@ def test_gene_table_has_one_value_a_gene(model, counts):
     }
     assert all(column.shape == (small.N_VARS,) for column in table.values())
     law = law_of_genes(model.outcome.fitted)  # components of mean 1 in all: their spread within and between
-    mean = (law.weight * law.scale).sum(axis=0)
-    square = (law.weight * law.scale**2 * (1 + 1 / law.theta)).sum(axis=0)
+    mean = (law.average * law.scale).sum(axis=0)
+    square = (law.average * law.scale**2 * (1 + 1 / law.theta)).sum(axis=0)
     np.testing.assert_allclose(table["dispersion"], square / mean**2 - 1, rtol=1e-3)
     assert table["zero_inflated"].dtype == bool and not table["dropout"].any()
     np.testing.assert_array_equal(table["gain"], model.outcome.report.gene_gain)

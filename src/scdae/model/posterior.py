@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.extreme_counts import extreme_entries, put_back
 from scdae.core.distributions import posterior as law
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 from scdae.core.distributions.mixtures import Mixture, given_counts
 from scdae.core.prediction.decode import law_of_genes, read_out
 from scdae.core.runtime.transfers import transfers
@@ -51,6 +51,9 @@ class Posterior:
         float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
     laws
         The components of the law of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
+    level
+        float32 (n, g): how far each entry lies between where its gene is low, 0, and where it is high, 1, which the weights of the
+        components follow; None where they are the same everywhere.
     """
 
     obs_names: pd.Index
@@ -60,6 +63,7 @@ class Posterior:
     theta: np.ndarray
     dropout: np.ndarray
     laws: Components | None = None
+    level: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Posterior of {len(self.obs_names):,} cells x {len(self.var_names):,} genes"
@@ -143,8 +147,7 @@ class Posterior:
                 yield mixture.sample(rng).astype(np.float32)
 
     def _mixture(self, laws: Components) -> Mixture:
-        by_cell = Components(*(part[:, None] for part in laws))
-        return given_counts(by_cell, self.counts, self.prior, self.dropout < 1)
+        return given_counts(laws.over_cells(self.level), self.counts, self.prior, self.dropout < 1)
 
 
 def posterior_of(
@@ -172,12 +175,13 @@ def posterior_of(
     for rows, part, _ in read_out(fitted, data, "prior"):
         prior[rows, has] = part[:, network]
     x[:, has] = data.counts[:, network].toarray()
+    of_network = law_of_genes(fitted)
+    of_entries = of_network.at(network).level(prior[:, has], data.exposure)
     matrix = gene_map.take(counts.matrix, counts.unobserved)[0]
     extremes = extreme_entries(matrix, fitted.largest)
     for values in (prior, x):  # counts that no cell can have stay as they are
         values[:, has] = put_back(values[:, has], matrix, extremes, slice(0, data.n_obs), network)
-    of_network = law_of_genes(fitted)
-    theta, laws = np.full(len(genes), np.inf, np.float32), None
+    theta, laws, level = np.full(len(genes), np.inf, np.float32), None, None
     with np.errstate(divide="ignore"):
         theta[has] = 1 / of_network.dispersion[network]
     lost[:, has] = of_network.dropout[network]
@@ -185,8 +189,13 @@ def posterior_of(
         shape = len(of_network.theta), len(genes)
         laws = Components(np.full(shape, np.inf), np.zeros(shape), np.ones(shape), np.zeros(shape))
         laws.weight[0] = 1  # genes of which nothing is known are certain
-        for whole, part in zip(laws, of_network, strict=True):
+        for whole, part in zip(laws[:4], of_network[:4], strict=True):
             whole[:, has] = part[:, network]
+        if of_network.high is not None and of_entries is not None:
+            high, level = laws.weight.copy(), np.zeros_like(prior)
+            high[:, has] = of_network.high[:, network]
+            laws = laws._replace(high=high)
+            level[:, has] = of_entries
     if data.unobserved is not None:
         hidden = np.zeros(x.shape, bool)
         hidden[:, has] = data.unobserved[:, network].toarray()
@@ -198,4 +207,4 @@ def posterior_of(
     blind = blind_cells(data)
     prior[blind] = np.nan
     say_blind(int(blind.sum()), data.n_obs)
-    return Posterior(names[0], names[1][genes], x, prior, theta, lost, laws)
+    return Posterior(names[0], names[1][genes], x, prior, theta, lost, laws, level)

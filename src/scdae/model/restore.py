@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData, cell_data
 from scdae.core.data.conditions import Conditions
@@ -13,6 +14,7 @@ from scdae.core.data.minibatch import Size
 from scdae.core.distributions.quantiles import cell_quantiles
 from scdae.core.guard.anomaly import Readings, cell_deviance
 from scdae.core.minibatches.build import cells_at_once, slices
+from scdae.core.network.fitted import Fitted
 from scdae.core.prediction.decode import law_of_genes, read_out
 from scdae.core.prediction.missing import Gaps
 from scdae.inputs.counts import AnyCounts, Counts
@@ -194,11 +196,11 @@ def read_quantile(
     if genes is not None:
         laws = laws.at(genes)
     for start, stop in counts.spans if spans is None else spans:
-        whole, unobserved = gene_map.take(*counts.read(start, stop))
-        matrix, extremes = whole, extreme_entries(whole, fitted.largest)
+        whole, whole_unobserved = gene_map.take(*counts.read(start, stop))
+        matrix, unobserved, extremes = whole, whole_unobserved, extreme_entries(whole, fitted.largest)
         if genes is not None:
             matrix, unobserved = matrix[:, genes], None if unobserved is None else unobserved[:, genes]
-        span = [(start, stop)]
+        span, exposure = [(start, stop)], _exposure(fitted, whole, whole_unobserved)
         priors = read_blocks(model, counts, conditions, gene_map, "prior", spans=span, genes=genes, own=own)
         moved = None
         if batch is not None:
@@ -207,8 +209,9 @@ def read_quantile(
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
             factor = 1 if moved is None else next(moved)[1] / np.maximum(prior, 1e-30)
+            level = laws.level(prior, exposure[here])
             prior = put_back(prior, whole, extremes, here, genes)
-            yield rows, factor * cell_quantiles(chance, matrix[here], prior, laws, observed)
+            yield rows, factor * cell_quantiles(chance, matrix[here], prior, laws, observed, level)
 
 
 def read_anomaly(model: FittedModel, counts: AnyCounts, conditions: Conditions | None) -> Readings:
@@ -224,12 +227,18 @@ def read_anomaly(model: FittedModel, counts: AnyCounts, conditions: Conditions |
         silent |= np.bincount(block[0].indices, minlength=counts.shape[1])[gene_map.silent_source] > 0
         matrix, unobserved = gene_map.take(*block)
         depth[start:stop] = np.asarray(matrix.sum(axis=1)).ravel()
+        exposure = _exposure(model.network, matrix, unobserved)
         for rows, prior, latent_part in read_blocks(
             model, counts, conditions, gene_map, "prior", spans=[(start, stop)]
         ):
             here = slice(rows.start - start, rows.stop - start)
             observed = None if unobserved is None else ~unobserved[here].toarray()
-            deviance[rows] = cell_deviance(matrix[here], prior, laws, observed)
+            level = laws.level(prior, exposure[here])
+            deviance[rows] = cell_deviance(matrix[here], prior, laws, observed, level)
             latent[rows] = latent_part
     say_silent(silent, gene_map, counts.var_names, "the score does not look at them")
     return Readings(depth, np.divide(deviance, depth, out=np.full(n_obs, np.nan), where=depth > 0), latent)
+
+
+def _exposure(fitted: Fitted, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None) -> np.ndarray:
+    return cell_data(matrix, unobserved, None, fitted.profile, fitted.largest).exposure

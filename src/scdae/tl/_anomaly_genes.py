@@ -93,11 +93,12 @@ def anomaly_genes(
     data, gene_map = query_cells(fitted, counts, conditions, silent="they are not in the table")
     own = read_latent(fitted, counts, conditions, quiet=True)
     near = latent[neighbors(own, latent)].mean(axis=1)
-    exposure = np.asarray(data.counts.sum(axis=1)).ravel() / data.share
     lift = 1 if fitted.network.laws is None else np.asarray(fitted.network.laws.lift)
-    expected = exposure[:, None] * shares_at(fitted.network, near, data.conditions) * lift
+    expected = data.exposure[:, None] * shares_at(fitted.network, near, data.conditions) * lift
     x = data.counts.toarray()
-    deviance = entry_deviance(x, expected, law_of_genes(fitted.network)) * np.where(x < expected, -1, 1)
+    laws = law_of_genes(fitted.network)
+    laws = laws.over_cells(laws.level(expected, data.exposure))
+    deviance = entry_deviance(x, expected, laws) * np.where(x < expected, -1, 1)
     if data.unobserved is not None:
         deviance[data.unobserved.nonzero()] = 0
     names = np.asarray(adata.var_names)[np.maximum(gene_map.columns, 0)]

@@ -10,6 +10,8 @@ from scipy import stats
 
 import small
 from scdae.core.data.cells import cell_data
+from scdae.core.distributions.components import HIGH, LOW
+from scdae.core.distributions.law_sums import zero_probability
 from scdae.core.distributions.laws import (
     GRID,
     Laws,
@@ -19,9 +21,8 @@ from scdae.core.distributions.laws import (
     laws_from_arrays,
     laws_to_arrays,
     some_laws,
-    zero_probability,
 )
-from scdae.core.distributions.mixtures import given_counts, log_counts
+from scdae.core.distributions.mixtures import given_counts, log_counts, zero_chance
 from scdae.core.distributions.predictive_numpy import BlockLaw, law_of_entries, log_prob, log_prob_zero, predictive_pit
 from scdae.core.prediction.decode import law_of_genes, read_out
 
@@ -29,10 +30,10 @@ N = small.N_VARS
 THETA = np.array(GRID)
 
 
-def some(dropout=True):
-    """Laws of all kinds: every other gene may have dropout."""
+def some(dropout=True, levels=2):
+    """Laws of all kinds: every other gene may have dropout, and with two `levels` weights depend on how high a gene is."""
     rng = np.random.default_rng(5)
-    weight, own = (rng.dirichlet(np.ones(len(GRID)), n).T for n in (N, N // 2))
+    weight, own = (rng.dirichlet(np.ones(len(GRID)), (levels, n)).swapaxes(1, 2) for n in (N, N // 2))
     chance, lost = np.zeros(N), np.zeros(N)
     if dropout:
         chance[::2], lost[::2] = rng.uniform(0.1, 0.9, (2, N // 2))
@@ -41,12 +42,17 @@ def some(dropout=True):
     plain = Part(*(np.float32(part) for part in parts))
     parts = [own * chance[::2], (1 / lift / (1 - lost))[::2], lost[::2]]
     second = Part(*(np.float32(part) for part in parts), np.arange(0, N, 2, dtype=np.int32)) if dropout else None
-    return Laws(plain, second, np.float32(lift), np.float32(chance))
+    share = None if levels == 1 else np.float32(np.log(rng.dirichlet(np.full(N, 5.0))))
+    return Laws(plain, second, np.float32(lift), np.float32(chance), share)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["without", "with dropout"])
+@pytest.fixture(
+    scope="module",
+    params=[(False, 2), (True, 2), (True, 1)],
+    ids=["without", "with dropout", "the same wherever a gene is low or high, as in 0.1"],
+)
 def fitted(request):
-    return replace(small.fitted(likelihood="nb").outcome.fitted, laws=some(request.param))
+    return replace(small.fitted(likelihood="nb").outcome.fitted, laws=some(*request.param))
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +65,22 @@ def read(fitted, counts, output, hidden=None, depth=None, genes=None):
     return np.concatenate([part for _, part, _ in read_out(fitted, data, output, depth, genes=genes)])
 
 
+def weight_at(fitted, prior, exposure, gene):
+    """Weights of the components of one entry, from their definition."""
+    laws = law_of_genes(fitted)
+    if fitted.laws.log_share is None:
+        assert laws.high is None
+        return laws.weight[:, gene]
+    fold = np.log(prior / fitted.laws.lift[gene] / exposure) - fitted.laws.log_share[gene]
+    part = min(max((fold - LOW) / (HIGH - LOW), 0), 1)
+    return (1 - part) * laws.weight[:, gene] + part * laws.high[:, gene]
+
+
 def posterior(fitted, counts, prior, at):
     """Weights, shapes and means of the components of one entry: kept ones, then lost ones."""
     i, j = at
-    theta, weight, scale, lost = (part[:, j] for part in law_of_genes(fitted))
+    theta, weight, scale, lost = (part[:, j] for part in law_of_genes(fitted)[:4])
+    weight = weight_at(fitted, prior[i, j], counts[i].sum(), j)
     x, mean = counts[i, j], prior[i, j] * scale
     kept = weight * (1 - lost) * stats.nbinom.pmf(x, theta, theta / (theta + mean))
     gone = weight * lost * (x == 0)
@@ -94,7 +112,9 @@ def test_means_of_what_is_counted_are_those_of_the_decoder(fitted, counts):
     laws, prior = law_of_genes(fitted), read(fitted, counts, "prior")
     decoder = read(replace(fitted, laws=None), counts, "prior")
     np.testing.assert_allclose(prior * laws.kept, decoder, rtol=1e-4)
-    np.testing.assert_allclose((laws.weight * laws.scale).sum(axis=0), 1, rtol=1e-5)
+    for level in (0.0, 0.3, 1.0):
+        of_level = laws.at(slice(None), np.full(N, level))
+        np.testing.assert_allclose((of_level.weight * laws.scale).sum(axis=0), 1, rtol=1e-5)
 
 
 def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
@@ -104,9 +124,13 @@ def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
     prior, mean, sd = (read(fitted, seen, name, gaps) for name in ("prior", "mean", "sd"))
     log = read(fitted, seen, "log1p", gaps)
     np.testing.assert_allclose(mean[hidden], prior[hidden], rtol=1e-5)
-    spread = np.sqrt(law_of_genes(fitted).dispersion)
+    data = cell_data(sp.csr_matrix(seen), gaps, None, fitted.profile)
+    laws = law_of_genes(fitted)
+    laws = laws.over_cells(laws.level(prior, data.exposure))
+    spread = np.sqrt((laws.weight * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0) - 1)
     np.testing.assert_allclose(sd[hidden], (prior * spread)[hidden], rtol=1e-3)
-    theta, weight, scale, _ = (part[:, 4] for part in law_of_genes(fitted))
+    theta, _, scale, _ = (part[:, 4] for part in law_of_genes(fitted)[:4])
+    weight = weight_at(fitted, prior[7, 4], data.exposure[7], 4)
     new = np.arange(3000)
     means = prior[7, 4] * scale
     law = sum(w * stats.nbinom.pmf(new, t, t / (t + m)) for t, w, m in zip(theta, weight, means, strict=True))
@@ -123,7 +147,8 @@ def test_some_genes_and_one_twice(fitted, counts, output):
 
 def test_law_of_molecules_set_aside(fitted, counts):
     prior, ratio, laws = read(fitted, counts, "prior"), 0.4, law_of_genes(fitted)
-    block = BlockLaw(laws, sp.csr_matrix(counts), prior, ratio)
+    level = laws.level(prior, counts.sum(axis=1))
+    block = BlockLaw(laws, sp.csr_matrix(counts), prior, ratio, level)
     expected, zero = block.expected, block.log_zero()
     n = len(laws.theta)
     for at in ENTRIES:
@@ -136,7 +161,7 @@ def test_law_of_molecules_set_aside(fitted, counts):
             value = chance[kept] @ own + (y == 0) * chance[n:].sum()
             assert log_prob(np.array([float(y)]), law)[0] == pytest.approx(np.log(value), rel=1e-6)
         assert zero[at] == pytest.approx(log_prob_zero(law)[0], rel=1e-6)
-    without = BlockLaw(laws, None, prior, ratio)
+    without = BlockLaw(laws, None, prior, ratio, level)
     np.testing.assert_allclose(without.expected, ratio * prior * laws.kept, rtol=1e-6)
     at = np.nonzero(counts >= 0)
     np.testing.assert_allclose(without.log_zero().ravel(), log_prob_zero(without.at(*at)), rtol=1e-5)
@@ -146,7 +171,7 @@ def test_transform_is_uniform_under_the_law():
     rng = np.random.default_rng(0)
     laws = components(some())
     genes = rng.integers(0, N, 40_000)
-    of_entry, prior = laws.at(genes), np.exp(rng.normal(0, 1, len(genes)))
+    of_entry, prior = laws.at(genes, rng.random(len(genes))), np.exp(rng.normal(0, 1, len(genes)))
     chosen = (rng.random(len(genes)) > of_entry.weight.cumsum(axis=0)[:-1]).sum(axis=0)
     theta, scale, lost = (
         part[chosen, np.arange(len(genes))] for part in (of_entry.theta, of_entry.scale, of_entry.lost)
@@ -159,27 +184,35 @@ def test_transform_is_uniform_under_the_law():
 
 def test_chance_of_a_zero():
     laws, mean = some(), np.exp(np.random.default_rng(0).normal(0, 3, (20, N))).astype(np.float32)
-    theta, weight, scale, lost = components(laws)
-    parts = weight[:, None] * (
-        lost[:, None] + (1 - lost[:, None]) * (1 + mean * scale[:, None] / theta[:, None]) ** -theta[:, None]
-    )
-    np.testing.assert_allclose(np.asarray(zero_probability(laws, jnp.asarray(mean))), parts.sum(axis=0), rtol=2e-5)
+    level = np.random.default_rng(1).random(mean.shape).astype(np.float32)
+    for given in (None, level):
+        theta, weight, scale, lost = components(laws).over_cells(given)[:4]
+        parts = weight * (lost + (1 - lost) * (1 + mean * scale / theta) ** -theta)
+        found = zero_probability(laws, jnp.asarray(mean), None if given is None else jnp.asarray(given))
+        np.testing.assert_allclose(np.asarray(found), parts.sum(axis=0), rtol=2e-5)
+        np.testing.assert_allclose(zero_chance(components(laws), mean, level=given), parts.sum(axis=0), rtol=2e-5)
 
 
 def test_moments_of_laws():
     laws = components(some())
-    second = (laws.weight * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0)
-    np.testing.assert_allclose(laws.dispersion, second - 1, rtol=1e-4)
+    of_level = [laws.at(slice(None), np.full(N, level)) for level in (0.0, 0.4, 0.8, 1.0)]
+    second = [(one.weight * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0) for one in of_level]
+    np.testing.assert_allclose(laws.dispersion, second[2] - 1, rtol=1e-4)  # where a gene has its average share
+    kept = (of_level[1].weight * (1 - laws.lost) * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0)
+    np.testing.assert_allclose(laws.kept_square(np.full(N, 0.4)), kept)
     assert (laws.dropout[::2] > 0).all() and not laws.dropout[1::2].any()
     np.testing.assert_allclose(some_laws(some(), None).lift, some().lift)
 
 
 def test_laws_in_a_file():
-    for laws in (some(), some(False), even_laws(N)):
+    for laws in (some(), some(False), some(levels=1), even_laws(N)):
         arrays = laws_to_arrays(laws) | {"genes": np.arange(N)}
         again = components(laws_from_arrays(arrays))
         for one, other in zip(again, components(laws), strict=True):
             np.testing.assert_array_equal(one, other)
+        if laws.log_share is None:  # as files of version 0.1 have it
+            old = {name: array[0] if array.ndim == 3 else array for name, array in arrays.items()}
+            np.testing.assert_array_equal(components(laws_from_arrays(old)).weight, again.weight)
     assert laws_to_arrays(None) == {} and laws_from_arrays({}) is None
 
 
@@ -194,8 +227,10 @@ def test_laws_in_a_file():
         ("laws_dropout_genes", lambda array: array[::-1].copy()),
         ("laws_dropout_genes", lambda array: array + N),
         ("laws_dropout_lost", lambda array: array + 1),
+        ("laws_log_share", lambda array: array[1:]),
+        ("laws_log_share", lambda array: array * np.float32(np.nan)),
     ],
-    ids=["sum", "type", "shape", "sign", "beyond 1", "order", "genes", "lost"],
+    ids=["sum", "type", "shape", "sign", "beyond 1", "order", "genes", "lost", "shares", "no shares"],
 )
 def test_laws_that_cannot_be(name, change):
     arrays = laws_to_arrays(some()) | {"genes": np.arange(N)}

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scdae.core.distributions.laws import GRID, Components
+from scdae.core.distributions.components import Components
+from scdae.core.distributions.laws import GRID
 from scdae.core.distributions.mixtures import given_counts
 from scdae.core.distributions.posterior import posterior_quantile
 from scdae.core.distributions.quantiles import cell_quantiles
@@ -15,19 +16,21 @@ def one_law(theta, pi=None):
 
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.99])
 @pytest.mark.parametrize("masked", [False, True])
-def test_several_components(q, masked):
+@pytest.mark.parametrize("levels", [False, True])
+def test_several_components(q, masked, levels):
     """Entries with counts are worked out each, and zeros interpolated: within three hundredths, most within a thousandth."""
     rng = np.random.default_rng(0)
     weight = rng.dirichlet(np.ones(16), 7).T
     lost, scale = (np.repeat(values, 8)[:, None] * np.ones(7) for values in ([0, 0.3], [0.9, 1.2]))
-    laws = Components(np.tile(np.array(GRID)[:, None], (2, 7)), weight, scale, lost)
+    high = rng.dirichlet(np.ones(16), 7).T if levels else None
+    laws = Components(np.tile(np.array(GRID)[:, None], (2, 7)), weight, scale, lost, high)
     counts = rng.poisson(1.0, (300, 7)).astype(np.float32)
     prior = np.exp(rng.normal(0, 2, counts.shape)).astype(np.float32)
     observed = rng.random(counts.shape) < 0.8 if masked else None
     counts = counts if observed is None else np.where(observed, counts, 0)
-    found = cell_quantiles(q, sp.csr_matrix(counts), prior, laws, observed)
-    by_cell = Components(*(part[:, None] for part in laws))
-    expected = given_counts(by_cell, counts, prior, observed).quantile(q)
+    level = rng.random(counts.shape).astype(np.float32) if levels else None
+    found = cell_quantiles(q, sp.csr_matrix(counts), prior, laws, observed, level)
+    expected = given_counts(laws.over_cells(level), counts, prior, observed).quantile(q)
     np.testing.assert_allclose(found[counts > 0], expected[counts > 0], rtol=1e-5)
     np.testing.assert_allclose(found, expected, rtol=0.03, atol=1e-6 * prior.max())
     assert np.median(np.abs(found / np.maximum(expected, 1e-30) - 1)[expected > 1e-9]) < 1e-3

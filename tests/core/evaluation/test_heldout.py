@@ -116,8 +116,8 @@ def test_log_likelihoods_are_the_predictive_law(scene, law, gate):
     np.testing.assert_allclose(np.sort(of_cell[1]), np.sort(expected.sum(axis=1)), rtol=1e-3, atol=1e-2)
 
 
-def test_halved_hides_half_of_all_molecules(scene):
-    half = scene.held_out.halved(np.random.default_rng(0))
+def test_a_share_of_all_molecules_is_hidden(scene):
+    half = scene.held_out.with_hidden(0.5, np.random.default_rng(0))
     shown, hidden = half.data.counts.toarray(), half.counts.toarray()
     np.testing.assert_array_equal(shown + hidden, scene.x_in + scene.x_out)
     assert (hidden >= scene.x_out).all() and not (shown < 0).any()
@@ -128,7 +128,7 @@ def test_cells_that_are_watched_are_made_up_once_and_anew_for_halves(scene):
     watched = scene.held_out.watched()
     assert scene.held_out.watched() is watched
     assert sum(batch.x_out.sum() for batch in watched) == scene.x_out.sum()
-    half = scene.held_out.halved(np.random.default_rng(0))
+    half = scene.held_out.with_hidden(0.5, np.random.default_rng(0))
     assert sum(batch.x_out.sum() for batch in half.watched()) == half.counts.sum() > scene.x_out.sum()
 
 

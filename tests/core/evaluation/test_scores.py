@@ -5,7 +5,6 @@ import scipy.sparse as sp
 import small
 from scdae import metrics
 from scdae.core.data.thinning import thin
-from scdae.core.distributions.laws import Components
 from scdae.core.distributions.predictive_numpy import law_of_entries, log_prob, predictive_law
 from scdae.core.evaluation.baselines import Raw
 from scdae.core.evaluation.scores import BLEND, GENE_MEAN, MODEL, RESTORED, score
@@ -36,9 +35,10 @@ def _names(counts):
     return counts.obs_names, counts.var_names
 
 
-def laws_of(fitted):
-    """Components of the genes, to go with cells by genes."""
-    return Components(*(part[:, None] for part in law_of_genes(fitted)))
+def laws_of(fitted, data):
+    """Components of the entries."""
+    laws = law_of_genes(fitted)
+    return laws.over_cells(laws.level(blocks(fitted, data), data.exposure))
 
 
 def blocks(fitted, data):
@@ -48,7 +48,7 @@ def blocks(fitted, data):
 def test_deviance_is_that_of_the_formula(case):
     fitted, data, y, observed, found = case
     prior = blocks(fitted, data)
-    law = law_of_entries(laws_of(fitted), data.counts.toarray(), prior, RATIO)
+    law = law_of_entries(laws_of(fitted, data), data.counts.toarray(), prior, RATIO)
     base = base_of(data)
     entries = {
         MODEL: metrics.poisson_deviance(y, RATIO * prior),
@@ -78,10 +78,10 @@ def _profile(data):
 
 def test_log_likelihood_is_that_of_the_predictive_law(case):
     fitted, data, y, observed, found = case
-    law = law_of_entries(laws_of(fitted), data.counts.toarray(), blocks(fitted, data), RATIO)
+    law = law_of_entries(laws_of(fitted, data), data.counts.toarray(), blocks(fitted, data), RATIO)
     expected = np.where(observed, log_prob(y, law), 0).sum(axis=1)
     np.testing.assert_allclose(found.methods[RESTORED].log_likelihood, expected, rtol=1e-5)
-    alone = law_of_entries(laws_of(fitted), None, blocks(fitted, data), RATIO)
+    alone = law_of_entries(laws_of(fitted, data), None, blocks(fitted, data), RATIO)
     expected = np.where(observed, log_prob(y, alone), 0).sum(axis=1)
     np.testing.assert_allclose(found.methods[MODEL].log_likelihood, expected, rtol=1e-5)
     total = {name: one.log_likelihood.sum() for name, one in found.methods.items()}

@@ -56,7 +56,7 @@ def test_training_with_dropout_starts_from_laws_in_which_zeros_stand_out(monkeyp
     setting, spread = Setting(), np.zeros((len(GRID), N_VARS), np.float32)
     spread[1] = 1  # an inverse dispersion of 1/16: zeros are no surprise, and say nothing of dropout
     ones, genes = np.ones(N_VARS, np.float32), np.arange(N_VARS, dtype=np.int32)
-    laws = Laws(Part(0 * spread, ones, 0 * ones), Part(spread, ones, 0.2 * ones, genes), ones, ones)
+    laws = Laws(Part(0 * spread[None], ones, 0 * ones), Part(spread[None], ones, 0.2 * ones, genes), ones, ones)
     monkeypatch.setattr(zero_inflation, "fit_laws", lambda *args, **kwargs: laws)
     params, inflated = find_dropout(setting.graph, setting.params, setting.held_out, 0)
     assert inflated.all()

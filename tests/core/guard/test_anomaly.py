@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 from scdae.core.guard.anomaly import cell_deviance, combined, entry_deviance, neighbors, rarity, standardize
 
 RNG = np.random.default_rng(0)

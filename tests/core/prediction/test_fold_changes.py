@@ -29,13 +29,15 @@ def test_sums_are_those_of_the_cells(group):
     group = np.where(np.arange(small.N_OBS) < 10, -1, group)  # some cells belong nowhere
     found = sums_of(model, adata, group)
     counts, prior = small.dense(adata).astype(float), model.impute(adata, output="prior").astype(float)
-    theta = model.posterior(adata, cells=[0]).theta
+    posterior = model.posterior(adata)
+    laws = posterior.laws.over_cells(posterior.level)
+    spread = (laws.weight * laws.scale**2 * (1 + 1 / laws.theta)).sum(axis=0) - 1
     size = counts.sum(axis=1, keepdims=True)
     for k in (0, 1):
         at = group == k
         np.testing.assert_allclose(found.counted[k], counts[at].sum(axis=0))
         np.testing.assert_allclose(found.expected[k], prior[at].sum(axis=0), rtol=1e-4)
-        np.testing.assert_allclose(found.dispersed[k], (prior[at] ** 2).sum(axis=0) / theta, rtol=1e-4)
+        np.testing.assert_allclose(found.dispersed[k], (prior**2 * spread)[at].sum(axis=0), rtol=1e-4)
         np.testing.assert_allclose(found.square[k], (prior[at] ** 2).sum(axis=0), rtol=1e-4)
         np.testing.assert_allclose(found.cross[k], (prior * size)[at].sum(axis=0), rtol=1e-4)
         np.testing.assert_allclose(found.exposure_square[k], (size[at] ** 2).sum(), rtol=1e-4)

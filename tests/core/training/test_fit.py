@@ -61,7 +61,7 @@ def test_the_order_of_cells_and_genes_is_none_of_the_results_business():
         again = values_of(other)[name]
         some = again[..., place] if name in OF_GENES else again
         np.testing.assert_array_equal(value, some, err_msg=name)
-    np.testing.assert_array_equal(one.fitted.laws.plain.weight, other.fitted.laws.plain.weight[:, place])
+    np.testing.assert_array_equal(one.fitted.laws.plain.weight, other.fitted.laws.plain.weight[..., place])
     np.testing.assert_array_equal(one.fitted.axes.weight, other.fitted.axes.weight[place])
     np.testing.assert_array_equal(one.report.gene_gain, other.report.gene_gain[place])
     np.testing.assert_array_equal(one.report.cell_gain, other.report.cell_gain[np.argsort(cells[other.cells])])

@@ -45,6 +45,11 @@ class CellData:
         """Number of genes."""
         return int(self.counts.shape[1])
 
+    @property
+    def exposure(self) -> np.ndarray:
+        """Molecules of each cell, had all genes been observed, float32 (n_obs,)."""
+        return np.asarray(np.asarray(self.counts.sum(axis=1), np.float32).ravel() / self.share)
+
     def take(self, cells: np.ndarray) -> CellData:
         """The same for some of the cells, in the order given."""
         hidden = None if self.unobserved is None else self.unobserved[cells]

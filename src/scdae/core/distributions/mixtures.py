@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 
 __all__ = ["Mixture", "given_counts", "log_counts", "zero_chance"]
 
@@ -67,15 +67,16 @@ def log_counts(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray
     return np.asarray(np.where(np.isinf(theta), special.xlogy(x, safe) - mean, nb) - special.gammaln(x + 1))
 
 
-def zero_chance(laws: Components, mean: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+def zero_chance(
+    laws: Components, mean: np.ndarray, given: np.ndarray | None = None, level: np.ndarray | None = None
+) -> np.ndarray:
     """Probability that entries of expected counts `mean`, (..., n), have no counts, in the dtype of `mean`.
 
-    With `given`, (..., n), that there are none beside as many expected ones of which there were none either.
+    With `given`, (..., n), that there are none beside as many expected ones of which there were none either. Entries are of that
+    `level`, (..., n), see :meth:`scdae.core.distributions.components.Components.level`.
     """
     total, before = np.zeros_like(mean), np.zeros_like(mean)
-    for theta, weight, scale, lost in zip(*(part.astype(mean.dtype) for part in laws), strict=True):
-        if not weight.any():
-            continue
+    for theta, weight, scale, lost in laws.one_by_one(level, mean.dtype):
         finite = np.isfinite(theta)
         shape = np.where(finite, theta, 1)
 
@@ -114,13 +115,13 @@ def given_counts(laws: Components, x: np.ndarray, mean: np.ndarray, observed: np
     Examples
     --------
     >>> import numpy as np
-    >>> from scdae.core.distributions.laws import Components
+    >>> from scdae.core.distributions.components import Components
     >>> one = Components(*(np.array([[value]]) for value in (1.5, 1.0, 1.0, 0.0)))
     >>> given_counts(one, np.array([6.0]), np.array([3.0])).expected()
     array([5.])
     """
     x, mean = np.asarray(x, np.float64), np.asarray(mean, np.float64)
-    theta, weight, scale, lost = laws
+    theta, weight, scale, lost = laws[:4]
     inner = mean * scale
     shape, after = theta + x, _updated(x, inner, theta)
     with np.errstate(divide="ignore"):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy import special
 
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 from scdae.core.distributions.mixtures import given_counts, zero_chance
 from scdae.core.distributions.posterior import dropout_probability
 from scdae.core.distributions.zeros import nb_zero_loss_numpy
@@ -72,10 +72,19 @@ class BlockLaw:
         float32 (b, n): expected molecules among them by the model, before dropout.
     ratio
         Molecules set aside for each that is shown.
+    level
+        (b, n): levels of the entries, or None.
     """
 
-    def __init__(self, laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float):
-        self._laws, self._prior, self._ratio = laws, prior.astype(np.float64), ratio
+    def __init__(
+        self,
+        laws: Components,
+        counts: sp.csr_matrix | None,
+        prior: np.ndarray,
+        ratio: float,
+        level: np.ndarray | None = None,
+    ):
+        self._laws, self._prior, self._ratio, self._level = laws, prior.astype(np.float64), ratio, level
         self._x = None if counts is None else counts.toarray()
 
     @property
@@ -85,12 +94,11 @@ class BlockLaw:
             return np.asarray(self._ratio * self._prior * self._laws.kept)
         value, prior = np.zeros_like(self._prior), self._prior
         before = np.zeros_like(prior)
-        for theta, weight, scale, lost in zip(*self._laws, strict=True):
-            if weight.any():
-                inner = prior * scale
-                chance = weight * (1 - lost) * np.exp(-nb_zero_loss_numpy(inner, theta))
-                before += chance + weight * lost
-                value += chance * inner / (1 + inner / theta)
+        for theta, weight, scale, lost in self._laws.one_by_one(self._level, np.float64):
+            inner = prior * scale
+            chance = weight * (1 - lost) * np.exp(-nb_zero_loss_numpy(inner, theta))
+            before += chance + weight * lost
+            value += chance * inner / (1 + inner / theta)
         value /= before
         at = self._x.nonzero()
         value[at] = self.at(*at).expected / self._ratio
@@ -99,8 +107,8 @@ class BlockLaw:
     def log_zero(self) -> np.ndarray:
         """Log probability of no molecule, (b, n)."""
         if self._x is None:
-            return np.asarray(np.log(zero_chance(self._laws, self._ratio * self._prior)))
-        value = np.log(zero_chance(self._laws, self._ratio * self._prior, self._prior))
+            return np.asarray(np.log(zero_chance(self._laws, self._ratio * self._prior, level=self._level)))
+        value = np.log(zero_chance(self._laws, self._ratio * self._prior, self._prior, self._level))
         at = self._x.nonzero()
         value[at] = log_prob_zero(self.at(*at))
         return np.asarray(value)
@@ -108,7 +116,7 @@ class BlockLaw:
     def at(self, *index: np.ndarray) -> HeldOutLaw:
         """The law of some entries: of rows and columns, or where a boolean (b, n) is True."""
         at = index[0].nonzero() if len(index) == 1 else index
-        laws = self._laws.at(at[1])
+        laws = self._laws.at(at[1], None if self._level is None else self._level[at])
         x = None if self._x is None else self._x[at]
         return law_of_entries(laws, x, self._prior[at], self._ratio)
 

@@ -25,7 +25,7 @@ from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
 from scdae.core.network.loss import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.network.principal_axes import Axes
-from scdae.core.prediction.law_readout import Block, counted_mean
+from scdae.core.prediction.law_readout import Block, counted_mean, level_at
 from scdae.core.runtime.background import one_behind
 
 __all__ = [
@@ -87,13 +87,13 @@ class HeldOut:
         part._order, part._watched = np.arange(len(cells)), None
         return part
 
-    def halved(self, rng: np.random.Generator) -> HeldOut:
-        """The same cells with half of all molecules to be predicted, those held out among them, from the other half."""
-        shown, rest = thin(self.data.counts, min(0.5 * (1 + self.ratio), 1.0), rng)
-        half = copy(self)
-        half._watched = None
-        half.data, half.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
-        return half
+    def with_hidden(self, share: float, rng: np.random.Generator) -> HeldOut:
+        """The same cells with a larger share of all molecules to be predicted, those held out among them, from the others."""
+        shown, rest = thin(self.data.counts, min((1 - share) * (1 + self.ratio), 1.0), rng)
+        more = copy(self)
+        more._watched = None
+        more.data, more.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
+        return more
 
     def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
         """Compile what judges a network without dropout."""
@@ -278,7 +278,9 @@ def _deviance(
     if laws is None:
         predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
     else:
-        predicted, lasting = counted_mean(Block(laws, mean * laws.lift, batch.x_in, batch.rows, batch.cols)), mean
+        level = level_at(laws, log_rho, batch.share)
+        block = Block(laws, mean * laws.lift, batch.x_in, batch.rows, batch.cols, level=level)
+        predicted, lasting = counted_mean(block), mean
 
     def seen(dense: jax.Array) -> jax.Array:
         return dense if observed is None else jnp.where(observed, dense, 0)

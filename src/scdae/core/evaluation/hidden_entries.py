@@ -98,11 +98,12 @@ def hide_as_others(own: sp.csr_matrix, others: sp.csr_matrix, rng: np.random.Gen
 
 def _log_likelihood(fitted: Fitted, data: CellData, hidden: sp.csr_matrix, truth: np.ndarray) -> float:
     """Log probability of the hidden counts, `truth` in the order of the entries of `hidden`."""
-    laws = law_of_genes(fitted)
+    laws, exposure = law_of_genes(fitted), data.exposure
     total = 0.0
     for rows, prior, _ in read_out(fitted, data, "prior"):
         at = hidden[rows].nonzero()
-        law = law_of_entries(laws.at(at[1]), None, prior[at], 1.0)
+        level = laws.level(prior, exposure[rows])
+        law = law_of_entries(laws.at(at[1], None if level is None else level[at]), None, prior[at], 1.0)
         entries = slice(hidden.indptr[rows.start], hidden.indptr[rows.stop])
         total += float(log_prob(truth[entries], law).sum())
     return total

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.non_zeros import entry_rows
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 from scdae.core.distributions.predictive_numpy import (
     BlockLaw,
     HeldOutLaw,
@@ -178,13 +178,15 @@ def score(
     gene by gene, to the very molecules set aside (by moments), which is in the baselines' favor.
     """
     everyone = {GENE_MEAN: GeneMean(data), **baselines}
-    laws = law_of_genes(fitted)
+    laws, exposure = law_of_genes(fitted), data.exposure
     tallies = {name: _Tally(*held_out.shape) for name in (MODEL, RESTORED, *everyone)}
     spans, pit, covered = [], np.zeros(PIT_BINS, np.int64), 0
     for rows, prior, _ in read_out(fitted, data, "prior"):
         spans.append(rows)
         block = _Block.of(rows, data, held_out)
-        law, alone = _law(laws, data.counts[rows], prior, ratio), _law(laws, None, prior, ratio)
+        level = laws.level(prior, exposure[rows])
+        law = _law(laws, data.counts[rows], prior, ratio, level)
+        alone = _law(laws, None, prior, ratio, level)
         for name, one in ((MODEL, alone), (RESTORED, law)):
             tallies[name].likelihood[rows] = block.log_likelihood(one)
         if watch is not None:
@@ -215,18 +217,20 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
 
     Arguments as for :func:`score`.
     """
-    laws = law_of_genes(fitted)
+    laws, exposure = law_of_genes(fitted), data.exposure
     log_likelihood = np.zeros(data.n_obs)
     for rows, prior, _ in read_out(fitted, data, "prior"):
-        law = _law(laws, data.counts[rows], prior, ratio)
+        law = _law(laws, data.counts[rows], prior, ratio, laws.level(prior, exposure[rows]))
         log_likelihood[rows] = _Block.of(rows, data, held_out).log_likelihood(law)
     return log_likelihood
 
 
-def _law(laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float) -> HeldOutLaw | BlockLaw:
+def _law(
+    laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float, level: np.ndarray | None
+) -> HeldOutLaw | BlockLaw:
     """Law of the molecules set aside, given those shown, or without them."""
     if len(laws.theta) > 1:
-        return BlockLaw(laws, counts, prior, ratio)
+        return BlockLaw(laws, counts, prior, ratio, level)
     theta, pi = laws.theta[0], laws.lost[0]
     if counts is not None:
         return predictive_law(counts.toarray(), prior, theta, pi, ratio)

@@ -48,7 +48,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
     held_out
         Molecules that were not trained on, and those that were.
     seed
-        Of the halves.
+        Of what is hidden.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
     values = values_of(params)
     values["logit_pi"][genes] = np.log(lost / (1 - lost))
     values["log_profile"][genes] -= np.log1p(-lost)
-    weight = np.asarray(laws.dropout.weight)
+    weight = np.asarray(laws.dropout.weight)[-1]  # where these genes are high
     spread = (weight / weight.sum(axis=0) / of_gene.theta[: len(weight), :1]).sum(axis=0)
     values["log_theta_zi"][genes] = -np.log(np.clip(spread, 1e-3, _MOST))
     inflated[genes] = True

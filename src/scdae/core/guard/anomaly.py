@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy import special
 
-from scdae.core.distributions.laws import Components
+from scdae.core.distributions.components import Components
 from scdae.core.distributions.mixtures import log_counts, zero_chance
 from scdae.core.distributions.predictive_numpy import HeldOutLaw, log_prob_zero
 from scdae.core.runtime.threads import few_threads
@@ -46,7 +46,7 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
     mean
         (..., n) expected counts before dropout, positive.
     laws
-        Components of the genes, (c, n).
+        Components of the genes, (c, n), or of the entries, (c, ..., n).
 
     Returns
     -------
@@ -62,20 +62,20 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
     --------
     >>> import numpy as np
     >>> from scdae.core.guard.anomaly import entry_deviance
-    >>> from scdae.core.distributions.laws import Components
+    >>> from scdae.core.distributions.components import Components
     >>> poisson = Components(*(np.full((1, 2), value) for value in (np.inf, 1.0, 1.0, 0.0)))
     >>> entry_deviance(np.array([[3.0, 0.0]]), np.array([[3.0, 2.0]]), poisson).tolist()
     [[0.0, 4.0]]
     """
     x, mean = np.asarray(counts, np.float64), np.maximum(np.asarray(mean, np.float64), 1e-12)
     if x.ndim > laws.theta.ndim - 1:
-        laws = Components(*(part[:, None] for part in laws))
+        laws = laws.over_cells()
     return np.asarray(2 * np.maximum(_log_sum(laws, x, x, kept=True) - _log_sum(laws, x, mean), 0))
 
 
 def _log_sum(laws: Components, x: np.ndarray, mean: np.ndarray, *, kept: bool = False) -> np.ndarray:
     """Log probability of counts under the components at each entry; with `kept` if nothing is lost."""
-    theta, weight, scale, lost = laws
+    theta, weight, scale, lost = laws[:4]
     with np.errstate(divide="ignore"):
         log = np.log(weight) + log_counts(x, scale * mean, theta)
         if not kept:
@@ -84,7 +84,11 @@ def _log_sum(laws: Components, x: np.ndarray, mean: np.ndarray, *, kept: bool = 
 
 
 def cell_deviance(
-    counts: sp.csr_matrix, mean: np.ndarray, laws: Components, observed: np.ndarray | None = None
+    counts: sp.csr_matrix,
+    mean: np.ndarray,
+    laws: Components,
+    observed: np.ndarray | None = None,
+    level: np.ndarray | None = None,
 ) -> np.ndarray:
     """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm a component.
 
@@ -96,21 +100,26 @@ def cell_deviance(
         As for :func:`entry_deviance`.
     observed
         Boolean (b, n), or None where all were.
+    level
+        (b, n): levels of the entries, or None.
     """
     mean = np.maximum(mean, np.float32(1e-12))
-    log_zero = _log_zero(laws, mean)
+    log_zero = _log_zero(laws, mean, level)
     total = -(log_zero if observed is None else np.where(observed, log_zero, 0)).sum(axis=1, dtype=np.float64)
     entries = counts.tocoo()
     at = entries.row, entries.col
-    stored = entry_deviance(entries.data, mean[at], laws.at(entries.col)) / 2 + log_zero[at]
+    stored = (
+        entry_deviance(entries.data, mean[at], laws.at(entries.col, None if level is None else level[at])) / 2
+        + log_zero[at]
+    )
     return 2 * (total + np.bincount(entries.row, weights=stored, minlength=len(total)))
 
 
-def _log_zero(laws: Components, mean: np.ndarray) -> np.ndarray:
+def _log_zero(laws: Components, mean: np.ndarray, level: np.ndarray | None) -> np.ndarray:
     """Log probability of a zero, in the dtype of `mean`: (b, n)."""
     if len(laws.theta) == 1 and not laws.lost.any():
         return log_prob_zero(HeldOutLaw(mean, laws.theta[0].astype(mean.dtype), np.zeros(1)))
-    return np.asarray(np.log(np.maximum(zero_chance(laws, mean), 1e-35)))
+    return np.asarray(np.log(np.maximum(zero_chance(laws, mean, level=level), 1e-35)))
 
 
 def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:

@@ -13,8 +13,9 @@ import numpy as np
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.minibatch import Batch, Size, observed_mask, scatter
+from scdae.core.distributions.components import Components
 from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
-from scdae.core.distributions.laws import Components, Laws, components, filled, some_laws
+from scdae.core.distributions.laws import Laws, components, filled, some_laws
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean, posterior_sd
 from scdae.core.minibatches.build import cells_at_once, slice_batches
 from scdae.core.network.encoder_input import TARGET
@@ -22,7 +23,7 @@ from scdae.core.network.fitted import Fitted
 from scdae.core.network.loss import log_proportions
 from scdae.core.network.parameters import Network, all_in_batch
 from scdae.core.prediction.encode import encode, latents
-from scdae.core.prediction.law_readout import Block, log1p_of, mean_of, sd_of
+from scdae.core.prediction.law_readout import Block, level_at, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete
 from scdae.core.runtime.background import one_behind
 
@@ -179,7 +180,8 @@ def _read_out(
         factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
     if laws is not None:
-        block = Block.of(laws, mean * laws.lift, batch, genes, n_vars, observed)
+        level = level_at(laws, _some(log_share, genes), batch.share)
+        block = Block.of(laws, mean * laws.lift, batch, genes, n_vars, observed, level)
         if output == "log1p":
             ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
             return log1p_of(block, ratio, (TARGET / jnp.maximum(depth, 1e-12))[:, None]), latent

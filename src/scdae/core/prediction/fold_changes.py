@@ -86,15 +86,14 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
         Number of groups.
     """
     laws = law_of_genes(fitted)
-    kept = laws.kept
-    spread = laws.kept_square / kept**2 - 1
+    kept, whole_exposure = laws.kept, data.exposure
     values = values_of(fitted.params)
     profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
     sums = np.zeros((len(GroupSums._fields), n_groups, data.n_vars))
-    total = np.asarray(data.counts.sum(axis=1), np.float64).ravel()
     for rows, prior, _ in read_out(fitted, data, "prior"):
         mean = kept * prior.astype(np.float64)
-        exposure = np.broadcast_to((total[rows] / data.share[rows])[:, None], mean.shape)
+        spread = laws.kept_square(laws.level(prior, whole_exposure[rows])) / kept**2 - 1
+        exposure = np.broadcast_to(whole_exposure[rows, None].astype(np.float64), mean.shape)
         if data.unobserved is not None:
             observed = ~data.unobserved[rows].toarray()
             mean, exposure = np.where(observed, mean, 0), np.where(observed, exposure, 0)

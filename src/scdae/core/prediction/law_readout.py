@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from scdae.core.data.minibatch import Batch
+from scdae.core.distributions.components import level_of
 from scdae.core.distributions.expected_log1p import expected_log1p, log_nodes
-from scdae.core.distributions.laws import GRID, Laws, Part, at_zero, of_stored, powers
+from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, powers, weights_at
+from scdae.core.distributions.laws import GRID, Laws, Part
 
-__all__ = ["Block", "counted_mean", "log1p_of", "mean_of", "sd_of"]
+__all__ = ["Block", "counted_mean", "level_at", "log1p_of", "mean_of", "sd_of"]
 
 
 class Block(NamedTuple):
@@ -28,20 +30,27 @@ class Block(NamedTuple):
     cols: jax.Array  # (k,): column of the block; n for those that it has not
     again: Any = None  # (n,): column that each of the block's is the same as, if genes may be there twice
     observed: jax.Array | None = None  # bool (b, n)
+    level: jax.Array | None = (
+        None  # (b, n): from 0 where a gene is low to 1 where it is high; None: laws are the same everywhere
+    )
 
     @classmethod
-    def of(cls, laws: Laws, mean: jax.Array, batch: Batch, genes: Any, n_vars: int, observed: Any) -> Block:
+    def of(
+        cls, laws: Laws, mean: jax.Array, batch: Batch, genes: Any, n_vars: int, observed: Any, level: jax.Array | None
+    ) -> Block:
         """The block of a batch, for `genes` of its genes or all."""
         if genes is None:
-            return cls(laws, mean, batch.x_in, batch.rows, batch.cols, None, observed)
+            return cls(laws, mean, batch.x_in, batch.rows, batch.cols, None, observed, level)
         n = len(genes)
         column_of_gene = jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
-        return cls(laws, mean, batch.x_in, batch.rows, column_of_gene[batch.cols], column_of_gene[genes], observed)
+        cols, again = column_of_gene[batch.cols], column_of_gene[genes]
+        return cls(laws, mean, batch.x_in, batch.rows, cols, again, observed, level)
 
     def stored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Weight, shape and mean of the components of the stored entries, (c, k) each, by :func:`scdae.core.distributions.laws.of_stored`."""
+        """Weight, shape and mean of the components of the stored entries, (c, k) each, by :func:`scdae.core.distributions.law_sums.of_stored`."""
         cols = jnp.minimum(self.cols, self.mean.shape[1] - 1)
-        return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols)
+        level = None if self.level is None else self.level[self.rows, cols]
+        return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols, level)
 
     def spread(self, values: jax.Array) -> jax.Array:
         """Values (k,) of the stored entries in their places: (b, n), zero elsewhere."""
@@ -57,28 +66,35 @@ class Block(NamedTuple):
         return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
 
 
+def level_at(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array | None:
+    """Level of entries, (b, n), of that log share among the observed genes, (b, n), which carry `observed_share`, (b,)."""
+    if laws.log_share is None:
+        return None
+    return level_of(log_share + jnp.log(observed_share)[:, None] - laws.log_share, jnp)
+
+
 def mean_of(block: Block) -> jax.Array:
     """Expected counts given the counts: (b, n)."""
-    zeros = at_zero(block.laws, block.mean)
+    zeros = at_zero(block.laws, block.mean, block.level)
     return block.put(block.mean * (zeros.mean / zeros.probability), _mean_of_stored(block), block.mean)
 
 
 def counted_mean(block: Block) -> jax.Array:
     """Expected counts of another measurement that loses what this one has lost: (b, n)."""
-    zeros = at_zero(block.laws, block.mean)
+    zeros = at_zero(block.laws, block.mean, block.level)
     return block.put(block.mean * (zeros.kept / zeros.probability), _mean_of_stored(block))
 
 
 def sd_of(block: Block) -> jax.Array:
     """Standard deviation of the expected counts given the counts: (b, n)."""
-    zeros = at_zero(block.laws, block.mean)
+    zeros = at_zero(block.laws, block.mean, block.level)
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
     weight, shape, mean = block.stored()
     square = (weight * ((mean - (weight * mean).sum(axis=0)) ** 2 + mean**2 / shape)).sum(axis=0)
     before = None
     if block.observed is not None:
-        before = block.mean * jnp.sqrt(_dispersion(block.laws))
+        before = block.mean * jnp.sqrt(_dispersion(block.laws, block.level))
     return block.put(of_zero, jnp.sqrt(square), before)
 
 
@@ -99,18 +115,19 @@ def _mean_of_stored(block: Block) -> jax.Array:
     return (weight * mean).sum(axis=0)
 
 
-def _dispersion(laws: Laws) -> jax.Array:
-    """Variance of the factor by gene, (n,)."""
-    square = jnp.zeros_like(laws.lift)
+def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:
+    """Variance of the factor by gene, (n,), or by entry where it depends on the level, (b, n)."""
+    square = jnp.zeros_like(laws.lift if level is None else level)
     for part in laws.parts:
-        own = sum(weight * (1 + 1 / theta) for theta, weight in zip(GRID, part.weight, strict=True)) * part.scale**2
-        square = square + own if part.genes is None else square.at[part.genes].add(own)
+        weights = weights_at(part, of_genes(level, part.genes))
+        own = sum(weight * (1 + 1 / theta) for theta, weight in zip(GRID, weights, strict=True)) * part.scale**2
+        square = square + own if part.genes is None else square.at[..., part.genes].add(own)
     return jnp.maximum(square - 1, 0)
 
 
 def _log_of_zeros(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     """The same for zeros: with ``G`` the generating function of the new count, an integral over ``1 - G``."""
-    probability = at_zero(block.laws, block.mean).probability
+    probability = at_zero(block.laws, block.mean, block.level).probability
     ratio = jnp.broadcast_to(ratio, block.mean.shape)
     terms = [_terms(part, block, probability, ratio) for part in block.laws.parts]
     nodes, step, below = log_nodes()
@@ -134,10 +151,11 @@ def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -
         return values if values is None or part.genes is None else values[:, part.genes]
 
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
+    weights = weights_at(part, own(block.level))
     inner, kept = mean * part.scale, 1 - part.lost
     expected, terms = jnp.zeros_like(mean), []
     has_lost = part.genes is not None or observed is not None
-    for theta, weight, (_, chance) in zip(GRID, part.weight, powers(inner), strict=True):
+    for theta, weight, (_, chance) in zip(GRID, weights, powers(inner), strict=True):
         after, before = weight * kept * chance / probability, weight * part.lost / probability
         if observed is not None:
             after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)

@@ -1,0 +1,123 @@
+"""Laws of some genes side by side, in NumPy: what a mixture of Gamma laws is made of, entry by entry.
+
+The weights of a gene's components may depend on how much of the gene an entry is expected to have. What the decoder expects of a marker
+outside its cell type is an average of many cells without any and a few with much, and inside it is not. So a gene has weights for
+entries where it is low and for those where it is high, and in between they change linearly with the log fold change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["HIGH", "LOW", "Components", "level_of"]
+
+LOW, HIGH = -2.0, 0.5  # log fold change against the average cell up to which a gene is low, and from which it is high
+
+
+def level_of(log_fold: Any, xp: Any = np) -> Any:
+    """How far entries lie between where their gene is low and where it is high, from 0 to 1.
+
+    Parameters
+    ----------
+    log_fold
+        Logarithm of the share of a gene in a cell over that in the average cell, any shape.
+    xp
+        NumPy or jax.numpy.
+
+    Examples
+    --------
+    >>> level_of(np.array([-3.0, -0.75, 2.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return xp.clip((log_fold - LOW) / (HIGH - LOW), 0, 1)
+
+
+_AVERAGE = float(level_of(0.0))  # where a gene is expected to have its share of the average cell
+
+
+class Components(NamedTuple):
+    """Components of some genes side by side: float64 (c, n) each."""
+
+    theta: np.ndarray
+    weight: np.ndarray  # where the gene is low, if there is another for where it is high
+    scale: np.ndarray
+    lost: np.ndarray
+    high: np.ndarray | None = None  # weight where the gene is high; None: the same everywhere
+    usual: np.ndarray | None = None  # float64 (n,): prior mean over the cell's exposure in the average cell
+
+    @property
+    def dispersion(self) -> np.ndarray:
+        """Variance of g, (n,), where the gene has its average share: ``1 / theta`` where there is one component."""
+        if len(self.theta) == 1:
+            return np.asarray(1 / self.theta[0])
+        weight = self.average
+        second = (weight * self.scale**2 * (1 + 1 / self.theta)).sum(axis=0)
+        return np.maximum(second - (weight * self.scale).sum(axis=0) ** 2, 0)
+
+    @property
+    def average(self) -> np.ndarray:
+        """Weights where the gene has its average share, (c, n)."""
+        return self.weight if self.high is None else self.weight + _AVERAGE * (self.high - self.weight)
+
+    @property
+    def dropout(self) -> np.ndarray:
+        """Probability that a count is lost, (n,)."""
+        return (self.weight * self.lost).sum(axis=0)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Share of the expected counts that is not lost, (n,)."""
+        return (self.weight * self.scale * (1 - self.lost)).sum(axis=0)
+
+    def kept_square(self, level: np.ndarray | None = None) -> np.ndarray:
+        """Expected square of g where nothing is lost, times the probability of that: (n,), or the shape of `level`."""
+        factor = self.scale**2 * (1 - self.lost) * (1 + 1 / self.theta)
+        low = (self.weight * factor).sum(axis=0)
+        if level is None or self.high is None:
+            return np.asarray((self.average * factor).sum(axis=0))
+        return np.asarray(low + level * ((self.high * factor).sum(axis=0) - low))
+
+    def level(self, prior: np.ndarray, exposure: np.ndarray) -> np.ndarray | None:
+        """Level of entries, see :func:`level_of`; None if weights are the same everywhere.
+
+        Parameters
+        ----------
+        prior
+            (b, n): expected counts before an entry's own count is known, had none been lost.
+        exposure
+            (b,): molecules of each cell, over the share of expression that its observed genes carry.
+        """
+        if self.usual is None:
+            return None
+        usual = np.maximum(exposure, 1e-12)[:, None] * np.maximum(self.usual, 1e-30)
+        fold = np.maximum(np.nan_to_num(prior, nan=0.0), 1e-30) / usual
+        return np.asarray(level_of(np.log(fold)), prior.dtype)
+
+    def at(self, genes: Any, level: np.ndarray | None = None) -> Components:
+        """Those of some genes, which may be given twice: ``(c, *shape of genes)``; of entries if their `level` is given."""
+        some = [None if part is None else part[..., genes] for part in self]
+        found = Components(*some)  # type: ignore[arg-type]
+        return found if level is None or found.high is None else found._at_level(level)
+
+    def over_cells(self, level: np.ndarray | None = None) -> Components:
+        """The same with an axis of cells, (c, 1, n), or (c, b, n) with the `level` (b, n) of entries."""
+        theta, weight, scale, lost = (part[:, None] for part in self[:4])
+        by_cell = Components(theta, weight, scale, lost, None if self.high is None else self.high[:, None])
+        return by_cell if level is None or self.high is None else by_cell._at_level(level)
+
+    def _at_level(self, level: np.ndarray) -> Components:
+        if self.high is None:
+            return self
+        return Components(self.theta, self.weight + level * (self.high - self.weight), self.scale, self.lost)
+
+    def one_by_one(self, level: np.ndarray | None, dtype: Any) -> Iterator[tuple[np.ndarray, ...]]:
+        """Theta, weight, scale and lost of each component that has any weight: (n,) each, the weight (b, n) with a `level` (b, n)."""
+        for k in range(len(self.theta)):
+            weight = self.weight[k].astype(dtype)
+            if level is not None and self.high is not None:
+                weight = weight + level.astype(dtype) * (self.high[k] - self.weight[k]).astype(dtype)
+            if weight.any():
+                yield self.theta[k].astype(dtype), weight, self.scale[k].astype(dtype), self.lost[k].astype(dtype)

@@ -1,0 +1,184 @@
+"""Sums over the components of the genes' laws, for whole blocks of cells on the device.
+
+All that follows from a count is a sum over the components. Zeros, nine entries of ten, need only the probability of a zero
+under each of them, ``(1 + mean / theta) ** -theta``, and the grid is made of powers of four, for which that is a division and
+some squares or square roots.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scdae.core.distributions.laws import GRID, Laws, Part
+from scdae.core.distributions.likelihoods import nb_log_prob
+
+__all__ = ["Zeros", "at_zero", "of_genes", "of_stored", "powers", "weights_at", "zero_probability"]
+
+_TINY = 1e-30
+
+
+class Zeros(NamedTuple):
+    """Sums over the components at entries without counts, each an array (b, n) with the prior mean as the unit."""
+
+    probability: jax.Array  # of a zero
+    lost: jax.Array  # of a dropout
+    mean: jax.Array  # probability times the expected factor g, which is what a kept zero says, or a lost one leaves
+    kept: jax.Array  # the same without what was lost
+    square: jax.Array  # probability times the expected square of g
+
+
+def at_zero(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> Zeros:
+    """Sums over the components at entries of prior mean `mean` and `level`, (b, n) each, without counts."""
+    zeros = Zeros(*_zeros(laws.plain, mean, level))
+    if laws.dropout is None:
+        return zeros
+    genes = laws.dropout.genes
+    more = _zeros(laws.dropout, mean[:, genes], of_genes(level, genes))
+    return Zeros(*(one.at[:, genes].add(other) for one, other in zip(zeros, more, strict=True)))
+
+
+def _zeros(part: Part, mean: jax.Array, level: jax.Array | None) -> list[jax.Array]:
+    inner = mean * part.scale
+    zero = first = second = jnp.zeros_like(mean)
+    before = jnp.zeros_like(part.scale)
+    for theta, weight in zip(GRID, weights_at(part, level), strict=True):
+        share, chance = _power(inner, theta)
+        chance = weight * chance
+        zero, first = zero + chance, first + chance * share
+        second = second + chance * share * share * (1 + 1 / theta)
+        before = before + weight * (1 + 1 / theta)
+    kept, scale = 1 - part.lost, part.scale
+    lost = _total(part.weight[0]) * part.lost  # whatever the level
+    everywhere = jnp.broadcast_to(lost, mean.shape)
+    kept_mean = kept * scale * first
+    square = scale**2 * (kept * second + part.lost * before)
+    return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
+
+
+def _total(weight: jax.Array) -> jax.Array:
+    """Sum over the components, term by term: XLA fuses a reduction into the loop over the cells, which takes ten times as long."""
+    return sum(weight[1:], weight[0])
+
+
+def zero_probability(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> jax.Array:
+    """Probability that an entry of prior mean `mean` and `level`, (b, n) each, has no counts."""
+    probability = _zero_probability(laws.plain, mean, level)
+    if laws.dropout is None:
+        return probability
+    genes = laws.dropout.genes
+    return probability.at[:, genes].add(_zero_probability(laws.dropout, mean[:, genes], of_genes(level, genes)))
+
+
+def _zero_probability(part: Part, mean: jax.Array, level: jax.Array | None) -> jax.Array:
+    inner = mean * part.scale
+    zero = jnp.zeros_like(mean)
+    for theta, weight in zip(GRID, weights_at(part, level), strict=True):
+        zero = zero + weight * _power(inner, theta)[1]
+    return (1 - part.lost) * zero + _total(part.weight[0]) * part.lost
+
+
+def weights_at(part: Part, level: jax.Array | None) -> list[jax.Array]:
+    """Weight of each component: (c,), or (b, c) at entries of that `level`."""
+    low = list(part.weight[0])
+    if level is None or len(part.weight) == 1:
+        return low
+    return [one + level * (other - one) for one, other in zip(low, part.weight[1], strict=True)]
+
+
+def of_genes(values: jax.Array | None, genes: Any) -> jax.Array | None:
+    """Columns of some genes; all where `genes` is None."""
+    return values if values is None or genes is None else values[:, genes]
+
+
+def _own_weights(part: Part, columns: jax.Array, level: jax.Array | None) -> jax.Array:
+    low = part.weight[0][:, columns]
+    if level is None or len(part.weight) == 1:
+        return low
+    return low + level * (part.weight[1][:, columns] - low)
+
+
+def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+    """For each inverse dispersion of the grid ``theta / (theta + mean)``, and that to the power of it: the chance of a zero."""
+    return [_power(mean, theta) for theta in GRID]
+
+
+def _power(mean: jax.Array, theta: float) -> tuple[jax.Array, jax.Array]:
+    """``theta / (theta + mean)``, and the probability of a zero, which is that to the power of `theta`."""
+    share = 1 / (1 + mean / theta)
+    chance: jax.Array = share
+    power = theta
+    while power < 1:
+        chance, power = jnp.sqrt(chance), power * 2
+    while power > 1:
+        chance, power = chance * chance, power / 2
+    return share, chance
+
+
+def of_stored(
+    laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array, level: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Posterior of entries with counts: its components.
+
+    Parameters
+    ----------
+    laws
+        Of all genes.
+    x
+        (k,) counts; where one is zero, what is given for it means nothing.
+    mean
+        (k,) prior means.
+    cols
+        (k,) genes.
+    level
+        (k,) levels; None where weights are the same everywhere.
+
+    Returns
+    -------
+    tuple
+        Weight, shape and mean of each component, (c, k) each. The weights of an entry sum to one. Dropout is ruled out.
+
+    Notes
+    -----
+    All components are computed as one array: written out one by one, they took most of the time that a fit compiles.
+    """
+    theta = jnp.asarray(GRID, jnp.float32)[:, None]
+    logs, means = [], []
+    for part in laws.parts:
+        if part.genes is None:
+            weight, scale, lost, here = (
+                _own_weights(part, cols, level),
+                part.scale[cols],
+                part.lost[cols],
+                jnp.ones_like(x),
+            )
+        else:
+            n = laws.lift.shape[0]
+            column = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
+            at = jnp.maximum(column, 0)
+            weight, scale, lost = _own_weights(part, at, level), part.scale[at], part.lost[at]
+            here = (column >= 0).astype(x.dtype)
+        inner, chance = mean * scale, weight * (1 - lost) * here
+        logs.append(_log_chances(chance, x, inner))
+        means.append(inner * (1 + x / theta) / (1 + inner / theta))
+    log = jnp.concatenate(logs)
+    likely = jnp.exp(log - log.max(axis=0))
+    shape = jnp.broadcast_to(theta + x, logs[0].shape)
+    return likely / likely.sum(axis=0), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
+
+
+def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:
+    """Log weight of each component with the probability of the counts under it: (len(GRID), k).
+
+    One component after the other, in a loop that XLA compiles once. Of all of them in one expression it makes a loop over the entries
+    that computes some parts again and again, which takes two to six times as long.
+    """
+
+    def of_one(_: None, component: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        chance, theta = component
+        log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, mean, theta)
+        return None, jnp.where(chance > 0, log, -jnp.inf)
+
+    return jax.lax.scan(of_one, None, (chances, jnp.asarray(GRID, mean.dtype)))[1]

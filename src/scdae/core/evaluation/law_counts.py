@@ -1,0 +1,217 @@
+"""How often each count of a gene occurs where the network expects how much of it.
+
+An entry counts for the two levels on either side of its mean, for the nearer one more. Cells of unlike exposure are counted apart, so
+that a level says how high a gene is in a cell, as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from flax import nnx
+
+from scdae.core.data.conditions import effect_of
+from scdae.core.distributions.components import level_of
+from scdae.core.evaluation.heldout import HeldOut, latent_and_norm
+from scdae.core.network.autoencoder import total_effects
+from scdae.core.network.principal_axes import project
+
+__all__ = ["Counted", "Means", "count_levels"]
+
+_AT_ONCE = 2e6  # of them at a time
+_WIDTH = 0.25  # between levels of the mean, on the log scale
+_FINE = 8  # parts of that, of which an entry lies in one
+_DEPTHS, _DEPTH_WIDTH = 4, 0.75  # groups of cells by the log of their exposure
+_LOW, _HIGH = np.log(1e-4), np.log(1e5)
+_TOP = (0.7, 0.9)  # share of the sum of squared means above which entries count less, and not at all
+_WHOLE = 4095  # counts up to this are put together where they are equal
+
+
+class Counted(NamedTuple):
+    """How often each count occurs at each level of the mean, gene by gene."""
+
+    zeros: np.ndarray  # float64 (n, n_levels): entries without counts
+    start: np.ndarray  # int64 (n + 1,): first row of each gene in what follows
+    gene: np.ndarray  # int64 (e,)
+    level: np.ndarray  # int64 (e,)
+    x: np.ndarray  # float64 (e,): count
+    number: np.ndarray  # float64 (e,): entries with it
+    mean: np.ndarray  # float64 (n_levels,)
+    log_exposure: np.ndarray  # float64 (n_levels,): of the cells whose entries are counted there
+    log_share: np.ndarray  # float64 (n,): of each gene in the average cell
+
+    @property
+    def height(self) -> np.ndarray:
+        """How far each gene lies at each level between low and high, float64 (n, n_levels)."""
+        return np.asarray(level_of(np.log(self.mean) - self.log_exposure - self.log_share[:, None]))
+
+    def take(self, genes: np.ndarray) -> Counted:
+        """Those of some genes, int (m,) rising."""
+        length = np.diff(self.start)[genes]
+        start = np.concatenate([[0], np.cumsum(length)])
+        where = np.arange(start[-1]) + np.repeat(self.start[genes] - start[:-1], length)
+        gene = np.repeat(np.arange(len(genes)), length)
+        rest = (gene, self.level[where], self.x[where], self.number[where])
+        return Counted(self.zeros[genes], start, *rest, self.mean, self.log_exposure, self.log_share[genes])
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the rows of each gene: (..., e) to float64 (..., n)."""
+        out = np.zeros((*values.shape[:-1], len(self.start) - 1))
+        some = np.diff(self.start) > 0
+        if some.any():
+            out[..., some] = np.add.reduceat(values, self.start[:-1][some], axis=-1)
+        return out
+
+    def expressed(self) -> Counted:
+        """The entries in which each gene is expressed most, the others with less weight or none.
+
+        A marker of another cell type has too many zeros as well where the network expects some of it, but none in the cells that
+        have most of it; dropout takes as much there as anywhere.
+        """
+        order = np.argsort(-self.mean, kind="stable")
+        square = ((self.zeros + self.sum_levels()) * self.mean**2)[:, order]
+        above = np.empty_like(square)
+        above[:, order] = (square.cumsum(axis=1) - square / 2) / np.maximum(square.sum(axis=1), 1e-300)[:, None]
+        weight = np.clip((_TOP[1] - above) / (_TOP[1] - _TOP[0]), 0, 1)
+        own = weight[self.gene, self.level]
+        some = own > 0
+        start = np.concatenate([[0], np.cumsum(np.bincount(self.gene[some], minlength=len(self.zeros)))])
+        rest = (self.gene[some], self.level[some], self.x[some], (self.number * own)[some])
+        return Counted(self.zeros * weight, start, *rest, *self[6:])
+
+    def sum_levels(self) -> np.ndarray:
+        """Entries with counts at each level, float64 (n, n_levels)."""
+        n_levels = len(self.mean)
+        at = self.gene * n_levels + self.level
+        return np.bincount(at, self.number, len(self.zeros) * n_levels).reshape(-1, n_levels)
+
+
+class Means:
+    """Means of the network for some cells, gene by gene."""
+
+    def __init__(self, graph: Any, params: Any, shown: HeldOut, genes: np.ndarray | None = None):
+        conditions, inputs = shown.data.conditions, project(shown.axes, shown.data)
+        latent, norm = latent_and_norm(graph, params, shown.data, inputs)
+        values = nnx.to_pure_dict(params)
+        loading = np.asarray(values["loading"])
+        if "turn_loading" in values:  # all that multiplies loadings, side by side
+            turned = np.asarray(nnx.merge(graph, params).turned(latent, conditions))
+            latent = np.concatenate([latent, turned], axis=1)
+            loading = np.concatenate([loading, np.asarray(values["turn_loading"])])
+        some = slice(None) if genes is None else genes
+        self._latent, self._loading = latent, loading[:, some]
+        self._base, self._conditions = np.asarray(values["log_profile"])[some], conditions
+        self._effects = total_effects(values, some)
+        total = np.asarray(shown.data.counts.sum(axis=1) + shown.counts.sum(axis=1), np.float32).ravel()
+        self._of_cell = np.log(np.maximum(total, 1e-6))[:, None] - norm
+        self.log_exposure = np.log(np.maximum(total / shown.data.share, 1e-6), dtype=np.float64)
+
+    def level(self, genes: slice) -> np.ndarray:
+        """In which part of which level the log of the mean of all molecules lies: int64 (n_cells, width), from 0 to ``n * _FINE - 1``."""
+        logs = self._latent @ self._loading[:, genes]
+        logs += self._base[genes]
+        logs += self._of_cell
+        if self._effects is not None:
+            logs += np.asarray(effect_of(self._effects[:, genes], self._conditions))
+        logs -= np.float32(_LOW)
+        logs *= np.float32(_FINE / _WIDTH)
+        return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS * _FINE - 1, out=logs).astype(np.int64)
+
+
+_LEVELS = int(np.ceil((_HIGH - _LOW) / _WIDTH))
+_CENTRES = np.exp(_LOW + _WIDTH * (np.arange(_LEVELS) + 0.5))
+
+
+def _neighbors() -> tuple[np.ndarray, np.ndarray]:
+    """Level below each part of a level, int64 (n * _FINE,), and how far it is from there to the next."""
+    place = np.clip((np.arange(_LEVELS * _FINE) + 0.5) / _FINE - 0.5, 0, _LEVELS - 1)
+    below = np.minimum(np.floor(place), _LEVELS - 2).astype(np.int64)
+    return below, place - below
+
+
+_BELOW, _BEYOND = _neighbors()
+
+
+def count_levels(
+    means: Means, counts: sp.csc_matrix, gaps: sp.csc_matrix | None, log_share: np.ndarray | None = None
+) -> Counted:
+    """Go through the entries, gene by gene.
+
+    Parameters
+    ----------
+    means
+        Of the network.
+    counts, gaps
+        (n_cells, n): the counts, and Boolean what was not observed.
+    log_share
+        Of each gene in the average cell, float64 (n,).
+    """
+    n_cells, n_vars = counts.shape
+    group, exposure = _depth_groups(means.log_exposure)
+    n_levels = _LEVELS * len(exposure)
+    first_level = (group * _LEVELS).astype(np.int64)
+    spread = np.zeros((_LEVELS * _FINE, _LEVELS))
+    spread[np.arange(len(_BELOW)), _BELOW] = 1 - _BEYOND
+    spread[np.arange(len(_BELOW)), _BELOW + 1] += _BEYOND
+    zeros, rows = np.zeros((n_vars, n_levels)), []
+    width = max(1, int(_AT_ONCE / n_cells))
+    for first in range(0, n_vars, width):
+        genes = slice(first, min(first + width, n_vars))
+        level = means.level(genes)
+        n = level.shape[1]
+        entries, col = _column_entries(counts, genes)
+        at = level[entries, col]
+        level += (np.arange(n) * len(exposure) + group[:, None]) * (_LEVELS * _FINE)
+        length = n * n_levels * _FINE
+        number = np.bincount(level.ravel(), minlength=length)
+        number = number - np.bincount(level[entries, col], minlength=length)
+        if gaps is not None:
+            number = number - np.bincount(level[_column_entries(gaps, genes)], minlength=length)
+        zeros[genes] = (number.reshape(-1, _LEVELS * _FINE) @ spread).reshape(n, n_levels)
+        x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
+        below = first_level[entries] + _BELOW[at]
+        rows.append(_together(np.tile(first + col, 2), np.concatenate([below, below + 1]), np.tile(x, 2), _BEYOND[at]))
+    gene, level, x, number = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    start = np.concatenate([[0], np.cumsum(np.bincount(gene, minlength=n_vars))])
+    mean, depth = np.tile(_CENTRES, len(exposure)), np.repeat(exposure, _LEVELS)
+    if log_share is None:
+        log_share = np.zeros(n_vars)
+    return Counted(zeros, start, gene, level, x, number, mean, depth, log_share)
+
+
+def _depth_groups(log_exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of cells of like exposure, int64 (n_cells,), and the mean of the logs in each, float64 (n_groups,)."""
+    low, high = np.quantile(log_exposure, [0.05, 0.95])
+    n = int(np.clip(np.ceil((high - low) / _DEPTH_WIDTH), 1, _DEPTHS))
+    group = np.clip((log_exposure - low) / max(high - low, 1e-9) * n, 0, n - 1).astype(np.int64)
+    cells = np.bincount(group, minlength=n)
+    middle = low + (np.arange(n) + 0.5) / n * (high - low)
+    sums = np.bincount(group, log_exposure, n)
+    return group, np.where(cells > 0, sums / np.maximum(cells, 1), middle)
+
+
+def _column_entries(matrix: sp.csc_matrix, genes: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Row, and column within the block, of the stored entries of some columns."""
+    ends = matrix.indptr[genes.start : genes.stop + 1]
+    return matrix.indices[ends[0] : ends[-1]], np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+
+
+def _together(gene: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Equal counts of a gene at a level, and how many there are; in the order of the genes. `beyond`: share of the second half."""
+    share = np.concatenate([1 - beyond, beyond])
+    whole = (x == np.floor(x)) & (x <= _WHOLE)
+    n_levels = _LEVELS * _DEPTHS
+    key = (gene[whole].astype(np.int64) * n_levels + level[whole]) * (_WHOLE + 1) + x[whole].astype(np.int64)
+    key, place = np.unique(key, return_inverse=True)
+    number = np.bincount(place.ravel(), share[whole], len(key))
+    parts = [
+        np.concatenate([key // (_WHOLE + 1) // n_levels, gene[~whole]]),
+        np.concatenate([key // (_WHOLE + 1) % n_levels, level[~whole]]),
+        np.concatenate([(key % (_WHOLE + 1)).astype(np.float64), x[~whole]]),
+        np.concatenate([number, share[~whole]]),
+    ]
+    order = np.argsort(parts[0], kind="stable")
+    order = order[parts[3][order] > 0]
+    return tuple(part[order] for part in parts)
