@@ -8,7 +8,8 @@ import pytest
 
 import scdae
 import small
-from scdae.core.distributions.laws import Part, even_laws, filled, some_laws, zero_probability
+from scdae.core.distributions.law_sums import zero_probability
+from scdae.core.distributions.laws import Part, even_laws, filled, some_laws
 from scdae.core.steps.numbers import Pace, Terms
 
 
@@ -54,7 +55,7 @@ def test_the_learning_rate_rises_for_a_twentieth_of_the_steps():
 
 def test_places_for_dropout_that_no_gene_has_add_nothing():
     even = even_laws(12)
-    weight = np.full((8, 3), 1 / 16, np.float32)
+    weight = np.full((1, 8, 3), 1 / 16, np.float32)
     part = Part(weight, np.full(3, 1.5, np.float32), np.full(3, 0.3, np.float32), np.array([1, 5, 11], np.int32))
     laws = even._replace(dropout=part)
     mean = jax.numpy.asarray(np.random.default_rng(0).gamma(1, 1, (4, 12)), "float32")

@@ -22,7 +22,6 @@ __all__ = ["Counted", "Means", "count_levels"]
 
 _AT_ONCE = 2e6  # of them at a time
 _WIDTH = 0.25  # between levels of the mean, on the log scale
-_FINE = 8  # parts of that, of which an entry lies in one
 _DEPTHS, _DEPTH_WIDTH = 4, 0.75  # groups of cells by the log of their exposure
 _LOW, _HIGH = np.log(1e-4), np.log(1e5)
 _TOP = (0.7, 0.9)  # share of the sum of squared means above which entries count less, and not at all
@@ -108,30 +107,20 @@ class Means:
         self._of_cell = np.log(np.maximum(total, 1e-6))[:, None] - norm
         self.log_exposure = np.log(np.maximum(total / shown.data.share, 1e-6), dtype=np.float64)
 
-    def level(self, genes: slice) -> np.ndarray:
-        """In which part of which level the log of the mean of all molecules lies: int64 (n_cells, width), from 0 to ``n * _FINE - 1``."""
+    def place(self, genes: slice) -> np.ndarray:
+        """Where the log of the mean of all molecules lies among the levels: float32 (n_cells, width), whole at a level."""
         logs = self._latent @ self._loading[:, genes]
         logs += self._base[genes]
         logs += self._of_cell
         if self._effects is not None:
             logs += np.asarray(effect_of(self._effects[:, genes], self._conditions))
         logs -= np.float32(_LOW)
-        logs *= np.float32(_FINE / _WIDTH)
-        return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS * _FINE - 1, out=logs).astype(np.int64)
+        logs *= np.float32(1 / _WIDTH)
+        return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS - 1, out=logs)
 
 
 _LEVELS = int(np.ceil((_HIGH - _LOW) / _WIDTH))
-_CENTRES = np.exp(_LOW + _WIDTH * (np.arange(_LEVELS) + 0.5))
-
-
-def _neighbors() -> tuple[np.ndarray, np.ndarray]:
-    """Level below each part of a level, int64 (n * _FINE,), and how far it is from there to the next."""
-    place = np.clip((np.arange(_LEVELS * _FINE) + 0.5) / _FINE - 0.5, 0, _LEVELS - 1)
-    below = np.minimum(np.floor(place), _LEVELS - 2).astype(np.int64)
-    return below, place - below
-
-
-_BELOW, _BEYOND = _neighbors()
+_CENTRES = np.exp(_LOW + _WIDTH * np.arange(_LEVELS))
 
 
 def count_levels(
@@ -151,28 +140,31 @@ def count_levels(
     n_cells, n_vars = counts.shape
     group, exposure = _depth_groups(means.log_exposure)
     n_levels = _LEVELS * len(exposure)
-    first_level = (group * _LEVELS).astype(np.int64)
-    spread = np.zeros((_LEVELS * _FINE, _LEVELS))
-    spread[np.arange(len(_BELOW)), _BELOW] = 1 - _BEYOND
-    spread[np.arange(len(_BELOW)), _BELOW + 1] += _BEYOND
     zeros, rows = np.zeros((n_vars, n_levels)), []
     width = max(1, int(_AT_ONCE / n_cells))
     for first in range(0, n_vars, width):
         genes = slice(first, min(first + width, n_vars))
-        level = means.level(genes)
-        n = level.shape[1]
-        entries, col = _column_entries(counts, genes)
-        at = level[entries, col]
-        level += (np.arange(n) * len(exposure) + group[:, None]) * (_LEVELS * _FINE)
-        length = n * n_levels * _FINE
-        number = np.bincount(level.ravel(), minlength=length)
-        number = number - np.bincount(level[entries, col], minlength=length)
-        if gaps is not None:
-            number = number - np.bincount(level[_column_entries(gaps, genes)], minlength=length)
-        zeros[genes] = (number.reshape(-1, _LEVELS * _FINE) @ spread).reshape(n, n_levels)
+        place = means.place(genes)
+        below = np.minimum(place.astype(np.int64), _LEVELS - 2)
+        beyond = place - below
+        below += group[:, None] * _LEVELS
+        at, col = _column_entries(counts, genes)
         x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
-        below = first_level[entries] + _BELOW[at]
-        rows.append(_together(np.tile(first + col, 2), np.concatenate([below, below + 1]), np.tile(x, 2), _BEYOND[at]))
+        rows.append(_together(first + col, below[at, col], x, beyond[at, col]))
+
+        below += np.arange(below.shape[1]) * n_levels
+        number, share = _sums(below, beyond, n_levels)
+        for entries in (counts,) if gaps is None else (counts, gaps):  # these are no zeros
+            less = _column_entries(entries, genes)
+            number, share = (
+                one - other
+                for one, other in zip(
+                    (number, share), _sums(below[less], beyond[less], n_levels, len(number)), strict=True
+                )
+            )
+        number -= share
+        number[:, 1:] += share[:, :-1]
+        zeros[genes] = number
     gene, level, x, number = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     start = np.concatenate([[0], np.cumsum(np.bincount(gene, minlength=n_vars))])
     mean, depth = np.tile(_CENTRES, len(exposure)), np.repeat(exposure, _LEVELS)
@@ -198,9 +190,23 @@ def _column_entries(matrix: sp.csc_matrix, genes: slice) -> tuple[np.ndarray, np
     return matrix.indices[ends[0] : ends[-1]], np.repeat(np.arange(len(ends) - 1), np.diff(ends))
 
 
+def _sums(
+    below: np.ndarray, beyond: np.ndarray, n_levels: int, n_vars: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries above each level of each gene, and how far they are above it in all: float64 (n, n_levels) each."""
+    length = (below.shape[-1] if n_vars is None else n_vars) * n_levels
+    parts = (np.bincount(below.ravel(), weights, length) for weights in (None, beyond.ravel()))
+    number, share = (part.astype(np.float64).reshape(-1, n_levels) for part in parts)
+    return number, share
+
+
 def _together(gene: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Equal counts of a gene at a level, and how many there are; in the order of the genes. `beyond`: share of the second half."""
-    share = np.concatenate([1 - beyond, beyond])
+    """Equal counts of a gene at a level, and how many there are; in the order of the genes.
+
+    Entries count for the level below them, `level`, and for the next by as much as they are `beyond` it.
+    """
+    gene, x, share = np.tile(gene, 2), np.tile(x, 2), np.concatenate([1 - beyond, beyond]).astype(np.float64)
+    level = np.concatenate([level, level + 1])
     whole = (x == np.floor(x)) & (x <= _WHOLE)
     n_levels = _LEVELS * _DEPTHS
     key = (gene[whole].astype(np.int64) * n_levels + level[whole]) * (_WHOLE + 1) + x[whole].astype(np.int64)
