@@ -63,7 +63,7 @@ _FILES = {
 def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     """Blood cells of a healthy donor, 10x Genomics chemistry v1: the data set that most tutorials begin with.
 
-    Source: [1]_.
+    Source: :cite:t:`Zheng2017`.
 
     Parameters
     ----------
@@ -83,11 +83,6 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     ImportError
         When pooch is not installed (extra ``datasets``).
 
-    References
-    ----------
-    .. [1] Zheng et al. (2017). Massively parallel digital transcriptional profiling of single cells. Nature
-       Communications 8, 14049.
-
     Examples
     --------
     >>> import scdae
@@ -104,7 +99,7 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
 def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     """Myeloid progenitors of mice on their way to blood cells, MARS-seq: branching trajectories.
 
-    Source: [1]_.
+    Source: :cite:t:`Paul2015`.
 
     Parameters
     ----------
@@ -122,10 +117,6 @@ def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     ------
     ConnectionError, ImportError
         As :func:`pbmc3k`.
-
-    References
-    ----------
-    .. [1] Paul et al. (2015). Transcriptional heterogeneity and lineage commitment in myeloid progenitors. Cell 163, 1663.
 
     Examples
     --------

@@ -220,7 +220,8 @@ class DAE(ReadOuts):
 
         The new model starts with this one's weights and decays to them. What the other data do to each gene is worked
         out first, for each of their batches, and taken off what the encoder sees, so that kinds of cells lie
-        near those of the reference, if not as mixed with them as its own. The idea is that of scArches (Lotfollahi et al., 2022).
+        near those of the reference, if not as mixed with them as its own. The idea is that of scArches
+        :cite:p:`Lotfollahi2022`.
 
         Parameters
         ----------

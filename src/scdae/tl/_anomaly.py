@@ -111,7 +111,7 @@ def anomaly_score(
     -----
     A cell's place is rare where the density of normal cells in latent space, a mixture of Gaussians, is low. Its deviance
     is that of :func:`scdae.core.guard.anomaly.entry_deviance`, summed over genes. Both are measured against normal cells of the
-    same depth. P-values are those of split conformal inference (Vovk, Gammerman and Shafer, 2005).
+    same depth. P-values are those of split conformal inference :cite:p:`Vovk2005`.
 
     Examples
     --------

@@ -114,8 +114,8 @@ def purify(
 
     Notes
     -----
-    Purification before a classifier by an autoencoder: Meng and Chen (2017), MagNet. Defenses of this kind were broken by
-    attacks that take gradients through them (Athalye, Carlini and Wagner, 2018), and so can be this one.
+    MagNet purified inputs of a classifier by an autoencoder :cite:p:`Meng2017`. Defenses of this kind were broken by attacks
+    that take gradients through them :cite:p:`Athalye2018`, and so can be this one.
 
     Examples
     --------

@@ -135,7 +135,8 @@ def rank_genes(
     between two conditions that rests on one donor each is not known from any number of cells. Groups that were found by
     clustering the same counts differ by construction; their probabilities are a ranking and no evidence.
 
-    Expected false discoveries: Newton, Noueiry, Sarkar and Ahlquist (2004).
+    Adjusted p-values are expected fractions of false discoveries :cite:p:`Newton2004`; the prior of the fold changes is learned as in
+    adaptive shrinkage :cite:p:`Stephens2017`.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def score_sequences(
     -----
     Written to `obs`, after ``key_added + "_"``: ``misfit`` (deviance of a word from what the model expects, in nats),
     ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at the best
-    breakpoint), for each ``_pvalue`` and ``_fdr`` (Benjamini and Hochberg, 1995, over the sequences in `adata`),
+    breakpoint), for each ``_pvalue`` and ``_fdr`` (over the sequences in `adata`; :cite:p:`Benjamini1995`),
     ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each side).
     `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N, has NaN for
     everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
