@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+
 from scdae.cli import pages, shared
 from scdae.cli.shared.report import run_report
 from scdae.cli.shared.run import Run
