@@ -22,7 +22,7 @@ def main() -> None:
     stopping.note_signals()
     threads.hold_to_share()
     try:
-        from scdae.cli._app import app
+        from scdae.cli._app import app  # slow, so signals are noted before
 
         app(prog_name="scdae")
     finally:
@@ -39,6 +39,6 @@ def main() -> None:
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from scdae.cli._app import app
+    from scdae.cli._app import app  # late, as in `main`
 
     return app

@@ -20,10 +20,11 @@ from scdae.core.runtime.transfers import transfers
 from scdae.core.training.fit import fit_counts
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import open_counts
-from scdae.inputs.covariates import Covariates, has_column, read_covariates
+from scdae.inputs.covariates import Covariates, read_covariates
 from scdae.inputs.genes import place_genes
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import never_observed
+from scdae.matrices.obs_columns import has_column
 from scdae.model.fitted_model import FittedModel
 from scdae.model.read_outs import ReadOuts
 from scdae.model.serialization import load_model, save_model

@@ -18,12 +18,11 @@ from scdae.inputs.options import DataOptions
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
 from scdae.model.options import check_depth, check_output
+from scdae.model.posterior import Posterior, posterior_of
 from scdae.model.restore import read_latent, read_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scdae.model.posterior import Posterior
 
 __all__ = ["ReadOuts"]
 
@@ -217,8 +216,6 @@ class ReadOuts:
         (True, (80, 3))
         """
         check_adata(adata)
-        from scdae.model.posterior import posterior_of
-
         chosen = positions(adata.var_names, genes, "genes")
         part, data = adata, DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
         if cells is not None:

@@ -15,10 +15,11 @@ from scdae.core.minibatches.devices import Devices
 from scdae.core.prediction.missing import Gaps
 from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.inputs.count_types import CountBlocks, Counts
-from scdae.inputs.covariates import level_name, read_covariates
+from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import n_never_observed
 from scdae.matrices.chunk_sizes import choose_lazy
+from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer

@@ -14,9 +14,9 @@ from scdae.arguments.objects import check_adata, check_settings, listed, nearest
 from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
-from scdae.inputs.covariates import level_name
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
+from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.restore import query_cells
 from scdae.outputs.slots import check_free, writing_to

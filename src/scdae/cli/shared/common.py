@@ -102,7 +102,7 @@ def _in_words(error: Exception) -> tuple[Exception, bool]:
     if isinstance(error, RuntimeError) and not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" in str(error):
         return MemoryError(f"{str(error).splitlines()[0][:200]}"), False
     if "jax" in sys.modules and isinstance(error, (AssertionError, RuntimeError, ValueError)):
-        from scdae.core.runtime.platforms import check_platform
+        from scdae.core.runtime.platforms import check_platform  # starts JAX, which only an error of its own asks for
 
         try:
             check_platform()
