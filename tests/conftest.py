@@ -20,6 +20,9 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_TWO}".s
 # Numbers of different types are not to meet by accident, here and in the processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
+# Nor arrays of different ranks: which axis is missing is written out.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
 # What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
 _MADE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _MADE:

@@ -66,7 +66,7 @@ class Posterior:
 
     @property
     def _law(self) -> tuple[np.ndarray, ...]:
-        return self.counts, self.prior, self.theta, self.dropout
+        return self.counts, self.prior, self.theta[None, :], self.dropout
 
     @property
     def mean(self) -> np.ndarray:

@@ -105,7 +105,7 @@ def elementwise(law, x_in, x_out, observed, logits, log_theta, logit_pi):
     seen = np.ones(logits.shape, bool) if observed is None else observed
     rho = np.exp(logits) / np.where(seen, np.exp(logits), 0).sum(axis=1, keepdims=True)
     mean_in, mean_out = x_in.sum(axis=1, keepdims=True) * rho, x_out.sum(axis=1, keepdims=True) * rho
-    theta, pi = np.exp(log_theta), 1 / (1 + np.exp(-logit_pi))
+    theta, pi = np.exp(log_theta)[None, :], (1 / (1 + np.exp(-logit_pi)))[None, :]
     if law == "poisson":
         log_prob = predictive.poisson_predictive_log_prob(x_out, mean_out)
     elif law == "nb":

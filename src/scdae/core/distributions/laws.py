@@ -257,20 +257,22 @@ def at_zero(laws: Laws, mean: jax.Array) -> Zeros:
 
 
 def _zeros(part: Part, mean: jax.Array) -> list[jax.Array]:
-    inner = mean * part.scale
+    scale, rows = part.scale[None, :], part.weight[:, None, :]
+    inner = mean * scale
     zero = first = second = jnp.zeros_like(mean)
-    before = jnp.zeros_like(part.scale)
-    for theta, weight in zip(GRID, part.weight, strict=True):
+    before = jnp.zeros_like(scale)
+    for theta, weight in zip(GRID, rows, strict=True):
         share, chance = _power(inner, theta)
         chance = weight * chance
         zero, first = zero + chance, first + chance * share
         second = second + chance * share * share * (1 + 1 / theta)
         before = before + weight * (1 + 1 / theta)
-    kept, scale = 1 - part.lost, part.scale
-    lost = _total(part.weight) * part.lost
+    dropout = part.lost[None, :]
+    kept = 1 - dropout
+    lost = _total(rows) * dropout
     everywhere = jnp.broadcast_to(lost, mean.shape)
     kept_mean = kept * scale * first
-    square = scale**2 * (kept * second + part.lost * before)
+    square = scale**2 * (kept * second + dropout * before)
     return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
 
 
@@ -289,11 +291,11 @@ def zero_probability(laws: Laws, mean: jax.Array) -> jax.Array:
 
 
 def _zero_probability(part: Part, mean: jax.Array) -> jax.Array:
-    inner = mean * part.scale
+    inner, rows, dropout = mean * part.scale[None, :], part.weight[:, None, :], part.lost[None, :]
     zero = jnp.zeros_like(mean)
-    for theta, weight in zip(GRID, part.weight, strict=True):
+    for theta, weight in zip(GRID, rows, strict=True):
         zero = zero + weight * _power(inner, theta)[1]
-    return (1 - part.lost) * zero + _total(part.weight) * part.lost
+    return (1 - dropout) * zero + _total(rows) * dropout
 
 
 def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -346,13 +348,13 @@ def of_stored(laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array) -> tup
             column = jnp.full(n, -1, jnp.int32).at[part.genes].set(jnp.arange(len(part.genes), dtype=jnp.int32))[cols]
             at = jnp.maximum(column, 0)
             weight, scale, lost, here = part.weight[:, at], part.scale[at], part.lost[at], (column >= 0).astype(x.dtype)
-        inner, chance = mean * scale, weight * (1 - lost) * here
+        inner, chance = mean * scale, weight * (1 - lost)[None, :] * here[None, :]
         logs.append(_log_chances(chance, x, inner))
-        means.append(inner * (1 + x / theta) / (1 + inner / theta))
+        means.append(inner[None, :] * (1 + x[None, :] / theta) / (1 + inner[None, :] / theta))
     log = jnp.concatenate(logs)
-    likely = jnp.exp(log - log.max(axis=0))
-    shape = jnp.broadcast_to(theta + x, logs[0].shape)
-    return likely / likely.sum(axis=0), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
+    likely = jnp.exp(log - log.max(axis=0, keepdims=True))
+    shape = jnp.broadcast_to(theta + x[None, :], logs[0].shape)
+    return likely / likely.sum(axis=0, keepdims=True), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
 
 
 def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:

@@ -138,6 +138,7 @@ class HeldOut:
 def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:
     """Logits with the network's departure from the gene means scaled by `gate` (a scalar or one for each gene)."""
     base = model.base(conditions)
+    gate = gate if jnp.ndim(gate) == 0 else gate[None, :]
     return base + gate * (model.decode(latent, conditions) - base)
 
 
@@ -274,11 +275,14 @@ def _deviance(
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, 1.0)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
-    base = (batch.total_in / batch.share)[:, None] * profile
+    base = (batch.total_in / batch.share)[:, None] * profile[None, :]
     if laws is None:
         predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
     else:
-        predicted, lasting = counted_mean(Block(laws, mean * laws.lift, batch.x_in, batch.rows, batch.cols)), mean
+        predicted, lasting = (
+            counted_mean(Block(laws, mean * laws.lift[None, :], batch.x_in, batch.rows, batch.cols)),
+            mean,
+        )
 
     def seen(dense: jax.Array) -> jax.Array:
         return dense if observed is None else jnp.where(observed, dense, 0)
@@ -305,9 +309,9 @@ def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihoo
     """
     if likelihood == "poisson":
         return mean, mean
-    theta = model.theta(inflated if likelihood == "zinb" else None)
+    theta = model.theta(inflated if likelihood == "zinb" else None)[None, :]
     kept = posterior_mean(x, mean, theta)
     if likelihood == "nb":
         return kept, mean
-    pi = model.pi(inflated)
+    pi = model.pi(inflated)[None, :]
     return (1 - dropout_probability(x, mean, theta, pi)) * kept, mean * (1 - pi)

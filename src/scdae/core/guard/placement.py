@@ -190,7 +190,7 @@ def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarr
 
 
 def _logits(decoder: Decoder, position: jax.Array) -> jax.Array:
-    return jnp.einsum("bd,dwk->bwk", position, decoder.loading) + decoder.log_profile
+    return jnp.einsum("bd,dwk->bwk", position, decoder.loading) + decoder.log_profile[None, :, :]
 
 
 @jax.jit
@@ -201,7 +201,7 @@ def _climb(decoder: Decoder, prior: Prior, words: jax.Array, weight: jax.Array, 
         share = jax.nn.softmax(_logits(decoder, position), axis=2)
         rest = (words - total * share) * weight[:, :, None]
         slope = _TEMPER * jnp.einsum("bwk,dwk->bd", rest, decoder.loading)
-        slope -= (position - prior.mean) @ prior.precision
+        slope -= (position - prior.mean[None, :]) @ prior.precision
         return position + _DAMPING * jnp.einsum("bd,bde->be", slope, inverse)
 
     return jax.lax.fori_loop(0, _STEPS, step, jnp.tile(prior.mean, (len(words), 1)))

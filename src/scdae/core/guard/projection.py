@@ -208,6 +208,7 @@ def _project(
     model: Autoencoder = network.merged()
     weight, center, effects, gene_mean, seen_share = known
     theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
+    theta = theta[None, :]
     factor = input_factor(effects, conditions)
 
     def decoded(logs: jax.Array) -> jax.Array:

@@ -117,8 +117,8 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
-    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep
-    few = (drawn & (jnp.arange(_FEW, dtype=jnp.float32)[:, None] < whole)).sum(axis=0)
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep[None, :]
+    few = (drawn & (jnp.arange(_FEW, dtype=jnp.float32)[:, None] < whole[None, :])).sum(axis=0)
 
     beyond = jnp.maximum(whole - _FEW, 0)
     normal = jax.random.normal(at_once, values.shape, jnp.float32)

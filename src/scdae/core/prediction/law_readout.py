@@ -75,10 +75,10 @@ def sd_of(block: Block) -> jax.Array:
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
     weight, shape, mean = block.stored()
-    square = (weight * ((mean - (weight * mean).sum(axis=0)) ** 2 + mean**2 / shape)).sum(axis=0)
+    square = (weight * ((mean - (weight * mean).sum(axis=0, keepdims=True)) ** 2 + mean**2 / shape)).sum(axis=0)
     before = None
     if block.observed is not None:
-        before = block.mean * jnp.sqrt(_dispersion(block.laws))
+        before = block.mean * jnp.sqrt(_dispersion(block.laws))[None, :]
     return block.put(of_zero, jnp.sqrt(square), before)
 
 
@@ -90,7 +90,7 @@ def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
     again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
     weight, shape, mean = block.stored()
-    stored = (weight * expected_log1p(again * mean, shape, of_cell)).sum(axis=0)
+    stored = (weight * expected_log1p(again[None, :] * mean, shape, of_cell[None, :])).sum(axis=0)
     return block.put(_log_of_zeros(block, ratio, scale), stored)
 
 
@@ -134,11 +134,12 @@ def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -
         return values if values is None or part.genes is None else values[:, part.genes]
 
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
-    inner, kept = mean * part.scale, 1 - part.lost
+    lost = part.lost[None, :]
+    inner, kept = mean * part.scale[None, :], 1 - lost
     expected, terms = jnp.zeros_like(mean), []
     has_lost = part.genes is not None or observed is not None
-    for theta, weight, (_, chance) in zip(GRID, part.weight, powers(inner), strict=True):
-        after, before = weight * kept * chance / probability, weight * part.lost / probability
+    for theta, weight, (_, chance) in zip(GRID, part.weight[:, None, :], powers(inner), strict=True):
+        after, before = weight * kept * chance / probability, weight * lost / probability
         if observed is not None:
             after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)
         growth = ratio * inner / (theta + inner)

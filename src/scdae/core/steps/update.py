@@ -67,7 +67,7 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
         law, column = model.dropout().at(genes), jnp.asarray(of_data.column)[some.cols]
         rho = jnp.exp(logits[:, genes] - norm)
         with_it = zinb_loss(rho, batch.total_in, batch.total_out, law, entries_of(logits, some, norm), law.at(column))
-        seen = jnp.asarray(real) if observed is None else observed[:, genes] & real
+        seen = jnp.asarray(real) if observed is None else observed[:, genes] & real[None, :]
         value += sum_of(with_it, seen)
         value += of_data.cost * jnp.where(real, jnp.exp(law.log_drop), 0).sum()
         return value / of_data.molecules
