@@ -35,7 +35,7 @@ class Config:
     Parameters
     ----------
     likelihood
-        Law of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
+        Distribution of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
     n_latent
         Width of the bottleneck; None chooses by how many principal axes are found again in molecules that were left out.
     n_hidden

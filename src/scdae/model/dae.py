@@ -42,7 +42,7 @@ class DAE(ReadOuts):
     Parameters
     ----------
     likelihood
-        Law of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
+        Distribution of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
         ``"poisson"``.
     n_latent
         Width of the bottleneck; None chooses 12 to 64, by how many principal axes of the counts are found again in molecules that

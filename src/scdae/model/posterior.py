@@ -30,7 +30,7 @@ __all__ = ["Posterior", "posterior_of"]
 
 @dataclass(frozen=True, repr=False)
 class Posterior:
-    """Law of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
+    """Distribution of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
 
     All values are counts at the cell's own depth. Entries are independent of each other given the model, whose own error
     is not in it. Of genes that were not counted where the model was fitted nothing is known: an entry with counts has these
@@ -50,7 +50,7 @@ class Posterior:
     dropout
         float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
     laws
-        The components of the law of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
+        The components of the distribution of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
     """
 
     obs_names: pd.Index

@@ -28,7 +28,7 @@ __all__ = ["score_sequences"]
 _WRITER = "scdae.tl.score_sequences"
 _COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
 _WHERE = ("breakpoint", "left", "right")
-_SHAPE = 1.5  # degrees of freedom of the law by which relatives differ
+_SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
 _JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequences are at each breakpoint
 _LEAST_SPREAD = 1e-6
 

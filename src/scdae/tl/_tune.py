@@ -55,7 +55,7 @@ def tune(
     """Search noise level, latent size, width, weight decay and likelihood on held-out molecules.
 
     Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the molecules
-    and is scored by how likely the others are under its predictive law; the first trial is the defaults. Other settings
+    and is scored by how likely the others are under its predictive distribution; the first trial is the defaults. Other settings
     are only returned when they beat them by 2 standard errors, since the best of many trials is always somewhat lucky.
 
     Needs Optuna: ``pip install "scdae[tune]"``.

@@ -63,7 +63,7 @@ class Effort(StrEnum):
 
 
 class Likelihood(StrEnum):
-    """Laws of the counts."""
+    """Distributions of the counts."""
 
     zinb = "zinb"
     nb = "nb"

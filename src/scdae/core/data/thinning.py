@@ -24,7 +24,7 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
     ----------
     values
         Counts, zero or more, of any shape and of integer or floating dtype. The integer part is drawn from a binomial
-        law; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by lot.
+        distribution; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by lot.
     fraction
         Probability of keeping a molecule, from 0 to 1: a scalar, or an array that broadcasts to the shape of `values`.
     rng

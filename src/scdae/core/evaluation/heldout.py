@@ -105,7 +105,7 @@ class HeldOut:
         _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
-        """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
+        """Log predictive probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         of_genes = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
         molecules = sum(float(batch.x_out.sum()) for batch in self.watched())
         return sum(float(np.asarray(genes).sum()) for genes in of_genes) / max(molecules, 1.0)
@@ -143,7 +143,7 @@ def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: An
 
 
 def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
-    """The law to compute with: NB in place of ZINB where no gene has dropout, which is the same and cheaper."""
+    """The distribution to compute with: NB in place of ZINB where no gene has dropout, which is the same and cheaper."""
     return "nb" if likelihood == "zinb" and not inflated.any() else likelihood
 
 
@@ -239,7 +239,7 @@ def _latent_and_norm(
 def _log_likelihoods(
     graph: Any, params: Any, batch: Batch, inflated: Any, gate: Any, likelihood: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Log predictive law summed by gene, (n_vars,), and by cell, (b,)."""
+    """Log predictive probability summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, gate)
     entries, rho = entries_of(log_rho, batch), jnp.exp(log_rho)
@@ -249,7 +249,7 @@ def _log_likelihoods(
     else:
         theta = model.theta()
         dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
-    if likelihood == "zinb":  # the law with dropout, in the place of the other, for the genes that have it
+    if likelihood == "zinb":  # the one with dropout in place of the other, for the genes that have it
         law = model.dropout()
         with_it, stored_with = zinb_loss(rho, total_in, total_out, law, entries, law.at(batch.cols))
         dense = jnp.where(inflated, with_it, dense)

@@ -25,7 +25,7 @@ class Split(NamedTuple):
     whiten
         Maps that make the usual difference of relatives a unit one: of both sides, of the left one, of the right one.
     shape
-        Degrees of freedom of the law of differences.
+        Degrees of freedom of the distribution of differences.
     """
 
     places: np.ndarray
@@ -101,8 +101,8 @@ def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.nda
 
     Notes
     -----
-    A sequence with one place has a relative, any of the reference alike, and differs from it by a multivariate Student law in
-    both sides together: a normal law whose scale, how distant they are, is not known (Kotz and Nadarajah, 2004). With two
+    A sequence with one place has a relative, any of the reference alike, and differs from it by a multivariate Student distribution in
+    both sides together: a normal distribution whose scale, how distant they are, is not known (Kotz and Nadarajah, 2004). With two
     places each side has a relative and a distance of its own.
     """
     if len(left) > _AT_ONCE:

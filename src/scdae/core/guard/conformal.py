@@ -1,4 +1,4 @@
-"""P-values of scores by comparison with scores of normal data, whatever the law of the scores is."""
+"""P-values of scores by comparison with scores of normal data, whatever the distribution of the scores is."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
 
     Notes
     -----
-    The words of a window follow a multinomial law with the softmax of the decoder's logits. Its logarithm is concave in the
+    The words of a window follow a multinomial distribution with the softmax of the decoder's logits. Its logarithm is concave in the
     position; the steps of Newton's method are taken with the mean curvature over normal sequences, which is worked out once for
     each choice of windows.
     """
@@ -225,6 +225,6 @@ def _curvature(decoder: Decoder, position: jax.Array, words: jax.Array) -> jax.A
 
 
 def _sharpness(decoder: Decoder, positions: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Mean curvature of the tempered log law of each window."""
+    """Mean curvature of the tempered log probability of each window."""
     of_each = [np.asarray(_curvature(decoder, one[None], words)) for one in positions]
     return (_TEMPER * np.mean(of_each, axis=0)).astype(np.float32)

@@ -172,7 +172,7 @@ def project_profiles(
 
     Notes
     -----
-    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the law that the
+    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the distribution that the
     pass before gave, at the depth that the encoder saw, since logs of expected counts would be larger than any logs it was
     trained on. The shares of expression are averaged over draws.
 

@@ -112,7 +112,7 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
 
     The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
-    binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
+    binomial distribution's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
     entries, and took two thirds of a step's time.
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)

@@ -31,7 +31,7 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
     graph
         The network.
     likelihood
-        The law of the counts.
+        The distribution of the counts.
     n_vars
         Genes.
 
