@@ -50,7 +50,7 @@ class Posterior:
     dropout
         float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
     laws
-        The components of the distribution of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
+        The components of the law of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
     """
 
     obs_names: pd.Index

@@ -224,7 +224,7 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
 
 
 def _law(laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float) -> HeldOutLaw | BlockLaw:
-    """Distribution of the molecules set aside, given those shown, or without them."""
+    """Law of the molecules set aside, given those shown, or without them."""
     if len(laws.theta) > 1:
         return BlockLaw(laws, counts, prior, ratio)
     theta, pi = laws.theta[0], laws.lost[0]
