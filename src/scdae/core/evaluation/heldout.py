@@ -279,10 +279,8 @@ def _deviance(
     if laws is None:
         predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
     else:
-        predicted, lasting = (
-            counted_mean(Block(laws, mean * laws.lift[None, :], batch.x_in, batch.rows, batch.cols)),
-            mean,
-        )
+        lifted = mean * laws.lift[None, :]
+        predicted, lasting = counted_mean(Block(laws, lifted, batch.x_in, batch.rows, batch.cols)), mean
 
     def seen(dense: jax.Array) -> jax.Array:
         return dense if observed is None else jnp.where(observed, dense, 0)
