@@ -28,7 +28,9 @@ def evaluate(
     mask_layer: opt.MaskLayer = None,
     likelihood: Annotated[
         opt.Likelihood | None,
-        typer.Option(help="Distribution of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"),
+        typer.Option(
+            help="Distribution of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"
+        ),
     ] = None,
     max_epochs: opt.MaxEpochs = None,
     groupby: Annotated[
