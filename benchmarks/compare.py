@@ -1,6 +1,7 @@
 """scdae and its peers on the same split of the same counts: held-out skill, seconds, memory; recorded and drawn.
 
-Needs nothing but the network, for peers are installed from PyPI and data are fetched; without one, simulated counts are left.
+Needs nothing but the network, for peers are installed from PyPI and data are fetched; without one, simulated counts are
+left.
 """
 
 import json

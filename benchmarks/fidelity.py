@@ -1,7 +1,7 @@
 """Does it smooth rare cells away? Published cell types at their markers, restored by scdae and by others.
 
-Splits, markers and ratios are the referee's (bench/fidelity.py in the shared folder). MAGIC is installed where it is not
-there; DCA runs when it is asked for: ``python benchmarks/run.py fidelity --methods DCA``.
+Splits, markers and ratios are the referee's (bench/fidelity.py in the shared folder). MAGIC is installed where it is
+not there; DCA runs when it is asked for: ``python benchmarks/run.py fidelity --methods DCA``.
 """
 
 import importlib.util

@@ -13,7 +13,8 @@ import fit_once
 _QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
-# Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be tested.
+# Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be
+# tested.
 _TWO = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_TWO}".strip()
 

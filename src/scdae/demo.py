@@ -99,8 +99,8 @@ def compare(adata: AnnData, key: str = _KEY, truth: str = "truth") -> dict[str, 
         ``zeros``
             Share of the raw entries that are zero.
         ``skill``
-            By how much held-out molecules were likelier than by the gene averages, in nats per molecule, as the run itself
-            reported it.
+            By how much held-out molecules were likelier than by the gene averages, in nats per molecule, as the run
+            itself reported it.
     """
     counts = adata.X.toarray()
     target = metrics.log_normalize(adata.layers[truth])

@@ -70,9 +70,9 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
     Returns
     -------
     Series
-        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are likelier by what
-        the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the training history) are left
-        out.
+        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are
+        likelier by what the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the
+        training history) are left out.
 
     Raises
     ------
@@ -101,8 +101,8 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``skill``, by how much held-out molecules are likelier (Poisson) than by the gene means, in nats per molecule; and
-        ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
+        ``skill``, by how much held-out molecules are likelier (Poisson) than by the gene means, in nats per molecule;
+        and ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
 
     Raises
     ------
@@ -131,8 +131,8 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     -------
     DataFrame, one row a gene
         The columns of ``adata.var`` that the run wrote, without their prefix: ``dispersion`` (1 / theta), ``dropout``
-        (mean probability of a technical zero), ``gain`` (held-out gain, in nats per molecule) and ``helped`` (whether it is beyond
-        chance).
+        (mean probability of a technical zero), ``gain`` (held-out gain, in nats per molecule) and ``helped`` (whether
+        it is beyond chance).
 
     Raises
     ------

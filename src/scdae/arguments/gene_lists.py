@@ -18,8 +18,8 @@ _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "u
 def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     r"""Names of genes in a text file.
 
-    One a line, or several with commas, semicolons or tabs between them; or the first column of a table. The first line may be
-    a title, such as "gene" or that of a table.
+    One a line, or several with commas, semicolons or tabs between them; or the first column of a table. The first line
+    may be a title, such as "gene" or that of a table.
 
     Parameters
     ----------

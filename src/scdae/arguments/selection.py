@@ -25,8 +25,8 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
     index
         Names of the cells or genes.
     chosen
-        A name or several, positions, a slice, a boolean array of the length of `index`, or a boolean Series, which is taken
-        by its names; None for all.
+        A name or several, positions, a slice, a boolean array of the length of `index`, or a boolean Series, which is
+        taken by its names; None for all.
     what
         Name of the argument, for the error.
 

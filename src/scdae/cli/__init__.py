@@ -16,8 +16,9 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command; the entry point of the `scdae` script.
 
-    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes unfinished files, and
-    keeps how far training is if it has a folder for that, with code 128 and the number of the signal, from the first import on.
+    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes
+    unfinished files, and keeps how far training is if it has a folder for that, with code 128 and the number of the
+    signal, from the first import on.
     """
     stopping.note_signals()
     threads.hold_to_share()

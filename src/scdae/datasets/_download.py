@@ -73,8 +73,8 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        2,700 cells and 32,738 genes, many of them without a count. ``X`` : CSR float32, the counts. ``var`` : ``gene_ids``,
-        Ensembl's.
+        2,700 cells and 32,738 genes, many of them without a count. ``X`` : CSR float32, the counts. ``var`` :
+        ``gene_ids``, Ensembl's.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     -------
     anndata.AnnData
         2,730 cells. ``X`` : CSR float32, the counts. ``obs`` : ``paul15_clusters`` (category), numbers and names of the
-        clusters as published. ``var`` : ``informative`` (bool), the genes on which these rest; ``scanpy.datasets.paul15``
-        has only them.
+        clusters as published. ``var`` : ``informative`` (bool), the genes on which these rest;
+        ``scanpy.datasets.paul15`` has only them.
 
     Raises
     ------
@@ -150,8 +150,8 @@ def pbmc5k_citeseq(*, path: str | PathLike[str] | None = None) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        5,247 cells. ``X`` : CSR float32, the counts of 33,538 genes. ``obsm["protein"]`` : data frame with the counts of the
-        proteins, int64.
+        5,247 cells. ``X`` : CSR float32, the counts of 33,538 genes. ``obsm["protein"]`` : data frame with the counts
+        of the proteins, int64.
 
     Raises
     ------

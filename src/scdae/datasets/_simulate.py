@@ -50,7 +50,8 @@ def simulate(
         d_{ij} \sim \mathrm{Bernoulli}(\pi_j), \quad
         x_{ij} \sim (1 - d_{ij}) \, \mathrm{Poisson}(s_i \rho_{ij} g_{ij}) .
 
-    Gamma gene means, log-normal fold changes and log-normal library sizes follow the choices of Splatter :cite:p:`Zappia2017`.
+    Gamma gene means, log-normal fold changes and log-normal library sizes follow the choices of Splatter
+    :cite:p:`Zappia2017`.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ def simulate_16s(
 ) -> dict[str, str]:
     """Draw sequences of a gene family with phyla, families and genera.
 
-    Conserved stretches alternate with variable ones, letters change along a tree, some are lost or come in, and each sequence
-    begins and ends a little elsewhere, as amplified genes do.
+    Conserved stretches alternate with variable ones, letters change along a tree, some are lost or come in, and each
+    sequence begins and ends a little elsewhere, as amplified genes do.
 
     Parameters
     ----------

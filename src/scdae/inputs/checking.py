@@ -26,9 +26,9 @@ __all__ = ["CheckedReader", "problem_of"]
 class CheckedReader:
     """Reads some rows and raises a ValueError unless they are counts.
 
-    The data are known by a weak reference, for the message alone: a lazy layer is part of them, and neither keeps them alive
-    nor takes them along where it is pickled or sent to another process. There the message knows the names and no other
-    matrices.
+    The data are known by a weak reference, for the message alone: a lazy layer is part of them, and neither keeps them
+    alive nor takes them along where it is pickled or sent to another process. There the message knows the names and no
+    other matrices.
 
     Parameters
     ----------

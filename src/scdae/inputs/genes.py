@@ -30,8 +30,8 @@ class GeneMap:
     columns
         int (n_kept,): column of the query for each gene of the network, -1 where it has none.
     silent
-        int (n_silent,): columns of the genes that the model names and that are not in the network, since the fit counted
-        none of them.
+        int (n_silent,): columns of the genes that the model names and that are not in the network, since the fit
+        counted none of them.
     silent_source
         int (n_silent,): the same in the query, where `silent` is about some of its genes.
     silent_unknown

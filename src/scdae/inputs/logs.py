@@ -65,8 +65,8 @@ def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) ->
     Raises
     ------
     ValueError
-        Values are NaN, infinite or too large for a logarithm, do not add up to about 10,000 when taken back, are known to be on
-        another scale, or are not clean where they have to be.
+        Values are NaN, infinite or too large for a logarithm, do not add up to about 10,000 when taken back, are known
+        to be on another scale, or are not clean where they have to be.
     """
     csr = canonical_csr(block)
     values = csr.data
@@ -102,8 +102,8 @@ def one_molecule(scaled: sp.csr_matrix) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 (n_obs,): the smallest value of a cell, or a whole fraction of it where that makes all others whole; the smallest
-        value where nothing does, and 1 for a cell without any.
+        float32 (n_obs,): the smallest value of a cell, or a whole fraction of it where that makes all others whole; the
+        smallest value where nothing does, and 1 for a cell without any.
     """
     smallest, molecules, _, _ = _multiples(scaled)
     return (smallest / molecules).astype(np.float32)
@@ -174,9 +174,9 @@ def _centered(csr: sp.csr_matrix) -> str | None:
 def _half_of_scores(csr: sp.csr_matrix) -> str | None:
     """Whether these are z-scores without the negative ones.
 
-    The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where values are
-    symmetric, and where all of them are one and the same. So the squares of the others and their share add up to 1 in each gene;
-    for logs of counts that is a matter of the gene.
+    The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where
+    values are symmetric, and where all of them are one and the same. So the squares of the others and their share add
+    up to 1 in each gene; for logs of counts that is a matter of the gene.
     """
     n_obs, n_vars = csr.shape
     if min(n_obs, n_vars) < _LEAST_CELLS:

@@ -1,8 +1,9 @@
 """Genes that a model names but has learned nothing about, and cells of which nothing was observed.
 
-A gene is *silent* where no cell of the fit counted it. The network has no such gene. What a query counted of it comes back
-as it was counted. Where a query counted none, none is expected, unless no cell of the fit observed the gene: then nothing is
-known, and nothing (NaN) comes back. A cell without any observed gene of the network has no depth, and comes back as NaN.
+A gene is *silent* where no cell of the fit counted it. The network has no such gene. What a query counted of it comes
+back as it was counted. Where a query counted none, none is expected, unless no cell of the fit observed the gene: then
+nothing is known, and nothing (NaN) comes back. A cell without any observed gene of the network has no depth, and comes
+back as NaN.
 """
 
 from __future__ import annotations

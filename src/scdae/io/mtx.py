@@ -1,7 +1,7 @@
 """Matrix Market files, with names of cells and genes in tables beside them, as many programs write them.
 
-STARsolo (also Velocyto and the variants for reads of several genes), Cell Ranger and GEO, kb, alevin-fry, Parse, HTSeq. Which
-table is of the cells and which side is theirs is told by names and by lengths.
+STARsolo (also Velocyto and the variants for reads of several genes), Cell Ranger and GEO, kb, alevin-fry, Parse, HTSeq.
+Which table is of the cells and which side is theirs is told by names and by lengths.
 """
 
 from __future__ import annotations

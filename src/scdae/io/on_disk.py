@@ -57,18 +57,18 @@ def join_files(
     layer
         Layer of each file with the counts; None for `X`.
     label
-        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``. A column that the files
-        have under this name is kept with ``_own`` behind it.
+        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``. A column that
+        the files have under this name is kept with ``_own`` behind it.
     mask_added
-        Layer that says what was observed, for ``mask=``: where the files have not all the same genes, or have such a layer of
-        their own, which is kept.
+        Layer that says what was observed, for ``mask=``: where the files have not all the same genes, or have such a
+        layer of their own, which is kept.
 
     Returns
     -------
     anndata.AnnData
-        Cells of all files below one another, called ``cell-sample``; genes in the order in which they come first. `X` is a
-        dask array of sparse chunks, which other processes can work out, too: files are opened where they are read. Columns
-        of `obs` that all files have are kept; ``uns["joined_files"]`` names the files.
+        Cells of all files below one another, called ``cell-sample``; genes in the order in which they come first. `X`
+        is a dask array of sparse chunks, which other processes can work out, too: files are opened where they are read.
+        Columns of `obs` that all files have are kept; ``uns["joined_files"]`` names the files.
 
     Raises
     ------

@@ -32,8 +32,8 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
     Parameters
     ----------
     path
-        AnnData as .h5ad or .zarr; loom; 10x HDF5 of any version; a Matrix Market file with names of cells and genes beside it,
-        or the folder with these; a table of a SpatialData store.
+        AnnData as .h5ad or .zarr; loom; 10x HDF5 of any version; a Matrix Market file with names of cells and genes
+        beside it, or the folder with these; a table of a SpatialData store.
     genome
         Which genome, where a 10x file holds several.
 

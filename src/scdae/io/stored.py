@@ -68,7 +68,8 @@ def open_on_disk(path: str | os.PathLike[str], *, raw: bool = False) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left out.
+        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left
+        out.
 
     Raises
     ------

@@ -25,8 +25,8 @@ _AT_ONCE = 2**22  # stored entries that are read at a time
 class RowMajorCopy:
     """Rows of a CSC matrix on disk, from a copy in the folder for temporary files (``TMPDIR``).
 
-    The copy is made at once, in two passes over the stored entries, of which a few million are in memory at a time. It goes
-    when the object does.
+    The copy is made at once, in two passes over the stored entries, of which a few million are in memory at a time. It
+    goes when the object does.
 
     Parameters
     ----------

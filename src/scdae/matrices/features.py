@@ -48,9 +48,9 @@ _KINDS = (
 def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     """Features that are certainly no genes, by kind.
 
-    By ``var["feature_types"]`` (or `feature_type`, `modality`, `feature_biotype`) where some are genes ("Gene Expression", "GEX",
-    "RNA", "gene"), and by the names of control probes and codes of in situ panels
-    (Xenium, CosMx, MERSCOPE) and of the counters of HTSeq, STAR and featureCounts.
+    By ``var["feature_types"]`` (or `feature_type`, `modality`, `feature_biotype`) where some are genes ("Gene
+    Expression", "GEX", "RNA", "gene"), and by the names of control probes and codes of in situ panels (Xenium, CosMx,
+    MERSCOPE) and of the counters of HTSeq, STAR and featureCounts.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.nda
 def keep_genes(adata: AnnData) -> AnnData:
     """Leave out features that are certainly no genes.
 
-    Proteins, guides and peaks by ``var["feature_types"]``, where some are "Gene Expression"; control probes and codes of in situ
-    panels (`NegPrb`, `NegControlProbe_`, `Blank-`, `SystemControl` and their kin) and counters of reads without a gene
-    (`__no_feature`, `N_unmapped`, `Unassigned_`) by their names. The log says what was left out.
+    Proteins, guides and peaks by ``var["feature_types"]``, where some are "Gene Expression"; control probes and codes
+    of in situ panels (`NegPrb`, `NegControlProbe_`, `Blank-`, `SystemControl` and their kin) and counters of reads
+    without a gene (`__no_feature`, `N_unmapped`, `Unassigned_`) by their names. The log says what was left out.
 
     Parameters
     ----------

@@ -104,18 +104,18 @@ class ReadOuts:
             the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
             ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
         depth
-            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken by its
-            names. None: as many as the cell has.
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken
+            by its names. None: as many as the cell has.
         transform_batch
-            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
-            stays its own.
+            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's
+            depth stays its own.
         lazy
             Give a dask array that reads and restores cells when they are looked at. Counts are checked then, too.
         threshold
             Leave out values below it: the result is sparse. None for all.
         genes
-            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are placed by all
-            genes.
+            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are
+            placed by all genes.
         dtype
             float32, or float16 where the result is dense.
         layer, mask, allow_fractional, allow_nan
@@ -124,9 +124,9 @@ class ReadOuts:
         Returns
         -------
         numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
-            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which nothing
-            was observed. Genes that the model names and never counted come back as they were counted; ``"prior"`` and
-            ``"sd"`` of such counts are NaN.
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which
+            nothing was observed. Genes that the model names and never counted come back as they were counted;
+            ``"prior"`` and ``"sd"`` of such counts are NaN.
 
         Examples
         --------
@@ -191,8 +191,8 @@ class ReadOuts:
         adata
             The data the model was fitted to, or others with the same genes in any order.
         genes, cells
-            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are used to place
-            it, whatever `genes` says.
+            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are
+            used to place it, whatever `genes` says.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
 

@@ -72,8 +72,8 @@ def query_report(
     """Held-out gain of a fitted model on other cells, over the genes of the network, and the rows of these cells.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
-    gene means of these cells, as far as they can be told from those of the model's own. `share` is the share set aside; None for
-    that of a fit to them.
+    gene means of these cells, as far as they can be told from those of the model's own. `share` is the share set aside;
+    None for that of a fit to them.
     """
     if isinstance(counts, CountBlocks):  # some thousand of them say enough
         rows = counts.blocks.rows

@@ -121,9 +121,9 @@ def calibration(
 ) -> Axes | None:
     """Are the intervals honest? Where held-out counts fell in the distributions that predicted them.
 
-    A flat histogram says that the distributions are right: a tenth of the counts fall into each tenth of theirs. A hump in the
-    middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are off to one
-    side.
+    A flat histogram says that the distributions are right: a tenth of the counts fall into each tenth of theirs. A hump
+    in the middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are
+    off to one side.
 
     Parameters
     ----------

@@ -51,8 +51,8 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it. Where header lines are nothing but a lineage, as in the
-        training sets for DADA2, those that are repeated get a number: ``"Bacteria;...;Bacillus;#2"``.
+        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it. Where header lines are nothing but a lineage, as
+        in the training sets for DADA2, those that are repeated get a number: ``"Bacteria;...;Bacillus;#2"``.
 
     Raises
     ------

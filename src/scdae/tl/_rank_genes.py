@@ -66,9 +66,10 @@ def rank_genes(
 ) -> AnnData | None:
     """Rank the genes of groups of cells by posterior draws of their log fold changes.
 
-    A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them, and
-    a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
-    posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small p-value.
+    A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them,
+    and a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
+    posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small
+    p-value.
 
     Parameters
     ----------
@@ -105,17 +106,18 @@ def rank_genes(
     -------
     anndata.AnnData or None
         The copy if `copy`, else None. ``uns[key_added]`` is laid out as by :func:`scanpy.tl.rank_genes_groups`, so that
-        ``sc.get.rank_genes_groups_df(adata, group, key=key_added)`` and scanpy's plots read it. Genes are sorted by score.
+        ``sc.get.rank_genes_groups_df(adata, group, key=key_added)`` and scanpy's plots read it. Genes are sorted by
+        score.
 
         ``scores``
             Posterior mean of the log2 fold change over its standard deviation.
         ``logfoldchanges``
-            Posterior mean of the log2 fold change; NaN for genes that are not called: those without counts, and those that
-            `mask` says were measured in no cell of the group, or of those it is compared with. Their ``pvals`` and
+            Posterior mean of the log2 fold change; NaN for genes that are not called: those without counts, and those
+            that `mask` says were measured in no cell of the group, or of those it is compared with. Their ``pvals`` and
             ``pvals_adj`` are 1, and their score is 0.
         ``pvals``
-            Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is not
-            a p-value, but takes its place.
+            Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is
+            not a p-value, but takes its place.
         ``pvals_adj``
             Share of false discoveries to be expected among this gene and all that are more certainly different.
         ``lfc_lower``, ``lfc_upper``
@@ -131,12 +133,13 @@ def rank_genes(
     Restored values are not averaged: the network has seen the counts already, and an average of its values over a group
     repeats them with an error that looks far too small. Each molecule is counted once.
 
-    The posterior knows of sampling and of the spread over cells, not of donors. **With biological replicates, sum the raw counts by sample and test those** (pseudobulk): a difference
-    between two conditions that rests on one donor each is not known from any number of cells. Groups that were found by
-    clustering the same counts differ by construction; their probabilities are a ranking and no evidence.
+    The posterior knows of sampling and of the spread over cells, not of donors. **With biological replicates, sum the
+    raw counts by sample and test those** (pseudobulk): a difference between two conditions that rests on one donor each
+    is not known from any number of cells. Groups that were found by clustering the same counts differ by construction;
+    their probabilities are a ranking and no evidence.
 
-    Adjusted p-values are expected fractions of false discoveries :cite:p:`Newton2004`; the prior of the fold changes is learned as in
-    adaptive shrinkage :cite:p:`Stephens2017`.
+    Adjusted p-values are expected fractions of false discoveries :cite:p:`Newton2004`; the prior of the fold changes is
+    learned as in adaptive shrinkage :cite:p:`Stephens2017`.
 
     Examples
     --------

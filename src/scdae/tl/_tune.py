@@ -54,9 +54,10 @@ def tune(
 ) -> dict[str, Any]:
     """Search noise level, latent size, width, weight decay and likelihood on held-out molecules.
 
-    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the molecules
-    and is scored by how likely the others are under its predictive distribution; the first trial is the defaults. Other settings
-    are only returned when they beat them by 2 standard errors, since the best of many trials is always somewhat lucky.
+    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the
+    molecules and is scored by how likely the others are under its predictive distribution; the first trial is the
+    defaults. Other settings are only returned when they beat them by 2 standard errors, since the best of many trials
+    is always somewhat lucky.
 
     Needs Optuna: ``pip install "scdae[tune]"``.
 
@@ -69,8 +70,8 @@ def tune(
     time_limit
         Seconds after which no trial is started any more; None: no limit.
     path
-        File that keeps the trials. A call that was stopped goes on from it; trials of other data, splits or fixed settings
-        in the same file are left alone. None: they are kept in memory.
+        File that keeps the trials. A call that was stopped goes on from it; trials of other data, splits or fixed
+        settings in the same file are left alone. None: they are kept in memory.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     fraction

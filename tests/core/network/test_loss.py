@@ -263,7 +263,8 @@ def test_slopes_hold_in_single_precision(theta, n_cells):
 
     with jax.enable_x64(True):
         exact = slopes(np.float64)
-    # where counts are all but Poisson, the slope in the dispersion is a small difference of what cells and zeros ask for
+    # where counts are all but Poisson, the slope in the dispersion is a small difference of what cells and zeros ask
+    # for
     for found, known, error in zip(slopes(np.float32), exact, (4e-6, 2e-6 if theta < 1 else 5e-3), strict=True):
         np.testing.assert_allclose(found, known, rtol=2e-3, atol=error * np.abs(known).max())
 

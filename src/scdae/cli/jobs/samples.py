@@ -39,10 +39,12 @@ def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) ->
     Parameters
     ----------
     source
-        A sheet, .csv or .tsv, with the columns `sample` and `path`, of which those that are not absolute begin at the sheet's
-        folder; or a pattern of files; or a folder with files, whose names without their ending are those of the samples.
+        A sheet, .csv or .tsv, with the columns `sample` and `path`, of which those that are not absolute begin at the
+        sheet's folder; or a pattern of files; or a folder with files, whose names without their ending are those of the
+        samples.
     known
-        Options that may be further columns, such as ``batch-key``. Columns of other names are not used, and a warning says so.
+        Options that may be further columns, such as ``batch-key``. Columns of other names are not used, and a warning
+        says so.
 
     Returns
     -------
@@ -52,8 +54,8 @@ def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) ->
     Raises
     ------
     ValueError, FileNotFoundError
-        There are none, a column is missing, a name repeats or cannot be one of a file, or a file is not there. The message
-        says which and in which line.
+        There are none, a column is missing, a name repeats or cannot be one of a file, or a file is not there. The
+        message says which and in which line.
 
     Examples
     --------

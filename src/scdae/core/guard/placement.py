@@ -1,8 +1,8 @@
 """Where a sequence lies in the latent space, judged by some of its windows only.
 
-The decoder says what each latent position expects of the words of each window. A position is found by going the other way:
-the one under which the words that were counted are most probable, given how positions of normal sequences are spread. So a
-position can rest on any windows, and those that were not observed need no filling.
+The decoder says what each latent position expects of the words of each window. A position is found by going the other
+way: the one under which the words that were counted are most probable, given how positions of normal sequences are
+spread. So a position can rest on any windows, and those that were not observed need no filling.
 """
 
 from __future__ import annotations
@@ -143,9 +143,9 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
 
     Notes
     -----
-    The words of a window follow a multinomial distribution with the softmax of the decoder's logits. Its logarithm is concave in the
-    position; the steps of Newton's method are taken with the mean curvature over normal sequences, which is worked out once for
-    each choice of windows.
+    The words of a window follow a multinomial distribution with the softmax of the decoder's logits. Its logarithm is
+    concave in the position; the steps of Newton's method are taken with the mean curvature over normal sequences, which
+    is worked out once for each choice of windows.
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]

@@ -102,8 +102,8 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
     Returns
     -------
     numpy.ndarray or None
-        float32 (n_draws, n_obs, n_vars); one copy where nothing is left to chance, and None where the counts are shown as they
-        are.
+        float32 (n_draws, n_obs, n_vars); one copy where nothing is left to chance, and None where the counts are shown
+        as they are.
 
     Examples
     --------
@@ -167,17 +167,18 @@ def project_profiles(
     Returns
     -------
     jax.Array
-        float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of counts
-        per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
+        float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of
+        counts per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
 
     Notes
     -----
-    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the distribution that the
-    pass before gave, at the depth that the encoder saw, since logs of expected counts would be larger than any logs it was
-    trained on. The shares of expression are averaged over draws.
+    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the
+    distribution that the pass before gave, at the depth that the encoder saw, since logs of expected counts would be
+    larger than any logs it was trained on. The shares of expression are averaged over draws.
 
-    The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the counts
-    (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and Wagner 2018).
+    The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the
+    counts (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and
+    Wagner 2018).
     """
     counts, depth = jnp.asarray(counts, jnp.float32), jnp.asarray(depth, jnp.float32)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions

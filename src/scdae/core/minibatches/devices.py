@@ -1,8 +1,9 @@
 """On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
 
-Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one, but
-for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells in parts,
-too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step to step.
+Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one,
+but for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells
+in parts, too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step
+to step.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Devices(Protocol):
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
         """The arrays of a minibatch, where they are needed, of all of its cells or those of this process.
 
-        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of all
-        cells.
+        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of
+        all cells.
         """
 
     def place(self, tree: Any) -> Any:
@@ -204,7 +205,8 @@ class SeveralDevices:
             return tree
         from jax.experimental.multihost_utils import broadcast_one_to_all  # slow to import; for several processes alone
 
-        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax 0.10.2).
+        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax
+        # 0.10.2).
         leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
         ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
         packed = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)

@@ -1,7 +1,7 @@
 """A minibatch in parts, whose losses and gradients are summed.
 
-Parts are what several devices take, one each, and what a processor takes one after the other: what it needs for a part stays in
-its caches, and in memory that is kept from step to step.
+Parts are what several devices take, one each, and what a processor takes one after the other: what it needs for a part
+stays in its caches, and in memory that is kept from step to step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
 
-An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step. The
-arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the random numbers are JAX's.
+An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step.
+The arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the
+random numbers are JAX's.
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
     """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
 
-    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
-    binomial distribution's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
-    entries, and took two thirds of a step's time.
+    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept,
+    with the binomial distribution's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would
+    wait for the last of all entries, and took two thirds of a step's time.
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
@@ -207,8 +208,8 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
     Returns
     -------
     callable
-        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state and
-        the mean of the losses. Which steps they are is no matter of compilation.
+        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state
+        and the mean of the losses. Which steps they are is no matter of compilation.
     """
 
     @partial(jax.jit, donate_argnums=(1,))

@@ -1,7 +1,7 @@
 """Memory that this process can still take: what the machine has free, within the limits that a job lives under.
 
-A job has its limit in a control group of its own, or in one above it, or as a limit of the process. What is used there is counted
-without the cache of files, which the system gives back when memory is asked for.
+A job has its limit in a control group of its own, or in one above it, or as a limit of the process. What is used there
+is counted without the cache of files, which the system gives back when memory is asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How many cores this process may use, and pools of threads held to that.
 
-A core that is shared makes OpenMP's threads wait for one another, each at full speed: on a few thousand rows that takes many times
-as long as one thread does.
+A core that is shared makes OpenMP's threads wait for one another, each at full speed: on a few thousand rows that takes
+many times as long as one thread does.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
     Returns
     -------
     callable
-        From parameters, a minibatch, or one of its parts, and what its data add, to a float32 scalar. The losses of the parts
-        add up to that of the minibatch.
+        From parameters, a minibatch, or one of its parts, and what its data add, to a float32 scalar. The losses of the
+        parts add up to that of the minibatch.
     """
 
     def sum_of(terms: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
@@ -59,7 +59,8 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
         if genes is None or real is None:
             return nb_sum(logits, model.theta(), batch, observed)[0] / of_data.molecules
 
-        # Most genes have no dropout: their sum has its gradient on paper, and the rest is worked out for the others alone.
+        # Most genes have no dropout: their sum has its gradient on paper, and the rest is worked out for the others
+        # alone.
         value, norm = nb_sum(logits, model.theta(), batch, observed, ~jnp.asarray(of_data.inflated))
         some = batch._replace(
             **{name: getattr(batch, name)[batch.chosen] for name in ("rows", "cols", "x_in", "x_out")}
@@ -98,7 +99,8 @@ def make_update(
     Returns
     -------
     callable
-        From parameters, optimizer state and the parts of a minibatch to both and the loss. The state passed in is used up.
+        From parameters, optimizer state and the parts of a minibatch to both and the loss. The state passed in is used
+        up.
     """
     value_and_gradient = devices.gradient(objective)
 
