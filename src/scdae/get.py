@@ -60,7 +60,7 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
 
 
 def report(adata: AnnData, key: str = "scdae") -> pd.Series:
-    """What the held-out molecules said about a run: one number or word a line.
+    """Return what the held-out molecules said about a run: one number or word a line.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
 
 
 def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
-    """What `scdae.tl.evaluate` found: one method a row.
+    """Return what `scdae.tl.evaluate` found: one method a row.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
 
 
 def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
-    """What was learned about each gene.
+    """Return what was learned about each gene.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
 
 
 def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_scdae") -> pd.DataFrame:
-    """What `scdae.tl.rank_genes` found, with the intervals that scanpy's table leaves out.
+    """Return what `scdae.tl.rank_genes` found, with the intervals that scanpy's table leaves out.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
 
 
 def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
-    """The trials of `scdae.tl.tune`, best first.
+    """Return the trials of `scdae.tl.tune`, best first.
 
     Parameters
     ----------

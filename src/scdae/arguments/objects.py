@@ -95,7 +95,7 @@ def _meant(name: str, names: list[str]) -> str:
 
 
 def nearest(name: object, names: Iterable[object]) -> str:
-    """A question that offers the closest of the names, with a blank before it; empty where none is close."""
+    """Return a question that offers the closest of the names, with a blank before it; empty where none is close."""
     shown = {str(one).casefold(): one for one in names}
     close = difflib.get_close_matches(str(name).casefold(), list(shown), n=1)
     return f" Did you mean {shown[close[0]]!r}?" if close else ""

@@ -73,7 +73,7 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
 
 
 def _values(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
-    """What was chosen as an array (n,): booleans in the order of `index`, positions or names."""
+    """Return what was chosen as an array (n,): booleans in the order of `index`, positions or names."""
     if isinstance(chosen, (pd.Series, pd.DataFrame)):
         dtypes = [chosen.dtype] if isinstance(chosen, pd.Series) else list(chosen.dtypes)
         flags = all(pd.api.types.is_bool_dtype(dtype) for dtype in dtypes)

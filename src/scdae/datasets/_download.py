@@ -182,7 +182,7 @@ def pbmc5k_citeseq(*, path: str | PathLike[str] | None = None) -> AnnData:
 
 
 def _fetch(name: str, path: str | PathLike[str] | None) -> Path:
-    """The checked file of a data set: the kept one, or a new one from the first address that gives it."""
+    """Return the checked file of a data set: the kept one, or a new one from the first address that gives it."""
     try:
         import pooch
     except ImportError:

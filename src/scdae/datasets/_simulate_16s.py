@@ -99,7 +99,7 @@ def _rates(rng: np.random.Generator, length: int) -> np.ndarray:
 def _changed(
     letters: np.ndarray, rate: np.ndarray, change: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A descendant: letters replaced, lost and come in, with the rates of change where they are now."""
+    """Return a descendant: letters replaced, lost and come in, with the rates of change where they are now."""
     hit = rng.random(len(letters)) < 1 - np.exp(-change * rate)
     indel = hit & (rng.random(len(letters)) < _INDEL)
     letters = np.where(hit & ~indel, (letters + rng.integers(1, 4, len(letters))) % 4, letters)

@@ -94,7 +94,7 @@ class Covariates:
         return conditions if conditions.any else None
 
     def _within(self, adata: AnnData, name: str) -> np.ndarray:
-        """A continuous column, float64 (n_obs,), no value below or above those of the fit: beyond them nothing is known."""
+        """Return a continuous column, float64 (n_obs,), no value below or above those of the fit: beyond them nothing is known."""
         values = read_numbers(adata, name)
         if name not in self.ranges:
             return values

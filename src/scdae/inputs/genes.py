@@ -205,7 +205,7 @@ _KINDS = {  # what names of genes look like, where most of them do
 
 
 def _kind(names: np.ndarray) -> str:
-    """What most of the names are, in words."""
+    """Return what most of the names are, in words."""
     some = [str(name) for name in names[:: max(len(names) // 200, 1)]]
     for kind, pattern in _KINDS.items():
         if sum(pattern.fullmatch(name) is not None for name in some) > 0.6 * len(some):
@@ -245,7 +245,7 @@ def _only(alike: Callable[[str], str], named: list[tuple[str, int]]) -> dict[str
 
 
 def _without_version(name: str) -> str:
-    """An Ensembl id without the version behind its point."""
+    """Return an Ensembl id without the version behind its point."""
     match = _ENSEMBL.fullmatch(name)
     return match[1] if match else name
 

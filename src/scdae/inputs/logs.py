@@ -110,7 +110,7 @@ def one_molecule(scaled: sp.csr_matrix) -> np.ndarray:
 
 
 def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
-    """What the values are instead, and how that is known; None where they may be what they have to be."""
+    """Return what the values are instead, and how that is known; None where they may be what they have to be."""
     values = csr.data
     if not values.size:
         return None
@@ -172,7 +172,7 @@ def _centered(csr: sp.csr_matrix) -> str | None:
 
 
 def _half_of_scores(csr: sp.csr_matrix) -> str | None:
-    """Whether these are z-scores without the negative ones.
+    """Return whether these are z-scores without the negative ones.
 
     The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where
     values are symmetric, and where all of them are one and the same. So the squares of the others and their share add
@@ -209,7 +209,7 @@ def _other_scale(csr: sp.csr_matrix) -> str | None:
 
 
 def _sample(csr: sp.csr_matrix) -> sp.csr_matrix:
-    """Some of the cells, without zeros."""
+    """Return some of the cells, without zeros."""
     some = csr[:: -(-csr.shape[0] // _CELLS)].copy()
     some.eliminate_zeros()
     return some

@@ -136,7 +136,7 @@ class OwnCounts:
 
 
 def fate(output: str | float) -> str:
-    """What becomes of the counts of silent genes, in words."""
+    """Return what becomes of the counts of silent genes, in words."""
     return AS_COUNTED if output in _KNOWN else "entries with counts come back as NaN"
 
 
@@ -150,7 +150,7 @@ def say_blind(n_blind: int, n_obs: int) -> None:
 
 
 def counted_silent(counts: AnyCounts, gene_map: GeneMap) -> np.ndarray | None:
-    """Which silent genes have counts in a query: bool (n_silent,), or None where that is not known before it is read."""
+    """Return which silent genes have counts in a query: bool (n_silent,), or None where that is not known before it is read."""
     if isinstance(counts, Counts):
         total = np.bincount(counts.matrix.indices, minlength=counts.shape[1])
     elif isinstance(counts, CountBlocks):

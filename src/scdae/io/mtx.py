@@ -54,12 +54,12 @@ class _Table(NamedTuple):
 
 
 def find_matrices(folder: Path) -> list[Path]:
-    """The Matrix Market files of a folder, by name."""
+    """Return the Matrix Market files of a folder, by name."""
     return sorted(p for p in folder.iterdir() if _MATRIX.search(p.name) and p.is_file())
 
 
 def main_matrix(folder: Path) -> Path | None:
-    """The one matrix of a folder; None where there is none.
+    """Return the one matrix of a folder; None where there is none.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _tables(path: Path) -> list[_Table]:
 
 
 def _shared_start(name: str, other: str) -> str:
-    """What two names have in common, up to a mark that separates words."""
+    """Return what two names have in common, up to a mark that separates words."""
     end = 0
     for i, (a, b) in enumerate(zip(name, other, strict=False)):
         if a != b:
@@ -194,7 +194,7 @@ def _shared_start(name: str, other: str) -> str:
 
 
 def _own_start(name: str, other: str) -> str:
-    """The name of the matrix, with or without its ending, if the other name goes on from it."""
+    """Return the name of the matrix, with or without its ending, if the other name goes on from it."""
     for start in (name, _MATRIX.sub("", name)):
         if other.startswith(start) and other[len(start) : len(start) + 1] in ("_", ".", "-"):
             return other[: len(start) + 1]
@@ -233,7 +233,7 @@ def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[
 
 
 def _of_length(table: _Table, n: int) -> _Table | None:
-    """The table, with its header as the names of its columns, if it then has `n` rows."""
+    """Return the table, with its header as the names of its columns, if it then has `n` rows."""
     rows = table.rows
     while len(rows) > n and (rows.iloc[-1] == "").all():
         rows = rows.iloc[:-1]

@@ -136,7 +136,7 @@ class _Described(NamedTuple):
 
 
 def _described(path: Path, layer: str | None, mask: str) -> _Described:
-    """What is known of a file without reading its matrices."""
+    """Return what is known of a file without reading its matrices."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
     if not is_anndata(path):
@@ -158,7 +158,7 @@ def _described(path: Path, layer: str | None, mask: str) -> _Described:
 
 
 def _feature_types(tables: list[pd.DataFrame], columns: list[np.ndarray], var_names: pd.Index) -> pd.DataFrame:
-    """What tells genes from proteins and others, where all files say it, and alike."""
+    """Return what tells genes from proteins and others, where all files say it, and alike."""
     var = pd.DataFrame(index=var_names)
     if not all("feature_types" in table for table in tables):
         return var

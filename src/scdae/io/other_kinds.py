@@ -96,7 +96,7 @@ def first_bytes(path: Path, number: int = 512) -> bytes:
 
 
 def describe_other(path: Path) -> str:
-    """What a file of a kind that is not read is, and what to do, in one line that begins with its name."""
+    """Return what a file of a kind that is not read is, and what to do, in one line that begins with its name."""
     with path.open("rb") as stream:
         start = stream.read(512)
     inner = first_bytes(path)

@@ -41,7 +41,7 @@ def chunks_at_once() -> int:
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:
-    """Whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
+    """Return whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
     if wanted is not None:
         return wanted
     free = available_memory()

@@ -79,7 +79,7 @@ class RowMajorCopy:
         return sp.csr_matrix((values, columns, ends), shape=(stop - start, self.shape[1]))
 
     def _array(self, name: str, dtype: np.dtype[Any], length: int) -> np.ndarray:
-        """An array in a file whose blocks are there: a disk that fills up under a map kills the process."""
+        """Return an array in a file whose blocks are there: a disk that fills up under a map kills the process."""
         path, size = Path(self._folder) / name, max(length, 1) * dtype.itemsize
         try:
             path.touch()

@@ -91,7 +91,7 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
 
 
 def is_gene(types: np.ndarray) -> np.ndarray:
-    """Which feature types are those of genes, boolean."""
+    """Return which feature types are those of genes, boolean."""
     return np.fromiter((str(value).strip().lower() in _GENE_TYPES for value in types), bool, len(types))
 
 
@@ -155,7 +155,7 @@ def keep_genes(adata: AnnData) -> AnnData:
 
 
 def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome: str | None) -> AnnData:
-    """An AnnData of the genes of one genome, from what 10x files hold.
+    """Return an AnnData of the genes of one genome, from what 10x files hold.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome
 
 
 def choose_genome(genomes: list[str], genome: str | None) -> str:
-    """The genome that was asked for, or the only one."""
+    """Return the genome that was asked for, or the only one."""
     shown = _several(genomes) or "none named"
     if genome is None:
         if len(genomes) > 1:

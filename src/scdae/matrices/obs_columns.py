@@ -151,12 +151,12 @@ def column_of(adata: AnnData, name: Any, argument: str, *, gaps: bool = False) -
 
 
 def has_column(adata: AnnData, name: str) -> bool:
-    """Whether `obs` has a column of that name, which may be a number there."""
+    """Return whether `obs` has a column of that name, which may be a number there."""
     return _alike(adata.obs.columns, name) is not None
 
 
 def _alike(columns: pd.Index, name: Any) -> Any:
-    """The column of that name, or the only one that is a number and reads so; None where there is none."""
+    """Return the column of that name, or the only one that is a number and reads so; None where there is none."""
     if name in columns:
         return name
     alike = [column for column in columns if str(column) == str(name)]
@@ -164,10 +164,10 @@ def _alike(columns: pd.Index, name: Any) -> Any:
 
 
 def is_name(name: Any) -> bool:
-    """Whether this names one column: text or a number, no truth value."""
+    """Return whether this names one column: text or a number, no truth value."""
     return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
 
 
 def is_categorical(column: pd.Series) -> bool:
-    """Whether a column holds labels: everything but numbers."""
+    """Return whether a column holds labels: everything but numbers."""
     return is_bool_dtype(column) or not is_numeric_dtype(column)

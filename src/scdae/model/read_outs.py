@@ -33,7 +33,7 @@ class ReadOuts:
     _fitted: FittedModel | None = None
 
     def fitted_model(self) -> FittedModel:
-        """What all read-outs work with; an error when there was no fit."""
+        """Return what all read-outs work with; an error when there was no fit."""
         check_platform()
         if self._fitted is None:
             raise ValueError(

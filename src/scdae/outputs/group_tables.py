@@ -28,7 +28,7 @@ _MOST = 40  # groups on a page
 
 
 def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd.DataFrame:
-    """What `scdae.tl.evaluate` found with `groupby`: whether groups of cells come back as they were counted.
+    """Return what `scdae.tl.evaluate` found with `groupby`: whether groups of cells come back as they were counted.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _interval(ratio: float, low: float, high: float) -> str:
 
 
 def _stored(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """What `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
+    """Return what `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
     entry = adata.uns.get(f"{key}_evaluation")
     if not isinstance(entry, Mapping) or "fidelity" not in entry:
         reason = "says nothing of groups" if isinstance(entry, Mapping) else "is not there"

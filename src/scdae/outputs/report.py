@@ -95,12 +95,12 @@ def query_report(
 
 
 def gains_less(report: Report) -> bool:
-    """Whether a model gains clearly less on some cells than it expects of itself on cells like its own."""
+    """Return whether a model gains clearly less on some cells than it expects of itself on cells like its own."""
     return report.efficiency + CLEAR * report.efficiency_error < FOREIGN
 
 
 def is_foreign(report: Report) -> bool:
-    """Whether some cells are clearly not of the kind that a model knows, by its report on them."""
+    """Return whether some cells are clearly not of the kind that a model knows, by its report on them."""
     return gains_less(report) or report.skill + CLEAR * report.skill_error < -_WORSE
 
 
@@ -175,7 +175,7 @@ def summary(
 
 
 def verdict(skill: float, n_helped: int, n_genes: int) -> str:
-    """Whether it helped, in words."""
+    """Return whether it helped, in words."""
     if not skill > 0:
         return "Held-out molecules are predicted no better than by the average of each gene."
     return (

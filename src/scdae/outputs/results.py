@@ -21,7 +21,7 @@ __all__ = ["results"]
 
 
 def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any = "float32") -> AnnData:
-    """An AnnData of the results alone, to be written where the data are too large to be copied.
+    """Return an AnnData of the results alone, to be written where the data are too large to be copied.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ def calibration(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Are the intervals honest? Where held-out counts fell in the distributions that predicted them.
+    """Plot where held-out counts fell in the distributions that predicted them: are intervals honest?
 
     A flat histogram says that the distributions are right: a tenth of the counts fall into each tenth of theirs. A hump
     in the middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are

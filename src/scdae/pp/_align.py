@@ -142,7 +142,7 @@ def _shown(names: list[str]) -> str:
 
 
 def _is_sparse(matrix: Any) -> bool:
-    """Whether rows of it come as sparse matrices."""
+    """Return whether rows of it come as sparse matrices."""
     return sp.issparse(getattr(matrix, "_meta", matrix)) or hasattr(matrix, "to_memory")
 
 

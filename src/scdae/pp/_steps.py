@@ -144,7 +144,7 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
 
 
 def _record(run: Run) -> dict[str, Any]:
-    """What was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
+    """Return what was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
     data, wanted = run.data, run.wanted
     record: dict[str, Any] = {
         "output": wanted.output,

@@ -98,7 +98,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def as_header(header: str) -> str:
-    """A header line without blanks at its ends and without the mark."""
+    """Return a header line without blanks at its ends and without the mark."""
     return header.strip().removeprefix(">").strip()
 
 

@@ -192,7 +192,7 @@ def _better(first: Score, second: Score, error: np.ndarray) -> np.ndarray:
 
 
 def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dict[str, Any]:
-    """The same for all genes of the data."""
+    """Return the same for all genes of the data."""
     spread: dict[str, Any] = {}
     for name, values in table.items():
         is_code = name == "verdict"
@@ -207,7 +207,7 @@ def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dic
 def _entry(
     job: Job, split: Split, scores: Scores, of_gene: dict[str, Any], rank: int, fraction: float, seed: int
 ) -> dict[str, Any]:
-    """What goes into `uns`: plain values."""
+    """Return what goes into `uns`: plain values."""
     base = scores.methods[GENE_MEAN].deviance.sum()
     counted = pd.Series(of_gene["verdict"]).value_counts()
     number = {name: int(counted.get(name, 0)) for name in VERDICTS}

@@ -241,7 +241,7 @@ class _Comparison:
 
 
 def _ranked(compared: dict[str, np.ndarray], known_columns: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """The genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
+    """Return the genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
     columns = {name: np.full(len(names), np.nan) for name in compared}
     for name, values in compared.items():
         columns[name][known_columns] = values

@@ -179,7 +179,7 @@ def _outcome(results: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str
 
 
 def _text(value: Any) -> str:
-    """A setting as a word; the default's is empty."""
+    """Return a setting as a word; the default's is empty."""
     if value is None:
         return ""
     numbers = value if isinstance(value, tuple) else (value,)
@@ -187,7 +187,7 @@ def _text(value: Any) -> str:
 
 
 def _space(optuna: Any, fixed: dict[str, Any]) -> dict[str, Any]:
-    """What is searched, without the settings that are fixed."""
+    """Return what is searched, without the settings that are fixed."""
     number, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     space = {
         "noise_low": number(0.02, 0.4),
@@ -211,7 +211,7 @@ def _settings(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _study(optuna: Any, path: str | PathLike[str] | None, name: str, seed: int) -> tuple[Any, list[Any]]:
-    """The search, and the trials that an earlier call has finished."""
+    """Return the search, and the trials that an earlier call has finished."""
     storage = None
     if path is not None:
         from optuna.storages.journal import JournalFileBackend
@@ -224,7 +224,7 @@ def _study(optuna: Any, path: str | PathLike[str] | None, name: str, seed: int) 
 
 
 def _name(job: Job, settings: dict[str, Any], fraction: float, seed: int) -> str:
-    """What makes trials comparable: the same counts, split and fixed settings."""
+    """Return what makes trials comparable: the same counts, split and fixed settings."""
     matrix = job.counts.matrix
     digest = hashlib.sha256()
     for part in (matrix.data, matrix.indices, matrix.indptr, *(job.conditions or ())):

@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 
 def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) -> list[Sample]:
-    """The samples that a folder, a pattern or a sheet stands for, in order.
+    """Return the samples that a folder, a pattern or a sheet stands for, in order.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _is_sample(path: Path) -> bool:
 
 
 def _is_matrix(folder: Path) -> bool:
-    """Whether a folder is one sample: a matrix with its genes and cells."""
+    """Return whether a folder is one sample: a matrix with its genes and cells."""
     try:
         return folder.is_dir() and main_matrix(folder) is not None
     except ValueError:  # several

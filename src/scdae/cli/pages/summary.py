@@ -188,7 +188,7 @@ def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str
 
 
 def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
-    """The plan on one page.
+    """Return the plan on one page.
 
     Parameters
     ----------

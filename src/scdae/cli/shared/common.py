@@ -94,7 +94,7 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> tuple[Exception, bool]:
-    """The error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
+    """Return the error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
     if of_another(error):
         return ValueError(
             "another process of this job has ended, whose own log says why; nothing was written by this one"

@@ -70,7 +70,7 @@ def key_of(key_added: str, transform_batch: str | None) -> str:
 
 
 def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
-    """What can be said of a result of `scdae impute` or `scdae apply` that was written before."""
+    """Return what can be said of a result of `scdae impute` or `scdae apply` that was written before."""
     from anndata.io import read_elem  # slow, so not for help
 
     from scdae.io.stored import open_group  # with anndata
@@ -88,5 +88,5 @@ def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
 
 
 def report_of_model(source: Path, target: Path) -> dict[str, Any]:
-    """The same of a model."""
+    """Return the same of a model."""
     return model_report(scdae.DAE.load(target), str(source), str(target), {}) | {"skipped": True}

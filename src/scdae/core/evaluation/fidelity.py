@@ -89,7 +89,7 @@ class _Moments(NamedTuple):
 
 
 def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: int = TOP) -> Markers:
-    """The genes that tell each group from all other cells most clearly.
+    """Return the genes that tell each group from all other cells most clearly.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n
 
 
 def reliability(cell_gain: np.ndarray, molecules: float) -> float:
-    """How far to trust the network at all, from its held-out gain over the gene means in each cell.
+    """Return how far to trust the network at all, from its held-out gain over the gene means in each cell.
 
     A gain that is no more than chance leaves nothing of the network, one beyond chance all of it: 0 up to 2 standard
     errors of the summed gain, 1 from 3, in proportion between. Where the gain is slight (less than 0.0005 nats a

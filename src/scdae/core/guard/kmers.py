@@ -219,7 +219,7 @@ def _once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _known(found: tuple[np.ndarray, np.ndarray], anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the anchors are among these words, and where, by place."""
+    """Return which of the anchors are among these words, and where, by place."""
     number, at = found
     if not len(anchors):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -50,7 +50,7 @@ class Windows:
     observed: np.ndarray
 
     def block(self, start: int, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
+        """Return some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
         dense = np.asarray(self.counts[start : start + size].toarray(), np.float32).reshape(-1, *shape)
         n, seen = len(dense), self.observed[start : start + size].astype(np.float32)
         if n < size:
@@ -68,7 +68,7 @@ class Prior(NamedTuple):
 
 
 def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> Decoder:
-    """The decoder of a fitted model over all words of all windows.
+    """Return the decoder of a fitted model over all words of all windows.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ class Purification(NamedTuple):
     fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are no whole numbers
 
     def check(self) -> Purification:
-        """The same, or a ValueError that names what is out of its range."""
+        """Return the same, or a ValueError that names what is out of its range."""
         for name in ("strength", "keep"):
             value = getattr(self, name)
             if not (np.isfinite(value) and 0 <= value <= 1):
@@ -88,7 +88,7 @@ def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
 
 
 def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generator) -> np.ndarray | None:
-    """What the encoder is shown of counts: thinned copies, or the counts made whole.
+    """Return what the encoder is shown of counts: thinned copies, or the counts made whole.
 
     Parameters
     ----------

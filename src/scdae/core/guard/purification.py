@@ -83,7 +83,7 @@ def purify_logs(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """The same for profiles given as log1p of counts per 10,000, perturbed or not.
+    """Return the same for profiles given as log1p of counts per 10,000, perturbed or not.
 
     Parameters
     ----------

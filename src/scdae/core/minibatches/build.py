@@ -79,7 +79,7 @@ def cells_at_once(n_obs: int, n_vars: int) -> int:
 def slice_batches(
     data: CellData, axes: Axes, batch_size: int, size: Size | None = None
 ) -> Iterator[tuple[slice, Batch]]:
-    """All cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
+    """Yield all cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
 
     Capacities are what the cells need, unless `size` says that they are those of more cells than these.
 
@@ -99,7 +99,7 @@ def slice_batches(
 def split_batches(
     data: CellData, held_out: sp.csr_matrix, axes: Axes, order: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """All cells in the given order, with the training molecules as input and the held-out ones as output.
+    """Yield all cells in the given order, with the training molecules as input and the held-out ones as output.
 
     Yields
     ------

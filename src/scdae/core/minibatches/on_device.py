@@ -56,7 +56,7 @@ class DeviceData(NamedTuple):
 
 
 def fits(source: Source) -> bool:
-    """Whether there is an accelerator, and the counts of `source` have room on it."""
+    """Return whether there is an accelerator, and the counts of `source` have room on it."""
     if not on_accelerator() or source.n_stored >= 2**31:
         return False
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
@@ -64,7 +64,7 @@ def fits(source: Source) -> bool:
 
 
 def put(source: Source) -> tuple[DeviceData, np.ndarray]:
-    """All cells of `source` on the device, and the place there of each cell number, int32."""
+    """Return all cells of `source` on the device, and the place there of each cell number, int32."""
     numbers, counts, gaps, known = [], [], [], []
     for some, data in source.everything():  # one part after the other is in the host's memory
         numbers.append(some)
@@ -136,7 +136,7 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
 def make_minibatch(
     axes: Axes, noise: tuple[float, float], size: Size, n_vars: int
 ) -> Callable[[DeviceData, jax.Array, jax.Array], Batch]:
-    """What :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
+    """Return what :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
 
     Parameters
     ----------

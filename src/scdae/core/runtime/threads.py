@@ -61,7 +61,7 @@ def few_threads(n_rows: int) -> Iterator[None]:
 
 @functools.cache
 def _pools() -> Any:
-    """The pools that are there. Looking for them reads all that the process has mapped: with JAX that takes longer than k-means."""
+    """Return the pools that are there. Looking for them reads all that the process has mapped: with JAX that takes longer than k-means."""
     import sklearn.cluster  # noqa: F401 (brings its pool)
     from threadpoolctl import ThreadpoolController
 
