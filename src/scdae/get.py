@@ -178,7 +178,9 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
         )
     groups = list(entry["names"].dtype.names)
     if group is not None and group not in groups:
-        raise KeyError(f"group: {group!r} is no group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}.")
+        raise KeyError(
+            f"group: {group!r} is not a group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}."
+        )
     columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj")
     tables = {
         name: pd.DataFrame(

@@ -123,7 +123,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The values are not of that scale, or an argument does not fit. Logs have to be those of counts: z-scores,
             logs to another base or with noise are refused, the latter unless `allow_fractional`.
         TypeError
-            `X` is no matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
+            `X` is not a matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
         """
         self._how()
         check_scale(self.input_scale, "input_scale")
@@ -213,7 +213,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 def _check_kind(X: Any) -> None:
-    """A TypeError for what is no matrix, before anything walks through it."""
+    """Raise a TypeError for what is not a matrix, before anything walks through it."""
     if hasattr(X, "obs") and hasattr(X, "var"):
         raise TypeError(
             f"X is a {type(X).__name__}, and Purifier takes a matrix. Pass adata.X or adata.layers[...], or use "

@@ -45,5 +45,5 @@ def test_what_is_no_list(tmp_path):
             read_gene_list(tmp_path / "genes.txt", KNOWN)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_gene_list(tmp_path / "none.txt", KNOWN)
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         read_gene_list(tmp_path, KNOWN)

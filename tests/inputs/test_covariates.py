@@ -210,7 +210,9 @@ def test_a_batch_called_average_is_that_batch():
 
 
 def test_batches_that_are_not_there(adata, known):
-    with pytest.raises(ValueError, match=r"'f' is no batch of obs\['lane'\]. Choose 'average' or one of 'c', 'a', 'b'"):
+    with pytest.raises(
+        ValueError, match=r"'f' is not a batch of obs\['lane'\]. Choose 'average' or one of 'c', 'a', 'b'"
+    ):
         known.batch_weights("f")  # a level of another column
     with pytest.raises(ValueError, match="transform_batch='a' needs batch_key="):
         read_covariates(adata, None, "lane")[0].batch_weights("a")

@@ -41,7 +41,7 @@ def real_number(name: str, value: Any, wanted: str) -> float:
     Raises
     ------
     ValueError
-        It is no number, or not finite.
+        It is not a number, or not finite.
     """
     try:
         number = float("nan") if isinstance(value, bool | str | bytes) else float(value)

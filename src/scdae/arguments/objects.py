@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind: what is no AnnData, and settings that do not exist."""
+"""Arguments of the wrong kind: what is not an AnnData, and settings that do not exist."""
 
 from __future__ import annotations
 

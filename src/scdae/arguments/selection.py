@@ -57,7 +57,7 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
         wrong = (values < -len(index)) | (values >= len(index))
         if wrong.any():
             raise ValueError(
-                f"{what}: {values[wrong][0]} is no position among {len(index):,} (0 to {len(index) - 1:,})."
+                f"{what}: {values[wrong][0]} is not a position among {len(index):,} (0 to {len(index) - 1:,})."
             )
         return everything[values]
     if not index.is_unique:

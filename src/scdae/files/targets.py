@@ -44,7 +44,7 @@ def check_target(
         The ending is another one.
     FileExistsError
         There is something, and `overwrite` is False, or it is a folder where a file is to be written, or a folder that
-        is no zarr store.
+        is not a zarr store.
     FileNotFoundError, PermissionError
         The folder around it does not exist, or cannot be written to.
     """

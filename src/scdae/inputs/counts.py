@@ -87,7 +87,7 @@ def read_counts(
     Raises
     ------
     TypeError
-        `adata` is no AnnData, or its matrix is of a kind that holds no counts.
+        `adata` is not an AnnData, or its matrix is of a kind that holds no counts.
     ValueError
         The layer does not exist, values are negative, NaN, infinite or fractional, nothing was counted, or `mask` does
         not fit. The message says which values, how many, where the first one is, and what to do.

@@ -115,7 +115,7 @@ class Covariates:
         Raises
         ------
         ValueError
-            There is no column of batches, or none of that name; the error names those there are.
+            There is no column of batches, or no batch of that name; the error names those there are.
         """
         if self.batch_key is None:
             raise ValueError(
@@ -130,7 +130,7 @@ class Covariates:
         if name == AVERAGE:
             return np.full(len(names), 1 / len(names), np.float32)
         raise ValueError(
-            f"transform_batch={transform_batch!r} is no batch of obs[{self.batch_key!r}].{nearest(name, names)} Choose "
+            f"transform_batch={transform_batch!r} is not a batch of obs[{self.batch_key!r}].{nearest(name, names)} Choose "
             f"{AVERAGE!r} or one of {listed(names)}."
         )
 

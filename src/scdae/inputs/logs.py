@@ -141,7 +141,7 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
         return f"taken back by expm1, the values of a cell add up to {np.median(totals):,.4g} (median)."
     if clean and not is_like and looked >= _ENOUGH:
         return (
-            f"taken back by expm1, {looked - whole:,} of {looked:,} values above the smallest of their cell are no multiples of one molecule of "
+            f"taken back by expm1, {looked - whole:,} of {looked:,} values above the smallest of their cell are not multiples of one molecule of "
             "it, as with noise, scaled genes or another transformation. For logs of estimated or perturbed counts, "
             "pass allow_fractional=True."
         )

@@ -94,7 +94,7 @@ class OwnCounts:
     def add(self, start: int, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None, data: CellData) -> None:
         """Fill in the rows from `start` on: their counts over the genes of the query, and over those of the network.
 
-        There may be many silent genes, next to all of them without counts, so only what is no zero is looked at.
+        There may be many silent genes, next to all of them without counts, so only non-zeros are looked at.
         """
         blind, gene_map = blind_cells(data), self.found
         self.n_blind += int(blind.sum())

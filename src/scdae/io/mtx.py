@@ -116,7 +116,7 @@ def read_mtx(path: Path, genome: str | None = None) -> AnnData:
 
 
 class _Text:
-    """A stream that ends in an error at what is no text: zeros, as of a disk that was full, kill SciPy's reader."""
+    """A stream that ends in an error at what is not text: zeros, as of a disk that was full, kill SciPy's reader."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -124,7 +124,7 @@ class _Text:
     def read(self, size: int = -1) -> bytes:
         part: bytes = self._stream.read(size)
         if b"\x00" in part:
-            raise ValueError("it holds zero bytes, which are no text")
+            raise ValueError("it holds zero bytes, which are not text")
         return part
 
 

@@ -66,7 +66,7 @@ def check_is_file(path: Path) -> None:
     FileNotFoundError
         There is nothing.
     ValueError
-        It is no file and no folder.
+        It is neither a file nor a folder.
     """
     if str(path) == "-":
         raise ValueError(

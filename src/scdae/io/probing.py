@@ -24,7 +24,7 @@ def probe(path: Path) -> None:
     Parameters
     ----------
     path
-        Anything; what is no HDF5 file is left alone.
+        Anything; other files than HDF5 are left alone.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.nda
     shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in features.items())
     share = float(totals[out].sum()) / max(float(totals.sum()), 1.0)
     _warn(
-        f"{int(out.sum()):,} of {len(names):,} features are no genes but are taken as such, with {share:.1%} of all counts: {shown}. "
+        f"{int(out.sum()):,} of {len(names):,} features are not genes but are taken as such, with {share:.1%} of all counts: {shown}. "
         "Leave them out: adata = scdae.pp.keep_genes(adata), or --genes-only on the command line."
     )
 

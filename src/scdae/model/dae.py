@@ -190,7 +190,7 @@ class DAE(ReadOuts):
         Raises
         ------
         ValueError, TypeError
-            The data are no counts, or an argument does not fit; nothing was trained.
+            The data are not counts, or an argument does not fit; nothing was trained.
         """
         check_adata(adata)
         data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
@@ -249,7 +249,7 @@ class DAE(ReadOuts):
         Raises
         ------
         ValueError
-            This model is not fitted, fewer than half of its genes are there, or the data are no counts.
+            This model is not fitted, fewer than half of its genes are there, or the data are not counts.
 
         Examples
         --------

@@ -145,7 +145,7 @@ def impute(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Notes
     -----

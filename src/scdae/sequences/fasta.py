@@ -61,7 +61,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no FASTA, is truncated or damaged, or header lines are repeated.
+        It is not FASTA, is truncated or damaged, or header lines are repeated.
 
     Examples
     --------

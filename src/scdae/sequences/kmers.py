@@ -28,7 +28,7 @@ __all__ = ["kmers", "read_fasta"]
 _KNOWN = set("ACGTUNRYSWKMBDHV")
 _REACHED = 0.7  # of a window, for it to count as observed
 _COUNTED = 0.35  # of its words, which are fewer where single letters are unknown
-_PROTEIN = set("EFILPQZX*")  # letters of amino acids that are no nucleotides
+_PROTEIN = set("EFILPQZX*")  # letters of amino acids that are not nucleotides
 _LARGEST = 6
 
 
@@ -85,7 +85,7 @@ def kmers(
     Raises
     ------
     ValueError
-        There are no sequences, identifiers are repeated, letters are no nucleotides, sequences are too short, the file
+        There are no sequences, identifiers are repeated, letters are not nucleotides, sequences are too short, the file
         is damaged or no FASTA, or an argument is out of its range.
     TypeError
         `sequences` or `reference` is something else.
@@ -247,7 +247,7 @@ def _check(names: list[str], texts: list[str], min_length: int, where: str) -> N
             elif len(unknown & _PROTEIN) > 2:
                 fix += " These look like proteins: give the genes."
             raise ValueError(
-                f"{where}: {n_bad:,} of {len(texts):,} hold letters that are no nucleotides, the first being {name!r} with "
+                f"{where}: {n_bad:,} of {len(texts):,} hold letters that are not nucleotides, the first being {name!r} with "
                 f"{', '.join(map(repr, sorted(unknown)))}. {fix}"
             )
 

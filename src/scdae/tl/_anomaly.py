@@ -99,7 +99,7 @@ def anomaly_score(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts, an argument does not fit, or fewer than 20 normal cells are there. Nothing was trained
+        The data are not counts, an argument does not fit, or fewer than 20 normal cells are there. Nothing was trained
         or written.
 
     See Also

@@ -234,7 +234,7 @@ def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
     try:
         values = np.asarray(depth, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"depth: {depth!r:.40} is no number of molecules, and no array of such numbers.") from error
+        raise ValueError(f"depth: {depth!r:.40} is not a number of molecules or an array of such numbers.") from error
     if values.shape not in ((), (adata.n_obs,)):
         raise ValueError(
             f"depth has shape {values.shape}: give one number, or one for each of the {adata.n_obs:,} cells."

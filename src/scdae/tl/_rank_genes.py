@@ -126,7 +126,7 @@ def rank_genes(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts, there is no such group, or an argument does not fit. Nothing was trained or written.
+        The data are not counts, there is no such group, or an argument does not fit. Nothing was trained or written.
 
     Notes
     -----
@@ -290,7 +290,7 @@ def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tup
         )
     if reference != REST and reference not in levels:
         raise ValueError(
-            f"reference={reference!r} is no group of {where}.{nearest(reference, levels)} Groups there: {shown}; or 'rest'."
+            f"reference={reference!r} is not a group of {where}.{nearest(reference, levels)} Groups there: {shown}; or 'rest'."
         )
     several = isinstance(groups, Iterable) and not isinstance(groups, (str, bytes))
     wanted = list(groups) if several else [groups]
@@ -299,7 +299,9 @@ def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tup
         raise ValueError(f"groups={groups!r} names no group. Groups in {where}: {shown}; or 'all'.")
     for name in wanted:
         if name not in levels:
-            raise ValueError(f"groups: {name!r} is no group of {where}.{nearest(name, levels)} Groups there: {shown}.")
+            raise ValueError(
+                f"groups: {name!r} is not a group of {where}.{nearest(name, levels)} Groups there: {shown}."
+            )
     chosen = [name for name in dict.fromkeys(wanted) if name != reference]
     if not chosen:
         raise ValueError(f"groups={groups!r} is the reference, and cannot be compared with itself. Name another group.")

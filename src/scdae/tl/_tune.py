@@ -96,7 +96,7 @@ def tune(
     ImportError
         Optuna is not installed.
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Examples
     --------

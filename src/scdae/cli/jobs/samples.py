@@ -87,7 +87,7 @@ def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
     try:
         text = sheet.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"{sheet} cannot be read: {reason}.") from error
     delimiter = "\t" if sheet.suffix == ".tsv" else ","
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
@@ -133,11 +133,13 @@ def _columns(sheet: Path, header: Sequence[str], known: Collection[str]) -> dict
         if option in known:
             options[name] = option
         elif near:
-            raise ValueError(f"{sheet}: the column {name!r} is no option. Did you mean {near[0].replace('-', '_')!r}?")
+            raise ValueError(
+                f"{sheet}: the column {name!r} is not an option. Did you mean {near[0].replace('-', '_')!r}?"
+            )
         else:
             unused.append(name)
     if unused:
-        get_logger().warning(f"scdae: {sheet}: columns that are no options are not used: {_some(unused)}.")
+        get_logger().warning(f"scdae: {sheet}: columns that are not options are not used: {_some(unused)}.")
     return options
 
 

@@ -2,7 +2,7 @@
 
 If a count is Poisson with rate ``m`` and each of its molecules is put into the first part with probability `fraction`,
 the parts are independent Poisson counts with rates ``fraction * m`` and ``(1 - fraction) * m``. That is what lets a
-network be trained on one part against the other without clean data. Estimated counts are no whole numbers: what is left
+network be trained on one part against the other without clean data. Estimated counts are not whole numbers: what is left
 of a molecule is never shared out, since both parts would know of it then.
 """
 

@@ -38,7 +38,7 @@ class Purification(NamedTuple):
     n_passes: int = 1  # times that a profile is encoded and decoded
     n_draws: int = 1  # thinned copies whose projections are averaged
     keep: float = 1.0  # share of the molecules that a thinned copy keeps; 1 for no thinning
-    fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are no whole numbers
+    fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are not whole numbers
 
     def check(self) -> Purification:
         """Return the same, or a ValueError that names what is out of its range."""
