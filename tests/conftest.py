@@ -18,6 +18,9 @@ if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
 _TWO = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_TWO}".strip()
 
+# Where in the source each operation stands is not written into programs: a tenth less to trace and lower.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+
 # Numbers of different types are not to meet by accident, here and in the processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
