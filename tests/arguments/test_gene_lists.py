@@ -37,8 +37,8 @@ def test_what_is_no_list(tmp_path):
     for content, words in {
         b"": "is empty",
         b" \n\n": "is empty",
-        b"\x80\x81\xff": "no text",
-        b"PK\x03\x00\x00": "no text",
+        b"\x80\x81\xff": "not text",
+        b"PK\x03\x00\x00": "not text",
     }.items():
         (tmp_path / "genes.txt").write_bytes(content)
         with pytest.raises(ValueError, match=words):
