@@ -23,7 +23,7 @@ SIMULATED = {"n_types": 3, "trajectory": False, "depth": 800, "dropout": 0.2, "b
 
 def outcome_on(devices, adata, settings, data):
     """All that a fit on these devices is, by name, and what it restores."""
-    model = scdae.DAE(max_epochs=40, batch_size=51, **settings).fit(adata, devices=devices, **data)
+    model = scdae.DAE(max_epochs=40, **settings).fit(adata, devices=devices, **data)
     fitted, history = model.outcome.fitted, model.outcome.history
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     for name in ("logit_pi", "log_theta_zi"):  # those of other genes are not used
@@ -37,12 +37,12 @@ def outcome_on(devices, adata, settings, data):
 @pytest.mark.trains
 @pytest.mark.parametrize("gaps", [False, True], ids=["batches", "gaps"])
 def test_two_devices_train_the_same_network(gaps, monkeypatch):
-    """Minibatches of 51 cells, which two devices cannot share evenly, and each takes its cells in parts."""
+    """Each takes its cells in parts; minibatches of 51 cells they cannot share evenly."""
     adata = scdae.datasets.simulate(150, 60, seed=1, **SIMULATED)
     monkeypatch.setattr(microbatches, "_VALUES", 9 * adata.n_vars)
-    settings, data = {}, {"batch_key": "batch"}
+    settings, data = {"batch_size": 51}, {"batch_key": "batch"}
     if gaps:
-        settings = {"likelihood": "nb", "corruption": "masking"}
+        settings = {"batch_size": 50, "likelihood": "nb", "corruption": "masking"}
         data = {"mask": np.random.default_rng(0).random(adata.shape) < 0.9}
     (inflated, one), (_, two) = (outcome_on(devices, adata, settings, data) for devices in (None, "all"))
     assert len(jax.devices()) == 2 and inflated.any() == (not gaps)
