@@ -1,6 +1,7 @@
 """Training on the device at hand: seconds and cells per second by size, the step against the memory's bandwidth, skill.
 
-    python benchmarks/accelerator.py [--data FOLDER] [--sizes 3000x2000 100000x20000x256 ...] [--precision bfloat16] [--scvi]
+    python benchmarks/accelerator.py [--data FOLDER] [--sizes 3000x2000 100000x20000x256 ...] [--precision bfloat16]
+    [--scvi]
 
 Needs nothing but the package, so that it can be run where the referee is not.
 """

@@ -25,8 +25,8 @@ def denoise(counts, genes, seed):
 def on_count_scale(logs):
     """Counts per 10,000 of which the logarithm, after scaling each cell to 10,000, is that given.
 
-    Undoing an expected logarithm leaves less than 10,000 in a cell, and scaling would lift all genes. What is missing goes
-    to the cell's largest entry, the one whose logarithm it moves least.
+    Undoing an expected logarithm leaves less than 10,000 in a cell, and scaling would lift all genes. What is missing
+    goes to the cell's largest entry, the one whose logarithm it moves least.
     """
     values = np.expm1(logs)
     cells = np.arange(len(values))

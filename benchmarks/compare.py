@@ -1,6 +1,7 @@
 """scdae and its peers on the same split of the same counts: held-out skill, seconds, memory; recorded and drawn.
 
-Needs nothing but the network, for peers are installed from PyPI and data are fetched; without one, simulated counts are left.
+Needs nothing but the network, for peers are installed from PyPI and data are fetched; without one, simulated counts are
+left.
 """
 
 import json
@@ -16,23 +17,13 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
+from compared import METHODS, RECORD
 from peers import environment_of
 
 import scdae
 from scdae.metrics import deviance_skill, gene_mean, log_normalize, rmse
 
 HERE = Path(__file__).resolve().parent
-RECORD = HERE / "recorded/compare.json"
-METHODS = {  # name shown, and the environment that has it; None is this one
-    "scdae": ("scdae", None),
-    "scdae_again": ("scdae, compiled before", None),
-    "magic": ("MAGIC", "magic"),
-    "dca": ("DCA", "dca"),
-    "halra": ("ALRA (halra)", "halra"),
-    "scvi": ("scVI", "base"),
-    "low_rank": ("SVD, rank chosen (scikit-learn)", None),
-    "neighbors": ("32 nearest cells (scikit-learn)", None),
-}
 DATA = ("simulated", "pbmc3k", "paul15")
 LEAST = 3  # cells of a gene
 SHOWN = 0.9  # share of the molecules that a method sees
@@ -104,7 +95,7 @@ def machine() -> dict:
 
 def compare(shared: Path, names: list[str], methods: list[str]) -> None:
     """Run the methods on the data sets in turn; print, record and draw what came out."""
-    from render import render
+    from render import render  # with matplotlib, which a comparison that fails early need not wait for
 
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     print("\nScdae and peers: a tenth of the molecules held out; whole processes in turn")

@@ -1,7 +1,7 @@
 """One method on one matrix, in the environment that has it: ``compare_worker.py METHOD FOLDER``.
 
-Reads ``train.npz`` and ``genes.npy`` of the folder, writes ``restored.npy`` (float32, cells x genes, on the scale of the counts)
-and ``report.json``. Defaults throughout, seed 0.
+Reads ``train.npz`` and ``genes.npy`` of the folder, writes ``restored.npy`` (float32, cells x genes, on the scale of
+the counts) and ``report.json``. Defaults throughout, seed 0.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Does it smooth rare cells away? Published cell types at their markers, restored by scdae and by others.
 
-Splits, markers and ratios are the referee's (bench/fidelity.py in the shared folder). MAGIC is installed where it is not
-there; DCA runs when it is asked for: ``python benchmarks/run.py fidelity --methods DCA``.
+Splits, markers and ratios are the referee's (bench/fidelity.py in the shared folder). MAGIC is installed where it is
+not there; DCA runs when it is asked for: ``python benchmarks/run.py fidelity --methods DCA``.
 """
 
 import importlib.util
@@ -14,19 +14,17 @@ from pathlib import Path
 import adapter
 import numpy as np
 import scipy.sparse as sp
+from compared import DECODER, MEANS, OURS, RAW
+from compared import TYPE_METHODS as METHODS
+from compared import TYPES_RECORD as RECORD
 from peers import ON_REQUEST, restore
 
-HERE = Path(__file__).resolve().parent
-RECORD = HERE / "recorded/fidelity.json"
 DATA = (  # data set, column of obs with the types
     ("pbmc3k", "cell_type"),
     ("pbmc_facs", "subpop"),
     ("pbmc_facs", "facs_celltype"),
     ("zeisel_cortex_ercc", "cell_class"),
 )
-OURS, DECODER = "scdae", "scdae, output='prior'"
-RAW, MEANS = "raw counts", "gene means"
-METHODS = (OURS, DECODER, "MAGIC", "SVD, rank chosen", RAW, MEANS)
 GENES = {  # shown one by one
     ("pbmc3k", "cell_type"): {
         "PPBP": "Megakaryocytes",
@@ -47,7 +45,7 @@ KEPT = (0.75, 1.33)  # decoder mean over raw, each type
 
 def fidelity(shared: Path, names: list[str], methods: list[str]) -> None:
     """Restore, compare with what was set aside, print, record and render."""
-    from render import render_fidelity
+    from render import render_fidelity  # with matplotlib, as in compare.py
 
     referee = _referee(shared)
     unknown = set(methods) - {*METHODS, *ON_REQUEST}

@@ -1,7 +1,7 @@
 """Guard of cells: scdae's anomaly score beside what is at hand without it, on cells whose state is known.
 
-Cells of each data set are split: 56 % of the normal ones train (model and baselines), 24 % calibrate, 20 % are judged beside
-the anomalous ones. Doublets of real data are found among the cells themselves, nothing being known of any.
+Cells of each data set are split: 56 % of the normal ones train (model and baselines), 24 % calibrate, 20 % are judged
+beside the anomalous ones. Doublets of real data are found among the cells themselves, nothing being known of any.
 """
 
 import warnings

@@ -1,8 +1,9 @@
 """16S rRNA genes: chimeras, what is no 16S, and reads with errors, told from normal genes of genera that were not in training.
 
-Beside the score of scdae: vsearch --uchime_ref with the training sequences as its reference, the nearest parents by window,
-and the reconstruction error of a PCA. Genera are split by lot into training, calibration and test; settings of both were chosen on
-the calibration genera. It takes scikit-bio and edlib from PyPI, and Debian's vsearch where that is to be compared.
+Beside the score of scdae: vsearch --uchime_ref with the training sequences as its reference, the nearest parents by
+window, and the reconstruction error of a PCA. Genera are split by lot into training, calibration and test; settings of
+both were chosen on the calibration genera. It takes scikit-bio and edlib from PyPI, and Debian's vsearch where that is
+to be compared.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ def similarity(sequences: list[str], k: int = 8) -> np.ndarray:
 class NearestParents:
     """How many more words two parents explain than one, the best pair for each breakpoint between windows.
 
-    Words of each window are compared with those of the same window of every training sequence. The gain is divided by the root
-    of the words that two parents leave unexplained (the statistic of several that did best on the calibration genera), and
-    standardized at each breakpoint by what training sequences have without their own genus, as scdae does.
+    Words of each window are compared with those of the same window of every training sequence. The gain is divided by
+    the root of the words that two parents leave unexplained (the statistic of several that did best on the calibration
+    genera), and standardized at each breakpoint by what training sequences have without their own genus, as scdae does.
     """
 
     def __init__(self, reference, genus: np.ndarray):

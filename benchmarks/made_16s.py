@@ -50,7 +50,8 @@ def chimeras(
     Returns
     -------
     list
-        Sequence, its two parents, breakpoint (letters from the left parent), the parents' divergence in percent, and the bin.
+        Sequence, its two parents, breakpoint (letters from the left parent), the parents' divergence in percent, and
+        the bin.
     """
     n = len(sequences)
     upper = np.triu_indices(n, 1)
@@ -80,8 +81,9 @@ def chimeras(
 def shuffled(sequence: str, rng: np.random.Generator) -> str:
     """The letters in another order, each pair of neighbors as often as before.
 
-    The letters that follow each letter are a list; a random Eulerian walk uses each list up. The last step from each letter
-    is drawn as a random tree towards the last letter of all, so that the walk does not end early (Altschul and Erickson, 1985).
+    The letters that follow each letter are a list; a random Eulerian walk uses each list up. The last step from each
+    letter is drawn as a random tree towards the last letter of all, so that the walk does not end early (Altschul and
+    Erickson, 1985).
     """
     follow: dict[str, list[str]] = {}
     for here, there in zip(sequence, sequence[1:], strict=False):
@@ -145,9 +147,9 @@ def with_errors(sequence: str, rate: float, rng: np.random.Generator) -> str:
 def with_expansions(sequence: str, rng: np.random.Generator, rate: float = 0.25, number: int = 8) -> str:
     """A stand-in for an 18S gene: a 16S gene that a quarter of the letters has changed in, with expansion segments.
 
-    Eukaryotic genes keep the core of the bacterial one, differ from it in a quarter to a third of its letters, and have some
-    400 letters more, in expansion segments. There is no 18S gene in the data, so the core is a bacterial gene that diverged
-    by stretches: one letter in ten is kept for sure, in runs, as the core of the ribosome is.
+    Eukaryotic genes keep the core of the bacterial one, differ from it in a quarter to a third of its letters, and have
+    some 400 letters more, in expansion segments. There is no 18S gene in the data, so the core is a bacterial gene that
+    diverged by stretches: one letter in ten is kept for sure, in runs, as the core of the ribosome is.
     """
     kept = np.zeros(len(sequence), bool)
     for start in rng.integers(0, len(sequence) - 20, len(sequence) // 200):

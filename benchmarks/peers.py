@@ -33,8 +33,8 @@ NEEDS = {
         *("matplotlib<3.9", "six", "setuptools<80"),
     ],
 }
-# DCA 0.3.4 asks for a TensorFlow that no current Python has. With a later one it runs after these replacements: modules that
-# moved, an optimizer of the old kind, a session that would forget the weights, and a tuner that is not used.
+# DCA 0.3.4 asks for a TensorFlow that no current Python has. With a later one it runs after these replacements: modules
+# that moved, an optimizer of the old kind, a session that would forget the weights, and a tuner that is not used.
 ALONE = {"dca": ["dca==0.3.4"]}  # installed without what they ask for
 MENDED = {
     "dca": [

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from compare import METHODS, RECORD
-from fidelity import METHODS as TYPE_METHODS
-from fidelity import RECORD as TYPES_RECORD
+from compared import METHODS, RECORD, TYPE_METHODS, TYPES_RECORD
 from peers import ON_REQUEST
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -1,7 +1,8 @@
 """Purification before cell-type classifiers, under attacks that know of it and attacks that do not.
 
-Three parts of the cells: the model and the classifiers are fitted to the first, parameters of all defenses are chosen on the
-second, and the third is attacked and reported. Profiles are log1p of counts per 10,000 of the genes that vary most.
+Three parts of the cells: the model and the classifiers are fitted to the first, parameters of all defenses are chosen
+on the second, and the third is attacked and reported. Profiles are log1p of counts per 10,000 of the genes that vary
+most.
 """
 
 from collections.abc import Callable
@@ -38,8 +39,8 @@ SETS = {
     "pbmc3k, 8 types": ("pbmc3k", "cell_type"),
     "pbmc_facs, 10 populations": ("pbmc_facs", "facs_celltype"),
 }
-# One purifier for profiles that were perturbed as logs, and one for counts that were tampered with: which of them are let in is
-# for the user to say. The second sees few molecules at a time, so its model is trained on as few.
+# One purifier for profiles that were perturbed as logs, and one for counts that were tampered with: which of them are
+# let in is for the user to say. The second sees few molecules at a time, so its model is trained on as few.
 SETTINGS: dict[str, dict[str, Any]] = {"logs": {}, "counts": {"noise": (0.4, 0.95)}}
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "logs": [{}, {"n_passes": 2}, {"keep": 0.5, "n_draws": 16}],
@@ -95,7 +96,8 @@ Logits = Callable[[jax.Array], jax.Array]
 def logistic(cells: Cells, validation: Cells) -> Logits:
     """scikit-learn's logistic regression, with the penalty that serves best on validation cells.
 
-    Profiles without zeros go in on their 100 principal axes, which saves time; the rest of their variance is next to none.
+    Profiles without zeros go in on their 100 principal axes, which saves time; the rest of their variance is next to
+    none.
     """
     axes = None
     logs: Any = sp.csr_matrix(cells.logs)

@@ -18,7 +18,8 @@ SIZES = (200, 1000, 10_000, 60_000)
 DEPTHS = (0.5, 1.0, 2.0)
 SHARES = (0.03, 0.1, 0.3, 0.5)
 MANY = 60_000  # of so many cells not each depth and share, or they would take most of the time
-# Fitted to the first (half of its cells); the others are of other chemistries, sorted cells, or cells that were stimulated.
+# Fitted to the first (half of its cells); the others are of other chemistries, sorted cells, or cells that were
+# stimulated.
 SETS = {
     "pbmc_1k_v3": ("pbmc_1k_v2", "pbmc3k", "citeseq_hto_pbmc_eccite"),
     "pbmc3k": ("pbmc_1k_v2", "pbmc_facs", "kang_pbmc_ifnb", "pbmc4k_ambient"),

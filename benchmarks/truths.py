@@ -113,8 +113,9 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 def proteins(shared: Path, names: list[str]) -> None:
     """Surface proteins: rank correlation with their mRNA, like with like.
 
-    Counts of the cell against counts of the cell, as they are; and shares of the cell's mRNA against centered log ratios
-    of its proteins. (Shares against counts would mix in the size of the cell, which one has and the other has not.)
+    Counts of the cell against counts of the cell, as they are; and shares of the cell's mRNA against centered log
+    ratios of its proteins. (Shares against counts would mix in the size of the cell, which one has and the other has
+    not.)
     """
     print("\nSurface proteins: Spearman correlation with their mRNA, raw and restored")
     for name, place in PANELS.items():

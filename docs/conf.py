@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "_static/*.md", "**.ipynb_checkpoints"]
 default_role = "py:obj"
@@ -39,6 +40,9 @@ if os.environ.get("READTHEDOCS"):
         "python": ("https://docs.python.org/3", None),
         "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
     }
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
 
 autosummary_generate = True
 autodoc_typehints = "description"

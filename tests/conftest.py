@@ -13,12 +13,19 @@ import fit_once
 _QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 11):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
-# Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be tested.
+# Two processors to be devices: what is meant for one must not turn to the other, and what is meant for both can be
+# tested.
 _TWO = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_TWO}".strip()
 
+# Where in the source each operation stands is not written into programs: a tenth less to trace and lower.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+
 # Numbers of different types are not to meet by accident, here and in the processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+
+# Nor arrays of different ranks: which axis is missing is written out.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 # What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
 _MADE = "JAX_COMPILATION_CACHE_DIR" not in os.environ

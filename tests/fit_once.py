@@ -1,8 +1,8 @@
 """Fits of the same counts with the same settings, trained once in a process.
 
-Most tests outside of the core are about what is read before a fit and what is done with it, and give it the same counts in many
-containers. What a fit is given is compared bit by bit, so a test in which another bit arrives has a fit of its own. That the same
-bits give the same fit is tested where fits are: in the core, and in modules marked ``trains``.
+Most tests outside of the core are about what is read before a fit and what is done with it, and give it the same counts
+in many containers. What a fit is given is compared bit by bit, so a test in which another bit arrives has a fit of its
+own. That the same bits give the same fit is tested where fits are: in the core, and in modules marked ``trains``.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
 """The linear denoising autoencoder, where everything is known in closed form.
 
-For centered data with covariance ``C`` and additive Gaussian noise of standard deviation ``s``, the linear map that best
-restores the data from the noisy copy is ``C (C + s**2 I)**-1``. It has the axes of principal component analysis and
-multiplies the axis of variance ``v`` by ``v / (v + s**2)``: strong directions pass, weak ones are held back. A bottleneck
-of ``k`` units keeps the ``k`` strongest axes of that map. The network of this package is the non-linear relative of this
-map; here the gradient-trained encoder-decoder pair can be held against the answer.
+For centered data with covariance ``C`` and additive Gaussian noise of standard deviation ``s``, the linear map that
+best restores the data from the noisy copy is ``C (C + s**2 I)**-1``. It has the axes of principal component analysis
+and multiplies the axis of variance ``v`` by ``v / (v + s**2)``: strong directions pass, weak ones are held back. A
+bottleneck of ``k`` units keeps the ``k`` strongest axes of that map. The network of this package is the non-linear
+relative of this map; here the gradient-trained encoder-decoder pair can be held against the answer.
 
 Sources: Baldi and Hornik (1989) for linear autoencoders and principal components; Bishop (1995) for training with noise
 as a penalty; Pretorius, Kroon and Kamper (2018) for linear denoising autoencoders. The bottleneck follows from the

@@ -105,7 +105,7 @@ def test_other_faults_are_one_line_too(samples, tmp_path):
 
 def test_columns_that_are_no_options_are_said(samples, log):
     read_samples(sheet(samples, "sample,path,donor,sex", "x,a.h5ad,1,f"), ["batch-key"])
-    assert "columns that are no options are not used: donor, sex" in log.text
+    assert "columns that are not options are not used: donor, sex" in log.text
 
 
 def bash(script, **environment):

@@ -53,7 +53,8 @@ class Adapter:
     def __init__(self, folder, env):
         self.folder = folder
         self.env = {**os.environ, **env}
-        self.env.pop("JAX_NUMPY_DTYPE_PROMOTION", None)  # jobs as users start them
+        for name in ("JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION"):  # jobs as users start them
+            self.env.pop(name, None)
         folder.mkdir()
 
     def modes(self):

@@ -23,7 +23,7 @@ def bench(monkeypatch):
     import render
 
     yield compare, render
-    for name in ("compare", "render", "peers", "fidelity", "adapter"):
+    for name in ("compare", "compared", "render", "peers", "fidelity", "adapter"):
         sys.modules.pop(name, None)
 
 

@@ -68,6 +68,12 @@ def test_no_folder_holds_more_than_a_dozen_modules_and_each_says_what_it_is_for(
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder
 
 
+def test_tests_lie_as_the_sources():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [str(folder) for folder in folders if not (SOURCE / folder).is_dir()] == []
+
+
 def test_the_pages_say_the_same_order():
     page = Path(__file__).parent.parent / "docs/architecture.md"
     if not page.exists():

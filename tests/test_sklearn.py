@@ -92,7 +92,7 @@ def test_the_fit_refuses_what_are_no_logs_and_transform_takes_perturbed_ones():
     noisy = logs + rng.normal(0, 0.2, logs.shape)
     for wrong, words in (
         (noisy, "Negative values in data passed to Purifier: "),
-        (np.maximum(noisy, 0), "are no multiples of one molecule"),
+        (np.maximum(noisy, 0), "are not multiples of one molecule"),
         (logs / np.log(2), "look like log2"),
         ((logs - logs.mean(axis=0)) / logs.std(axis=0), "Negative values.*z-scores"),
     ):

@@ -33,7 +33,7 @@ class _Verbosity(logging.Filter):
 
 
 def get_logger() -> logging.Logger:
-    """The package's logger; messages go to stderr at ``scdae.settings.verbosity``."""
+    """Return the package's logger; messages go to stderr at ``scdae.settings.verbosity``."""
     logger = logging.getLogger("scdae")
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         handler = _Stderr()
@@ -46,14 +46,14 @@ def get_logger() -> logging.Logger:
 
 
 def is_watched() -> bool:
-    """Whether a bar would be seen: on a terminal or in a notebook, and not below verbosity 1."""
+    """Return whether a bar would be seen: on a terminal or in a notebook, and not below verbosity 1."""
     if settings.verbosity < 1:
         return False
     return _is_notebook_watched() if "ipykernel" in sys.modules else bool(sys.stderr and sys.stderr.isatty())
 
 
 def _is_notebook_watched() -> bool:
-    """Whether somebody could answer a question: a notebook that is executed as a job (papermill, nbconvert) forbids them."""
+    """Return whether somebody could answer a question: a notebook that is executed as a job (papermill, nbconvert) forbids them."""
     find = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     return bool(getattr(getattr(find(), "kernel", None), "_allow_stdin", True))
 

@@ -65,8 +65,8 @@ class Settings:
         """Folder in which compiled programs are kept for later processes; None (the start) keeps none.
 
         A run on data of the same shape then starts without compiling, which saves a few seconds. The folder is made; it
-        belongs to one user. Where several processes share it, at worst one compiles again, with a warning. Setting it starts JAX and sets its
-        ``jax_compilation_cache_dir``.
+        belongs to one user. Where several processes share it, at worst one compiles again, with a warning. Setting it
+        starts JAX and sets its ``jax_compilation_cache_dir``.
         """
         return self._compilation_cache
 

@@ -99,8 +99,8 @@ def compare(adata: AnnData, key: str = _KEY, truth: str = "truth") -> dict[str, 
         ``zeros``
             Share of the raw entries that are zero.
         ``skill``
-            By how much held-out molecules were likelier than by the gene averages, in nats per molecule, as the run itself
-            reported it.
+            By how much held-out molecules were likelier than by the gene averages, in nats per molecule, as the run
+            itself reported it.
     """
     counts = adata.X.toarray()
     target = metrics.log_normalize(adata.layers[truth])
@@ -163,7 +163,7 @@ Written: {r["h5ad"]}  X: raw counts, layers['{_KEY}']: restored, layers['truth']
 
 
 def _times(ratio: float) -> str:
-    """How a distance compares with another that is `ratio` times as long."""
+    """Return how a distance compares with another that is `ratio` times as long."""
     return f"{ratio:.1f} times closer to" if ratio >= 1 else f"{1 / ratio:.1f} times further from"
 
 
@@ -208,7 +208,7 @@ def _draw(adata: AnnData, path: str) -> None:
 
 
 def _top_markers(adata: AnnData, n: int) -> dict[str, list[str]]:
-    """The most expressed marker genes of each program, by program."""
+    """Return the most expressed marker genes of each program, by program."""
     level = np.asarray(adata.layers["truth"]).mean(axis=0)
     programs = {}
     for name in adata.var["marker_of"].cat.categories.drop("none"):

@@ -60,7 +60,7 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
 
 
 def report(adata: AnnData, key: str = "scdae") -> pd.Series:
-    """What the held-out molecules said about a run: one number or word a line.
+    """Return what the held-out molecules said about a run: one number or word a line.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
     Returns
     -------
     Series
-        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are likelier by what
-        the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the training history) are left
-        out.
+        The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are
+        likelier by what the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the
+        training history) are left out.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
 
 
 def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
-    """What `scdae.tl.evaluate` found: one method a row.
+    """Return what `scdae.tl.evaluate` found: one method a row.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``skill``, by how much held-out molecules are likelier (Poisson) than by the gene means, in nats per molecule; and
-        ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
+        ``skill``, by how much held-out molecules are likelier (Poisson) than by the gene means, in nats per molecule;
+        and ``log_likelihood`` of the held-out molecules, in nats per molecule (negative binomial).
 
     Raises
     ------
@@ -120,7 +120,7 @@ def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
 
 
 def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
-    """What was learned about each gene.
+    """Return what was learned about each gene.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
     -------
     DataFrame, one row a gene
         The columns of ``adata.var`` that the run wrote, without their prefix: ``dispersion`` (1 / theta), ``dropout``
-        (mean probability of a technical zero), ``gain`` (held-out gain, in nats per molecule) and ``helped`` (whether it is beyond
-        chance).
+        (mean probability of a technical zero), ``gain`` (held-out gain, in nats per molecule) and ``helped`` (whether
+        it is beyond chance).
 
     Raises
     ------
@@ -148,7 +148,7 @@ def genes(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
 
 
 def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_scdae") -> pd.DataFrame:
-    """What `scdae.tl.rank_genes` found, with the intervals that scanpy's table leaves out.
+    """Return what `scdae.tl.rank_genes` found, with the intervals that scanpy's table leaves out.
 
     Parameters
     ----------
@@ -178,7 +178,9 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
         )
     groups = list(entry["names"].dtype.names)
     if group is not None and group not in groups:
-        raise KeyError(f"group: {group!r} is no group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}.")
+        raise KeyError(
+            f"group: {group!r} is not a group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}."
+        )
     columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj")
     tables = {
         name: pd.DataFrame(
@@ -191,7 +193,7 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
 
 
 def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:
-    """The trials of `scdae.tl.tune`, best first.
+    """Return the trials of `scdae.tl.tune`, best first.
 
     Parameters
     ----------

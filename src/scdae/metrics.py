@@ -196,7 +196,7 @@ def _not_negative(values: Any, name: str) -> np.ndarray:
         first = tuple(int(i) for i in np.argwhere(below)[0])
         raise ValueError(
             f"{name} has to be 0 or more, but {int(below.sum()):,} value(s) are negative, the first {array[first]:.6g} at {first}. "
-            "Logs and z-scores are no counts."
+            "Logs and z-scores are not counts."
         )
     return array
 

@@ -24,8 +24,8 @@ __all__ = ["Purifier"]
 class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Projects profiles to what a denoising autoencoder has learned, before a classifier sees them.
 
-    What :func:`scdae.tl.purify` does for AnnData objects, for matrices. The features are genes; those of `fit` and those of
-    `transform` have to be the same, in the same order.
+    What :func:`scdae.tl.purify` does for AnnData objects, for matrices. The features are genes; those of `fit` and
+    those of `transform` have to be the same, in the same order.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     strength, n_passes, n_draws, keep, fractions
         As for :func:`scdae.tl.purify`.
     depth
-        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: one number for all. None: the median of
-        the cells in `fit`, whose smallest values tell what one molecule is.
+        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: one number for all. None: the
+        median of the cells in `fit`, whose smallest values tell what one molecule is.
     allow_fractional
         Admit counts that are not whole numbers, and their logs.
     settings
@@ -58,8 +58,8 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    With a whole number as `random_state`, `transform` gives the same values for the same matrix. Thinning (`keep` below 1)
-    draws for the cells in turn, so that a cell's values depend, by chance alone, on the cells before it.
+    With a whole number as `random_state`, `transform` gives the same values for the same matrix. Thinning (`keep` below
+    1) draws for the cells in turn, so that a cell's values depend, by chance alone, on the cells before it.
 
     Examples
     --------
@@ -120,10 +120,10 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            The values are not of that scale, or an argument does not fit. Logs have to be those of counts: z-scores, logs to another
-            base or with noise are refused, the latter unless `allow_fractional`.
+            The values are not of that scale, or an argument does not fit. Logs have to be those of counts: z-scores,
+            logs to another base or with noise are refused, the latter unless `allow_fractional`.
         TypeError
-            `X` is no matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
+            `X` is not a matrix, such as an AnnData: pass its `X`, or use :func:`scdae.tl.purify`.
         """
         self._how()
         check_scale(self.input_scale, "input_scale")
@@ -213,7 +213,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 def _check_kind(X: Any) -> None:
-    """A TypeError for what is no matrix, before anything walks through it."""
+    """Raise a TypeError for what is not a matrix, before anything walks through it."""
     if hasattr(X, "obs") and hasattr(X, "var"):
         raise TypeError(
             f"X is a {type(X).__name__}, and Purifier takes a matrix. Pass adata.X or adata.layers[...], or use "

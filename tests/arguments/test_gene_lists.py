@@ -37,13 +37,13 @@ def test_what_is_no_list(tmp_path):
     for content, words in {
         b"": "is empty",
         b" \n\n": "is empty",
-        b"\x80\x81\xff": "no text",
-        b"PK\x03\x00\x00": "no text",
+        b"\x80\x81\xff": "not text",
+        b"PK\x03\x00\x00": "not text",
     }.items():
         (tmp_path / "genes.txt").write_bytes(content)
         with pytest.raises(ValueError, match=words):
             read_gene_list(tmp_path / "genes.txt", KNOWN)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_gene_list(tmp_path / "none.txt", KNOWN)
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         read_gene_list(tmp_path, KNOWN)

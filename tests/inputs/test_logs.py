@@ -92,7 +92,7 @@ def test_other_scales_are_told_whether_they_may_be_perturbed_or_not(change, word
 def test_what_was_changed_is_not_clean_but_may_be_perturbed(change):
     values = change(logs(counts()), np.random.default_rng(0))
     check_logs(values, "X")
-    with pytest.raises(ValueError, match="are no multiples of one molecule .* allow_fractional=True"):
+    with pytest.raises(ValueError, match="are not multiples of one molecule .* allow_fractional=True"):
         check_logs(values, "X", clean=True)
 
 

@@ -61,7 +61,7 @@ def test_a_fit_is_told_with_the_share_of_the_counts(log):
     adata = _adata(["a", "b", "c", "CD3_TotalSeqB", "CD19_TotalSeqB"], feature_types=types)
     read_counts(adata)
     share = adata.X[:, 3:].sum() / adata.X.sum()
-    assert f"2 of 5 features are no genes but are taken as such, with {share:.1%} of all counts" in log.text
+    assert f"2 of 5 features are not genes but are taken as such, with {share:.1%} of all counts" in log.text
     assert "2 features of the type 'Antibody Capture' ('CD3_TotalSeqB', 'CD19_TotalSeqB')" in log.text
     assert "scdae.pp.keep_genes(adata)" in log.text and len(log.records) == 1
     log.clear()

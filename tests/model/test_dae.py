@@ -337,7 +337,7 @@ def test_corrected_counts_are_near_what_the_batch_would_have_given():
 
 def test_batches_that_all_cells_cannot_be_put_into():
     adata, model = small.structured(), small.fitted(batch_key="batch", likelihood="nb")
-    with pytest.raises(ValueError, match=r"transform_batch='lane 3' is no batch of obs\['batch'\]"):
+    with pytest.raises(ValueError, match=r"transform_batch='lane 3' is not a batch of obs\['batch'\]"):
         model.impute(adata, transform_batch="lane 3")
     with pytest.raises(ValueError, match="transform_batch='average' needs batch_key="):
         small.fitted(likelihood="nb").impute(adata, transform_batch="average")

@@ -135,7 +135,7 @@ def test_unknown_genes_are_an_error(model, adata):
     ("chosen", "words"),
     [
         (["b", "z", "y"], "2 of 3 names are not there, the first being 'z'"),
-        ([0, 3], "3 is no position among 3"),
+        ([0, 3], "3 is not a position among 3"),
         ([True, False], "2 values, but there are 3 names"),
     ],
 )

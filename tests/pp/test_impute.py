@@ -440,9 +440,9 @@ def test_keys_that_are_no_names_are_none_with_a_batch_behind(adata, in_batches, 
 
 
 def test_batches_that_are_not_there(adata, in_batches):
-    with pytest.raises(ValueError, match=r"transform_batch='x' is no batch of obs\['batch'\]. Choose 'average' or"):
+    with pytest.raises(ValueError, match=r"transform_batch='x' is not a batch of obs\['batch'\]. Choose 'average' or"):
         scdae.pp.impute(adata, model=in_batches, transform_batch="x")
-    with pytest.raises(ValueError, match=r"transform_batch='x' is no batch"):  # before any training
+    with pytest.raises(ValueError, match=r"transform_batch='x' is not a batch"):  # before any training
         scdae.pp.impute(adata, batch_key="batch", transform_batch="x", max_epochs=10**6)
     with pytest.raises(ValueError, match="transform_batch='average' needs batch_key="):
         scdae.pp.impute(adata, transform_batch="average", max_epochs=10**6)

@@ -93,7 +93,7 @@ def test_what_is_odd_is_counted(sequences):
         ({}, "there are none"),
         ({"a x": "ACGT" * 100, "a y": "ACGT" * 100}, "1 identifiers are repeated, the first being 'a'"),
         ({"a": "ACGT" * 100, "b": "ACGT"}, "1 of 2 have fewer than min_length=200 letters, the first being 'b'"),
-        ({"a": "ACGT" * 100, "b": "ACGE" * 100}, "1 of 2 hold letters that are no nucleotides.*'b' with 'E'. Only"),
+        ({"a": "ACGT" * 100, "b": "ACGE" * 100}, "1 of 2 hold letters that are not nucleotides.*'b' with 'E'. Only"),
         ({"a": "AC-T" * 100}, "Take the gaps out"),
         ({"a": "MKVLAEFQ" * 100}, "These look like proteins"),
         ({"a": "ACGT" * 100, "b": ""}, "1 of 2 have fewer than"),

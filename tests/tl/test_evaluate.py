@@ -72,13 +72,14 @@ def test_settings_of_a_run_are_those_judged():
     adata = small.structured()
     adata.layers["umi"], adata.X = adata.X, None
     adata.layers["seen"] = np.random.default_rng(0).random(adata.shape) < 0.95
-    scdae.pp.impute(adata, layer="umi", mask="seen", batch_key="batch", **SETTINGS)
+    settings = {**SETTINGS, "max_epochs": 7}  # batches: the next test
+    scdae.pp.impute(adata, layer="umi", mask="seen", **settings)
     copy = scdae.tl.evaluate(adata, copy=True)
     assert "scdae_evaluation" not in adata.uns
     entry = copy.uns["scdae_evaluation"]
-    assert entry["layer"] == "umi" and entry["settings"]["likelihood"] == "nb" and entry["settings"]["max_epochs"] == 40
+    assert entry["layer"] == "umi" and entry["settings"]["likelihood"] == "nb" and entry["settings"]["max_epochs"] == 7
     other = scdae.tl.evaluate(adata, copy=True, likelihood="poisson").uns["scdae_evaluation"]
-    assert other["settings"]["likelihood"] == "poisson" and other["settings"]["max_epochs"] == 40
+    assert other["settings"]["likelihood"] == "poisson" and other["settings"]["max_epochs"] == 7
 
 
 def test_columns_of_a_run_are_those_judged(tmp_path, monkeypatch):

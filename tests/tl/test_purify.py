@@ -69,7 +69,7 @@ def test_depths_with_names_go_by_these(model):
     np.testing.assert_array_equal(adata.layers["shuffled"], adata.layers["purified"])
     with pytest.raises(ValueError, match="depth .*cell_1'"):
         scdae.tl.purify(adata, model, depth=depth.iloc[1:], key_added="x", **options)
-    with pytest.raises(ValueError, match="depth: .* is no number"):
+    with pytest.raises(ValueError, match="depth: .* is not a number"):
         scdae.tl.purify(adata, model, depth=["deep"] * adata.n_obs, key_added="x", **options)
 
 

@@ -33,7 +33,7 @@ def test_table_has_intervals(ranked):
     assert table["pvals"].between(0, 1).all()
     everyone = scdae.get.rank_genes(ranked)
     pd.testing.assert_frame_equal(everyone.loc["type_1"], table, check_index_type=False)
-    with pytest.raises(KeyError, match=r"'type_9' is no group"):
+    with pytest.raises(KeyError, match=r"'type_9' is not a group"):
         scdae.get.rank_genes(ranked, "type_9")
     with pytest.raises(KeyError, match=r"Call scdae\.tl\.rank_genes"):
         scdae.get.rank_genes(ranked, key="other")
@@ -160,14 +160,14 @@ def test_result_is_written_to_files(ranked, tmp_path):
     [
         ({"groupby": "kind"}, "groupby='kind' not found in adata.obs"),
         ({"groupby": "one"}, "there is one group only"),
-        ({"reference": "x"}, "reference='x' is no group"),
-        ({"groups": ["y"]}, "groups: 'y' is no group"),
-        ({"groups": "type-1"}, "groups: 'type-1' is no group of .* Did you mean 'type_1'"),
-        ({"groups": 3}, "groups: '3' is no group .* Groups there: 'type_1', 'type_2', 'type_3'"),
+        ({"reference": "x"}, "reference='x' is not a group"),
+        ({"groups": ["y"]}, "groups: 'y' is not a group"),
+        ({"groups": "type-1"}, "groups: 'type-1' is not a group of .* Did you mean 'type_1'"),
+        ({"groups": 3}, "groups: '3' is not a group .* Groups there: 'type_1', 'type_2', 'type_3'"),
         ({"groups": []}, r"groups=\[\] names no group"),
-        ({"groups": None}, "groups: 'None' is no group"),
+        ({"groups": None}, "groups: 'None' is not a group"),
         ({"groups": ["type_1"], "reference": "type_1"}, "is the reference, and cannot be compared with itself"),
-        ({"reference": 7}, "reference='7' is no group"),
+        ({"reference": 7}, "reference='7' is not a group"),
         ({"groupby": "nothing"}, "has no value in any cell"),
         ({"groupby": "blank"}, "149 cells have an empty name for their group"),
         ({"groupby": ["one", "blank"]}, "pass the name of one obs column"),

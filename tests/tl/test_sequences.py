@@ -138,7 +138,7 @@ def test_errors_name_what_is_wrong(family):
         score(adata, model, scdae.datasets.simulate(10, 10))
     with pytest.raises(TypeError, match=r"must be a fitted scdae\.DAE"):
         score(adata, None, reference)
-    with pytest.raises(ValueError, match="group_key='tribe' is no column"):
+    with pytest.raises(ValueError, match="group_key='tribe' is not a column"):
         score(adata, model, reference, group_key="tribe")
     reference = reference.copy()
     reference.obs["all"] = "one"

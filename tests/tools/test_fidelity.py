@@ -191,7 +191,7 @@ def test_one_group_that_is_large_enough(judge):
 
 
 def test_genes_that_were_not_measured(fitted):
-    """Measured nowhere outside, they are no markers; elsewhere, entries that were not observed do not count."""
+    """Measured nowhere outside, they are not markers; elsewhere, entries that were not observed do not count."""
     split, adata = fitted[1], with_rare_type()
     number = adata.obs["number"].to_numpy()[split.cells]
     hidden = np.zeros(split.data.counts.shape, bool)

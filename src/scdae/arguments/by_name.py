@@ -30,8 +30,8 @@ def by_name(values: Any, names: pd.Index, argument: str, *, axis: str = "obs_nam
     Returns
     -------
     Any
-        For a Series a NumPy array (n,): missing numbers are NaN, other missing values stay as they are. Names that are not in
-        `names` are left out. What has no names is returned as it was given.
+        For a Series a NumPy array (n,): missing numbers are NaN, other missing values stay as they are. Names that are
+        not in `names` are left out. What has no names is returned as it was given.
 
     Raises
     ------

@@ -18,8 +18,8 @@ _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "u
 def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     r"""Names of genes in a text file.
 
-    One a line, or several with commas, semicolons or tabs between them; or the first column of a table. The first line may be
-    a title, such as "gene" or that of a table.
+    One a line, or several with commas, semicolons or tabs between them; or the first column of a table. The first line
+    may be a title, such as "gene" or that of a table.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no such file, it is no text, or names no gene.
+        There is no such file, it is not text, or names no gene.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     ['CD3E', 'NKG7']
     """
     if not path.is_file():
-        raise FileNotFoundError(f"The list of genes {path} {'is no file' if path.exists() else 'does not exist'}.")
+        raise FileNotFoundError(f"The list of genes {path} {'is not a file' if path.exists() else 'does not exist'}.")
     lines = [line.strip() for line in _decode(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
@@ -77,7 +77,7 @@ def _decode(path: Path) -> str:
     try:
         text = content.decode(coding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"The list of genes {path} is no text in UTF-8 or UTF-16. Save it as plain text.") from error
+        raise ValueError(f"The list of genes {path} is not text in UTF-8 or UTF-16. Save it as plain text.") from error
     if "\x00" in text:
-        raise ValueError(f"The list of genes {path} is no text. Save it as plain text, one name a line.")
+        raise ValueError(f"The list of genes {path} is not text. Save it as plain text, one name a line.")
     return text

@@ -11,7 +11,7 @@ __all__ = ["check_form", "check_seed", "real_number", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """The value as a whole number; floats that are whole, as R passes them, count.
+    """Return the value as a whole number; floats that are whole, as R passes them, count.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def real_number(name: str, value: Any, wanted: str) -> float:
-    """The value as a finite number.
+    """Return the value as a finite number.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def real_number(name: str, value: Any, wanted: str) -> float:
     Raises
     ------
     ValueError
-        It is no number, or not finite.
+        It is not a number, or not finite.
     """
     try:
         number = float("nan") if isinstance(value, bool | str | bytes) else float(value)
@@ -53,7 +53,7 @@ def real_number(name: str, value: Any, wanted: str) -> float:
 
 
 def check_seed(seed: Any) -> Any:
-    """A seed for NumPy: a whole number of 0 or more; what else NumPy takes (None, sequences) is passed on."""
+    """Return a seed for NumPy: a whole number of 0 or more; what else NumPy takes (None, sequences) is passed on."""
     if seed is None or isinstance(seed, list | tuple):
         return seed
     return whole_number("seed", seed, 0)

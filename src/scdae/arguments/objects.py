@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind: what is no AnnData, and settings that do not exist."""
+"""Arguments of the wrong kind: what is not an AnnData, and settings that do not exist."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _meant(name: str, names: list[str]) -> str:
 
 
 def nearest(name: object, names: Iterable[object]) -> str:
-    """A question that offers the closest of the names, with a blank before it; empty where none is close."""
+    """Return a question that offers the closest of the names, with a blank before it; empty where none is close."""
     shown = {str(one).casefold(): one for one in names}
     close = difflib.get_close_matches(str(name).casefold(), list(shown), n=1)
     return f" Did you mean {shown[close[0]]!r}?" if close else ""

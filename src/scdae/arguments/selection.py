@@ -25,8 +25,8 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
     index
         Names of the cells or genes.
     chosen
-        A name or several, positions, a slice, a boolean array of the length of `index`, or a boolean Series, which is taken
-        by its names; None for all.
+        A name or several, positions, a slice, a boolean array of the length of `index`, or a boolean Series, which is
+        taken by its names; None for all.
     what
         Name of the argument, for the error.
 
@@ -57,7 +57,7 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
         wrong = (values < -len(index)) | (values >= len(index))
         if wrong.any():
             raise ValueError(
-                f"{what}: {values[wrong][0]} is no position among {len(index):,} (0 to {len(index) - 1:,})."
+                f"{what}: {values[wrong][0]} is not a position among {len(index):,} (0 to {len(index) - 1:,})."
             )
         return everything[values]
     if not index.is_unique:
@@ -73,7 +73,7 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
 
 
 def _values(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
-    """What was chosen as an array (n,): booleans in the order of `index`, positions or names."""
+    """Return what was chosen as an array (n,): booleans in the order of `index`, positions or names."""
     if isinstance(chosen, (pd.Series, pd.DataFrame)):
         dtypes = [chosen.dtype] if isinstance(chosen, pd.Series) else list(chosen.dtypes)
         flags = all(pd.api.types.is_bool_dtype(dtype) for dtype in dtypes)

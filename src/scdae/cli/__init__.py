@@ -16,13 +16,14 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command; the entry point of the `scdae` script.
 
-    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes unfinished files, and
-    keeps how far training is if it has a folder for that, with code 128 and the number of the signal, from the first import on.
+    What tells a job to stop (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU) ends it by the way that removes
+    unfinished files, and keeps how far training is if it has a folder for that, with code 128 and the number of the
+    signal, from the first import on.
     """
     stopping.note_signals()
     threads.hold_to_share()
     try:
-        from scdae.cli._app import app
+        from scdae.cli._app import app  # slow, so signals are noted before
 
         app(prog_name="scdae")
     finally:
@@ -39,6 +40,6 @@ def main() -> None:
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from scdae.cli._app import app
+    from scdae.cli._app import app  # late, as in `main`
 
     return app

@@ -48,9 +48,9 @@ def info(json_file: JsonFile = None, debug: Debug = False) -> None:
                 rows.append((name, version(name)))
             except PackageNotFoundError:
                 rows.append((name, "not installed"))
-        import jax
+        import jax  # slow, so not for help
 
-        from scdae.core.runtime.platforms import check_platform
+        from scdae.core.runtime.platforms import check_platform  # with JAX
 
         check_platform()
         devices = [f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()]

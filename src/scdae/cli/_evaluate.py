@@ -28,7 +28,9 @@ def evaluate(
     mask_layer: opt.MaskLayer = None,
     likelihood: Annotated[
         opt.Likelihood | None,
-        typer.Option(help="Law of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"),
+        typer.Option(
+            help="Distribution of the counts.", show_default="that of the run, or zinb", rich_help_panel="Model"
+        ),
     ] = None,
     max_epochs: opt.MaxEpochs = None,
     groupby: Annotated[
@@ -39,7 +41,7 @@ def evaluate(
             show_default="none",
         ),
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the molecules that the model is shown.")] = 0.9,
+    fraction: Annotated[float, typer.Option(help="Fraction of the molecules that the model is shown.")] = 0.9,
     key: Annotated[str, typer.Option(help="Name of the run whose settings are judged, if INPUT holds one.")] = "scdae",
     seed: opt.Seed = 0,
     json_file: opt.JsonFile = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,15 +19,13 @@ __all__ = ["impute"]
 
 def impute(
     source: opt.Source,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=opt.home, help="Result, .h5ad or .zarr.")],
+    target: opt.Target,
     layer: opt.Layer = None,
     batch_key: opt.BatchKey = None,
     covariate: opt.Covariate = None,
     transform_batch: opt.TransformBatch = None,
     mask_layer: opt.MaskLayer = None,
-    likelihood: Annotated[
-        opt.Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
-    ] = opt.Likelihood.zinb,
+    likelihood: opt.LikelihoodOfModel = opt.Likelihood.zinb,
     output_scale: Annotated[
         opt.Scale,
         typer.Option(
@@ -56,14 +53,7 @@ def impute(
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace OUTPUT, and a layer of the name given, if they exist.",
-            rich_help_panel="Output",
-        ),
-    ] = False,
+    overwrite: opt.OverwriteResult = False,
     dry_run: opt.DryRun = False,
     skip_existing: opt.SkipExisting = False,
     json_file: opt.JsonFile = None,
@@ -90,10 +80,12 @@ def impute(
         run.check()
         shared.data.check_form(threshold, dtype)
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
-        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, avoid_target=True)
         result = ResultFile(
             run,
-            opened,
+            genome,
+            layer,
+            mask_layer,
+            genes_only=genes_only,
             genes=genes,
             dtype=dtype,
             threshold=threshold,
@@ -102,10 +94,9 @@ def impute(
             key_added=key_added,
             transform_batch=transform_batch,
         )
-        run.clock.lap("reading")
         options: dict[str, Any] = {
-            "layer": opened.layer,
-            "mask": opened.mask,
+            "layer": result.opened.layer,
+            "mask": result.opened.mask,
             "batch_key": batch_key,
             "covariates": covariate,
             "transform_batch": transform_batch,
@@ -125,9 +116,9 @@ def impute(
         }
         if dry_run:
             run.tell(
-                pages.plan_impute(opened.adata, **options, genes=result.genes, dtype=dtype, alone=result.alone),
+                pages.plan_impute(result.opened.adata, **options, genes=result.genes, dtype=dtype, alone=result.alone),
                 "impute",
             )
             return
-        scdae.pp.impute(opened.adata, **options, **kept)
-        result.write(overwrite=overwrite, read=f"{source}, {shared.data.describe_source(layer)}")
+        scdae.pp.impute(result.opened.adata, **options, **kept)
+        result.write()

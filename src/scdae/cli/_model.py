@@ -49,9 +49,7 @@ def fit(
         ),
     ] = None,
     mask_layer: opt.MaskLayer = None,
-    likelihood: Annotated[
-        opt.Likelihood, typer.Option(help="Law of the counts.", rich_help_panel="Model")
-    ] = opt.Likelihood.zinb,
+    likelihood: opt.LikelihoodOfModel = opt.Likelihood.zinb,
     max_epochs: opt.MaxEpochs = None,
     effort: opt.HowMuch = opt.Effort.default,
     seed: opt.Seed = 0,
@@ -130,7 +128,7 @@ def fit(
 def apply(
     source: opt.Source,
     model_file: Model,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", callback=opt.home, help="Result, .h5ad or .zarr.")],
+    target: opt.Target,
     layer: opt.Layer = None,
     mask_layer: opt.MaskLayer = None,
     transform_batch: opt.TransformBatch = None,
@@ -147,21 +145,14 @@ def apply(
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace OUTPUT, and a layer of the name given, if they exist.",
-            rich_help_panel="Output",
-        ),
-    ] = False,
+    overwrite: opt.OverwriteResult = False,
     skip_existing: opt.SkipExisting = False,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Restore the counts of INPUT with a MODEL that was fitted before. opt.Genes are matched by name."""
+    """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
     run = Run(
         source,
         target,
@@ -177,10 +168,12 @@ def apply(
         run.check()
         shared.data.check_form(threshold, dtype)
         model = scdae.DAE.load(model_file)
-        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, avoid_target=True)
         result = ResultFile(
             run,
-            opened,
+            genome,
+            layer,
+            mask_layer,
+            genes_only=genes_only,
             genes=genes,
             dtype=dtype,
             threshold=threshold,
@@ -189,12 +182,11 @@ def apply(
             key_added=key_added,
             transform_batch=transform_batch,
         )
-        run.clock.lap("reading")
         scdae.pp.impute(
-            opened.adata,
+            result.opened.adata,
             model=model,
-            layer=opened.layer,
-            mask=opened.mask,
+            layer=result.opened.layer,
+            mask=result.opened.mask,
             key_added=key_added,
             output=output_scale.value,
             quantiles=tuple(quantile or ()),
@@ -205,4 +197,4 @@ def apply(
             allow_nan=allow_nan,
             overwrite=overwrite,
         )
-        result.write(overwrite=overwrite, read=f"{source}, {shared.data.describe_source(layer)}, with {model_file}")
+        result.write(model_file)

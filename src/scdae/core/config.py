@@ -35,9 +35,10 @@ class Config:
     Parameters
     ----------
     likelihood
-        Law of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
+        Distribution of the counts: ``"zinb"``, ``"nb"`` or ``"poisson"``.
     n_latent
-        Width of the bottleneck; None chooses by how many principal axes are found again in molecules that were left out.
+        Width of the bottleneck; None chooses by how many principal axes are found again in molecules that were left
+        out.
     n_hidden
         Width of the encoder's hidden layer; None chooses by `n_latent`.
     n_components
@@ -60,8 +61,8 @@ class Config:
     gap_tolerance
         Entries that were not observed are filled by self-consistency, until no log count moves by more than this.
     gap_max_iter
-        Most iterations of that; 0 for the answer of one pass. None: 50, or 0 where entries hidden on purpose say that one
-        pass predicts them better.
+        Most iterations of that; 0 for the answer of one pass. None: 50, or 0 where entries hidden on purpose say that
+        one pass predicts them better.
     gap_damping
         Share of the way that each iteration goes, above 0 and up to 1.
     held_out
@@ -69,8 +70,8 @@ class Config:
     seed
         Seed of everything random.
     effort
-        ``"fast"``, ``"default"`` or ``"best"``: how many steps, how large a network, and how many networks that are averaged,
-        where these are left to be chosen.
+        ``"fast"``, ``"default"`` or ``"best"``: how many steps, how large a network, and how many networks that are
+        averaged, where these are left to be chosen.
     """
 
     likelihood: Likelihood = "zinb"

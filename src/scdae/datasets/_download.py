@@ -63,7 +63,7 @@ _FILES = {
 def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     """Blood cells of a healthy donor, 10x Genomics chemistry v1: the data set that most tutorials begin with.
 
-    Source: [1]_.
+    Source: :cite:t:`Zheng2017`.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        2,700 cells and 32,738 genes, many of them without a count. ``X`` : CSR float32, the counts. ``var`` : ``gene_ids``,
-        Ensembl's.
+        2,700 cells and 32,738 genes, many of them without a count. ``X`` : CSR float32, the counts. ``var`` :
+        ``gene_ids``, Ensembl's.
 
     Raises
     ------
@@ -82,11 +82,6 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
         When the file is not there yet and cannot be had; the message says what to do without a network.
     ImportError
         When pooch is not installed (extra ``datasets``).
-
-    References
-    ----------
-    .. [1] Zheng et al. (2017). Massively parallel digital transcriptional profiling of single cells. Nature
-       Communications 8, 14049.
 
     Examples
     --------
@@ -104,7 +99,7 @@ def pbmc3k(*, path: str | PathLike[str] | None = None) -> AnnData:
 def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     """Myeloid progenitors of mice on their way to blood cells, MARS-seq: branching trajectories.
 
-    Source: [1]_.
+    Source: :cite:t:`Paul2015`.
 
     Parameters
     ----------
@@ -115,17 +110,13 @@ def paul15(*, path: str | PathLike[str] | None = None) -> AnnData:
     -------
     anndata.AnnData
         2,730 cells. ``X`` : CSR float32, the counts. ``obs`` : ``paul15_clusters`` (category), numbers and names of the
-        clusters as published. ``var`` : ``informative`` (bool), the genes on which these rest; ``scanpy.datasets.paul15``
-        has only them.
+        clusters as published. ``var`` : ``informative`` (bool), the genes on which these rest;
+        ``scanpy.datasets.paul15`` has only them.
 
     Raises
     ------
     ConnectionError, ImportError
         As :func:`pbmc3k`.
-
-    References
-    ----------
-    .. [1] Paul et al. (2015). Transcriptional heterogeneity and lineage commitment in myeloid progenitors. Cell 163, 1663.
 
     Examples
     --------
@@ -159,8 +150,8 @@ def pbmc5k_citeseq(*, path: str | PathLike[str] | None = None) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        5,247 cells. ``X`` : CSR float32, the counts of 33,538 genes. ``obsm["protein"]`` : data frame with the counts of the
-        proteins, int64.
+        5,247 cells. ``X`` : CSR float32, the counts of 33,538 genes. ``obsm["protein"]`` : data frame with the counts
+        of the proteins, int64.
 
     Raises
     ------
@@ -191,7 +182,7 @@ def pbmc5k_citeseq(*, path: str | PathLike[str] | None = None) -> AnnData:
 
 
 def _fetch(name: str, path: str | PathLike[str] | None) -> Path:
-    """The checked file of a data set: the kept one, or a new one from the first address that gives it."""
+    """Return the checked file of a data set: the kept one, or a new one from the first address that gives it."""
     try:
         import pooch
     except ImportError:

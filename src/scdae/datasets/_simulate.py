@@ -50,7 +50,8 @@ def simulate(
         d_{ij} \sim \mathrm{Bernoulli}(\pi_j), \quad
         x_{ij} \sim (1 - d_{ij}) \, \mathrm{Poisson}(s_i \rho_{ij} g_{ij}) .
 
-    Gamma gene means, log-normal fold changes and log-normal library sizes follow the choices of Splatter [1]_.
+    Gamma gene means, log-normal fold changes and log-normal library sizes follow the choices of Splatter
+    :cite:p:`Zappia2017`.
 
     Parameters
     ----------
@@ -102,10 +103,6 @@ def simulate(
     ------
     ValueError
         When an argument is out of its range.
-
-    References
-    ----------
-    .. [1] Zappia, Phipson, Oshlack (2017). Splatter: simulation of single-cell RNA sequencing data. Genome Biology 18.
 
     Examples
     --------

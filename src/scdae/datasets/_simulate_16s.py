@@ -26,8 +26,8 @@ def simulate_16s(
 ) -> dict[str, str]:
     """Draw sequences of a gene family with phyla, families and genera.
 
-    Conserved stretches alternate with variable ones, letters change along a tree, some are lost or come in, and each sequence
-    begins and ends a little elsewhere, as amplified genes do.
+    Conserved stretches alternate with variable ones, letters change along a tree, some are lost or come in, and each
+    sequence begins and ends a little elsewhere, as amplified genes do.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _rates(rng: np.random.Generator, length: int) -> np.ndarray:
 def _changed(
     letters: np.ndarray, rate: np.ndarray, change: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A descendant: letters replaced, lost and come in, with the rates of change where they are now."""
+    """Return a descendant: letters replaced, lost and come in, with the rates of change where they are now."""
     hit = rng.random(len(letters)) < 1 - np.exp(-change * rate)
     indel = hit & (rng.random(len(letters)) < _INDEL)
     letters = np.where(hit & ~indel, (letters + rng.integers(1, 4, len(letters))) % 4, letters)

@@ -118,7 +118,7 @@ def _longest() -> int | None:
 
 @cache
 def _library() -> Any:
-    """The system's call that takes blocks."""
+    """Return the system's call that takes blocks."""
     if not sys.platform.startswith("linux"):
         return None
     try:

@@ -43,8 +43,8 @@ def check_target(
     ValueError
         The ending is another one.
     FileExistsError
-        There is something, and `overwrite` is False, or it is a folder where a file is to be written, or a folder that is no
-        zarr store.
+        There is something, and `overwrite` is False, or it is a folder where a file is to be written, or a folder that
+        is not a zarr store.
     FileNotFoundError, PermissionError
         The folder around it does not exist, or cannot be written to.
     """
@@ -70,12 +70,12 @@ def check_target(
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is a zarr store."""
+    """Return whether a folder is a zarr store."""
     return any((folder / name).is_file() for name in _STORE)
 
 
 def same_place(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether two paths lead to the same file or folder, by whatever names."""
+    """Return whether two paths lead to the same file or folder, by whatever names."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -118,7 +118,7 @@ def writes(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _number(error: BaseException) -> int | None:
-    """The system's number of an error, also where HDF5 has put it into words."""
+    """Return the system's number of an error, also where HDF5 has put it into words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     match = _NUMBER.search(str(error))

@@ -26,9 +26,9 @@ __all__ = ["CheckedReader", "problem_of"]
 class CheckedReader:
     """Reads some rows and raises a ValueError unless they are counts.
 
-    The data are known by a weak reference, for the message alone: a lazy layer is part of them, and neither keeps them alive
-    nor takes them along where it is pickled or sent to another process. There the message knows the names and no other
-    matrices.
+    The data are known by a weak reference, for the message alone: a lazy layer is part of them, and neither keeps them
+    alive nor takes them along where it is pickled or sent to another process. There the message knows the names and no
+    other matrices.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class CheckedReader:
         return as_parts(block, missing)
 
     def _described(self, block: sp.csr_matrix, start: int) -> AnnData:
-        """The data; where they are gone, their names and these rows."""
+        """Return the data; where they are gone, their names and these rows."""
         adata = None if self._adata is None else self._adata()
         if adata is not None:
             return adata
@@ -83,7 +83,7 @@ class CheckedReader:
 
 
 def problem_of(tally: Tally, adata: AnnData, layer: str | None, *, allow_fractional: bool) -> str | None:
-    """What :func:`scdae.inputs.validate.not_counts` says, and the file that the first such value is in if files were joined."""
+    """Return what :func:`scdae.inputs.validate.not_counts` says, and the file that the first such value is in if files were joined."""
     problem = not_counts(tally, adata, layer, allow_fractional=allow_fractional)
     joined = _joined(adata)
     if problem is None or joined is None:
@@ -97,6 +97,6 @@ def problem_of(tally: Tally, adata: AnnData, layer: str | None, *, allow_fractio
 
 
 def _joined(adata: AnnData) -> Mapping[str, Any] | None:
-    """What :func:`scdae.pp.join_files` said about the files, as long as the column is there."""
+    """Return what :func:`scdae.pp.join_files` said about the files, as long as the column is there."""
     joined = adata.uns.get(JOINED)
     return joined if isinstance(joined, Mapping) and joined.get("label") in adata.obs else None

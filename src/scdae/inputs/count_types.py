@@ -100,8 +100,8 @@ class UnreadCounts:
     spans
         First and last (excluded) row of each block.
     read
-        ``read(start, stop)`` gives the counts of these rows and what was not observed in them; it raises a ValueError if they
-        are no counts.
+        ``read(start, stop)`` gives the counts of these rows and what was not observed in them; it raises a ValueError
+        if they are not counts.
     obs_names, var_names
         str, (n_obs,) and (n_vars,).
     """

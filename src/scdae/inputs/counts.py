@@ -1,7 +1,7 @@
 """From whatever the user has to validated counts: the one place where an AnnData becomes arrays.
 
-Every value is looked at once, block by block. Counts that fit are then in memory; of more than that, the pass keeps what a
-fit has to know beforehand, and the blocks are read again when they are needed.
+Every value is looked at once, block by block. Counts that fit are then in memory; of more than that, the pass keeps
+what a fit has to know beforehand, and the blocks are read again when they are needed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def read_counts(
     Raises
     ------
     TypeError
-        `adata` is no AnnData, or its matrix is of a kind that holds no counts.
+        `adata` is not an AnnData, or its matrix is of a kind that holds no counts.
     ValueError
         The layer does not exist, values are negative, NaN, infinite or fractional, nothing was counted, or `mask` does
         not fit. The message says which values, how many, where the first one is, and what to do.
@@ -130,7 +130,8 @@ def open_counts(
     Parameters
     ----------
     most
-        Stored entries that are held in memory; None for ``scdae.settings.max_entries``, or less where a job's limit is low.
+        Stored entries that are held in memory; None for ``scdae.settings.max_entries``, or less where a job's limit is
+        low.
     seed
         Seed of the cells that are drawn where there are more.
     together

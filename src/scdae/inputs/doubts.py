@@ -35,7 +35,7 @@ def say_doubts(matrix: sp.csr_matrix, name: str, uns: Mapping[str, Any], *, bool
     boolean
         Whether it was True and False.
     fractional
-        Whether some are no whole numbers.
+        Whether some are not whole numbers.
     """
     for doubt in _doubts(matrix[:_CELLS], uns, boolean, fractional):
         get_logger().warning(f"scdae: {name} {doubt}")

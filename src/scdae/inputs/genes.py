@@ -30,8 +30,8 @@ class GeneMap:
     columns
         int (n_kept,): column of the query for each gene of the network, -1 where it has none.
     silent
-        int (n_silent,): columns of the genes that the model names and that are not in the network, since the fit counted
-        none of them.
+        int (n_silent,): columns of the genes that the model names and that are not in the network, since the fit
+        counted none of them.
     silent_source
         int (n_silent,): the same in the query, where `silent` is about some of its genes.
     silent_unknown
@@ -205,7 +205,7 @@ _KINDS = {  # what names of genes look like, where most of them do
 
 
 def _kind(names: np.ndarray) -> str:
-    """What most of the names are, in words."""
+    """Return what most of the names are, in words."""
     some = [str(name) for name in names[:: max(len(names) // 200, 1)]]
     for kind, pattern in _KINDS.items():
         if sum(pattern.fullmatch(name) is not None for name in some) > 0.6 * len(some):
@@ -245,7 +245,7 @@ def _only(alike: Callable[[str], str], named: list[tuple[str, int]]) -> dict[str
 
 
 def _without_version(name: str) -> str:
-    """An Ensembl id without the version behind its point."""
+    """Return an Ensembl id without the version behind its point."""
     match = _ENSEMBL.fullmatch(name)
     return match[1] if match else name
 

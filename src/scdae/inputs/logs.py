@@ -65,8 +65,8 @@ def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) ->
     Raises
     ------
     ValueError
-        Values are NaN, infinite or too large for a logarithm, do not add up to about 10,000 when taken back, are known to be on
-        another scale, or are not clean where they have to be.
+        Values are NaN, infinite or too large for a logarithm, do not add up to about 10,000 when taken back, are known
+        to be on another scale, or are not clean where they have to be.
     """
     csr = canonical_csr(block)
     values = csr.data
@@ -102,15 +102,15 @@ def one_molecule(scaled: sp.csr_matrix) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 (n_obs,): the smallest value of a cell, or a whole fraction of it where that makes all others whole; the smallest
-        value where nothing does, and 1 for a cell without any.
+        float32 (n_obs,): the smallest value of a cell, or a whole fraction of it where that makes all others whole; the
+        smallest value where nothing does, and 1 for a cell without any.
     """
     smallest, molecules, _, _ = _multiples(scaled)
     return (smallest / molecules).astype(np.float32)
 
 
 def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
-    """What the values are instead, and how that is known; None where they may be what they have to be."""
+    """Return what the values are instead, and how that is known; None where they may be what they have to be."""
     values = csr.data
     if not values.size:
         return None
@@ -141,7 +141,7 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
         return f"taken back by expm1, the values of a cell add up to {np.median(totals):,.4g} (median)."
     if clean and not is_like and looked >= _ENOUGH:
         return (
-            f"taken back by expm1, {looked - whole:,} of {looked:,} values above the smallest of their cell are no multiples of one molecule of "
+            f"taken back by expm1, {looked - whole:,} of {looked:,} values above the smallest of their cell are not multiples of one molecule of "
             "it, as with noise, scaled genes or another transformation. For logs of estimated or perturbed counts, "
             "pass allow_fractional=True."
         )
@@ -172,11 +172,11 @@ def _centered(csr: sp.csr_matrix) -> str | None:
 
 
 def _half_of_scores(csr: sp.csr_matrix) -> str | None:
-    """Whether these are z-scores without the negative ones.
+    """Return whether these are z-scores without the negative ones.
 
-    The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where values are
-    symmetric, and where all of them are one and the same. So the squares of the others and their share add up to 1 in each gene;
-    for logs of counts that is a matter of the gene.
+    The squares of a gene's z-scores have the mean 1, and what is below the gene's mean has about its share in it: where
+    values are symmetric, and where all of them are one and the same. So the squares of the others and their share add
+    up to 1 in each gene; for logs of counts that is a matter of the gene.
     """
     n_obs, n_vars = csr.shape
     if min(n_obs, n_vars) < _LEAST_CELLS:
@@ -209,7 +209,7 @@ def _other_scale(csr: sp.csr_matrix) -> str | None:
 
 
 def _sample(csr: sp.csr_matrix) -> sp.csr_matrix:
-    """Some of the cells, without zeros."""
+    """Return some of the cells, without zeros."""
     some = csr[:: -(-csr.shape[0] // _CELLS)].copy()
     some.eliminate_zeros()
     return some

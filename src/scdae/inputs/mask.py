@@ -25,8 +25,8 @@ def open_mask(mask: Any, adata: AnnData) -> Callable[[int, int], np.ndarray]:
     Parameters
     ----------
     mask
-        Name of a boolean layer, or boolean array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A DataFrame is
-        taken by its names.
+        Name of a boolean layer, or boolean array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
+        DataFrame is taken by its names.
     adata
         The object that the mask is about.
 

@@ -43,5 +43,5 @@ class DataOptions:
         return {"batch_key": self.batch_key, "covariates": self.covariates}
 
     def of_rows(self, rows: np.ndarray, adata: AnnData) -> DataOptions:
-        """The same for the cells of `adata` in `rows`: the mask, too, is that of these cells."""
+        """Return the same for the cells of `adata` in `rows`: the mask, too, is that of these cells."""
         return replace(self, mask=mask_of_rows(self.mask, rows, adata))

@@ -56,7 +56,7 @@ def pass_over(read: Read, spans: Sequence[Span], survey: Survey, most: int) -> P
 
 
 def shared_pass(read: Read, spans: Sequence[Span], survey: Survey, most: int, together: Devices | None) -> Pass:
-    """The same, where each process looks at its share of the rows alone, and all hear what each has found.
+    """Return the same, where each process looks at its share of the rows alone, and all hear what each has found.
 
     Counts that turn out to be few enough to be held are then read by every process.
     """

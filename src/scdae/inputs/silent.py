@@ -1,8 +1,9 @@
 """Genes that a model names but has learned nothing about, and cells of which nothing was observed.
 
-A gene is *silent* where no cell of the fit counted it. The network has no such gene. What a query counted of it comes back
-as it was counted. Where a query counted none, none is expected, unless no cell of the fit observed the gene: then nothing is
-known, and nothing (NaN) comes back. A cell without any observed gene of the network has no depth, and comes back as NaN.
+A gene is *silent* where no cell of the fit counted it. The network has no such gene. What a query counted of it comes
+back as it was counted. Where a query counted none, none is expected, unless no cell of the fit observed the gene: then
+nothing is known, and nothing (NaN) comes back. A cell without any observed gene of the network has no depth, and comes
+back as NaN.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class OwnCounts:
     def add(self, start: int, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None, data: CellData) -> None:
         """Fill in the rows from `start` on: their counts over the genes of the query, and over those of the network.
 
-        There may be many silent genes, next to all of them without counts, so only what is no zero is looked at.
+        There may be many silent genes, next to all of them without counts, so only non-zeros are looked at.
         """
         blind, gene_map = blind_cells(data), self.found
         self.n_blind += int(blind.sum())
@@ -135,7 +136,7 @@ class OwnCounts:
 
 
 def fate(output: str | float) -> str:
-    """What becomes of the counts of silent genes, in words."""
+    """Return what becomes of the counts of silent genes, in words."""
     return AS_COUNTED if output in _KNOWN else "entries with counts come back as NaN"
 
 
@@ -149,7 +150,7 @@ def say_blind(n_blind: int, n_obs: int) -> None:
 
 
 def counted_silent(counts: AnyCounts, gene_map: GeneMap) -> np.ndarray | None:
-    """Which silent genes have counts in a query: bool (n_silent,), or None where that is not known before it is read."""
+    """Return which silent genes have counts in a query: bool (n_silent,), or None where that is not known before it is read."""
     if isinstance(counts, Counts):
         total = np.bincount(counts.matrix.indices, minlength=counts.shape[1])
     elif isinstance(counts, CountBlocks):

@@ -97,7 +97,7 @@ class Tally:
         return kind in self.findings
 
     def __add__(self, other: Tally) -> Tally:
-        """What two passes met, `other` that over later rows."""
+        """Return what two passes met, `other` that over later rows."""
         findings = dict(self.findings)
         for kind, finding in other.findings.items():
             findings[kind] = findings[kind] + finding if kind in findings else finding
@@ -133,12 +133,12 @@ def without_noise(block: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _noise(values: np.ndarray) -> np.ndarray:
-    """How much values may be off whole numbers and still be counts."""
+    """Return how much values may be off whole numbers and still be counts."""
     return np.minimum(_NOISE * np.maximum(1.0, np.abs(values)), _MOST_NOISE)
 
 
 def describe_source(layer: str | None) -> str:
-    """How messages call the matrix: `X`, or `layers['name']`."""
+    """Return how messages call the matrix: `X`, or `layers['name']`."""
     return "X" if layer is None else f"layers[{layer!r}]"
 
 
@@ -186,7 +186,7 @@ def whole_count_sources(adata: AnnData, layer: str | None, *, of_these: bool = F
 
 
 def _same_support(matrix: Any, other: Any, columns: np.ndarray | None = None) -> bool:
-    """Whether two matrices are nonzero at the same entries; of the other one only at some columns, if they are given."""
+    """Return whether two matrices are nonzero at the same entries; of the other one only at some columns, if they are given."""
     one, two = open_rows(matrix, ""), open_rows(other, "")
     if one.shape[0] != two.shape[0] or (columns is None and one.shape[1] != two.shape[1]):
         return False

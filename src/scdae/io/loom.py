@@ -36,8 +36,9 @@ def read_loom(file: h5py.File) -> AnnData:
     Returns
     -------
     AnnData
-        `X`: the main matrix, CSR, cells in rows; in files of velocyto the molecules of all kinds. Layers as in the file.
-        Attributes become columns of `obs` and `var`; those of numbers with two dimensions, such as coordinates, `obsm` and `varm`.
+        `X`: the main matrix, CSR, cells in rows; in files of velocyto the molecules of all kinds. Layers as in the
+        file. Attributes become columns of `obs` and `var`; those of numbers with two dimensions, such as coordinates,
+        `obsm` and `varm`.
 
     Raises
     ------

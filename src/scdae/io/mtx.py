@@ -1,7 +1,7 @@
 """Matrix Market files, with names of cells and genes in tables beside them, as many programs write them.
 
-STARsolo (also Velocyto and the variants for reads of several genes), Cell Ranger and GEO, kb, alevin-fry, Parse, HTSeq. Which
-table is of the cells and which side is theirs is told by names and by lengths.
+STARsolo (also Velocyto and the variants for reads of several genes), Cell Ranger and GEO, kb, alevin-fry, Parse, HTSeq.
+Which table is of the cells and which side is theirs is told by names and by lengths.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class _Table(NamedTuple):
 
 
 def find_matrices(folder: Path) -> list[Path]:
-    """The Matrix Market files of a folder, by name."""
+    """Return the Matrix Market files of a folder, by name."""
     return sorted(p for p in folder.iterdir() if _MATRIX.search(p.name) and p.is_file())
 
 
 def main_matrix(folder: Path) -> Path | None:
-    """The one matrix of a folder; None where there is none.
+    """Return the one matrix of a folder; None where there is none.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def read_mtx(path: Path, genome: str | None = None) -> AnnData:
 
 
 class _Text:
-    """A stream that ends in an error at what is no text: zeros, as of a disk that was full, kill SciPy's reader."""
+    """A stream that ends in an error at what is not text: zeros, as of a disk that was full, kill SciPy's reader."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -124,7 +124,7 @@ class _Text:
     def read(self, size: int = -1) -> bytes:
         part: bytes = self._stream.read(size)
         if b"\x00" in part:
-            raise ValueError("it holds zero bytes, which are no text")
+            raise ValueError("it holds zero bytes, which are not text")
         return part
 
 
@@ -183,7 +183,7 @@ def _tables(path: Path) -> list[_Table]:
 
 
 def _shared_start(name: str, other: str) -> str:
-    """What two names have in common, up to a mark that separates words."""
+    """Return what two names have in common, up to a mark that separates words."""
     end = 0
     for i, (a, b) in enumerate(zip(name, other, strict=False)):
         if a != b:
@@ -194,7 +194,7 @@ def _shared_start(name: str, other: str) -> str:
 
 
 def _own_start(name: str, other: str) -> str:
-    """The name of the matrix, with or without its ending, if the other name goes on from it."""
+    """Return the name of the matrix, with or without its ending, if the other name goes on from it."""
     for start in (name, _MATRIX.sub("", name)):
         if other.startswith(start) and other[len(start) : len(start) + 1] in ("_", ".", "-"):
             return other[: len(start) + 1]
@@ -233,7 +233,7 @@ def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[
 
 
 def _of_length(table: _Table, n: int) -> _Table | None:
-    """The table, with its header as the names of its columns, if it then has `n` rows."""
+    """Return the table, with its header as the names of its columns, if it then has `n` rows."""
     rows = table.rows
     while len(rows) > n and (rows.iloc[-1] == "").all():
         rows = rows.iloc[:-1]

@@ -57,18 +57,18 @@ def join_files(
     layer
         Layer of each file with the counts; None for `X`.
     label
-        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``. A column that the files
-        have under this name is kept with ``_own`` behind it.
+        Column of `obs` that gets the name of each cell's file, without its ending, for ``batch_key=``. A column that
+        the files have under this name is kept with ``_own`` behind it.
     mask_added
-        Layer that says what was observed, for ``mask=``: where the files have not all the same genes, or have such a layer of
-        their own, which is kept.
+        Layer that says what was observed, for ``mask=``: where the files have not all the same genes, or have such a
+        layer of their own, which is kept.
 
     Returns
     -------
     anndata.AnnData
-        Cells of all files below one another, called ``cell-sample``; genes in the order in which they come first. `X` is a
-        dask array of sparse chunks, which other processes can work out, too: files are opened where they are read. Columns
-        of `obs` that all files have are kept; ``uns["joined_files"]`` names the files.
+        Cells of all files below one another, called ``cell-sample``; genes in the order in which they come first. `X`
+        is a dask array of sparse chunks, which other processes can work out, too: files are opened where they are read.
+        Columns of `obs` that all files have are kept; ``uns["joined_files"]`` names the files.
 
     Raises
     ------
@@ -136,7 +136,7 @@ class _Described(NamedTuple):
 
 
 def _described(path: Path, layer: str | None, mask: str) -> _Described:
-    """What is known of a file without reading its matrices."""
+    """Return what is known of a file without reading its matrices."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
     if not is_anndata(path):
@@ -158,7 +158,7 @@ def _described(path: Path, layer: str | None, mask: str) -> _Described:
 
 
 def _feature_types(tables: list[pd.DataFrame], columns: list[np.ndarray], var_names: pd.Index) -> pd.DataFrame:
-    """What tells genes from proteins and others, where all files say it, and alike."""
+    """Return what tells genes from proteins and others, where all files say it, and alike."""
     var = pd.DataFrame(index=var_names)
     if not all("feature_types" in table for table in tables):
         return var

@@ -66,7 +66,7 @@ def check_is_file(path: Path) -> None:
     FileNotFoundError
         There is nothing.
     ValueError
-        It is no file and no folder.
+        It is neither a file nor a folder.
     """
     if str(path) == "-":
         raise ValueError(
@@ -96,7 +96,7 @@ def first_bytes(path: Path, number: int = 512) -> bytes:
 
 
 def describe_other(path: Path) -> str:
-    """What a file of a kind that is not read is, and what to do, in one line that begins with its name."""
+    """Return what a file of a kind that is not read is, and what to do, in one line that begins with its name."""
     with path.open("rb") as stream:
         start = stream.read(512)
     inner = first_bytes(path)

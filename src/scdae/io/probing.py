@@ -18,13 +18,13 @@ _SOME = 100_000  # texts of a dataset that are read
 def probe(path: Path) -> None:
     """Open an HDF5 file, and look at its attributes, texts and small arrays, in a fork of this process.
 
-    It costs some milliseconds. Nothing is done where a fork is not safe: when JAX has started, or on Windows. What is an error
-    and no more is left to the reader, which has better words for it.
+    It costs some milliseconds. Nothing is done where a fork is not safe: when JAX has started, or on Windows. What is
+    an error and no more is left to the reader, which has better words for it.
 
     Parameters
     ----------
     path
-        Anything; what is no HDF5 file is left alone.
+        Anything; other files than HDF5 are left alone.
 
     Raises
     ------

@@ -32,8 +32,8 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
     Parameters
     ----------
     path
-        AnnData as .h5ad or .zarr; loom; 10x HDF5 of any version; a Matrix Market file with names of cells and genes beside it,
-        or the folder with these; a table of a SpatialData store.
+        AnnData as .h5ad or .zarr; loom; 10x HDF5 of any version; a Matrix Market file with names of cells and genes
+        beside it, or the folder with these; a table of a SpatialData store.
     genome
         Which genome, where a 10x file holds several.
 
@@ -75,7 +75,7 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
 
 
 def is_anndata(path: Path) -> bool:
-    """Whether there is an .h5ad or .zarr at `path`, by what it holds; False as well where it cannot be read."""
+    """Return whether there is an .h5ad or .zarr at `path`, by what it holds; False as well where it cannot be read."""
     if path.is_dir():
         return is_store(path) and (path / "var").is_dir()
     if not path.is_file() or not h5py.is_hdf5(path):

@@ -30,7 +30,7 @@ _MAPPINGS = ("uns", "layers", "obsm", "varm", "obsp", "varp")
 
 
 def is_store(path: Path) -> bool:
-    """Whether a folder is a zarr store, or a group in one."""
+    """Return whether a folder is a zarr store, or a group in one."""
     return path.is_dir() and any((path / name).is_file() for name in (".zgroup", "zarr.json", ".zmetadata"))
 
 
@@ -68,7 +68,8 @@ def open_on_disk(path: str | os.PathLike[str], *, raw: bool = False) -> AnnData:
     Returns
     -------
     anndata.AnnData
-        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left out.
+        `obs` and `var` are in memory; `X` and layers are sparse datasets of anndata or dask arrays. The rest is left
+        out.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def open_group(path: Path) -> Any:
 
 
 def on_disk(element: Any) -> Any:
-    """A sparse dataset of anndata, or a dask array."""
+    """Return a sparse dataset of anndata, or a dask array."""
     if sparse_format(element):
         return sparse_dataset(element)
     if "encoding-type" in element.attrs:
@@ -139,7 +140,7 @@ def on_disk(element: Any) -> Any:
 
 
 def _is_unknown(error: BaseException | None) -> bool:
-    """Whether anndata has no reader for an element, whatever it wrapped that in."""
+    """Return whether anndata has no reader for an element, whatever it wrapped that in."""
     while error is not None:
         if type(error).__name__ == "IORegistryError":
             return True
@@ -176,7 +177,7 @@ def _read_what_is_known(path: Path) -> AnnData:
 
 
 def _known(element: Any, name: str, left: list[str]) -> Any:
-    """An element as far as anndata knows it; the names of the rest are added to `left`."""
+    """Return an element as far as anndata knows it; the names of the rest are added to `left`."""
     try:
         return read_elem(element)
     except Exception as error:

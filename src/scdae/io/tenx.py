@@ -25,7 +25,7 @@ _FEATURE_COLUMNS = {"id": "gene_ids", "name": "name", "feature_type": "feature_t
 
 
 def is_v2_group(item: Any) -> bool:
-    """Whether an item of an HDF5 file is the matrix of one genome, as Cell Ranger 1 and 2 write it."""
+    """Return whether an item of an HDF5 file is the matrix of one genome, as Cell Ranger 1 and 2 write it."""
     return hasattr(item, "keys") and set(item) >= _V2_PARTS
 
 

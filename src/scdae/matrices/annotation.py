@@ -13,7 +13,7 @@ __all__ = ["copied", "frame_of", "obs_column"]
 
 
 def frame_of(table: Any) -> pd.DataFrame:
-    """All of `obs` or `var` as a data frame; the same object if it is one already."""
+    """Return all of `obs` or `var` as a data frame; the same object if it is one already."""
     return table if isinstance(table, pd.DataFrame) else table.to_memory()
 
 
@@ -46,11 +46,11 @@ def obs_column(adata: AnnData, name: str) -> pd.Series:
 
 
 def copied(adata: AnnData) -> AnnData:
-    """A copy to write results to, in memory where the original is a file that anndata opened."""
+    """Return a copy to write results to, in memory where the original is a file that anndata opened."""
     return adata.to_memory() if adata.isbacked or _holds_datasets(adata) else adata.copy()
 
 
 def _holds_datasets(adata: AnnData) -> bool:
-    """Whether `X` or a layer is a sparse dataset of a file, which has no copy()."""
+    """Return whether `X` or a layer is a sparse dataset of a file, which has no copy()."""
     matrices = [adata.X, *(adata.layers[name] for name in adata.layers)]
     return any(matrix is not None and not hasattr(matrix, "copy") for matrix in matrices)

@@ -23,8 +23,8 @@ _SHARE = 0.5  # of the memory that is free, beyond which a layer is not held
 def whole_chunks() -> Iterator[None]:
     """Have anndata write .zarr files without shards, if it knows of them.
 
-    A shard holds several chunks in one file, which is written anew for each chunk of a dask array that reaches it: five times
-    the bytes, and more memory than the chunk. anndata 0.13 chooses shards by itself.
+    A shard holds several chunks in one file, which is written anew for each chunk of a dask array that reaches it: five
+    times the bytes, and more memory than the chunk. anndata 0.13 chooses shards by itself.
     """
     if not hasattr(anndata.settings, "auto_shard_zarr_v3"):
         yield
@@ -41,7 +41,7 @@ def chunks_at_once() -> int:
 
 
 def choose_lazy(wanted: bool | None, n_bytes: int, *, quiet: bool = False) -> bool:
-    """Whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
+    """Return whether layers of that size are to be lazy: as asked, or where they would take more than half of the free memory."""
     if wanted is not None:
         return wanted
     free = available_memory()

@@ -13,7 +13,7 @@ __all__ = ["as_dense", "columns_of", "gene_means", "totals_of"]
 
 
 def as_dense(values: Any, name: str = "values") -> np.ndarray:
-    """All values as a NumPy array: lists and arrays as NumPy reads them; sparse, lazy and stored matrices are worked out.
+    """Return all values as a NumPy array: lists and arrays as NumPy reads them; sparse, lazy and stored matrices are worked out.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def as_dense(values: Any, name: str = "values") -> np.ndarray:
 
 
 def columns_of(matrix: Any, columns: np.ndarray | None, name: str) -> np.ndarray:
-    """Some columns of a matrix, dense, in memory of their own.
+    """Return some columns of a matrix, dense, in memory of their own.
 
     Parameters
     ----------

@@ -25,8 +25,8 @@ _AT_ONCE = 2**22  # stored entries that are read at a time
 class RowMajorCopy:
     """Rows of a CSC matrix on disk, from a copy in the folder for temporary files (``TMPDIR``).
 
-    The copy is made at once, in two passes over the stored entries, of which a few million are in memory at a time. It goes
-    when the object does.
+    The copy is made at once, in two passes over the stored entries, of which a few million are in memory at a time. It
+    goes when the object does.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class RowMajorCopy:
         return sp.csr_matrix((values, columns, ends), shape=(stop - start, self.shape[1]))
 
     def _array(self, name: str, dtype: np.dtype[Any], length: int) -> np.ndarray:
-        """An array in a file whose blocks are there: a disk that fills up under a map kills the process."""
+        """Return an array in a file whose blocks are there: a disk that fills up under a map kills the process."""
         path, size = Path(self._folder) / name, max(length, 1) * dtype.itemsize
         try:
             path.touch()

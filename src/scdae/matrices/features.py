@@ -48,9 +48,9 @@ _KINDS = (
 def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     """Features that are certainly no genes, by kind.
 
-    By ``var["feature_types"]`` (or `feature_type`, `modality`, `feature_biotype`) where some are genes ("Gene Expression", "GEX",
-    "RNA", "gene"), and by the names of control probes and codes of in situ panels
-    (Xenium, CosMx, MERSCOPE) and of the counters of HTSeq, STAR and featureCounts.
+    By ``var["feature_types"]`` (or `feature_type`, `modality`, `feature_biotype`) where some are genes ("Gene
+    Expression", "GEX", "RNA", "gene"), and by the names of control probes and codes of in situ panels (Xenium, CosMx,
+    MERSCOPE) and of the counters of HTSeq, STAR and featureCounts.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def other_features(var_names: Any, var: pd.DataFrame | None = None) -> dict[str,
 
 
 def is_gene(types: np.ndarray) -> np.ndarray:
-    """Which feature types are those of genes, boolean."""
+    """Return which feature types are those of genes, boolean."""
     return np.fromiter((str(value).strip().lower() in _GENE_TYPES for value in types), bool, len(types))
 
 
@@ -113,7 +113,7 @@ def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.nda
     shown = "; ".join(f"{int(which.sum()):,} {kind} ({_several(names[which])})" for kind, which in features.items())
     share = float(totals[out].sum()) / max(float(totals.sum()), 1.0)
     _warn(
-        f"{int(out.sum()):,} of {len(names):,} features are no genes but are taken as such, with {share:.1%} of all counts: {shown}. "
+        f"{int(out.sum()):,} of {len(names):,} features are not genes but are taken as such, with {share:.1%} of all counts: {shown}. "
         "Leave them out: adata = scdae.pp.keep_genes(adata), or --genes-only on the command line."
     )
 
@@ -121,9 +121,9 @@ def warn_other_features(var_names: np.ndarray, var: pd.DataFrame, totals: np.nda
 def keep_genes(adata: AnnData) -> AnnData:
     """Leave out features that are certainly no genes.
 
-    Proteins, guides and peaks by ``var["feature_types"]``, where some are "Gene Expression"; control probes and codes of in situ
-    panels (`NegPrb`, `NegControlProbe_`, `Blank-`, `SystemControl` and their kin) and counters of reads without a gene
-    (`__no_feature`, `N_unmapped`, `Unassigned_`) by their names. The log says what was left out.
+    Proteins, guides and peaks by ``var["feature_types"]``, where some are "Gene Expression"; control probes and codes
+    of in situ panels (`NegPrb`, `NegControlProbe_`, `Blank-`, `SystemControl` and their kin) and counters of reads
+    without a gene (`__no_feature`, `N_unmapped`, `Unassigned_`) by their names. The log says what was left out.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def keep_genes(adata: AnnData) -> AnnData:
 
 
 def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome: str | None) -> AnnData:
-    """An AnnData of the genes of one genome, from what 10x files hold.
+    """Return an AnnData of the genes of one genome, from what 10x files hold.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def genes_only(matrix: sp.csr_matrix, cells: Any, features: pd.DataFrame, genome
 
 
 def choose_genome(genomes: list[str], genome: str | None) -> str:
-    """The genome that was asked for, or the only one."""
+    """Return the genome that was asked for, or the only one."""
     shown = _several(genomes) or "none named"
     if genome is None:
         if len(genomes) > 1:

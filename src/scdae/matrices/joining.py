@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 def own_mask(adata: AnnData, layer: str, name: str) -> Rows | None:
-    """What a data set says itself about what was observed; None where it has no such layer.
+    """Return what a data set says itself about what was observed; None where it has no such layer.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def own_mask(adata: AnnData, layer: str, name: str) -> Rows | None:
 
 
 def join_now(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) -> Any:
-    """All of it in memory: a dense array, or a CSR matrix; zero where a data set has no such gene."""
+    """Return all of it in memory: a dense array, or a CSR matrix; zero where a data set has no such gene."""
     if sparse:
         blocks = [_block(part, *span, n_vars, dtype, True) for part in parts for span in _spans(part)]
         return sp.vstack([sp.csr_matrix((0, n_vars), dtype=dtype), *blocks], format="csr")
@@ -63,7 +63,7 @@ def join_now(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) ->
 
 
 def join_lazily(parts: Sequence[Part], n_vars: int, dtype: Any, *, sparse: bool) -> da.Array:
-    """The same as a dask array, which can be sent to other processes if the parts can."""
+    """Return the same as a dask array, which can be sent to other processes if the parts can."""
     blocks = [(i, start, stop) for i, part in enumerate(parts) for start, stop in _spans(part)]
     chunks = tuple(stop - start for _, start, stop in blocks), (n_vars,)
     meta = sp.csr_matrix((0, 0), dtype=dtype) if sparse else np.zeros((0, 0), dtype)
@@ -86,7 +86,7 @@ def _numbered(
 
 
 def _block(part: Part, start: int, stop: int, n_vars: int, dtype: Any, sparse: bool) -> Any:
-    """Some rows of one data set over the genes of all."""
+    """Return some rows of one data set over the genes of all."""
     block: Any = True if part.rows is None else part.rows.read(start, stop)
     if sparse:
         own = canonical_csr(block)

@@ -105,17 +105,17 @@ def open_rows(matrix: Any, name: str) -> Rows:
 
 
 def in_memory(matrix: Any) -> bool:
-    """Whether the values of a matrix are there, not in a file or a dask graph."""
+    """Return whether the values of a matrix are there, not in a file or a dask graph."""
     return sp.issparse(matrix) or isinstance(matrix, np.ndarray)
 
 
 def is_dask(matrix: Any) -> bool:
-    """Whether it is a dask array, or a part of one that anndata made; dask is not imported for that."""
+    """Return whether it is a dask array, or a part of one that anndata made; dask is not imported for that."""
     return any(home.__module__.partition(".")[0] == "dask" for home in type(matrix).__mro__)
 
 
 def plain_dask(matrix: Any) -> Any:
-    """The array itself: the subclass that anndata makes of a part of one loses its type once it is sliced or pickled."""
+    """Return the array itself: the subclass that anndata makes of a part of one loses its type once it is sliced or pickled."""
     if type(matrix) is da.Array:
         return matrix
     return da.Array(matrix.dask, matrix.name, matrix.chunks, dtype=matrix.dtype, meta=matrix._meta)

@@ -14,7 +14,7 @@ __all__ = ["joint_obs", "union_of_genes"]
 
 
 def union_of_genes(several: Sequence[pd.Index], names: Sequence[str], what: str) -> pd.Index:
-    """All genes, in the order in which they come first.
+    """Return all genes, in the order in which they come first.
 
     Parameters
     ----------

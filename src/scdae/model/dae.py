@@ -20,10 +20,11 @@ from scdae.core.runtime.transfers import transfers
 from scdae.core.training.fit import fit_counts
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import open_counts
-from scdae.inputs.covariates import Covariates, has_column, read_covariates
+from scdae.inputs.covariates import Covariates, read_covariates
 from scdae.inputs.genes import place_genes
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import never_observed
+from scdae.matrices.obs_columns import has_column
 from scdae.model.fitted_model import FittedModel
 from scdae.model.read_outs import ReadOuts
 from scdae.model.serialization import load_model, save_model
@@ -41,11 +42,11 @@ class DAE(ReadOuts):
     Parameters
     ----------
     likelihood
-        Law of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"`` or
-        ``"poisson"``.
+        Distribution of the counts: ``"zinb"`` (dropout only where it earns its place on held-out molecules), ``"nb"``
+        or ``"poisson"``.
     n_latent
-        Width of the bottleneck; None chooses 12 to 64, by how many principal axes of the counts are found again in molecules that
-        were left out. A fitted model says in its `config` what was chosen.
+        Width of the bottleneck; None chooses 12 to 64, by how many principal axes of the counts are found again in
+        molecules that were left out. A fitted model says in its `config` what was chosen.
     n_hidden
         Width of the encoder's hidden layer; None chooses 64 to 256, by `n_latent`.
     n_components
@@ -68,15 +69,16 @@ class DAE(ReadOuts):
     gap_tolerance, gap_max_iter, gap_damping
         Entries that were not observed are filled by self-consistency: what the model makes of the completed profile is
         put in, until no log count moves by more than the tolerance, or for that many iterations, each going that share
-        of the way. ``gap_max_iter=0`` is the answer of one pass; None: at most 50, or 0 where one pass predicts observed
-        entries that are hidden on purpose better, as with few observed entries in every cell.
+        of the way. ``gap_max_iter=0`` is the answer of one pass; None: at most 50, or 0 where one pass predicts
+        observed entries that are hidden on purpose better, as with few observed entries in every cell.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
         Seed of everything random. Same seed, same data, same machine: same bits.
     effort
-        How much the fit may cost: ``"default"``; ``"fast"``, fewer steps and a small network; or ``"best"``, three times the steps
-        and four networks, averaged into one. What else is set, such as `n_latent` or `max_epochs`, goes before it.
+        How much the fit may cost: ``"default"``; ``"fast"``, fewer steps and a small network; or ``"best"``, three
+        times the steps and four networks, averaged into one. What else is set, such as `n_latent` or `max_epochs`, goes
+        before it.
 
     Examples
     --------
@@ -161,8 +163,8 @@ class DAE(ReadOuts):
             What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed. A
             DataFrame is taken by its names.
         batch_key
-            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learned, and the latent space
-            is common to all batches.
+            Column of `obs` with the batch, whatever its type. What a batch does to the genes is learned, and the latent
+            space is common to all batches.
         covariates
             Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
             continuous. Cells that the model is applied to later may have other numbers; those outside of the range here
@@ -172,8 +174,8 @@ class DAE(ReadOuts):
         allow_nan
             Take NaN for entries that were not observed.
         checkpoint_dir
-            Folder, made if it is not there, in which it is kept how far training is. A run that was killed and is called
-            again with the same arguments goes on from there, and ends with the bits that it would have had.
+            Folder, made if it is not there, in which it is kept how far training is. A run that was killed and is
+            called again with the same arguments goes on from there, and ends with the bits that it would have had.
         checkpoint_every
             Steps from one checkpoint to the next; None: about a minute.
         devices
@@ -188,7 +190,7 @@ class DAE(ReadOuts):
         Raises
         ------
         ValueError, TypeError
-            The data are no counts, or an argument does not fit; nothing was trained.
+            The data are not counts, or an argument does not fit; nothing was trained.
         """
         check_adata(adata)
         data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
@@ -220,14 +222,17 @@ class DAE(ReadOuts):
 
         The new model starts with this one's weights and decays to them. What the other data do to each gene is worked
         out first, for each of their batches, and taken off what the encoder sees, so that kinds of cells lie
-        near those of the reference, if not as mixed with them as its own. The idea is that of scArches (Lotfollahi et al., 2022).
+        near those of the reference, if not as mixed with them as its own. The idea is that of scArches
+        :cite:p:`Lotfollahi2022`.
 
         Parameters
         ----------
         adata
-            The other data; not changed. Genes are matched by name. Those that this model does not know are learned as well.
+            The other data; not changed. Genes are matched by name. Those that this model does not know are learned as
+            well.
         batch_key
-            Column of `obs` with their batches. None: this model's, if the data have it; else they are taken for one batch.
+            Column of `obs` with their batches. None: this model's, if the data have it; else they are taken for one
+            batch.
         max_epochs
             Passes over the cells; None chooses as for a fit.
         seed
@@ -238,12 +243,13 @@ class DAE(ReadOuts):
         Returns
         -------
         DAE
-            A model of these data. Apply this one to cells of the reference, and that one to cells like those in `adata`.
+            A model of these data. Apply this one to cells of the reference, and that one to cells like those in
+            `adata`.
 
         Raises
         ------
         ValueError
-            This model is not fitted, fewer than half of its genes are there, or the data are no counts.
+            This model is not fitted, fewer than half of its genes are there, or the data are not counts.
 
         Examples
         --------

@@ -1,6 +1,7 @@
 """What a model file has to hold: a sum over all of it, and for each field its type, shape and range.
 
-Files of earlier versions have no sum, so the fields are looked at as well: a changed one must not give other restored counts.
+Files of earlier versions have no sum, so the fields are looked at as well: a changed one must not give other restored
+counts.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ __all__ = ["InPlace", "check_depth", "check_output", "check_quantiles", "depths"
 class InPlace:
     """An array in the order of a query's genes, filled from values in the order of the network's.
 
-    Genes that had no counts in the fit stay zero, until :class:`scdae.inputs.silent.OwnCounts` fills them in; those that the model
-    does not know are NaN.
+    Genes that had no counts in the fit stay zero, until :class:`scdae.inputs.silent.OwnCounts` fills them in; those
+    that the model does not know are NaN.
     """
 
     def __init__(self, n_obs: int, columns: np.ndarray, known: np.ndarray):

@@ -50,7 +50,7 @@ class OutputOptions:
         lazy: bool | None,
         threshold: float | None,
     ) -> OutputOptions:
-        """The options, or a ValueError that says what is wrong with one."""
+        """Return the options, or a ValueError that says what is wrong with one."""
         check_output(output)
         check_form(threshold, np.float32)
         chances = check_quantiles(quantiles)

@@ -30,7 +30,7 @@ __all__ = ["Posterior", "posterior_of"]
 
 @dataclass(frozen=True, repr=False)
 class Posterior:
-    """Law of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
+    """Distribution of the expected counts of `n` cells and `g` genes, given their counts; from :meth:`scdae.DAE.posterior`.
 
     All values are counts at the cell's own depth. Entries are independent of each other given the model, whose own error
     is not in it. Of genes that were not counted where the model was fitted nothing is known: an entry with counts has these
@@ -70,7 +70,7 @@ class Posterior:
 
     @property
     def _law(self) -> tuple[np.ndarray, ...]:
-        return self.counts, self.prior, self.theta, self.dropout
+        return self.counts, self.prior, self.theta[None, :], self.dropout
 
     @property
     def mean(self) -> np.ndarray:

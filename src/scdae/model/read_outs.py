@@ -18,12 +18,11 @@ from scdae.inputs.options import DataOptions
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
 from scdae.model.options import check_depth, check_output
+from scdae.model.posterior import Posterior, posterior_of
 from scdae.model.restore import read_latent, read_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scdae.model.posterior import Posterior
 
 __all__ = ["ReadOuts"]
 
@@ -34,7 +33,7 @@ class ReadOuts:
     _fitted: FittedModel | None = None
 
     def fitted_model(self) -> FittedModel:
-        """What all read-outs work with; an error when there was no fit."""
+        """Return what all read-outs work with; an error when there was no fit."""
         check_platform()
         if self._fitted is None:
             raise ValueError(
@@ -105,18 +104,18 @@ class ReadOuts:
             the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
             ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
         depth
-            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken by its
-            names. None: as many as the cell has.
+            Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken
+            by its names. None: as many as the cell has.
         transform_batch
-            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's depth
-            stays its own.
+            Batch in which all cells are to have been measured, or ``"average"``; None: each cell in its own. A cell's
+            depth stays its own.
         lazy
             Give a dask array that reads and restores cells when they are looked at. Counts are checked then, too.
         threshold
             Leave out values below it: the result is sparse. None for all.
         genes
-            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are placed by all
-            genes.
+            Genes that are wanted: names, positions, a slice, or a boolean array or Series. None: all. The cells are
+            placed by all genes.
         dtype
             float32, or float16 where the result is dense.
         layer, mask, allow_fractional, allow_nan
@@ -125,9 +124,9 @@ class ReadOuts:
         Returns
         -------
         numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
-            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which nothing
-            was observed. Genes that the model names and never counted come back as they were counted; ``"prior"`` and
-            ``"sd"`` of such counts are NaN.
+            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which
+            nothing was observed. Genes that the model names and never counted come back as they were counted;
+            ``"prior"`` and ``"sd"`` of such counts are NaN.
 
         Examples
         --------
@@ -192,8 +191,8 @@ class ReadOuts:
         adata
             The data the model was fitted to, or others with the same genes in any order.
         genes, cells
-            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are used to place
-            it, whatever `genes` says.
+            What to look at: names, positions, a slice, or a boolean array or Series. None: all. All genes of a cell are
+            used to place it, whatever `genes` says.
         layer, mask, allow_fractional, allow_nan
             As in :meth:`fit`.
 
@@ -217,8 +216,6 @@ class ReadOuts:
         (True, (80, 3))
         """
         check_adata(adata)
-        from scdae.model.posterior import posterior_of
-
         chosen = positions(adata.var_names, genes, "genes")
         part, data = adata, DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
         if cells is not None:

@@ -34,7 +34,7 @@ from scdae.model.fitted_model import FittedModel
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT = 3  # 2: covariates, and batches whose effects start from their means; 3: laws of several components
+FORMAT = 3  # 2: covariates, and batches whose effects start from their means; 3: distributions of several components
 _KIND = "scdae model"
 # What reading a damaged archive or header may raise
 _UNREADABLE = (

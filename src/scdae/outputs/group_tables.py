@@ -28,7 +28,7 @@ _MOST = 40  # groups on a page
 
 
 def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd.DataFrame:
-    """What `scdae.tl.evaluate` found with `groupby`: whether groups of cells come back as they were counted.
+    """Return what `scdae.tl.evaluate` found with `groupby`: whether groups of cells come back as they were counted.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
     Returns
     -------
     DataFrame, one row a group
-        Numbers over the markers of the group: up to ten genes that are higher in it than in all other cells, by the molecules that
-        the model was shown. ``_in`` is of the cells of the group, ``_out`` of those of other groups.
+        Numbers over the markers of the group: up to ten genes that are higher in it than in all other cells, by the
+        molecules that the model was shown. ``_in`` is of the cells of the group, ``_out`` of those of other groups.
 
         ``cells``, ``markers``
             How many cells, and the names of the markers.
         ``zeros_in``, ``zeros_out``
-            Molecules predicted over molecules seen, of those set aside, at entries that are zero among those shown. 1 is right;
-            below 1 inside, zeros are filled too little; above 1 outside, the markers leak into other cells.
+            Molecules predicted over molecules seen, of those set aside, at entries that are zero among those shown. 1
+            is right; below 1 inside, zeros are filled too little; above 1 outside, the markers leak into other cells.
         ``zeros_in_low``, ``zeros_in_high``, ``zeros_in_seen``, ``zeros_in_predicted``, and the same with ``out``
             Interval of that ratio, 90 %, and the molecules. Of few molecules the interval is wide, and says nothing.
         ``decoder_zeros_in``, ``decoder_zeros_out``
@@ -57,15 +57,16 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
         ``restored_in``, ``restored_out``, ``decoder_in``, ``decoder_out``
             Restored over counted molecules, and for ``output="prior"``.
         ``nearest_raw``, ``nearest_restored``
-            Share of the cells that are likelier to be of their group than of any other, by their counts and by what is restored.
-            Groups of few cells are not among those compared.
+            Share of the cells that are likelier to be of their group than of any other, by their counts and by what is
+            restored. Groups of few cells are not among those compared.
         ``changed``, ``left``
-            Share of the cells for which another group is the likeliest once restored, and share of those that leave their own so.
+            Share of the cells for which another group is the likeliest once restored, and share of those that leave
+            their own so.
         ``verdict``, ``words``
             The same in a word or two, and in a sentence.
 
-        With `markers`, a row for each group and marker: ``raw``, ``restored`` and ``decoder``, in molecules a cell, ``_in`` and
-        ``_out``.
+        With `markers`, a row for each group and marker: ``raw``, ``restored`` and ``decoder``, in molecules a cell,
+        ``_in`` and ``_out``.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def _interval(ratio: float, low: float, high: float) -> str:
 
 
 def _stored(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """What `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
+    """Return what `scdae.tl.evaluate` wrote about groups, or what to do to have it."""
     entry = adata.uns.get(f"{key}_evaluation")
     if not isinstance(entry, Mapping) or "fidelity" not in entry:
         reason = "says nothing of groups" if isinstance(entry, Mapping) else "is not there"

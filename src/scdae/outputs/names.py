@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scdae.arguments.names import check_name
-from scdae.inputs.covariates import level_name
+from scdae.matrices.obs_columns import level_name
 from scdae.outputs.slots import check_free
 
 if TYPE_CHECKING:

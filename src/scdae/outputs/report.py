@@ -72,8 +72,8 @@ def query_report(
     """Held-out gain of a fitted model on other cells, over the genes of the network, and the rows of these cells.
 
     Some molecules of the cells are set aside, the model restores the others, and those set aside judge it, against the
-    gene means of these cells, as far as they can be told from those of the model's own. `share` is the share set aside; None for
-    that of a fit to them.
+    gene means of these cells, as far as they can be told from those of the model's own. `share` is the share set aside;
+    None for that of a fit to them.
     """
     if isinstance(counts, CountBlocks):  # some thousand of them say enough
         rows = counts.blocks.rows
@@ -95,12 +95,12 @@ def query_report(
 
 
 def gains_less(report: Report) -> bool:
-    """Whether a model gains clearly less on some cells than it expects of itself on cells like its own."""
+    """Return whether a model gains clearly less on some cells than it expects of itself on cells like its own."""
     return report.efficiency + CLEAR * report.efficiency_error < FOREIGN
 
 
 def is_foreign(report: Report) -> bool:
-    """Whether some cells are clearly not of the kind that a model knows, by its report on them."""
+    """Return whether some cells are clearly not of the kind that a model knows, by its report on them."""
     return gains_less(report) or report.skill + CLEAR * report.skill_error < -_WORSE
 
 
@@ -175,7 +175,7 @@ def summary(
 
 
 def verdict(skill: float, n_helped: int, n_genes: int) -> str:
-    """Whether it helped, in words."""
+    """Return whether it helped, in words."""
     if not skill > 0:
         return "Held-out molecules are predicted no better than by the average of each gene."
     return (

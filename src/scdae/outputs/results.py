@@ -21,7 +21,7 @@ __all__ = ["results"]
 
 
 def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any = "float32") -> AnnData:
-    """An AnnData of the results alone, to be written where the data are too large to be copied.
+    """Return an AnnData of the results alone, to be written where the data are too large to be copied.
 
     Parameters
     ----------
@@ -37,8 +37,9 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     Returns
     -------
     anndata.AnnData
-        `obs` and `var` (of the genes wanted), ``layers[key]`` and its quantiles, ``obsm["X_" + key]`` and ``uns[key]``. No
-        `X`. Layers that are lazy stay so: ``.write_zarr`` and ``.write_h5ad`` then restore and write them chunk by chunk.
+        `obs` and `var` (of the genes wanted), ``layers[key]`` and its quantiles, ``obsm["X_" + key]`` and ``uns[key]``.
+        No `X`. Layers that are lazy stay so: ``.write_zarr`` and ``.write_h5ad`` then restore and write them chunk by
+        chunk.
 
     Raises
     ------

@@ -17,7 +17,7 @@ __all__ = ["before", "evaluated", "finish", "log_per_10k", "new_axes"]
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (5, 3.5)) -> Axes:
-    """The axes given, or those of a new figure."""
+    """Return the axes given, or those of a new figure."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax

@@ -119,11 +119,11 @@ def calibration(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Are the intervals honest? Where held-out counts fell in the laws that predicted them.
+    """Plot where held-out counts fell in the distributions that predicted them: are intervals honest?
 
-    A flat histogram says that the laws are right: a tenth of the counts fall into each tenth of their law. A hump in the
-    middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are off to one
-    side.
+    A flat histogram says that the distributions are right: a tenth of the counts fall into each tenth of theirs. A hump
+    in the middle says that intervals are too wide, raised ends that they are too narrow, a slope that predictions are
+    off to one side.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def calibration(
     axis.axhline(1, color="black", linewidth=0.8, linestyle="--")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, max(1.5, 1.1 * float(height.max()) / width))
-    axis.set_xlabel("place of the held-out count in its predictive law")
+    axis.set_xlabel("place of the held-out count in its predictive distribution")
     axis.set_ylabel("density")
     axis.set_title(
         f"90 % intervals hold {entry['coverage']:.1%} of {int(entry['calibration_entries']):,} counts",

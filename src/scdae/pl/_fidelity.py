@@ -39,9 +39,10 @@ def fidelity(
 ) -> Axes | None:
     """Do groups of cells come back as they were counted? One row a group; 1 is right.
 
-    Drawn are, over the markers of each group, molecules predicted over molecules seen at entries that were zero among the molecules
-    shown, inside the group and outside it, with 90 % intervals, and what the decoder alone expects over what was counted. In the
-    shaded band, up to a fourth off, all is well. Hollow points rest on less than ten molecules, and say little.
+    Drawn are, over the markers of each group, molecules predicted over molecules seen at entries that were zero among
+    the molecules shown, inside the group and outside it, with 90 % intervals, and what the decoder alone expects over
+    what was counted. In the shaded band, up to a fourth off, all is well. Hollow points rest on less than ten
+    molecules, and say little.
 
     Parameters
     ----------

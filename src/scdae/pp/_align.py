@@ -44,8 +44,8 @@ def align(
     keys
         Names of those in a list; their numbers when left out.
     label
-        Column of `obs` that gets the name of each cell's data set, for ``batch_key=``. A column that the data have under this
-        name is kept with ``_own`` behind it.
+        Column of `obs` that gets the name of each cell's data set, for ``batch_key=``. A column that the data have
+        under this name is kept with ``_own`` behind it.
     mask_added
         Layer that gets what was observed: boolean, True = observed. Data sets that have such a layer keep its values.
     layers
@@ -54,15 +54,15 @@ def align(
     Returns
     -------
     anndata.AnnData
-        Cells below one another, called ``cell-name``; genes in the order in which they come first. `X` and layers are sparse
-        if one of them is, and dask arrays if one of them is lazy or on disk. Columns of `obs` are all kept, with missing values
-        where a data set has no such column.
+        Cells below one another, called ``cell-name``; genes in the order in which they come first. `X` and layers are
+        sparse if one of them is, and dask arrays if one of them is lazy or on disk. Columns of `obs` are all kept, with
+        missing values where a data set has no such column.
 
     Raises
     ------
     ValueError
-        There is one data set only, names are repeated, the data sets share no gene, or a layer (or `X`) is missing in one of
-        them. The message names the data set.
+        There is one data set only, names are repeated, the data sets share no gene, or a layer (or `X`) is missing in
+        one of them. The message names the data set.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def _shown(names: list[str]) -> str:
 
 
 def _is_sparse(matrix: Any) -> bool:
-    """Whether rows of it come as sparse matrices."""
+    """Return whether rows of it come as sparse matrices."""
     return sp.issparse(getattr(matrix, "_meta", matrix)) or hasattr(matrix, "to_memory")
 
 

@@ -56,8 +56,8 @@ def impute(
 ) -> AnnData | None:
     """Restore the counts of every cell and gene.
 
-    A denoising autoencoder learns, from molecules set aside, what a cell's expression is; each entry's own count is then
-    weighed against that. `X`, `raw` and the layers that are there stay as they are.
+    A denoising autoencoder learns, from molecules set aside, what a cell's expression is; each entry's own count is
+    then weighed against that. `X`, `raw` and the layers that are there stay as they are.
 
     Parameters
     ----------
@@ -66,11 +66,12 @@ def impute(
     layer
         Layer with the counts; None for `X`.
     mask
-        What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed; a DataFrame
-        is taken by its names. Other entries are left out of training and filled by self-consistency: with what the network makes of the completed profile.
-        ``uns[key_added]["missing"]`` says how many there were, how many still moved at the end, after how many
-        iterations, and by what factor the changes shrank from one to the next. Genes that no cell observed, and cells of
-        which no gene was observed, come back as NaN, and are counted there, too.
+        What was observed: boolean layer name, array, sparse matrix or DataFrame (n_obs, n_vars), True = observed; a
+        DataFrame is taken by its names. Other entries are left out of training and filled by self-consistency: with
+        what the network makes of the completed profile. ``uns[key_added]["missing"]`` says how many there were, how
+        many still moved at the end, after how many iterations, and by what factor the changes shrank from one to the
+        next. Genes that no cell observed, and cells of which no gene was observed, come back as NaN, and are counted
+        there, too.
     batch_key
         Column of `obs` with the batch. What a batch does to the genes is learned, the latent space is common to all
         batches, and each cell's output is that of its own batch.
@@ -78,9 +79,9 @@ def impute(
         Further columns of `obs` that act on expression: text, booleans and categories are categorical, numbers
         continuous.
     transform_batch
-        A batch, or ``"average"``: all cells come back as if they had been measured in that batch, at their own depth, so
-        that the layer is corrected for batches. Everything written then has ``"_as_"`` and this name behind `key_added`:
-        ``layers["scdae_as_average"]``. Leave it out where the batch is biology that has to stay.
+        A batch, or ``"average"``: all cells come back as if they had been measured in that batch, at their own depth,
+        so that the layer is corrected for batches. Everything written then has ``"_as_"`` and this name behind
+        `key_added`: ``layers["scdae_as_average"]``. Leave it out where the batch is biology that has to stay.
     key_added
         Name of the output. A second call with the same name replaces the output of the first.
     likelihood
@@ -99,16 +100,16 @@ def impute(
         ``layers[key_added + "_q05"]`` and ``layers[key_added + "_q95"]``, the ends of the interval that holds the
         expected count with probability 0.9, given the model.
     lazy
-        Whether layers are dask arrays, whose cells are read and restored when they are looked at, written or computed. None:
-        where they would take more than half of the free memory, and a warning says how much that is.
+        Whether layers are dask arrays, whose cells are read and restored when they are looked at, written or computed.
+        None: where they would take more than half of the free memory, and a warning says how much that is.
     threshold
         Leave out values below it, such as 0.01 expected counts: layers are then sparse. None for all.
     max_epochs
         Passes over the cells; None chooses. Training stops earlier when held-out molecules say so.
     model
-        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given. Genes that
-        it names and never counted come back as they were counted; ``uns[key_added]["genes_as_counted"]`` names those that
-        have counts here.
+        A fitted :class:`scdae.DAE` to use in place of training one; the settings of the fit may then not be given.
+        Genes that it names and never counted come back as they were counted; ``uns[key_added]["genes_as_counted"]``
+        names those that have counts here.
     seed
         Seed of everything random.
     allow_fractional
@@ -120,30 +121,31 @@ def impute(
     copy
         Work on a copy and return it.
     checkpoint_dir, checkpoint_every
-        Where and how often it is kept how far training is, as in :meth:`scdae.DAE.fit`: a call that was killed goes on from
-        there when it is made again.
+        Where and how often it is kept how far training is, as in :meth:`scdae.DAE.fit`: a call that was killed goes on
+        from there when it is made again.
     devices
         Devices that share the cells of each step of the training, as in :meth:`scdae.DAE.fit`.
     **settings
-        Further settings of :class:`scdae.DAE`: `effort` (``"fast"``, ``"default"`` or ``"best"``), `n_latent`, `noise`, `corruption`,
-        `weight_decay` and others.
+        Further settings of :class:`scdae.DAE`: `effort` (``"fast"``, ``"default"`` or ``"best"``), `n_latent`, `noise`,
+        `corruption`, `weight_decay` and others.
 
     Returns
     -------
     anndata.AnnData or None
-        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy CSR
-        matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta),
-        ``_dropout`` (mean probability), ``_zero_inflated`` (whether the gene rather has dropout than not), ``_zero_inflated_probability``
-        (how probable that is), ``_gate`` (how much of the
-        network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (by how much held-out molecules are likelier by what
-        the cell's other genes say than by the gene's average, in nats per molecule; NaN where there are none) and ``_helped``
-        (whether that is beyond chance); ``obs[key_added + "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings,
-        history, report and the unit of the layer.
+        The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy
+        CSR matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent
+        representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta), ``_dropout`` (mean probability),
+        ``_zero_inflated`` (whether the gene rather has dropout than not), ``_zero_inflated_probability`` (how probable
+        that is), ``_gate`` (how much of the network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (by
+        how much held-out molecules are likelier by what the cell's other genes say than by the gene's average, in nats
+        per molecule; NaN where there are none) and ``_helped`` (whether that is beyond chance); ``obs[key_added +
+        "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings, history, report and the unit of the
+        layer.
 
     Raises
     ------
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Notes
     -----

@@ -15,10 +15,11 @@ from scdae.core.minibatches.devices import Devices
 from scdae.core.prediction.missing import Gaps
 from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.inputs.count_types import CountBlocks, Counts
-from scdae.inputs.covariates import level_name, read_covariates
+from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import n_never_observed
 from scdae.matrices.chunk_sizes import choose_lazy
+from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
@@ -143,7 +144,7 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
 
 
 def _record(run: Run) -> dict[str, Any]:
-    """What was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
+    """Return what was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
     data, wanted = run.data, run.wanted
     record: dict[str, Any] = {
         "output": wanted.output,

@@ -26,7 +26,8 @@ def thin(
     """Split the counts into two data sets that are independent given the true expression.
 
     Each molecule goes to the first with probability `fraction` and to the second otherwise (binomial thinning). What is
-    learned from the first can be judged by the second: molecular cross-validation (Batson, Royer and Webber, 2019).
+    learned from the first can be judged by the second: molecular cross-validation
+    :cite:p:`Batson2019`.
 
     Parameters
     ----------

@@ -51,8 +51,8 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it. Where header lines are nothing but a lineage, as in the
-        training sets for DADA2, those that are repeated get a number: ``"Bacteria;...;Bacillus;#2"``.
+        ``{"id description": "ACGT..."}``, as :func:`kmers` takes it. Where header lines are nothing but a lineage, as
+        in the training sets for DADA2, those that are repeated get a number: ``"Bacteria;...;Bacillus;#2"``.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no FASTA, is truncated or damaged, or header lines are repeated.
+        It is not FASTA, is truncated or damaged, or header lines are repeated.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def as_header(header: str) -> str:
-    """A header line without blanks at its ends and without the mark."""
+    """Return a header line without blanks at its ends and without the mark."""
     return header.strip().removeprefix(">").strip()
 
 

@@ -35,7 +35,7 @@ def fingerprint(k: int, frame: Frame) -> str:
 
 
 def record_of(adata: Any, name: str) -> Mapping[str, Any]:
-    """What :func:`kmers` noted of its windows."""
+    """Return what :func:`kmers` noted of its windows."""
     if not hasattr(adata, "uns"):
         raise TypeError(f"{name} is a {type(adata).__name__}, and has to be what scdae.pp.kmers gives.")
     record = adata.uns.get(RECORD)
@@ -45,6 +45,6 @@ def record_of(adata: Any, name: str) -> Mapping[str, Any]:
 
 
 def read_frame(record: Mapping[str, Any]) -> Frame:
-    """The frame that was noted."""
+    """Return the frame that was noted."""
     anchors, places, edges = (np.asarray(record[name]) for name in ("anchors", "places", "edges"))
     return Frame(anchors.astype(np.int64), places.astype(np.float64), edges.astype(np.float64))

@@ -28,7 +28,7 @@ __all__ = ["kmers", "read_fasta"]
 _KNOWN = set("ACGTUNRYSWKMBDHV")
 _REACHED = 0.7  # of a window, for it to count as observed
 _COUNTED = 0.35  # of its words, which are fewer where single letters are unknown
-_PROTEIN = set("EFILPQZX*")  # letters of amino acids that are no nucleotides
+_PROTEIN = set("EFILPQZX*")  # letters of amino acids that are not nucleotides
 _LARGEST = 6
 
 
@@ -43,22 +43,22 @@ def kmers(
 ) -> AnnData:
     """Count words of `k` letters in windows along genes of one family, such as 16S rRNA.
 
-    Genes begin and end at different places, and differ by insertions. So they are laid along one another first: words of ten
-    letters that most of them have once serve as anchors, and windows are cut in the coordinates that these give. A window that
-    a sequence does not reach over counts as not observed. Sequences of the other strand are turned.
+    Genes begin and end at different places, and differ by insertions. So they are laid along one another first: words
+    of ten letters that most of them have once serve as anchors, and windows are cut in the coordinates that these give.
+    A window that a sequence does not reach over counts as not observed. Sequences of the other strand are turned.
 
     Parameters
     ----------
     sequences
-        FASTA file, packed with gzip or not (scikit-bio reads it: ``pip install 'scdae[seq]'``); or sequences by their header line,
-        ``{"id description": "ACGT..."}``; or scikit-bio's own sequences. U is read as T.
+        FASTA file, packed with gzip or not (scikit-bio reads it: ``pip install 'scdae[seq]'``); or sequences by their
+        header line, ``{"id description": "ACGT..."}``; or scikit-bio's own sequences. U is read as T.
     k
         Letters of a word, 1 to 6.
     n_windows
         Windows along the gene.
     reference
-        What this function made of other sequences: its anchors, windows and words are taken over. Queries need it, since only
-        then do their variables mean the same.
+        What this function made of other sequences: its anchors, windows and words are taken over. Queries need it,
+        since only then do their variables mean the same.
     min_length
         Fewest letters of a sequence.
 
@@ -69,23 +69,24 @@ def kmers(
 
         ``layers["observed"]`` : bool, for ``mask=`` of the model.
 
-        ``obs`` : by identifier, ``description``, ``genus`` (as lineages of SILVA, RDP, GTDB, Greengenes, UNITE or sintax say it, or
-        names of organisms as in NCBI; empty where none is known), ``length``, ``n_anchors`` (found in it; 0: it was laid over
-        all windows as it is, or over none if it is much shorter), ``reversed``, ``n_ambiguous`` (letters other than A, C, G and
-        T, which no word holds).
+        ``obs`` : by identifier, ``description``, ``genus`` (as lineages of SILVA, RDP, GTDB, Greengenes, UNITE or
+        sintax say it, or names of organisms as in NCBI; empty where none is known), ``length``, ``n_anchors`` (found in
+        it; 0: it was laid over all windows as it is, or over none if it is much shorter), ``reversed``, ``n_ambiguous``
+        (letters other than A, C, G and T, which no word holds).
 
         ``var`` : ``window`` (from 0) and ``kmer``.
 
-        ``obsm["window_starts"]`` : int32 (n_sequences, n_windows + 1), letter at which each window begins, and the last ends.
+        ``obsm["window_starts"]`` : int32 (n_sequences, n_windows + 1), letter at which each window begins, and the last
+        ends.
 
-        ``uns["kmers"]`` : arguments, anchors and edges of the windows, ``frame`` (a fingerprint of these), and how many sequences
-        are repeated.
+        ``uns["kmers"]`` : arguments, anchors and edges of the windows, ``frame`` (a fingerprint of these), and how many
+        sequences are repeated.
 
     Raises
     ------
     ValueError
-        There are no sequences, identifiers are repeated, letters are no nucleotides, sequences are too short, the file is
-        damaged or no FASTA, or an argument is out of its range.
+        There are no sequences, identifiers are repeated, letters are not nucleotides, sequences are too short, the file
+        is damaged or no FASTA, or an argument is out of its range.
     TypeError
         `sequences` or `reference` is something else.
     ImportError
@@ -246,7 +247,7 @@ def _check(names: list[str], texts: list[str], min_length: int, where: str) -> N
             elif len(unknown & _PROTEIN) > 2:
                 fix += " These look like proteins: give the genes."
             raise ValueError(
-                f"{where}: {n_bad:,} of {len(texts):,} hold letters that are no nucleotides, the first being {name!r} with "
+                f"{where}: {n_bad:,} of {len(texts):,} hold letters that are not nucleotides, the first being {name!r} with "
                 f"{', '.join(map(repr, sorted(unknown)))}. {fix}"
             )
 

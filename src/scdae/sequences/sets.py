@@ -95,7 +95,7 @@ def groups_of(reference: AnnData, group_key: str | None) -> np.ndarray:
     if group_key is None:
         return np.arange(reference.n_obs)
     if group_key not in reference.obs:
-        raise ValueError(f"group_key={group_key!r} is no column of reference.obs. Name one, or pass None.")
+        raise ValueError(f"group_key={group_key!r} is not a column of reference.obs. Name one, or pass None.")
     column = obs_column(reference, group_key)
     labels = np.array(["" if missing else str(label) for label, missing in zip(column, column.isna(), strict=True)])
     unknown = labels == ""

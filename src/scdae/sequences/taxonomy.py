@@ -106,7 +106,7 @@ def _joined_name(header: str) -> str:
 
 
 def is_lineage(text: str) -> bool:
-    """Whether a text is a lineage, from the domain down, with ``;`` between levels.
+    """Return whether a text is a lineage, from the domain down, with ``;`` between levels.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def _levels(text: str) -> list[str]:
 
 
 def _of_lineage(text: str) -> str:
-    """The level that is a genus: the one below a family, or the sixth, or the last but a species."""
+    """Return the level that is a genus: the one below a family, or the sixth, or the last but a species."""
     levels = _levels(text)
     families = [i for i, level in enumerate(levels) if level.endswith("aceae") and not _UNSURE.search(level)]
     species = _BINOMIAL.fullmatch(levels[-1]) if len(levels) > 1 and levels[-2].lower().endswith(_HIGHER) else None
@@ -156,14 +156,14 @@ def _of_lineage(text: str) -> str:
 
 
 def _is_organism(last: str, above: str) -> bool:
-    """Whether the last level is a species or a strain, and not a genus."""
+    """Return whether the last level is a species or a strain, and not a genus."""
     words = last.replace("_", " ").split()
     first = words[0].lower() if words else ""
     return len(words) > 1 or first in _NOBODY or first == above.lower() or last[:1].islower()
 
 
 def _is_species(last: str, above: str) -> bool:
-    """Whether the last of six levels, which is a genus as a rule, is a species all the same."""
+    """Return whether the last of six levels, which is a genus as a rule, is a species all the same."""
     words = last.replace("_", " ").split()
     return len(words) > 1 and (words[0] == above or words[0].lower() in _NOBODY)
 
@@ -185,7 +185,7 @@ def _of_organism(description: str) -> str:
 
 
 def _named(text: str) -> str:
-    """A name without marks, or nothing where it stands for no genus."""
+    """Return a name without marks, or nothing where it stands for no genus."""
     name = _CONFIDENCE.sub("", _NUMBER.sub("", text.strip()).strip().strip("\"'")).strip()
     if name.lower() in _NOBODY or _UNSURE.search(name):
         return ""

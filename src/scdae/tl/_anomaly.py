@@ -56,18 +56,17 @@ def anomaly_score(
     adata
         Raw counts, as for :func:`scdae.pp.impute`.
     model
-        A :class:`scdae.DAE` that was fitted to other, normal cells. None: one is fitted to seven tenths of the cells named
-        in `normal`, or to all cells.
+        A :class:`scdae.DAE` that was fitted to other, normal cells. None: one is fitted to seven tenths of the cells
+        named in `normal`, or to all cells.
     normal
-        Cells known to be normal, which `model` has not seen: a boolean column of `obs`, array or Series, which is taken by its
-        names, or another AnnData. None:
-        all cells of `adata`, compared with one another. A p-value is then the share of cells that look at least as odd; it
-        cannot say that any of them is wrong.
+        Cells known to be normal, which `model` has not seen: a boolean column of `obs`, array or Series, which is taken
+        by its names, or another AnnData. None: all cells of `adata`, compared with one another. A p-value is then the
+        share of cells that look at least as odd; it cannot say that any of them is wrong.
     key_added
         Start of the names that are written.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
-        As for :func:`scdae.pp.impute`. Another AnnData in `normal` is read in the same way; `mask` must then be None or the
-        name of a layer.
+        As for :func:`scdae.pp.impute`. Another AnnData in `normal` is read in the same way; `mask` must then be None or
+        the name of a layer.
     seed
         Seed of everything random.
     overwrite
@@ -83,14 +82,14 @@ def anomaly_score(
         The copy if `copy`, else None. Written are
 
         ``obs[key_added]``
-            float32 score: 0 is the middle of normal cells of the same depth, 1 as far above it as one normal cell in six
-            is. NaN for cells without counts.
+            float32 score: 0 is the middle of normal cells of the same depth, 1 as far above it as one normal cell in
+            six is. NaN for cells without counts.
         ``obs[key_added + "_pvalue"]``
-            float64: share of normal cells with a score at least as high (conformal; for normal cells that were not trained
-            on, at most any level with that probability). At least 1 / (number of normal cells + 1).
+            float64: share of normal cells with a score at least as high (conformal; for normal cells that were not
+            trained on, at most any level with that probability). At least 1 / (number of normal cells + 1).
         ``obs[key_added + "_fdr"]``
-            float64: the false discovery rate if all cells with such a p-value or a smaller one are called (Benjamini and
-            Hochberg). NaN for the cells named in `normal`.
+            float64: the false discovery rate if all cells with such a p-value or a smaller one are called (Benjamini
+            and Hochberg). NaN for the cells named in `normal`.
         ``obs[key_added + "_rarity"]``, ``obs[key_added + "_deviance"]``
             float32: the two parts of the score on the same scale, how rare the cell's place in latent space is, and the
             deviance for each of its molecules that the model leaves.
@@ -100,8 +99,8 @@ def anomaly_score(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts, an argument does not fit, or fewer than 20 normal cells are there. Nothing was trained or
-        written.
+        The data are not counts, an argument does not fit, or fewer than 20 normal cells are there. Nothing was trained
+        or written.
 
     See Also
     --------
@@ -109,9 +108,9 @@ def anomaly_score(
 
     Notes
     -----
-    A cell's place is rare where the density of normal cells in latent space, a mixture of Gaussians, is low. Its deviance
-    is that of :func:`scdae.core.guard.anomaly.entry_deviance`, summed over genes. Both are measured against normal cells of the
-    same depth. P-values are those of split conformal inference (Vovk, Gammerman and Shafer, 2005).
+    A cell's place is rare where the density of normal cells in latent space, a mixture of Gaussians, is low. Its
+    deviance is that of :func:`scdae.core.guard.anomaly.entry_deviance`, summed over genes. Both are measured against
+    normal cells of the same depth. P-values are those of split conformal inference :cite:p:`Vovk2005`.
 
     Examples
     --------

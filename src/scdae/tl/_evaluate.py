@@ -69,9 +69,9 @@ def evaluate(
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     groupby
-        Column of `obs` with groups of cells, such as cell types or clusters, whatever its type: whether each comes back as it was
-        counted is looked at as well. The fit does not get to see it. Cells without a group are left out of this part, and
-        groups of less than 10 cells are not judged.
+        Column of `obs` with groups of cells, such as cell types or clusters, whatever its type: whether each comes back
+        as it was counted is looked at as well. The fit does not get to see it. Cells without a group are left out of
+        this part, and groups of less than 10 cells are not judged.
     fraction
         Share of the molecules that is shown.
     key
@@ -91,25 +91,26 @@ def evaluate(
         The copy if `copy`, else None. Written are
 
         ``var[key + "_skill"]``
-            float32: by how much the molecules set aside are likelier (Poisson) by what the other genes of the cell say than by
-            the gene mean, in nats per molecule; NaN where none was set aside. 0 is no better than the gene mean.
+            float32: by how much the molecules set aside are likelier (Poisson) by what the other genes of the cell say
+            than by the gene mean, in nats per molecule; NaN where none was set aside. 0 is no better than the gene
+            mean.
         ``var[key + "_skill_se"]``
             float32: its standard error over cells.
         ``var[key + "_verdict"]``
-            Categorical: ``"helped"`` (skill above 0 by 2.33 standard errors, as chance gives one gene in a hundred), ``"gene mean
-            is better"`` and ``"raw is better"`` (they predict better than what is restored, by 2 standard errors), ``"unclear"``
-            (none of these, or less than 10 molecules set aside), ``"not judged"``.
+            Categorical: ``"helped"`` (skill above 0 by 2.33 standard errors, as chance gives one gene in a hundred),
+            ``"gene mean is better"`` and ``"raw is better"`` (they predict better than what is restored, by 2 standard
+            errors), ``"unclear"`` (none of these, or less than 10 molecules set aside), ``"not judged"``.
         ``obs[key + "_skill"]``
             float32: the same for each cell.
         ``uns[key + "_evaluation"]``
             The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
-            probability integral transform, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what became
-            of the groups: read it with :func:`scdae.get.fidelity`, where the numbers are explained.
+            probability integral transform, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what
+            became of the groups: read it with :func:`scdae.get.fidelity`, where the numbers are explained.
 
     Raises
     ------
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     See Also
     --------
@@ -191,7 +192,7 @@ def _better(first: Score, second: Score, error: np.ndarray) -> np.ndarray:
 
 
 def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dict[str, Any]:
-    """The same for all genes of the data."""
+    """Return the same for all genes of the data."""
     spread: dict[str, Any] = {}
     for name, values in table.items():
         is_code = name == "verdict"
@@ -206,7 +207,7 @@ def _spread(table: dict[str, np.ndarray], genes: np.ndarray, n_vars: int) -> dic
 def _entry(
     job: Job, split: Split, scores: Scores, of_gene: dict[str, Any], rank: int, fraction: float, seed: int
 ) -> dict[str, Any]:
-    """What goes into `uns`: plain values."""
+    """Return what goes into `uns`: plain values."""
     base = scores.methods[GENE_MEAN].deviance.sum()
     counted = pd.Series(of_gene["verdict"]).value_counts()
     number = {name: int(counted.get(name, 0)) for name in VERDICTS}

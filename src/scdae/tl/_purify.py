@@ -56,17 +56,18 @@ def purify(
 ) -> None:
     """Project profiles to what a model has learned, in the scale that a classifier takes.
 
-    Each profile is thinned, encoded and decoded, and the decoder's shares are averaged over the draws: what is given back is
-    what cells like this one are expected to show, without the cell's own counts. Perturbations that were made to fool a
-    classifier, and noise, mostly lie in directions in which cells do not vary, and are left behind. An attacker who knows
-    the purifier attacks through it: it is a filter, not a proof.
+    Each profile is thinned, encoded and decoded, and the decoder's shares are averaged over the draws: what is given
+    back is what cells like this one are expected to show, without the cell's own counts. Perturbations that were made
+    to fool a classifier, and noise, mostly lie in directions in which cells do not vary, and are left behind. An
+    attacker who knows the purifier attacks through it: it is a filter, not a proof.
 
     Parameters
     ----------
     adata
         Profiles to purify, cells in rows. `X`, `raw` and other layers stay as they are.
     model
-        A fitted :class:`scdae.DAE`, best of cells that nobody has tampered with. None: one is fitted to the counts in `adata`.
+        A fitted :class:`scdae.DAE`, best of cells that nobody has tampered with. None: one is fitted to the counts in
+        `adata`.
     strength
         Share of the projection in the output, 0 to 1; the rest is the profile as it was. 0 gives back the profile.
     n_passes
@@ -76,14 +77,15 @@ def purify(
     keep
         Share of the molecules that a thinned copy keeps, above 0; 1 for no thinning, and one draw.
     input_scale
-        What the profiles are: ``"counts"``, or ``"log1p"``, log1p of counts per 10,000 over all genes, perhaps perturbed. Logs
-        are taken back by expm1 to the depth that the cell had; negative values, which a perturbation may leave, become 0.
+        What the profiles are: ``"counts"``, or ``"log1p"``, log1p of counts per 10,000 over all genes, perhaps
+        perturbed. Logs are taken back by expm1 to the depth that the cell had; negative values, which a perturbation
+        may leave, become 0.
     scale
         What the output is, so that it fits the classifier: ``"counts"`` (expected counts at the cell's own depth) or
         ``"log1p"`` (expected log1p of counts per 10,000 of a new measurement at that depth).
     depth
-        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: a number, an array (n_obs,), or the
-        name of a column of `obs`.
+        Molecules of each cell before it was normalized, where ``input_scale="log1p"``: a number, an array (n_obs,), or
+        the name of a column of `obs`.
     key_added
         Name of the layer. A second call with the same name replaces the output of the first.
     layer
@@ -103,19 +105,19 @@ def purify(
     Returns
     -------
     None
-        Written are ``layers[key_added]`` (float32, n_obs x n_vars) and ``uns[key_added]`` (settings and unit of the layer).
-        Genes that had no counts in the fit are 0 in the projection; a cell without counts comes back as it is.
+        Written are ``layers[key_added]`` (float32, n_obs x n_vars) and ``uns[key_added]`` (settings and unit of the
+        layer). Genes that had no counts in the fit are 0 in the projection; a cell without counts comes back as it is.
 
     Raises
     ------
     ValueError, TypeError
-        The data are not of that scale, an argument does not fit, or there are genes that the model does not know. Nothing
-        was trained or written.
+        The data are not of that scale, an argument does not fit, or there are genes that the model does not know.
+        Nothing was trained or written.
 
     Notes
     -----
-    Purification before a classifier by an autoencoder: Meng and Chen (2017), MagNet. Defenses of this kind were broken by
-    attacks that take gradients through them (Athalye, Carlini and Wagner, 2018), and so can be this one.
+    MagNet purified inputs of a classifier by an autoencoder :cite:p:`Meng2017`. Defenses of this kind were broken by
+    attacks that take gradients through them :cite:p:`Athalye2018`, and so can be this one.
 
     Examples
     --------
@@ -232,7 +234,7 @@ def _depth(adata: AnnData, depth: Any, input_scale: str) -> np.ndarray | None:
     try:
         values = np.asarray(depth, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"depth: {depth!r:.40} is no number of molecules, and no array of such numbers.") from error
+        raise ValueError(f"depth: {depth!r:.40} is not a number of molecules or an array of such numbers.") from error
     if values.shape not in ((), (adata.n_obs,)):
         raise ValueError(
             f"depth has shape {values.shape}: give one number, or one for each of the {adata.n_obs:,} cells."

@@ -14,9 +14,9 @@ from scdae.arguments.objects import check_adata, check_settings, listed, nearest
 from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
-from scdae.inputs.covariates import level_name
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
+from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.restore import query_cells
 from scdae.outputs.slots import check_free, writing_to
@@ -66,9 +66,10 @@ def rank_genes(
 ) -> AnnData | None:
     """Rank the genes of groups of cells by posterior draws of their log fold changes.
 
-    A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them, and
-    a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
-    posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small p-value.
+    A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them,
+    and a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
+    posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small
+    p-value.
 
     Parameters
     ----------
@@ -105,17 +106,18 @@ def rank_genes(
     -------
     anndata.AnnData or None
         The copy if `copy`, else None. ``uns[key_added]`` is laid out as by :func:`scanpy.tl.rank_genes_groups`, so that
-        ``sc.get.rank_genes_groups_df(adata, group, key=key_added)`` and scanpy's plots read it. Genes are sorted by score.
+        ``sc.get.rank_genes_groups_df(adata, group, key=key_added)`` and scanpy's plots read it. Genes are sorted by
+        score.
 
         ``scores``
             Posterior mean of the log2 fold change over its standard deviation.
         ``logfoldchanges``
-            Posterior mean of the log2 fold change; NaN for genes that are not called: those without counts, and those that
-            `mask` says were measured in no cell of the group, or of those it is compared with. Their ``pvals`` and
+            Posterior mean of the log2 fold change; NaN for genes that are not called: those without counts, and those
+            that `mask` says were measured in no cell of the group, or of those it is compared with. Their ``pvals`` and
             ``pvals_adj`` are 1, and their score is 0.
         ``pvals``
-            Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is not
-            a p-value, but takes its place.
+            Probability that the gene is no different: one minus the posterior probability of ``|lfc| > delta``. It is
+            not a p-value, but takes its place.
         ``pvals_adj``
             Share of false discoveries to be expected among this gene and all that are more certainly different.
         ``lfc_lower``, ``lfc_upper``
@@ -124,18 +126,20 @@ def rank_genes(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts, there is no such group, or an argument does not fit. Nothing was trained or written.
+        The data are not counts, there is no such group, or an argument does not fit. Nothing was trained or written.
 
     Notes
     -----
     Restored values are not averaged: the network has seen the counts already, and an average of its values over a group
     repeats them with an error that looks far too small. Each molecule is counted once.
 
-    The posterior knows of sampling and of the spread over cells, not of donors. **With biological replicates, sum the raw counts by sample and test those** (pseudobulk): a difference
-    between two conditions that rests on one donor each is not known from any number of cells. Groups that were found by
-    clustering the same counts differ by construction; their probabilities are a ranking and no evidence.
+    The posterior knows of sampling and of the spread over cells, not of donors. **With biological replicates, sum the
+    raw counts by sample and test those** (pseudobulk): a difference between two conditions that rests on one donor each
+    is not known from any number of cells. Groups that were found by clustering the same counts differ by construction;
+    their probabilities are a ranking and no evidence.
 
-    Expected false discoveries: Newton, Noueiry, Sarkar and Ahlquist (2004).
+    Adjusted p-values are expected fractions of false discoveries :cite:p:`Newton2004`; the prior of the fold changes is
+    learned as in adaptive shrinkage :cite:p:`Stephens2017`.
 
     Examples
     --------
@@ -237,7 +241,7 @@ class _Comparison:
 
 
 def _ranked(compared: dict[str, np.ndarray], known_columns: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """The genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
+    """Return the genes of a group by score; those that are not called have score 0, and 1 for what takes the place of a p-value."""
     columns = {name: np.full(len(names), np.nan) for name in compared}
     for name, values in compared.items():
         columns[name][known_columns] = values
@@ -286,7 +290,7 @@ def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tup
         )
     if reference != REST and reference not in levels:
         raise ValueError(
-            f"reference={reference!r} is no group of {where}.{nearest(reference, levels)} Groups there: {shown}; or 'rest'."
+            f"reference={reference!r} is not a group of {where}.{nearest(reference, levels)} Groups there: {shown}; or 'rest'."
         )
     several = isinstance(groups, Iterable) and not isinstance(groups, (str, bytes))
     wanted = list(groups) if several else [groups]
@@ -295,7 +299,9 @@ def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tup
         raise ValueError(f"groups={groups!r} names no group. Groups in {where}: {shown}; or 'all'.")
     for name in wanted:
         if name not in levels:
-            raise ValueError(f"groups: {name!r} is no group of {where}.{nearest(name, levels)} Groups there: {shown}.")
+            raise ValueError(
+                f"groups: {name!r} is not a group of {where}.{nearest(name, levels)} Groups there: {shown}."
+            )
     chosen = [name for name in dict.fromkeys(wanted) if name != reference]
     if not chosen:
         raise ValueError(f"groups={groups!r} is the reference, and cannot be compared with itself. Name another group.")

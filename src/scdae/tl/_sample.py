@@ -54,8 +54,8 @@ def sample(
     n
         Number of draws.
     key_added
-        Write the draws to ``layers[key_added + "_0"]`` and so on. None: nothing is written, and they are returned one at a
-        time.
+        Write the draws to ``layers[key_added + "_0"]`` and so on. None: nothing is written, and they are returned one
+        at a time.
     genes, cells
         What to draw for: names, positions, a slice, or a boolean array or Series; all when left out. Layers are of all.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
@@ -75,7 +75,7 @@ def sample(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Examples
     --------

@@ -28,7 +28,7 @@ __all__ = ["score_sequences"]
 _WRITER = "scdae.tl.score_sequences"
 _COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
 _WHERE = ("breakpoint", "left", "right")
-_SHAPE = 1.5  # degrees of freedom of the law by which relatives differ
+_SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
 _JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequences are at each breakpoint
 _LEAST_SPREAD = 1e-6
 
@@ -48,9 +48,9 @@ def score_sequences(
 ) -> None:
     """Score how far sequences are from normal ones, and how far they look like chimeras of two.
 
-    Two questions are asked of each sequence. *Misfit*: does the model explain its words from any latent position? Sequences
-    that are not of the family, or hold many errors, are not explained. *Chimera*: is it more probable that the two sides of some
-    breakpoint have relatives of their own in the reference than that both have the same?
+    Two questions are asked of each sequence. *Misfit*: does the model explain its words from any latent position?
+    Sequences that are not of the family, or hold many errors, are not explained. *Chimera*: is it more probable that
+    the two sides of some breakpoint have relatives of their own in the reference than that both have the same?
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def score_sequences(
     reference
         The verified sequences that the model was fitted to.
     calibration
-        Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``. P-values are
-        shares of these. None: no p-values.
+        Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``.
+        P-values are shares of these. None: no p-values.
     group_key
-        Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with those of
-        other groups, when it is found out what ratios are usual; one without a label is a group of its own. None: with all but
-        themselves.
+        Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with
+        those of other groups, when it is found out what ratios are usual; one without a label is a group of its own.
+        None: with all but themselves.
     key_added
         First part of the names of what is written.
     seed
@@ -77,22 +77,23 @@ def score_sequences(
     Notes
     -----
     Written to `obs`, after ``key_added + "_"``: ``misfit`` (deviance of a word from what the model expects, in nats),
-    ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at the best
-    breakpoint), for each ``_pvalue`` and ``_fdr`` (Benjamini and Hochberg, 1995, over the sequences in `adata`),
-    ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each side).
-    `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N, has NaN for
-    everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
+    ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at
+    the best breakpoint), for each ``_pvalue`` and ``_fdr`` (over the sequences in `adata`; :cite:p:`Benjamini1995`),
+    ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each
+    side). `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N,
+    has NaN for everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
 
-    Latent positions of parts of the windows are those under which the decoder makes the part's words most probable. P-values are
-    conformal: where the sequences are as unlike the reference as the calibration sequences are, a normal one falls below any level
-    with at most that probability. A wide bottleneck is needed since a position has to tell relatives apart: ``DAE(n_latent=128,
-    n_components=256, n_hidden=256, likelihood="poisson", max_epochs=60)`` for 2,000 genes of 16S rRNA.
+    Latent positions of parts of the windows are those under which the decoder makes the part's words most probable.
+    P-values are conformal: where the sequences are as unlike the reference as the calibration sequences are, a normal
+    one falls below any level with at most that probability. A wide bottleneck is needed since a position has to tell
+    relatives apart: ``DAE(n_latent=128, n_components=256, n_hidden=256, likelihood="poisson", max_epochs=60)`` for
+    2,000 genes of 16S rRNA.
 
     Raises
     ------
     ValueError
-        Windows, words or settings do not fit each other, a set was made without ``reference=``, or names are taken. Nothing was
-        written.
+        Windows, words or settings do not fit each other, a set was made without ``reference=``, or names are taken.
+        Nothing was written.
 
     Examples
     --------

@@ -74,7 +74,7 @@ def noise_sweep(
     Raises
     ------
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Examples
     --------

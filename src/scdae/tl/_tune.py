@@ -54,9 +54,10 @@ def tune(
 ) -> dict[str, Any]:
     """Search noise level, latent size, width, weight decay and likelihood on held-out molecules.
 
-    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the molecules
-    and is scored by how likely the others are under its predictive law; the first trial is the defaults. Other settings
-    are only returned when they beat them by 2 standard errors, since the best of many trials is always somewhat lucky.
+    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the
+    molecules and is scored by how likely the others are under its predictive distribution; the first trial is the
+    defaults. Other settings are only returned when they beat them by 2 standard errors, since the best of many trials
+    is always somewhat lucky.
 
     Needs Optuna: ``pip install "scdae[tune]"``.
 
@@ -69,8 +70,8 @@ def tune(
     time_limit
         Seconds after which no trial is started any more; None: no limit.
     path
-        File that keeps the trials. A call that was stopped goes on from it; trials of other data, splits or fixed settings
-        in the same file are left alone. None: they are kept in memory.
+        File that keeps the trials. A call that was stopped goes on from it; trials of other data, splits or fixed
+        settings in the same file are left alone. None: they are kept in memory.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     fraction
@@ -95,7 +96,7 @@ def tune(
     ImportError
         Optuna is not installed.
     ValueError, TypeError
-        The data are no counts or an argument does not fit. Nothing was trained or written.
+        The data are not counts or an argument does not fit. Nothing was trained or written.
 
     Examples
     --------
@@ -178,7 +179,7 @@ def _outcome(results: list[tuple[dict[str, Any], np.ndarray]]) -> tuple[dict[str
 
 
 def _text(value: Any) -> str:
-    """A setting as a word; the default's is empty."""
+    """Return a setting as a word; the default's is empty."""
     if value is None:
         return ""
     numbers = value if isinstance(value, tuple) else (value,)
@@ -186,7 +187,7 @@ def _text(value: Any) -> str:
 
 
 def _space(optuna: Any, fixed: dict[str, Any]) -> dict[str, Any]:
-    """What is searched, without the settings that are fixed."""
+    """Return what is searched, without the settings that are fixed."""
     number, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     space = {
         "noise_low": number(0.02, 0.4),
@@ -210,7 +211,7 @@ def _settings(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _study(optuna: Any, path: str | PathLike[str] | None, name: str, seed: int) -> tuple[Any, list[Any]]:
-    """The search, and the trials that an earlier call has finished."""
+    """Return the search, and the trials that an earlier call has finished."""
     storage = None
     if path is not None:
         from optuna.storages.journal import JournalFileBackend
@@ -223,7 +224,7 @@ def _study(optuna: Any, path: str | PathLike[str] | None, name: str, seed: int) 
 
 
 def _name(job: Job, settings: dict[str, Any], fraction: float, seed: int) -> str:
-    """What makes trials comparable: the same counts, split and fixed settings."""
+    """Return what makes trials comparable: the same counts, split and fixed settings."""
     matrix = job.counts.matrix
     digest = hashlib.sha256()
     for part in (matrix.data, matrix.indices, matrix.indptr, *(job.conditions or ())):

@@ -108,7 +108,7 @@ def check_fraction(fraction: float) -> None:
 
 
 def _of_run(run: Mapping[str, Any], data: DataOptions) -> DataOptions:
-    """Where a stored run had its counts, mask and batches, unless `data` says otherwise."""
+    """Return where a stored run had its counts, mask and batches, unless `data` says otherwise."""
     source = str(run["layer"])
     layer = source if data.layer is None and source != "X" else data.layer
     masked, mask = run.get("mask"), data.mask
@@ -130,7 +130,7 @@ def _of_run(run: Mapping[str, Any], data: DataOptions) -> DataOptions:
 
 
 def _plain(value: Any) -> Any:
-    """A stored setting as it was given."""
+    """Return a stored setting as it was given."""
     if isinstance(value, np.ndarray):
         return tuple(value.tolist())
     return value.item() if isinstance(value, np.generic) else value

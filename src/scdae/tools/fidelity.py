@@ -34,7 +34,7 @@ class Groups:
 
 
 def read_judged_groups(adata: AnnData, groupby: str | None) -> Groups | None:
-    """The groups of a column, of which one has to be large enough to be judged; None where none is asked for."""
+    """Return the groups of a column, of which one has to be large enough to be judged; None where none is asked for."""
     if groupby is None:
         return None
     codes, levels = read_groups(adata, groupby)
@@ -49,7 +49,7 @@ def read_judged_groups(adata: AnnData, groupby: str | None) -> Groups | None:
 
 
 def watch_groups(split: Split, groups: Groups) -> GroupTally:
-    """What looks on while the fitted model is read out."""
+    """Return what looks on while the fitted model is read out."""
     codes = groups.codes[split.cells]
     size = np.bincount(codes[codes >= 0], minlength=len(groups.levels))
     judged = np.flatnonzero(size >= LEAST_CELLS)
@@ -58,7 +58,7 @@ def watch_groups(split: Split, groups: Groups) -> GroupTally:
 
 
 def fidelity_entry(tally: GroupTally, groups: Groups, split: Split, names: np.ndarray) -> dict[str, Any]:
-    """What goes into `uns`: plain values, and columns of two tables.
+    """Return what goes into `uns`: plain values, and columns of two tables.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ _CAPITAL = {
 
 
 def _state(row: Mapping[str, Any], side: str) -> str:
-    """Whether what is predicted at zeros is right, too high, too low, or not known."""
+    """Return whether what is predicted at zeros is right, too high, too low, or not known."""
     ratio, low, high = (row[f"zeros_{side}{end}"] for end in ("", "_low", "_high"))
     if max(row[f"zeros_{side}_seen"], row[f"zeros_{side}_predicted"]) < ENOUGH:
         return "unknown"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scdae.inputs.covariates import read_batches
+from scdae.matrices.obs_columns import read_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -88,7 +88,7 @@ def test_what_would_be_written(adata, options, size, words):
         ({"quantiles": 2}, "between 0 and 1"),
         ({"key_added": "truth"}, "is there already"),
         ({"batch_key": "no"}, "no"),
-        ({"batch_key": "batch", "transform_batch": "b9"}, "is no batch of"),
+        ({"batch_key": "batch", "transform_batch": "b9"}, "is not a batch of"),
         ({"output": "odd"}, "choose one of"),
     ],
 )

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -44,18 +46,27 @@ def test_counts_are_put_back_where_they_were():
     np.testing.assert_array_equal(some, [[0, 7e6], [0, 0], [8e6, 0]])
 
 
+SETTINGS = {"max_epochs": 20, "batch_size": 64}
+
+
+@functools.cache
+def restored_by_seed(streamed):
+    """Restored counts of data without damage, by two seeds; `streamed` says how they were read, by settings that are in force."""
+    adata = small.structured()
+    return [scdae.DAE(seed=seed, **SETTINGS).fit(adata).impute(adata) for seed in (0, 1)]
+
+
 @pytest.mark.parametrize("count", [1e6, 1e9])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_one_damaged_count_does_not_move_the_other_cells(log, monkeypatch, count, streamed):
     """Restored totals of all other cells fell to .007 of those counted."""
     monkeypatch.setattr(scdae.settings, "max_entries", 3000 if streamed else 10**8)
     adata = small.structured()
-    settings = {"max_epochs": 20, "batch_size": 64}
-    clean, by_seed = (scdae.DAE(seed=seed, **settings).fit(adata).impute(adata) for seed in (0, 1))
+    clean, by_seed = restored_by_seed(streamed)
     counts = small.dense(adata).astype(np.float32)
     counts[7, 11] = count
     damaged = small.wrap(sp.csr_matrix(counts))
-    model = scdae.DAE(**settings).fit(damaged)
+    model = scdae.DAE(**SETTINGS).fit(damaged)
     restored = model.impute(damaged)
     totals = restored.sum(axis=1, dtype=np.float64) / counts.sum(axis=1, dtype=np.float64)
     assert np.abs(totals - 1).max() < 0.2 and restored[7, 11] == count

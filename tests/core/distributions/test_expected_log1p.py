@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from scipy.stats import nbinom, poisson
@@ -38,6 +39,8 @@ def test_is_less_than_the_logarithm_of_the_mean_and_rises_with_it():
 
 
 def test_arguments_are_broadcast():
-    value = expected_log1p(np.ones((3, 4), np.float32), np.array([1.0, 2.0, 3.0, 4.0]), np.array([[1.0], [2.0], [3.0]]))
+    mean, shape, scale = np.ones((3, 4), np.float32), np.array([1.0, 2.0, 3.0, 4.0]), np.array([[1.0], [2.0], [3.0]])
+    with jax.numpy_rank_promotion("allow"):
+        value = expected_log1p(mean, shape, scale)
     assert value.shape == (3, 4) and value.dtype == np.float32
     assert float(value[1, 2]) == pytest.approx(float(expected_log1p(1.0, 3.0, 2.0)), rel=1e-6)

@@ -89,9 +89,10 @@ class Scene:
         if law == "poisson":
             value = poisson_predictive_log_prob(self.x_out, mean_out)
         elif law == "nb":
-            value = nb_predictive_log_prob(self.x_out, self.x_in, mean_in, mean_out, np.asarray(self.model.theta()))
+            theta = np.asarray(self.model.theta())[None, :]
+            value = nb_predictive_log_prob(self.x_out, self.x_in, mean_in, mean_out, theta)
         else:
-            theta, pi = np.asarray(self.model.theta(self.inflated)), np.asarray(self.model.pi(self.inflated))
+            theta, pi = (np.asarray(of(self.inflated))[None, :] for of in (self.model.theta, self.model.pi))
             value = zinb_predictive_log_prob(self.x_out, self.x_in, mean_in, mean_out, theta, pi)
         return np.where(self.seen, np.asarray(value) + gammaln(self.x_out + 1), 0)
 

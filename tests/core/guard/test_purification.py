@@ -46,7 +46,9 @@ def test_one_pass_is_the_decoder_mean_of_the_batched_path(fitted, counts):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4)
     logs = project_profiles(fitted, counts, depth, Purification(), scale="log1p")
     theta, _ = law_without_laws(fitted)
-    np.testing.assert_allclose(logs, expected_log1p(expected, theta, 1e4 / depth[:, None]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        logs, expected_log1p(expected, theta[None, :], 1e4 / depth[:, None]), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_thinned_copies_are_averaged_as_the_batched_path_does(fitted, counts):
@@ -120,8 +122,9 @@ def test_fractions_and_thinning_are_unbiased():
 
 def test_gradient_of_the_expected_log():
     mean, shape, scale = np.array([0.01, 0.4, 3.0, 80.0]), np.array([0.5, 2.0, 1e8, 7.0]), 12.0
-    ends = expected_log1p(mean * np.array([[1.0], [1.02], [0.98]]), shape, scale)
-    value, back = jax.vjp(lambda m: expected_log1p_by_mean(m, shape, jnp.full((3, 1), scale)), jnp.asarray(mean))
+    with jax.numpy_rank_promotion("allow"):
+        ends = expected_log1p(mean * np.array([[1.0], [1.02], [0.98]]), shape, scale)
+        value, back = jax.vjp(lambda m: expected_log1p_by_mean(m, shape, jnp.full((3, 1), scale)), jnp.asarray(mean))
     np.testing.assert_allclose(value, np.broadcast_to(ends[0], (3, 4)), rtol=1e-5)
     (slope,) = back(jnp.ones((3, 4)))
     np.testing.assert_allclose(slope / 3, (ends[1] - ends[2]) / (0.04 * mean), rtol=2e-3)

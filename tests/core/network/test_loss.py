@@ -105,7 +105,7 @@ def elementwise(law, x_in, x_out, observed, logits, log_theta, logit_pi):
     seen = np.ones(logits.shape, bool) if observed is None else observed
     rho = np.exp(logits) / np.where(seen, np.exp(logits), 0).sum(axis=1, keepdims=True)
     mean_in, mean_out = x_in.sum(axis=1, keepdims=True) * rho, x_out.sum(axis=1, keepdims=True) * rho
-    theta, pi = np.exp(log_theta), 1 / (1 + np.exp(-logit_pi))
+    theta, pi = np.exp(log_theta)[None, :], (1 / (1 + np.exp(-logit_pi)))[None, :]
     if law == "poisson":
         log_prob = predictive.poisson_predictive_log_prob(x_out, mean_out)
     elif law == "nb":
@@ -263,7 +263,8 @@ def test_slopes_hold_in_single_precision(theta, n_cells):
 
     with jax.enable_x64(True):
         exact = slopes(np.float64)
-    # where counts are all but Poisson, the slope in the dispersion is a small difference of what cells and zeros ask for
+    # where counts are all but Poisson, the slope in the dispersion is a small difference of what cells and zeros ask
+    # for
     for found, known, error in zip(slopes(np.float32), exact, (4e-6, 2e-6 if theta < 1 else 5e-3), strict=True):
         np.testing.assert_allclose(found, known, rtol=2e-3, atol=error * np.abs(known).max())
 

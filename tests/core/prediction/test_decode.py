@@ -53,7 +53,7 @@ def test_prior_rows_add_up_to_the_library_size(plain, counts):
 
 def test_mean_and_sd_are_those_of_the_posterior(plain, counts):
     prior, _ = read(plain, counts, "prior")
-    theta = np.asarray(nnx.merge(plain.graph, plain.params).theta())
+    theta = np.asarray(nnx.merge(plain.graph, plain.params).theta())[None, :]
     np.testing.assert_allclose(read(plain, counts, "mean")[0], posterior_mean(counts, prior, theta), rtol=1e-4)
     np.testing.assert_allclose(read(plain, counts, "sd")[0], posterior_sd(counts, prior, theta), rtol=1e-3)
 
@@ -105,7 +105,7 @@ def test_log1p_of_poisson_has_the_spread_of_poisson(plain, counts):
 def test_dropout_enters_the_posterior_of_its_genes_alone(plain, with_dropout, counts):
     prior, _ = read(with_dropout, counts, "prior")
     model = nnx.merge(with_dropout.graph, with_dropout.params)
-    theta, pi = np.asarray(model.theta(with_dropout.inflated)), np.asarray(model.pi(with_dropout.inflated))
+    theta, pi = (np.asarray(of(with_dropout.inflated))[None, :] for of in (model.theta, model.pi))
     mean = read(with_dropout, counts, "mean")[0]
     np.testing.assert_allclose(mean, posterior_mean(counts, prior, theta, pi), rtol=1e-4)
     sd = read(with_dropout, counts, "sd")[0]
@@ -151,7 +151,7 @@ def test_unobserved_entries_get_the_prior_on_the_scale_of_the_others(law, output
     prior, _ = read(fitted, seen, "prior", sp.csr_matrix(hidden))
     assert np.isfinite(values).all()
     assert not values[7].any()
-    theta = np.asarray(nnx.merge(fitted.graph, fitted.params).theta(fitted.inflated))
+    theta = np.asarray(nnx.merge(fitted.graph, fitted.params).theta(fitted.inflated))[None, :]
     exposure = np.maximum(prior.sum(axis=1, keepdims=True), 1e-12)
     depth = np.maximum(seen.sum(axis=1, keepdims=True), 1e-12)
     log = np.asarray(expected_log1p(prior, theta, 1e4 / depth))

@@ -34,15 +34,17 @@ class Sample(NamedTuple):
 
 
 def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) -> list[Sample]:
-    """The samples that a folder, a pattern or a sheet stands for, in order.
+    """Return the samples that a folder, a pattern or a sheet stands for, in order.
 
     Parameters
     ----------
     source
-        A sheet, .csv or .tsv, with the columns `sample` and `path`, of which those that are not absolute begin at the sheet's
-        folder; or a pattern of files; or a folder with files, whose names without their ending are those of the samples.
+        A sheet, .csv or .tsv, with the columns `sample` and `path`, of which those that are not absolute begin at the
+        sheet's folder; or a pattern of files; or a folder with files, whose names without their ending are those of the
+        samples.
     known
-        Options that may be further columns, such as ``batch-key``. Columns of other names are not used, and a warning says so.
+        Options that may be further columns, such as ``batch-key``. Columns of other names are not used, and a warning
+        says so.
 
     Returns
     -------
@@ -52,8 +54,8 @@ def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) ->
     Raises
     ------
     ValueError, FileNotFoundError
-        There are none, a column is missing, a name repeats or cannot be one of a file, or a file is not there. The message
-        says which and in which line.
+        There are none, a column is missing, a name repeats or cannot be one of a file, or a file is not there. The
+        message says which and in which line.
 
     Examples
     --------
@@ -85,7 +87,7 @@ def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
     try:
         text = sheet.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"{sheet} cannot be read: {reason}.") from error
     delimiter = "\t" if sheet.suffix == ".tsv" else ","
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
@@ -131,11 +133,13 @@ def _columns(sheet: Path, header: Sequence[str], known: Collection[str]) -> dict
         if option in known:
             options[name] = option
         elif near:
-            raise ValueError(f"{sheet}: the column {name!r} is no option. Did you mean {near[0].replace('-', '_')!r}?")
+            raise ValueError(
+                f"{sheet}: the column {name!r} is not an option. Did you mean {near[0].replace('-', '_')!r}?"
+            )
         else:
             unused.append(name)
     if unused:
-        get_logger().warning(f"scdae: {sheet}: columns that are no options are not used: {_some(unused)}.")
+        get_logger().warning(f"scdae: {sheet}: columns that are not options are not used: {_some(unused)}.")
     return options
 
 
@@ -160,7 +164,7 @@ def _is_sample(path: Path) -> bool:
 
 
 def _is_matrix(folder: Path) -> bool:
-    """Whether a folder is one sample: a matrix with its genes and cells."""
+    """Return whether a folder is one sample: a matrix with its genes and cells."""
     try:
         return folder.is_dir() and main_matrix(folder) is not None
     except ValueError:  # several

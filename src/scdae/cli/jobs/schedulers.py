@@ -74,7 +74,7 @@ def grid_engine(job: Job) -> dict[str, str]:
 
 
 def submitting(job: Job, scheduler: str) -> list[str]:
-    """What a user types to have the jobs run."""
+    """Return what a user types to have the jobs run."""
     folder = shlex.quote(str(job.folder))
     if scheduler == "sge":
         return [f"qsub {folder}/array.sge", f"qsub {folder}/gather.sge"]

@@ -61,7 +61,7 @@ def describe_run(
     ]
     if run["likelihood"] == "zinb":
         lines += [_zero_inflation(int(report["zero_inflated_genes"]), adata.n_vars)]
-    lines += ["", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
+    lines += ["", _times(seconds)]
     lines += ["", _NOTE_ALONE if alone else _NOTE]
     return "\n".join(lines)
 
@@ -99,7 +99,7 @@ def describe_score(adata: AnnData, key: str, *, source: str, target: str, second
         "The most unlike the others:",
         *_table([(str(c), f"score {row[key]:.1f}, P = {row[chance]:.2g}") for c, row in most.iterrows()], indent=2),
         "",
-        "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + ".",
+        _times(seconds),
     ]
     if not run["normal_cells_known"]:
         lines += ["", "No cells were named as normal, so P is the share of cells that look at least as odd."]
@@ -142,9 +142,7 @@ def describe_evaluation(adata: AnnData, key: str, *, source: str, seconds: Mappi
     lines += ["", str(entry["verdict"])]
     if "fidelity" in entry:
         lines += ["", *describe_groups(adata, key)]
-    return "\n".join(
-        [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
-    )
+    return "\n".join([*lines, "", _times(seconds)])
 
 
 def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str, float]) -> str:
@@ -182,13 +180,11 @@ def describe_model(model: DAE, *, source: str, target: str, seconds: Mapping[str
         "",
         f"Restore data with it: scdae apply COUNTS {target} RESTORED",
     ]
-    return "\n".join(
-        [*lines, "", "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."]
-    )
+    return "\n".join([*lines, "", _times(seconds)])
 
 
 def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
-    """The plan on one page.
+    """Return the plan on one page.
 
     Parameters
     ----------
@@ -287,6 +283,11 @@ def _zero_inflation(number: int, genes: int) -> str:
     if number == 0:
         return "No gene has more zeros than a negative binomial gives: zero inflation was switched off for all."
     return f"{number:,} of {genes:,} genes have more zeros than a negative binomial gives (zero-inflated)."
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """Say how long each step took."""
+    return "Time: " + ", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()) + "."
 
 
 def _table(rows: list[tuple[str, str]], *, indent: int) -> list[str]:

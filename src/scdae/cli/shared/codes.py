@@ -40,7 +40,7 @@ class Again(ValueError, Passing):
 
 
 def code_of(error: BaseException) -> ExitCode:
-    """The code for an error, by what has caused it.
+    """Return the code for an error, by what has caused it.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def code_of(error: BaseException) -> ExitCode:
 
 
 def of_another(error: BaseException) -> bool:
-    """Whether an error says that another process of the same job is gone."""
+    """Return whether an error says that another process of the same job is gone."""
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(error, RuntimeError) or not jax.distributed.is_initialized():
         return False

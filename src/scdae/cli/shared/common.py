@@ -94,7 +94,7 @@ def one_line_errors(debug: bool, about: str = "") -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> tuple[Exception, bool]:
-    """The error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
+    """Return the error that the user is told of, and whether it says itself what it is about: OUTPUT, or the platform of JAX."""
     if of_another(error):
         return ValueError(
             "another process of this job has ended, whose own log says why; nothing was written by this one"
@@ -102,7 +102,7 @@ def _in_words(error: Exception) -> tuple[Exception, bool]:
     if isinstance(error, RuntimeError) and not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" in str(error):
         return MemoryError(f"{str(error).splitlines()[0][:200]}"), False
     if "jax" in sys.modules and isinstance(error, (AssertionError, RuntimeError, ValueError)):
-        from scdae.core.runtime.platforms import check_platform
+        from scdae.core.runtime.platforms import check_platform  # starts JAX, which only an error of its own asks for
 
         try:
             check_platform()

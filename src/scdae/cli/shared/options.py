@@ -29,8 +29,10 @@ __all__ = [
     "KeyAdded",
     "Layer",
     "Likelihood",
+    "LikelihoodOfModel",
     "MaskLayer",
     "MaxEpochs",
+    "OverwriteResult",
     "Quantile",
     "Quiet",
     "ResultsOnly",
@@ -39,6 +41,7 @@ __all__ = [
     "Seed",
     "SkipExisting",
     "Source",
+    "Target",
     "Threshold",
     "TransformBatch",
     "Verbose",
@@ -60,7 +63,7 @@ class Effort(StrEnum):
 
 
 class Likelihood(StrEnum):
-    """Laws of the counts."""
+    """Distributions of the counts."""
 
     zinb = "zinb"
     nb = "nb"
@@ -95,6 +98,15 @@ Source = Annotated[
         help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
     ),
 ]
+Target = Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")]
+OverwriteResult = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace OUTPUT, and a layer of the name given, if they exist.",
+        rich_help_panel="Output",
+    ),
+]
 Layer = Annotated[
     str | None,
     typer.Option(
@@ -127,6 +139,9 @@ MaskLayer = Annotated[
     typer.Option(
         help="Boolean layer, true where an entry was measured.", show_default="all measured", rich_help_panel="Counts"
     ),
+]
+LikelihoodOfModel = Annotated[
+    Likelihood, typer.Option("--likelihood", help="Distribution of the counts.", rich_help_panel="Model")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, same result.", rich_help_panel="Model")]
 MaxEpochs = Annotated[

@@ -82,7 +82,7 @@ def chosen_devices(devices: str | None, distributed: bool) -> int | str | None:
 
 
 def is_first(distributed: bool) -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process is the one that writes."""
     import jax
 
     return not distributed or jax.process_index() == 0

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def to_stdout(path: Path | None) -> bool:
-    """Whether the report takes the place of the page."""
+    """Return whether the report takes the place of the page."""
     return path is not None and str(path) == "-"
 
 
@@ -69,14 +69,14 @@ def tell_plan(plan: Plan, command: str, *, source: str, target: str, json_file: 
 
 
 def run_report(adata: AnnData, key: str, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
-    """What `scdae impute` and `scdae apply` did: settings and held-out report of `uns`, files and seconds."""
+    """Return what `scdae impute` and `scdae apply` did: settings and held-out report of `uns`, files and seconds."""
     run = {name: value for name, value in adata.uns[key].items() if name != "written_by"}
     about = {"source": source, "target": target, "n_obs": adata.n_obs, "n_vars": adata.n_vars, "key_added": key}
     return {**about, **run, "seconds": {step: round(spent, 2) for step, spent in seconds.items()}}
 
 
 def model_report(model: DAE, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
-    """What `scdae fit` did."""
+    """Return what `scdae fit` did."""
     outcome = model.fitted_outcome()
     return {
         "source": source,

@@ -57,7 +57,7 @@ class Run:
         check_skip(skip_existing, overwrite)
         self.source, self.target, self.clock = source, target, Clock()
         self._quiet, self._debug, self._json = quiet, debug, json_file
-        self._overwrite, self._skip, self._of_existing = overwrite, skip_existing, of_existing
+        self.overwrite, self._skip, self._of_existing = overwrite, skip_existing, of_existing
 
     def __enter__(self) -> Run:
         with ExitStack() as entered:
@@ -77,8 +77,8 @@ class Run:
     def check(self, endings: tuple[str, ...] = (".h5ad", ".zarr")) -> None:
         """Find out whether target and report can be written and the source can be read, before time is spent."""
         if self.target is not None:
-            check_target(self.target, overwrite=self._overwrite, endings=endings)
-        check_report(self._json, overwrite=self._overwrite or self._skip)
+            check_target(self.target, overwrite=self.overwrite, endings=endings)
+        check_report(self._json, overwrite=self.overwrite or self._skip)
         shared.data.probe_source(self.source)
 
     def open(
@@ -102,6 +102,6 @@ class Run:
         if self.target is not None:
             about["target"] = str(self.target)
         if self._json is not None:
-            write_report(self._json, report(**about), overwrite=self._overwrite or self._skip)
+            write_report(self._json, report(**about), overwrite=self.overwrite or self._skip)
         if not (self._quiet or to_stdout(self._json)):
             say(page(**about))

@@ -64,16 +64,16 @@ def key_of(key_added: str, transform_batch: str | None) -> str:
     """Name of the layer that is written."""
     if transform_batch is None:
         return key_added
-    from scdae.outputs.names import corrected_key
+    from scdae.outputs.names import corrected_key  # with pandas, so not for help
 
     return corrected_key(key_added, transform_batch)
 
 
 def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
-    """What can be said of a result of `scdae impute` or `scdae apply` that was written before."""
-    from anndata.io import read_elem
+    """Return what can be said of a result of `scdae impute` or `scdae apply` that was written before."""
+    from anndata.io import read_elem  # slow, so not for help
 
-    from scdae.io.stored import open_group
+    from scdae.io.stored import open_group  # with anndata
 
     about: dict[str, Any] = {"source": str(source), "target": str(target), "skipped": True}
     if target.suffix not in (".h5ad", ".zarr"):
@@ -88,5 +88,5 @@ def report_of_result(source: Path, target: Path, key: str) -> dict[str, Any]:
 
 
 def report_of_model(source: Path, target: Path) -> dict[str, Any]:
-    """The same of a model."""
+    """Return the same of a model."""
     return model_report(scdae.DAE.load(target), str(source), str(target), {}) | {"skipped": True}

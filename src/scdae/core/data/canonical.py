@@ -21,14 +21,14 @@ def canonical_order(counts: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     tuple
-        int64 (n_obs,) and (n_vars,): rows and columns in an order that is the same wherever they were before. Cells, or genes,
-        with equal counts stay as they are among themselves.
+        int64 (n_obs,) and (n_vars,): rows and columns in an order that is the same wherever they were before. Cells, or
+        genes, with equal counts stay as they are among themselves.
 
     Notes
     -----
-    A cell is known by the sum of the hash values of its counts, a gene by that of its counts with their cells, and each cell once
-    more by its counts with their genes. Sums of 64-bit integers that overflow are the same in any order, which those of floating
-    point numbers are not.
+    A cell is known by the sum of the hash values of its counts, a gene by that of its counts with their cells, and each
+    cell once more by its counts with their genes. Sums of 64-bit integers that overflow are the same in any order,
+    which those of floating point numbers are not.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def sum_columns(values: jax.Array) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def over_rows(row: jax.Array, n_cells: int) -> jax.Array:
-    """The same row for every cell: (n,) to (n_cells, n)."""
+    """Return the same row for every cell: (n,) to (n_cells, n)."""
     return jnp.broadcast_to(row, (n_cells, row.shape[0]))
 
 

@@ -22,7 +22,7 @@ class Conditions(NamedTuple):
     values: Array  # float32 (n, n_continuous)
 
     def take(self, cells: Any) -> Conditions:
-        """The same for some of the cells."""
+        """Return the same for some of the cells."""
         return Conditions(self.levels[cells], self.values[cells])
 
     @property

@@ -1,8 +1,8 @@
 """Single counts that cannot be: one that holds more molecules than ten ordinary cells, and more than the rest of its own.
 
-Such a count (a damaged value, a total in the place of a gene) would be most of the molecules that a network is trained on, and
-the molecules of all other cells would be expected there. The network gets to see what the gene's mean expects in its place; the
-count itself comes back as it is.
+Such a count (a damaged value, a total in the place of a gene) would be most of the molecules that a network is trained
+on, and the molecules of all other cells would be expected there. The network gets to see what the gene's mean expects
+in its place; the count itself comes back as it is.
 """
 
 from __future__ import annotations

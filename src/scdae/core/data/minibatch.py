@@ -74,8 +74,8 @@ class Batch(NamedTuple):
 def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
     """Entries that suffice for the fullest of `groups` (rows of cell numbers), and for one more.
 
-    They are rounded up, to a power of two where they are few and by an eighth at most where they are many, so that what is
-    compiled for one data set serves those of about its size.
+    They are rounded up, to a power of two where they are few and by an eighth at most where they are many, so that what
+    is compiled for one data set serves those of about its size.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class Survey:
         return self._drawn
 
     def __add__(self, other: Survey) -> Survey:
-        """What this one and `other`, of later rows, have seen together; they have drawn the same cells."""
+        """Return what this one and `other`, of later rows, have seen together; they have drawn the same cells."""
         merged = Survey(self.shape, self.seed)
         merged.lengths, merged.totals = self.lengths + other.lengths, self.totals + other.totals
         merged._hidden, merged._drawn = self._hidden + other._hidden, self._drawn

@@ -2,8 +2,8 @@
 
 If a count is Poisson with rate ``m`` and each of its molecules is put into the first part with probability `fraction`,
 the parts are independent Poisson counts with rates ``fraction * m`` and ``(1 - fraction) * m``. That is what lets a
-network be trained on one part against the other without clean data. Estimated counts are no whole numbers: what is left of a
-molecule is never shared out, since both parts would know of it then.
+network be trained on one part against the other without clean data. Estimated counts are not whole numbers: what is left
+of a molecule is never shared out, since both parts would know of it then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
     ----------
     values
         Counts, zero or more, of any shape and of integer or floating dtype. The integer part is drawn from a binomial
-        law; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by lot.
+        distribution; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by
+        lot.
     fraction
         Probability of keeping a molecule, from 0 to 1: a scalar, or an array that broadcasts to the shape of `values`.
     rng

@@ -41,20 +41,21 @@ def at_zero(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> Zero
 
 
 def _zeros(part: Part, mean: jax.Array, level: jax.Array | None) -> list[jax.Array]:
-    inner = mean * part.scale
+    dropout, scale = part.lost[None, :], part.scale[None, :]
+    inner = mean * scale
     zero = first = second = jnp.zeros_like(mean)
-    before = jnp.zeros_like(part.scale)
+    before = jnp.zeros_like(scale)
     for theta, weight in zip(GRID, weights_at(part, level), strict=True):
         share, chance = _power(inner, theta)
         chance = weight * chance
         zero, first = zero + chance, first + chance * share
         second = second + chance * share * share * (1 + 1 / theta)
         before = before + weight * (1 + 1 / theta)
-    kept, scale = 1 - part.lost, part.scale
-    lost = _total(part.weight[0]) * part.lost  # whatever the level
+    kept = 1 - dropout
+    lost = _total(part.weight[0][:, None]) * dropout  # whatever the level
     everywhere = jnp.broadcast_to(lost, mean.shape)
     kept_mean = kept * scale * first
-    square = scale**2 * (kept * second + part.lost * before)
+    square = scale**2 * (kept * second + dropout * before)
     return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
 
 
@@ -73,19 +74,19 @@ def zero_probability(laws: Laws, mean: jax.Array, level: jax.Array | None = None
 
 
 def _zero_probability(part: Part, mean: jax.Array, level: jax.Array | None) -> jax.Array:
-    inner = mean * part.scale
+    inner, dropout = mean * part.scale[None, :], part.lost[None, :]
     zero = jnp.zeros_like(mean)
     for theta, weight in zip(GRID, weights_at(part, level), strict=True):
         zero = zero + weight * _power(inner, theta)[1]
-    return (1 - part.lost) * zero + _total(part.weight[0]) * part.lost
+    return (1 - dropout) * zero + _total(part.weight[0][:, None]) * dropout
 
 
 def weights_at(part: Part, level: jax.Array | None) -> list[jax.Array]:
-    """Weight of each component: (c,), or (b, c) at entries of that `level`."""
-    low = list(part.weight[0])
+    """Weight of each component: (1, c), or (b, c) at entries of that `level`."""
+    low = list(part.weight[0][:, None])
     if level is None or len(part.weight) == 1:
         return low
-    return [one + level * (other - one) for one, other in zip(low, part.weight[1], strict=True)]
+    return [one + level * (other - one) for one, other in zip(low, part.weight[1][:, None], strict=True)]
 
 
 def of_genes(values: jax.Array | None, genes: Any) -> jax.Array | None:
@@ -97,7 +98,7 @@ def _own_weights(part: Part, columns: jax.Array, level: jax.Array | None) -> jax
     low = part.weight[0][:, columns]
     if level is None or len(part.weight) == 1:
         return low
-    return low + level * (part.weight[1][:, columns] - low)
+    return low + level[None, :] * (part.weight[1][:, columns] - low)
 
 
 def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -160,13 +161,13 @@ def of_stored(
             at = jnp.maximum(column, 0)
             weight, scale, lost = _own_weights(part, at, level), part.scale[at], part.lost[at]
             here = (column >= 0).astype(x.dtype)
-        inner, chance = mean * scale, weight * (1 - lost) * here
+        inner, chance = mean * scale, weight * (1 - lost)[None, :] * here[None, :]
         logs.append(_log_chances(chance, x, inner))
-        means.append(inner * (1 + x / theta) / (1 + inner / theta))
+        means.append(inner[None, :] * (1 + x[None, :] / theta) / (1 + inner[None, :] / theta))
     log = jnp.concatenate(logs)
-    likely = jnp.exp(log - log.max(axis=0))
-    shape = jnp.broadcast_to(theta + x, logs[0].shape)
-    return likely / likely.sum(axis=0), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
+    likely = jnp.exp(log - log.max(axis=0, keepdims=True))
+    shape = jnp.broadcast_to(theta + x[None, :], logs[0].shape)
+    return likely / likely.sum(axis=0, keepdims=True), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
 
 
 def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:

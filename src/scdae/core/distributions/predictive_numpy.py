@@ -182,7 +182,7 @@ def predictive_law(
     factor = (1 + x / theta) / (1 + prior / theta)
     lost = np.zeros(1)
     if pi is not None and np.any(pi):
-        lost = np.asarray(dropout_probability(x, prior, theta, pi), dtype=np.float64)
+        lost = np.asarray(dropout_probability(*np.broadcast_arrays(x, prior, theta, pi)), dtype=np.float64)
     return HeldOutLaw(ratio * prior * factor, theta + x, lost)
 
 

@@ -1,8 +1,8 @@
 """Are groups of cells restored as they are? Molecules set aside at the markers of each group, and whom its cells are most like.
 
-Markers are chosen by the molecules shown and by the labels, never by a prediction. At their entries that are zero among the
-molecules shown, those set aside tell what should have been filled in: inside the group too little, where a method repeats
-what was counted; outside it too much, where it takes cells for more alike than they are.
+Markers are chosen by the molecules shown and by the labels, never by a prediction. At their entries that are zero among
+the molecules shown, those set aside tell what should have been filled in: inside the group too little, where a method
+repeats what was counted; outside it too much, where it takes cells for more alike than they are.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Moments(NamedTuple):
 
 
 def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: int = TOP) -> Markers:
-    """The genes that tell each group from all other cells most clearly.
+    """Return the genes that tell each group from all other cells most clearly.
 
     Parameters
     ----------
@@ -104,9 +104,10 @@ def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: i
 
     Notes
     -----
-    Genes are ranked by the fold change of their share, less three standard errors of its logarithm over the cells, and are markers if
-    it is beyond chance for as many genes and groups as there are. A gene of few molecules, or of one odd cell, is uncertain and ranks
-    low however large its fold change, so that no threshold for expression is needed that would have to fit the depth.
+    Genes are ranked by the fold change of their share, less three standard errors of its logarithm over the cells, and
+    are markers if it is beyond chance for as many genes and groups as there are. A gene of few molecules, or of one odd
+    cell, is uncertain and ranks low however large its fold change, so that no threshold for expression is needed that
+    would have to fit the depth.
     """
     exposure = _exposure(data)
     labeled = np.flatnonzero(group >= 0)
@@ -234,8 +235,8 @@ def ratio_interval(
     Returns
     -------
     tuple
-        Lower and upper end; the upper is infinite where nothing was seen. Molecules are Poisson, or vary more than that over the
-        cells, by which factor they then count for less.
+        Lower and upper end; the upper is infinite where nothing was seen. Molecules are Poisson, or vary more than that
+        over the cells, by which factor they then count for less.
 
     Examples
     --------

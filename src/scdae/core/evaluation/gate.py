@@ -1,9 +1,9 @@
 """The gate: where the network explains nothing, its mean goes back to the gene's mean.
 
-Each gene's departure from its mean is scaled by a factor between 0 and 1. How likely each factor is, is learned over all
-genes from the molecules that were held out (an empirical Bayes prior on a grid, Robbins 1956; Kiefer and Wolfowitz
-1956), and a gene gets its posterior expectation under that prior, so a gene with few molecules follows the others. Where
-the network as a whole gains no more than chance on the held-out molecules, all factors are zero.
+Each gene's departure from its mean is scaled by a factor between 0 and 1. How likely each factor is, is learned over
+all genes from the molecules that were held out (an empirical Bayes prior on a grid, Robbins 1956; Kiefer and Wolfowitz
+1956), and a gene gets its posterior expectation under that prior, so a gene with few molecules follows the others.
+Where the network as a whole gains no more than chance on the held-out molecules, all factors are zero.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n
 
 
 def reliability(cell_gain: np.ndarray, molecules: float) -> float:
-    """How far to trust the network at all, from its held-out gain over the gene means in each cell.
+    """Return how far to trust the network at all, from its held-out gain over the gene means in each cell.
 
     A gain that is no more than chance leaves nothing of the network, one beyond chance all of it: 0 up to 2 standard
     errors of the summed gain, 1 from 3, in proportion between. Where the gain is slight (less than 0.0005 nats a
@@ -100,8 +100,9 @@ def fit_gate(
 ) -> np.ndarray:
     """Factor of each gene, float32 (n_vars,), from the held-out molecules.
 
-    Genes whose training molecules leave no doubt, with a share of it from 0 to 1 in `certain`, (n_vars,), are trusted as far as the
-    network is at all: the few cells that have a rare cell's marker may hold no molecule of it that was held out.
+    Genes whose training molecules leave no doubt, with a share of it from 0 to 1 in `certain`, (n_vars,), are trusted
+    as far as the network is at all: the few cells that have a rare cell's marker may hold no molecule of it that was
+    held out.
     """
     of_gene, of_cell, molecules = held_out.log_likelihoods(graph, params, inflated, GRID, likelihood)
     best = of_cell[of_cell.sum(axis=1).argmax()]

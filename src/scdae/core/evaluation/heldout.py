@@ -105,7 +105,7 @@ class HeldOut:
         _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
-        """Log predictive law of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
+        """Log predictive probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         of_genes = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
         molecules = sum(float(batch.x_out.sum()) for batch in self.watched())
         return sum(float(np.asarray(genes).sum()) for genes in of_genes) / max(molecules, 1.0)
@@ -138,11 +138,12 @@ class HeldOut:
 def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: Any) -> jax.Array:
     """Logits with the network's departure from the gene means scaled by `gate` (a scalar or one for each gene)."""
     base = model.base(conditions)
+    gate = gate if jnp.ndim(gate) == 0 else gate[None, :]
     return base + gate * (model.decode(latent, conditions) - base)
 
 
 def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
-    """The law to compute with: NB in place of ZINB where no gene has dropout, which is the same and cheaper."""
+    """The distribution to compute with: NB in place of ZINB where no gene has dropout, which is the same and cheaper."""
     return "nb" if likelihood == "zinb" and not inflated.any() else likelihood
 
 
@@ -238,7 +239,7 @@ def _latent_and_norm(
 def _log_likelihoods(
     graph: Any, params: Any, batch: Batch, inflated: Any, gate: Any, likelihood: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Log predictive law summed by gene, (n_vars,), and by cell, (b,)."""
+    """Log predictive probability summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, gate)
     entries, rho = entries_of(log_rho, batch), jnp.exp(log_rho)
@@ -248,7 +249,7 @@ def _log_likelihoods(
     else:
         theta = model.theta()
         dense, stored = nb_loss(rho, total_in, total_out, theta, entries, theta[batch.cols])
-    if likelihood == "zinb":  # the law with dropout, in the place of the other, for the genes that have it
+    if likelihood == "zinb":  # the one with dropout in place of the other, for the genes that have it
         law = model.dropout()
         with_it, stored_with = zinb_loss(rho, total_in, total_out, law, entries, law.at(batch.cols))
         dense = jnp.where(inflated, with_it, dense)
@@ -274,12 +275,12 @@ def _deviance(
     model = nnx.merge(graph, params)
     log_rho, observed = _forward(model, batch, 1.0)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
-    base = (batch.total_in / batch.share)[:, None] * profile
+    base = (batch.total_in / batch.share)[:, None] * profile[None, :]
     if laws is None:
         predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
     else:
         level = level_at(laws, log_rho, batch.share)
-        block = Block(laws, mean * laws.lift, batch.x_in, batch.rows, batch.cols, level=level)
+        block = Block(laws, mean * laws.lift[None, :], batch.x_in, batch.rows, batch.cols, level=level)
         predicted, lasting = counted_mean(block), mean
 
     def seen(dense: jax.Array) -> jax.Array:
@@ -307,9 +308,9 @@ def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihoo
     """
     if likelihood == "poisson":
         return mean, mean
-    theta = model.theta(inflated if likelihood == "zinb" else None)
+    theta = model.theta(inflated if likelihood == "zinb" else None)[None, :]
     kept = posterior_mean(x, mean, theta)
     if likelihood == "nb":
         return kept, mean
-    pi = model.pi(inflated)
+    pi = model.pi(inflated)[None, :]
     return (1 - dropout_probability(x, mean, theta, pi)) * kept, mean * (1 - pi)

@@ -1,4 +1,4 @@
-"""The laws of the genes, fitted to counts while the network's means are held still.
+"""The distributions of the genes, fitted to counts while the network's means are held still.
 
 Half of a cell's molecules are hidden from the network, which gives the means of all from the other shown. What is left to be
 found for each gene are the weights of its components, where it is low and where it is high, and whether it has dropout. Counts
@@ -168,7 +168,7 @@ def log_prior(weight: np.ndarray, common: np.ndarray) -> np.ndarray:
 def fit_laws(
     graph: Any, params: Any, held_out: HeldOut, told: np.ndarray, seed: int, genes: np.ndarray | None = None
 ) -> Laws:
-    """Find the laws of the genes.
+    """Find the distributions of the genes.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def fit_laws(
 
 
 def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
-    """Laws of all genes; `told` says how far dropout is looked for, from 0 to 1, float64 (n,)."""
+    """Distributions of all genes; `told` says how far dropout is looked for, from 0 to 1, float64 (n,)."""
     n = len(counted.zeros)
     common = _common(counted)
     weights, _ = LawFit(counted).fit(common, np.tile(common[..., None], n), _STEPS)
@@ -280,7 +280,7 @@ def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> Dropou
 def _posterior(evidence: np.ndarray) -> tuple[float, np.ndarray]:
     """How far what looks like dropout is dropout, and the probability that each gene looks like it.
 
-    By the log of its Bayes factor, in which the price of the law is not yet. Genes that are on in some cells and off in others
+    By the log of its Bayes factor, in which the price of the distribution is not yet. Genes that are on in some cells and off in others
     look like dropout, too, and there are some in all data. Dropout is a matter of how cells are measured, and hits many genes:
     what a few genes have is not taken for it.
     """

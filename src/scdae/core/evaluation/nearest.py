@@ -13,8 +13,8 @@ __all__ = ["Nearest"]
 class Nearest:
     """The group that each cell is likeliest to belong to, by what was counted in it and by what is restored.
 
-    A group's profile is what was counted in its cells, drawn to that of all cells by the exposure of one. A cell is not counted
-    in the profile of its own group.
+    A group's profile is what was counted in its cells, drawn to that of all cells by the exposure of one. A cell is not
+    counted in the profile of its own group.
 
     Parameters
     ----------

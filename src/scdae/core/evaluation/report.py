@@ -19,8 +19,9 @@ ENOUGH = 10  # molecules set aside, below which a standard error says little
 class Report:
     """Poisson deviance of the held-out molecules under the gene means and under what the model expects of them.
 
-    The model is judged by the decoder's mean, which is what the cell's other genes say of an entry. What the entry's own count
-    adds to that is no merit of the network, and the deeper a cell was sequenced the more it is, so it is noted apart.
+    The model is judged by the decoder's mean, which is what the cell's other genes say of an entry. What the entry's
+    own count adds to that is no merit of the network, and the deeper a cell was sequenced the more it is, so it is
+    noted apart.
     """
 
     gene_deviance: np.ndarray  # float64 (n_vars,): under the decoder's mean
@@ -70,7 +71,7 @@ class Report:
         return beyond_chance(self.gene_baseline - self.gene_deviance, self.gene_error, self.gene_molecules)
 
     def in_order(self, cells: np.ndarray, genes: np.ndarray) -> Report:
-        """The same with cells and genes in another order, all of them, int (n_obs,) and (n_vars,)."""
+        """Return the same with cells and genes in another order, all of them, int (n_obs,) and (n_vars,)."""
         moved: dict[str, Any] = {
             name: value[cells if name.startswith("cell_") else genes]
             for name, value in vars(self).items()
@@ -87,9 +88,9 @@ class Report:
 def beyond_chance(margin: np.ndarray, error: np.ndarray, molecules: np.ndarray) -> np.ndarray:
     """Margins in deviance of at least 2.33 standard errors over cells, in genes with enough molecules to tell.
 
-    Of genes of nothing but noise that is one in a hundred, and up to three where there are few molecules, whose errors are not
-    normal. A margin next to nothing is none: where the network was gated off, the decoder's means are those of the genes but for
-    rounding.
+    Of genes of nothing but noise that is one in a hundred, and up to three where there are few molecules, whose errors
+    are not normal. A margin next to nothing is none: where the network was gated off, the decoder's means are those of
+    the genes but for rounding.
     """
     return (margin > _SURE * error) & (margin > 2 * _LEAST * molecules) & (molecules >= ENOUGH)
 

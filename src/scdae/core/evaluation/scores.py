@@ -58,7 +58,7 @@ class Score(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The model's predictive law on the entries with enough expected molecules."""
+    """The model's predictive distribution on the entries with enough expected molecules."""
 
     pit: np.ndarray  # int64 (PIT_BINS,): histogram of the probability integral transform
     covered: int  # entries in their 90 % interval
@@ -174,7 +174,7 @@ def score(
     of each of these two is the gene mean, that of the gene mean is "scdae", and that of all others is what is restored. Expected
     counts other than those of "scdae" and the gene means are blended with 1 % of the gene means. The log likelihood of
     "scdae" is that of a negative binomial around its mean, with dropout where it has any, that of "scdae with own counts" the
-    predictive law of the model. A baseline gets a negative binomial around its expected counts, whose dispersion is fitted,
+    predictive distribution of the model. A baseline gets a negative binomial around its expected counts, whose dispersion is fitted,
     gene by gene, to the very molecules set aside (by moments), which is in the baselines' favor.
     """
     everyone = {GENE_MEAN: GeneMean(data), **baselines}
@@ -213,7 +213,7 @@ def score(
 
 
 def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, ratio: float) -> np.ndarray:
-    """Log likelihood of the molecules set aside under the model's own law, by cell: float64 (n_obs,).
+    """Log likelihood of the molecules set aside under the model's own distribution, by cell: float64 (n_obs,).
 
     Arguments as for :func:`score`.
     """

@@ -1,8 +1,8 @@
-"""Where training counts on dropout: in the genes whose law with dropout is likelier than the one without.
+"""Where training counts on dropout: in the genes whose distribution with dropout is likelier than the one without.
 
 Zeros that are technical say nothing of the cell, and a network that takes them for what the cell expresses learns worse. So
-halfway through the training the laws of the genes are looked at, as they are after it (:mod:`scdae.core.evaluation.law_fit`). Where the data
-have dropout at all, every gene in which it could be told is scored by a law with dropout from then on. How much it has is
+halfway through the training the distributions of the genes are looked at, as they are after it (:mod:`scdae.core.evaluation.law_fit`). Where the data
+have dropout at all, every gene in which it could be told is scored by a distribution with dropout from then on. How much it has is
 learned with the rest: nothing is decided here that an accident of the first half could turn over.
 """
 

@@ -25,7 +25,7 @@ _GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
 _PARTS = 5
 _WEIGHT = 0.5
 _ROUNDS, _CUT = 5, 3.0  # of the fit of a trend, and scales beyond which a cell takes no part in it
-_UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal law
+_UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal distribution
 
 
 class Readings(NamedTuple):
@@ -37,7 +37,7 @@ class Readings(NamedTuple):
 
 
 def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np.ndarray:
-    """Deviance of each entry: twice the log likelihood that it lacks to that of a law whose mean is the count itself.
+    """Deviance of each entry: twice the log likelihood that it falls short of a distribution whose mean is the count itself.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
     Returns
     -------
     numpy.ndarray
-        float64 (..., n), zero or more. The law that an entry is measured against has no dropout.
+        float64 (..., n), zero or more. The distribution that an entry is measured against has no dropout.
 
     Notes
     -----

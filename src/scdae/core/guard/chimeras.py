@@ -25,7 +25,7 @@ class Split(NamedTuple):
     whiten
         Maps that make the usual difference of relatives a unit one: of both sides, of the left one, of the right one.
     shape
-        Degrees of freedom of the law of differences.
+        Degrees of freedom of the distribution of differences.
     """
 
     places: np.ndarray
@@ -71,7 +71,8 @@ def fit_split(left: np.ndarray, right: np.ndarray, shape: float) -> Split:
     Notes
     -----
     Each sequence is compared with its nearest relative. Differences are scaled by their size, so that distant and close
-    relatives have an equal say in which axes they differ in, and along which together; then nearest ones are sought anew.
+    relatives have an equal say in which axes they differ in, and along which together; then nearest ones are sought
+    anew.
     """
     places = np.concatenate([left, right], axis=1).astype(np.float64)
     n, width = places.shape
@@ -101,9 +102,9 @@ def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.nda
 
     Notes
     -----
-    A sequence with one place has a relative, any of the reference alike, and differs from it by a multivariate Student law in
-    both sides together: a normal law whose scale, how distant they are, is not known (Kotz and Nadarajah, 2004). With two
-    places each side has a relative and a distance of its own.
+    A sequence with one place has a relative, any of the reference alike, and differs from it by a multivariate Student
+    distribution in both sides together: a normal distribution whose scale, how distant they are, is not known (Kotz and
+    Nadarajah, 2004). With two places each side has a relative and a distance of its own.
     """
     if len(left) > _AT_ONCE:
         blocks = [slice(start, start + _AT_ONCE) for start in range(0, len(left), _AT_ONCE)]

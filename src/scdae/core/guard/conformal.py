@@ -1,4 +1,4 @@
-"""P-values of scores by comparison with scores of normal data, whatever the law of the scores is."""
+"""P-values of scores by comparison with scores of normal data, whatever the distribution of the scores is."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Split conformal inference (Vovk, Gammerman and Shafer, 2005): where a score and the normal ones are exchangeable, its
-    p-value is at most any level with at most that probability. Ties count against the score.
+    Split conformal inference (Vovk, Gammerman and Shafer, 2005): where a score and the normal ones are exchangeable,
+    its p-value is at most any level with at most that probability. Ties count against the score.
 
     Examples
     --------

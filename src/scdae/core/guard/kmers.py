@@ -34,7 +34,8 @@ class Frame:
     Parameters
     ----------
     anchors
-        int64 (n_anchors,): their words, as :func:`words` numbers them, ascending. May be empty: then places are relative.
+        int64 (n_anchors,): their words, as :func:`words` numbers them, ascending. May be empty: then places are
+        relative.
     places
         float64 (n_anchors,): coordinate of each.
     edges
@@ -109,9 +110,9 @@ def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
 
     Notes
     -----
-    The frame is that of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks get the
-    median of their places in the others. The windows reach from the tenth to the ninetieth percentile of the ends of the
-    sequences.
+    The frame is that of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks get
+    the median of their places in the others. The windows reach from the tenth to the ninetieth percentile of the ends
+    of the sequences.
     """
     once = [_once(words(sequence, ANCHOR)) for sequence in sequences]
     turned = other_strand([found[0] for found in once], ANCHOR, common=_COMMON, least=_LEAST)
@@ -159,10 +160,10 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
 
     Notes
     -----
-    Places between two anchors are on a line, and beyond the last they go on letter by letter. Where unknown letters in a row lie
-    between, they take up what is missing, and what lies behind them without an anchor is left out: nobody knows where it
-    belongs. A sequence with too few anchors is laid over all windows from its first letter to its last if it is about as long as
-    they are; if not, it lies behind them.
+    Places between two anchors are on a line, and beyond the last they go on letter by letter. Where unknown letters in
+    a row lie between, they take up what is missing, and what lies behind them without an anchor is left out: nobody
+    knows where it belongs. A sequence with too few anchors is laid over all windows from its first letter to its last
+    if it is about as long as they are; if not, it lies behind them.
     """
     strands = [sequence, reverse_complement(sequence)] if turn else [sequence]
     hits = [_known(_once(words(strand, ANCHOR)), frame.anchors) for strand in strands]
@@ -218,7 +219,7 @@ def _once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _known(found: tuple[np.ndarray, np.ndarray], anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the anchors are among these words, and where, by place."""
+    """Return which of the anchors are among these words, and where, by place."""
     number, at = found
     if not len(anchors):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

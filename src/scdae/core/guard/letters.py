@@ -24,7 +24,7 @@ def letters(text: str) -> np.ndarray:
 
 
 def reverse_complement(sequence: np.ndarray) -> np.ndarray:
-    """The other strand, of numbered letters."""
+    """Return the other strand, of numbered letters."""
     return np.where(sequence >= 0, 3 - sequence, -1)[::-1].astype(np.int8)
 
 

@@ -1,8 +1,8 @@
 """Where a sequence lies in the latent space, judged by some of its windows only.
 
-The decoder says what each latent position expects of the words of each window. A position is found by going the other way:
-the one under which the words that were counted are most probable, given how positions of normal sequences are spread. So a
-position can rest on any windows, and those that were not observed need no filling.
+The decoder says what each latent position expects of the words of each window. A position is found by going the other
+way: the one under which the words that were counted are most probable, given how positions of normal sequences are
+spread. So a position can rest on any windows, and those that were not observed need no filling.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Windows:
     observed: np.ndarray
 
     def block(self, start: int, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
+        """Return some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
         dense = np.asarray(self.counts[start : start + size].toarray(), np.float32).reshape(-1, *shape)
         n, seen = len(dense), self.observed[start : start + size].astype(np.float32)
         if n < size:
@@ -68,7 +68,7 @@ class Prior(NamedTuple):
 
 
 def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> Decoder:
-    """The decoder of a fitted model over all words of all windows.
+    """Return the decoder of a fitted model over all words of all windows.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
 
     Notes
     -----
-    The words of a window follow a multinomial law with the softmax of the decoder's logits. Its logarithm is concave in the
-    position; the steps of Newton's method are taken with the mean curvature over normal sequences, which is worked out once for
-    each choice of windows.
+    The words of a window follow a multinomial distribution with the softmax of the decoder's logits. Its logarithm is
+    concave in the position; the steps of Newton's method are taken with the mean curvature over normal sequences, which
+    is worked out once for each choice of windows.
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
@@ -190,7 +190,7 @@ def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarr
 
 
 def _logits(decoder: Decoder, position: jax.Array) -> jax.Array:
-    return jnp.einsum("bd,dwk->bwk", position, decoder.loading) + decoder.log_profile
+    return jnp.einsum("bd,dwk->bwk", position, decoder.loading) + decoder.log_profile[None, :, :]
 
 
 @jax.jit
@@ -201,7 +201,7 @@ def _climb(decoder: Decoder, prior: Prior, words: jax.Array, weight: jax.Array, 
         share = jax.nn.softmax(_logits(decoder, position), axis=2)
         rest = (words - total * share) * weight[:, :, None]
         slope = _TEMPER * jnp.einsum("bwk,dwk->bd", rest, decoder.loading)
-        slope -= (position - prior.mean) @ prior.precision
+        slope -= (position - prior.mean[None, :]) @ prior.precision
         return position + _DAMPING * jnp.einsum("bd,bde->be", slope, inverse)
 
     return jax.lax.fori_loop(0, _STEPS, step, jnp.tile(prior.mean, (len(words), 1)))
@@ -225,6 +225,6 @@ def _curvature(decoder: Decoder, position: jax.Array, words: jax.Array) -> jax.A
 
 
 def _sharpness(decoder: Decoder, positions: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Mean curvature of the tempered log law of each window."""
+    """Mean curvature of the tempered log probability of each window."""
     of_each = [np.asarray(_curvature(decoder, one[None], words)) for one in positions]
     return (_TEMPER * np.mean(of_each, axis=0)).astype(np.float32)

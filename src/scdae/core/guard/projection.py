@@ -38,10 +38,10 @@ class Purification(NamedTuple):
     n_passes: int = 1  # times that a profile is encoded and decoded
     n_draws: int = 1  # thinned copies whose projections are averaged
     keep: float = 1.0  # share of the molecules that a thinned copy keeps; 1 for no thinning
-    fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are no whole numbers
+    fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are not whole numbers
 
     def check(self) -> Purification:
-        """The same, or a ValueError that names what is out of its range."""
+        """Return the same, or a ValueError that names what is out of its range."""
         for name in ("strength", "keep"):
             value = getattr(self, name)
             if not (np.isfinite(value) and 0 <= value <= 1):
@@ -88,7 +88,7 @@ def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
 
 
 def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generator) -> np.ndarray | None:
-    """What the encoder is shown of counts: thinned copies, or the counts made whole.
+    """Return what the encoder is shown of counts: thinned copies, or the counts made whole.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
     Returns
     -------
     numpy.ndarray or None
-        float32 (n_draws, n_obs, n_vars); one copy where nothing is left to chance, and None where the counts are shown as they
-        are.
+        float32 (n_draws, n_obs, n_vars); one copy where nothing is left to chance, and None where the counts are shown
+        as they are.
 
     Examples
     --------
@@ -167,17 +167,18 @@ def project_profiles(
     Returns
     -------
     jax.Array
-        float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of counts
-        per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
+        float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of
+        counts per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
 
     Notes
     -----
-    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the law that the
-    pass before gave, at the depth that the encoder saw, since logs of expected counts would be larger than any logs it was
-    trained on. The shares of expression are averaged over draws.
+    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the
+    distribution that the pass before gave, at the depth that the encoder saw, since logs of expected counts would be
+    larger than any logs it was trained on. The shares of expression are averaged over draws.
 
-    The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the counts
-    (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and Wagner 2018).
+    The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the
+    counts (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and
+    Wagner 2018).
     """
     counts, depth = jnp.asarray(counts, jnp.float32), jnp.asarray(depth, jnp.float32)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
@@ -208,6 +209,7 @@ def _project(
     model: Autoencoder = network.merged()
     weight, center, effects, gene_mean, seen_share = known
     theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
+    theta = theta[None, :]
     factor = input_factor(effects, conditions)
 
     def decoded(logs: jax.Array) -> jax.Array:

@@ -1,14 +1,15 @@
 """Profiles projected to what a model has learned: encoded, decoded, and given back without their own counts.
 
-A perturbation that is made to fool a classifier lies mostly in directions in which cells do not vary. The encoder looks along
-few axes, those that cells do vary along, and the decoder knows no others, so that most of it does not come out again. What
-lies along the learned axes does: the projection is no proof against an attack that is made with it in mind.
+A perturbation that is made to fool a classifier lies mostly in directions in which cells do not vary. The encoder looks
+along few axes, those that cells do vary along, and the decoder knows no others, so that most of it does not come out
+again. What lies along the learned axes does: the projection is no proof against an attack that is made with it in mind.
 
-Everything is one differentiable function of the counts, :func:`project_profiles`; only the molecules that thinning keeps are
-drawn beforehand, with :func:`thinned_draws`. That is what such an attack needs, and what it has to be measured with.
+Everything is one differentiable function of the counts, :func:`project_profiles`; only the molecules that thinning
+keeps are drawn beforehand, with :func:`thinned_draws`. That is what such an attack needs, and what it has to be
+measured with.
 
-Counts are whole numbers, and what an attack adds in log space mostly is not: a small share of a molecule in each of many genes,
-which the logarithm makes much of. So fractions are drawn or rounded before anything else.
+Counts are whole numbers, and what an attack adds in log space mostly is not: a small share of a molecule in each of
+many genes, which the logarithm makes much of. So fractions are drawn or rounded before anything else.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def purify_logs(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """The same for profiles given as log1p of counts per 10,000, perturbed or not.
+    """Return the same for profiles given as log1p of counts per 10,000, perturbed or not.
 
     Parameters
     ----------

@@ -34,9 +34,9 @@ def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: i
 
     Notes
     -----
-    A word and its reverse complement are one, with a sign for the strand. A sequence is then a vector of signs, and its reverse
-    complement the negative one. The sum of the vectors, each with the sign that agrees with the sum, is found by
-    repetition, from the sequence with the most common words on.
+    A word and its reverse complement are one, with a sign for the strand. A sequence is then a vector of signs, and its
+    reverse complement the negative one. The sum of the vectors, each with the sign that agrees with the sum, is found
+    by repetition, from the sequence with the most common words on.
     """
     turned_word = _complements(k)
     counted = np.zeros(4**k, np.int64)

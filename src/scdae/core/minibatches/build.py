@@ -23,8 +23,8 @@ from scdae.core.runtime.platforms import on_accelerator
 __all__ = ["cells_at_once", "epoch_order", "make_batch", "slice_batches", "slices", "split_batches"]
 
 
-# Entries of a dense array of cells by genes. On a CPU all that a program needs for these stays within the 32 MiB beyond which
-# glibc has the kernel clear new memory at every call, which takes as long as the work itself.
+# Entries of a dense array of cells by genes. On a CPU all that a program needs for these stays within the 32 MiB beyond
+# which glibc has the kernel clear new memory at every call, which takes as long as the work itself.
 _VALUES, _VALUES_ON_ACCELERATOR = 1e6, 8e6
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
 def cells_at_once(n_obs: int, n_vars: int) -> int:
     """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small.
 
-    Where all cells are fewer than that it is the next power of two, so that what is compiled for some data serves most others;
-    the batch is filled up.
+    Where all cells are fewer than that it is the next power of two, so that what is compiled for some data serves most
+    others; the batch is filled up.
     """
     values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
     return min(int(np.clip(values / n_vars, 16, 256)), 1 << max(n_obs - 1, 0).bit_length())
@@ -79,7 +79,7 @@ def cells_at_once(n_obs: int, n_vars: int) -> int:
 def slice_batches(
     data: CellData, axes: Axes, batch_size: int, size: Size | None = None
 ) -> Iterator[tuple[slice, Batch]]:
-    """All cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
+    """Yield all cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
 
     Capacities are what the cells need, unless `size` says that they are those of more cells than these.
 
@@ -99,7 +99,7 @@ def slice_batches(
 def split_batches(
     data: CellData, held_out: sp.csr_matrix, axes: Axes, order: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """All cells in the given order, with the training molecules as input and the held-out ones as output.
+    """Yield all cells in the given order, with the training molecules as input and the held-out ones as output.
 
     Yields
     ------

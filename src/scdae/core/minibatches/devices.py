@@ -1,8 +1,9 @@
 """On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
 
-Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one, but
-for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells in parts,
-too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step to step.
+Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one,
+but for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells
+in parts, too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step
+to step.
 """
 
 from __future__ import annotations
@@ -56,16 +57,16 @@ class Devices(Protocol):
         """Cells of a minibatch with which the share of each process begins, and the end of the last."""
 
     def cut(self, batch_size: int, n_vars: int) -> Devices:
-        """The same, taking so many cells in parts where that is quicker."""
+        """Return the same, taking so many cells in parts where that is quicker."""
 
     def groups(self, order: np.ndarray) -> np.ndarray:
         """Cells that are computed together, in rows, for the steps in `order`."""
 
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
-        """The arrays of a minibatch, where they are needed, of all of its cells or those of this process.
+        """Return the arrays of a minibatch, where they are needed, of all of its cells or those of this process.
 
-        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of all
-        cells.
+        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of
+        all cells.
         """
 
     def place(self, tree: Any) -> Any:
@@ -75,10 +76,10 @@ class Devices(Protocol):
         """Put them where everything else needs them."""
 
     def agree(self, tree: Any) -> Any:
-        """What the first process says these arrays are."""
+        """Return what the first process says these arrays are."""
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order: any objects, which are all held by each for a moment."""
+        """Return what each process has, in order: any objects, which are all held by each for a moment."""
 
     def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
         """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of.
@@ -112,11 +113,11 @@ class OneDevice:
         return OneDevice(parts_for(batch_size, n_vars))
 
     def groups(self, order: np.ndarray) -> np.ndarray:
-        """The cells of each part."""
+        """Return the cells of each part."""
         return groups_of(order, self.parts)
 
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
-        """The arrays of all parts."""
+        """Return the arrays of all parts."""
         return parts_of(cells, halves, size, -(-batch_size // self.parts), range(self.parts))
 
     def place(self, tree: Any) -> Any:
@@ -175,7 +176,7 @@ class SeveralDevices:
         return SeveralDevices(self._devices, parts_for(-(-batch_size // self.number), n_vars))
 
     def groups(self, order: np.ndarray) -> np.ndarray:
-        """The cells of each part; a part that is not full counts the last cell more than once."""
+        """Return the cells of each part; a part that is not full counts the last cell more than once."""
         return groups_of(order, self.parts)
 
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
@@ -189,7 +190,7 @@ class SeveralDevices:
         return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), stacked)
 
     def place(self, tree: Any) -> Any:
-        """The same on each device."""
+        """Return the same on each device."""
         return jax.tree.map(
             partial(jax.make_array_from_process_local_data, self._whole), jax.tree.map(np.asarray, tree)
         )
@@ -199,12 +200,13 @@ class SeveralDevices:
         return jax.device_put(jax.tree.map(np.asarray, tree))
 
     def agree(self, tree: Any) -> Any:
-        """What the first process found: others may have got other last bits, and would part ways."""
+        """Return what the first process found: others may have got other last bits, and would part ways."""
         if self.processes == 1:
             return tree
         from jax.experimental.multihost_utils import broadcast_one_to_all  # slow to import; for several processes alone
 
-        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax 0.10.2).
+        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax
+        # 0.10.2).
         leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
         ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
         packed = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
@@ -213,7 +215,7 @@ class SeveralDevices:
         return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(arrays, leaves, strict=True)])
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, pickled on the way: they are of one job, and trust each other."""
+        """Return what each process has, pickled on the way: they are of one job, and trust each other."""
         if self.processes == 1:
             return [value]
         from jax.experimental.multihost_utils import process_allgather  # as above
@@ -236,7 +238,7 @@ class SeveralDevices:
 
 
 def devices_for(devices: int | str | None) -> Devices:
-    """The devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
+    """Return the devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
     check_platform()
     if devices is None or (devices == 1 and not isinstance(devices, bool)):
         return OneDevice()

@@ -53,10 +53,10 @@ class Source(Protocol):
         """Capacities that suffice for each step; entries of the genes marked in `genes` are listed."""
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
-        """The cells of each step."""
+        """Yield the cells of each step."""
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
-        """All cells that have counts, in parts: their numbers, and what is trained on."""
+        """Yield all cells that have counts, in parts: their numbers, and what is trained on."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class InMemory:
         return Size.of(self.data, order, genes)
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
-        """The cells of each step."""
+        """Yield the cells of each step."""
         for cells in order:
             yield self.data.take(cells)
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
-        """All cells."""
+        """Yield all cells."""
         yield np.arange(self.n_obs), self.data
 
 
@@ -179,7 +179,7 @@ class Stream:
         return Size(capacity(lengths, order), capacity(hidden, order), capacity(chosen, order), genes)
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
-        """The cells of each step; while some are trained on, a thread reads those that come next."""
+        """Yield the cells of each step; while some are trained on, a thread reads those that come next."""
         batch_size = order.shape[1]
         n_steps = self.window(batch_size) // batch_size
         windows = [order[start : start + n_steps] for start in range(0, len(order), n_steps)]
@@ -193,7 +193,7 @@ class Stream:
                     yield data.take(np.searchsorted(cells, step))
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
-        """All cells that have counts, in parts."""
+        """Yield all cells that have counts, in parts."""
         window = self.window(1)
         for start in range(0, self.n_obs, window):
             yield self._read(self._counted[start : start + window])
@@ -204,7 +204,7 @@ class Stream:
         return max(int(np.clip(_ENTRIES / mean, *_CELLS)) // batch_size, 1) * batch_size
 
     def _read(self, steps: np.ndarray) -> tuple[np.ndarray, CellData]:
-        """Some cells, sorted, and their counts."""
+        """Return some cells, sorted, and their counts."""
         cells = np.unique(steps)
         known = np.isin(cells, self.blocks.rows, assume_unique=True)
         unread, ends = cells[~known], np.searchsorted(cells[~known], self.blocks.bounds)
@@ -226,7 +226,7 @@ class Stream:
 
 
 def _select(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
-    """Some rows, and all columns or some, in order, of a CSR matrix; None of None."""
+    """Return some rows, and all columns or some, in order, of a CSR matrix; None of None."""
     if matrix is None:
         return None
     part = matrix if len(rows) == matrix.shape[0] else matrix[rows]

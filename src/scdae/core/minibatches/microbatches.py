@@ -1,7 +1,7 @@
 """A minibatch in parts, whose losses and gradients are summed.
 
-Parts are what several devices take, one each, and what a processor takes one after the other: what it needs for a part stays in
-its caches, and in memory that is kept from step to step.
+Parts are what several devices take, one each, and what a processor takes one after the other: what it needs for a part
+stays in its caches, and in memory that is kept from step to step.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def parts_for(n_cells: int, n_vars: int) -> int:
 
 
 def groups_of(order: np.ndarray, parts: int) -> np.ndarray:
-    """The cells of each part of each step; a part that is not full counts the last cell more than once."""
+    """Return the cells of each part of each step; a part that is not full counts the last cell more than once."""
     width = -(-order.shape[1] // parts)
     return np.pad(order, ((0, 0), (0, width * parts - order.shape[1])), mode="edge").reshape(-1, width)
 
 
 def parts_of(cells: CellData, halves: Halves, size: Size, width: int, numbers: Sequence[int]) -> list[Batch]:
-    """The arrays of some parts, each of `width` cells, one after the other; filled up with cells that have no counts."""
+    """Return the arrays of some parts, each of `width` cells, one after the other; filled up with cells that have no counts."""
     if len(numbers) == 1 and cells.n_obs == width:
         return [make_batch(cells, halves, size)]
     return [make_batch(*part, size) for part in _parts(cells, halves, width, numbers)]

@@ -1,7 +1,8 @@
 """Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
 
-An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step. The
-arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the random numbers are JAX's.
+An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step.
+The arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the
+random numbers are JAX's.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class DeviceData(NamedTuple):
 
 
 def fits(source: Source) -> bool:
-    """Whether there is an accelerator, and the counts of `source` have room on it."""
+    """Return whether there is an accelerator, and the counts of `source` have room on it."""
     if not on_accelerator() or source.n_stored >= 2**31:
         return False
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
@@ -63,7 +64,7 @@ def fits(source: Source) -> bool:
 
 
 def put(source: Source) -> tuple[DeviceData, np.ndarray]:
-    """All cells of `source` on the device, and the place there of each cell number, int32."""
+    """Return all cells of `source` on the device, and the place there of each cell number, int32."""
     numbers, counts, gaps, known = [], [], [], []
     for some, data in source.everything():  # one part after the other is in the host's memory
         numbers.append(some)
@@ -111,14 +112,14 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
     """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
 
-    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept, with the
-    binomial law's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would wait for the last of all
-    entries, and took two thirds of a step's time.
+    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept,
+    with the binomial distribution's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would
+    wait for the last of all entries, and took two thirds of a step's time.
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
-    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep
-    few = (drawn & (jnp.arange(_FEW, dtype=jnp.float32)[:, None] < whole)).sum(axis=0)
+    drawn = jax.random.uniform(one_by_one, (_FEW, *values.shape), jnp.float32) < keep[None, :]
+    few = (drawn & (jnp.arange(_FEW, dtype=jnp.float32)[:, None] < whole[None, :])).sum(axis=0)
 
     beyond = jnp.maximum(whole - _FEW, 0)
     normal = jax.random.normal(at_once, values.shape, jnp.float32)
@@ -135,7 +136,7 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
 def make_minibatch(
     axes: Axes, noise: tuple[float, float], size: Size, n_vars: int
 ) -> Callable[[DeviceData, jax.Array, jax.Array], Batch]:
-    """What :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
+    """Return what :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
 
     Parameters
     ----------
@@ -207,8 +208,8 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
     Returns
     -------
     callable
-        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state and
-        the mean of the losses. Which steps they are is no matter of compilation.
+        From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state
+        and the mean of the losses. Which steps they are is no matter of compilation.
     """
 
     @partial(jax.jit, donate_argnums=(1,))

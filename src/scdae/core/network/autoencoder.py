@@ -106,15 +106,15 @@ class Autoencoder(nnx.Module):
         """Latent representation: (b, n_inputs) and the conditions of `b` cells to (b, n_latent)."""
         if self.centroids is not None:
             inputs = inputs - self._moved_by(inputs, conditions.levels[:, 0])
-        hidden = jax.nn.gelu(inputs @ self.hidden_kernel[...] + self.hidden_bias[...])
-        return hidden @ self.latent_kernel[...] + self.latent_bias[...]
+        hidden = jax.nn.gelu(inputs @ self.hidden_kernel[...] + self.hidden_bias[...][None, :])
+        return hidden @ self.latent_kernel[...] + self.latent_bias[...][None, :]
 
     def _moved_by(self, inputs: jax.Array, level: jax.Array) -> jax.Array:
         """How far its batch has moved each cell: as far as the groups whose centroids in the batch are near."""
         near = self.batch_centroids[...][level]  # (b, n_groups, n_inputs)
         square = ((inputs[:, None] - near) ** 2).sum(axis=2)
         weight = jax.nn.softmax(-square / (2 * self.centroid_scale[...]), axis=1)
-        return jnp.einsum("bk,bkc->bc", weight, near - self.centroids[...])
+        return jnp.einsum("bk,bkc->bc", weight, near - self.centroids[...][None, :, :])
 
     def dropout(self) -> Dropout:
         """Law with dropout of every gene, whether it has any or not."""
@@ -132,7 +132,7 @@ class Autoencoder(nnx.Module):
 
     def turned(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
         """What the conditions change in the hidden layer over the latent space: (b, n_turns)."""
-        before = latent @ self.turn_kernel[...] + self.turn_bias[...]
+        before = latent @ self.turn_kernel[...] + self.turn_bias[...][None, :]
         after = before + effects_on(self.batch_turn[...], conditions)
         return jax.nn.gelu(after) - jax.nn.gelu(before)
 
@@ -157,5 +157,6 @@ def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
     n_levels = effects.shape[0] - conditions.values.shape[1]
     if n_levels > _MANY:
         return effect_of(effects, conditions)
-    has = (conditions.levels[..., None] == jnp.arange(n_levels)).sum(axis=1).astype(effects.dtype)  # (b, n_levels)
+    every_level = jnp.arange(n_levels)[None, None, :]
+    has = (conditions.levels[..., None] == every_level).sum(axis=1).astype(effects.dtype)  # (b, n_levels)
     return jnp.matmul(jnp.concatenate([has, conditions.values], axis=1), effects, precision="highest")

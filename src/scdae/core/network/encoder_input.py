@@ -108,7 +108,7 @@ def input_logs(counts: jax.Array, scale: jax.Array) -> jax.Array:
 
 def on_axes(logs: jax.Array, weight: Any, center: Any) -> jax.Array:
     """Put log counts, (b, n_vars), on the axes: (b, n_components)."""
-    return logs @ weight - center
+    return logs @ weight - center[None, :]
 
 
 def project_entries(

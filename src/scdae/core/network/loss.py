@@ -128,7 +128,8 @@ def nb_loss(
         (b, n) values to be summed over observed entries, and (k,) values to be added. ``lgamma(x_out + 1)`` is left
         out.
     """
-    dense = theta * jnp.log1p(total_out[:, None] * rho / (theta + total_in[:, None] * rho))
+    of_gene = theta[None, :]
+    dense = of_gene * jnp.log1p(total_out[:, None] * rho / (of_gene + total_in[:, None] * rho))
     return dense, -nb_stored(entries, theta_at)
 
 
@@ -176,7 +177,7 @@ def _nb_sum(
     total = share.sum(axis=1, keepdims=True)
     rho, norm = share * (1 / total), top + jnp.log(total)
 
-    low, more = theta + batch.total_in[:, None] * rho, batch.total_out[:, None] * rho
+    low, more = theta[None, :] + batch.total_in[:, None] * rho, batch.total_out[:, None] * rho
     excess, ratio = more / low, more / (low * (low + more))
     entries = entries_of(logits, batch, norm)
     value, of_log_rho, of_theta = _stored_and_slopes(entries, theta[batch.cols])
@@ -184,7 +185,13 @@ def _nb_sum(
         excess, ratio = jnp.where(genes, excess, 0), jnp.where(genes, ratio, 0)
         value, of_log_rho, of_theta = (jnp.where(genes[batch.cols], x, 0) for x in (value, of_log_rho, of_theta))
     of_gene, flat = sum_rows(jnp.log1p(_together(excess))), batch.rows * logits.shape[1] + batch.cols
-    slope = (ratio * theta**2).reshape(-1).at[flat].add(-of_log_rho, mode="promise_in_bounds").reshape(logits.shape)
+    slope = (
+        (ratio * (theta**2)[None, :])
+        .reshape(-1)
+        .at[flat]
+        .add(-of_log_rho, mode="promise_in_bounds")
+        .reshape(logits.shape)
+    )
     in_theta = (of_gene - theta * sum_rows(ratio)).at[batch.cols].add(-of_theta)
     return (of_gene @ theta - value.sum(), norm), (slope, slope.sum(axis=1, keepdims=True), rho, in_theta)
 
@@ -215,7 +222,8 @@ def zinb_loss(
     """Loss of the law with dropout, as :func:`nb_loss`; `rho` and the entries are of the genes in `head` alone."""
     dense, stored = nb_loss(rho, total_in, total_out, head.theta, entries, head_at.theta)
     both = total_in + total_out
-    dense = dense - _inflation(both[:, None] * rho, head) + _inflation(total_in[:, None] * rho, head)
+    of_gene = Dropout(*(values[None, :] for values in head))
+    dense = dense - _inflation(both[:, None] * rho, of_gene) + _inflation(total_in[:, None] * rho, of_gene)
     rate = jnp.exp(entries.log_rho)
     after_both = _inflation((entries.total_in + entries.total_out) * rate, head_at)
     after_in = jnp.where(entries.x_in > 0, _inflation(entries.total_in * rate, head_at), 0)

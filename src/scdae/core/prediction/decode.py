@@ -181,16 +181,16 @@ def _read_out(
     mean, observed = total[:, None] * share, _some(observed, genes)
     if laws is not None:
         level = level_at(laws, _some(log_share, genes), batch.share)
-        block = Block.of(laws, mean * laws.lift, batch, genes, n_vars, observed, level)
+        block = Block.of(laws, mean * laws.lift[None, :], batch, genes, n_vars, observed, level)
         if output == "log1p":
             ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
             return log1p_of(block, ratio, (TARGET / jnp.maximum(depth, 1e-12))[:, None]), latent
         values = block.mean if output == "prior" else sd_of(block) if output == "sd" else mean_of(block)
         return _moved(values, factor, total * whole, output), latent
     theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
-    pi = _some(model.pi(inflated), genes) if likelihood == "zinb" else None
+    pi = _some(model.pi(inflated), genes)[None, :] if likelihood == "zinb" else None
     x = _scatter_some(batch, n_cells, n_vars, genes)
-    entries = _Entries(x, mean, _some(theta, genes), pi, observed)
+    entries = _Entries(x, mean, _some(theta, genes)[None, :], pi, observed)
     if output == "log1p":
         ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
         return _expected_log(entries, ratio, depth), latent
@@ -208,8 +208,8 @@ class _Entries(NamedTuple):
 
     x: jax.Array  # (b, n) counts
     mean: jax.Array  # (b, n) expected counts, before the entry's own count is known
-    theta: jax.Array  # (n,) inverse dispersion, infinite for a Poisson law
-    pi: jax.Array | None  # (n,) probability of dropout
+    theta: jax.Array  # (1, n) inverse dispersion, infinite for a Poisson law
+    pi: jax.Array | None  # (1, n) probability of dropout
     observed: jax.Array | None  # bool (b, n)
 
 

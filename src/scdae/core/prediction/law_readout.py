@@ -70,7 +70,7 @@ def level_at(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax
     """Level of entries, (b, n), of that log share among the observed genes, (b, n), which carry `observed_share`, (b,)."""
     if laws.log_share is None:
         return None
-    return level_of(log_share + jnp.log(observed_share)[:, None] - laws.log_share, jnp)
+    return level_of(log_share + jnp.log(observed_share)[:, None] - laws.log_share[None, :], jnp)
 
 
 def mean_of(block: Block) -> jax.Array:
@@ -91,7 +91,7 @@ def sd_of(block: Block) -> jax.Array:
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
     weight, shape, mean = block.stored()
-    square = (weight * ((mean - (weight * mean).sum(axis=0)) ** 2 + mean**2 / shape)).sum(axis=0)
+    square = (weight * ((mean - (weight * mean).sum(axis=0, keepdims=True)) ** 2 + mean**2 / shape)).sum(axis=0)
     before = None
     if block.observed is not None:
         before = block.mean * jnp.sqrt(_dispersion(block.laws, block.level))
@@ -106,7 +106,7 @@ def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
     again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
     weight, shape, mean = block.stored()
-    stored = (weight * expected_log1p(again * mean, shape, of_cell)).sum(axis=0)
+    stored = (weight * expected_log1p(again[None, :] * mean, shape, of_cell[None, :])).sum(axis=0)
     return block.put(_log_of_zeros(block, ratio, scale), stored)
 
 
@@ -116,12 +116,13 @@ def _mean_of_stored(block: Block) -> jax.Array:
 
 
 def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:
-    """Variance of the factor by gene, (n,), or by entry where it depends on the level, (b, n)."""
-    square = jnp.zeros_like(laws.lift if level is None else level)
+    """Variance of the factor by gene, (1, n), or by entry where it depends on the level, (b, n)."""
+    square = jnp.zeros_like(laws.lift[None, :] if level is None else level)
     for part in laws.parts:
         weights = weights_at(part, of_genes(level, part.genes))
-        own = sum(weight * (1 + 1 / theta) for theta, weight in zip(GRID, weights, strict=True)) * part.scale**2
-        square = square + own if part.genes is None else square.at[..., part.genes].add(own)
+        own = sum(weight * (1 + 1 / theta) for theta, weight in zip(GRID, weights, strict=True))
+        own = own * part.scale[None, :] ** 2
+        square = square + own if part.genes is None else square.at[:, part.genes].add(own)
     return jnp.maximum(square - 1, 0)
 
 
@@ -152,11 +153,12 @@ def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -
 
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
     weights = weights_at(part, own(block.level))
-    inner, kept = mean * part.scale, 1 - part.lost
+    lost = part.lost[None, :]
+    inner, kept = mean * part.scale[None, :], 1 - lost
     expected, terms = jnp.zeros_like(mean), []
     has_lost = part.genes is not None or observed is not None
     for theta, weight, (_, chance) in zip(GRID, weights, powers(inner), strict=True):
-        after, before = weight * kept * chance / probability, weight * part.lost / probability
+        after, before = weight * kept * chance / probability, weight * lost / probability
         if observed is not None:
             after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)
         growth = ratio * inner / (theta + inner)

@@ -22,7 +22,7 @@ _MOST = 25  # steps between them: the next ones may take longer
 def stopped_well(
     steps: Iterable[int], run: Progress, checkpoints: Checkpoints | None, devices: Devices
 ) -> Generator[int, None, None]:
-    """The same steps, with a look before each at whether the job is to stop: then a last checkpoint is written.
+    """Yield the same steps, with a look before each at whether the job is to stop: then a last checkpoint is written.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class _Together:
         self._since = time.monotonic()
 
     def noted(self, run: Progress) -> int | None:
-        """The signal that one of them has got, if all look now and one has."""
+        """Return the signal that one of them has got, if all look now and one has."""
         if self._left > 0:
             self._left -= 1
             return None

@@ -29,7 +29,7 @@ def fingerprint(
     reference: tuple[Fitted, np.ndarray] | None,
     **numbers: int,
 ) -> dict[str, Any]:
-    """All that decides how a run ends, as plain values: numbers, names and SHA-256 sums."""
+    """Return all that decides how a run ends, as plain values: numbers, names and SHA-256 sums."""
     known = None if blocks is None else (blocks.rows, blocks.lengths, blocks.hidden, blocks.totals)
     old = None if reference is None else (jax.tree.leaves(reference[0].params), reference[1])
     return {

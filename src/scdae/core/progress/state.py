@@ -54,18 +54,18 @@ class Progress:
         return axes, self.inflated, self.best[1], self.params, self.best[0], self.state
 
     def packed(self) -> np.ndarray:
-        """The bytes of all arrays, one after the other."""
+        """Return the bytes of all arrays, one after the other."""
         leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(self._arrays())]
         return np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
 
     def values(self) -> dict[str, Any]:
-        """All else, as JSON."""
+        """Return all else, as JSON."""
         names = ("step", "best_score", "n_worse", "finished", "history")
         losses = [float(loss) for loss in self.losses]
         return {name: getattr(self, name) for name in names} | {"losses": losses, "rng": self.rng.bit_generator.state}
 
     def restored(self, packed: np.ndarray, values: dict[str, Any]) -> Progress:
-        """The progress of the same run that these bytes and values are of."""
+        """Return the progress of the same run that these bytes and values are of."""
         like, tree = jax.tree.flatten(self._arrays())
         parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in like])[:-1])
         leaves = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, like, strict=True)]
@@ -83,7 +83,7 @@ class Progress:
         )
 
     def shared(self, agree: Callable[[Any], Any]) -> Progress:
-        """The progress that the first of several processes has."""
+        """Return the progress that the first of several processes has."""
         text = json.dumps(self.values()).encode()
         length = int(agree(np.array(len(text))))
         text = bytes(agree(np.frombuffer(text[:length].ljust(length), np.uint8)))

@@ -67,7 +67,7 @@ def _join(thread: threading.Thread) -> None:
 
 
 def one_behind(items: Iterable[T]) -> Iterator[T]:
-    """The same, each when the next has been made.
+    """Yield the same, each when the next has been made.
 
     JAX computes in the background, so what an item waits for goes on while the next is prepared.
     """

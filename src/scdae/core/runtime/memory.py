@@ -1,7 +1,7 @@
 """Memory that this process can still take: what the machine has free, within the limits that a job lives under.
 
-A job has its limit in a control group of its own, or in one above it, or as a limit of the process. What is used there is counted
-without the cache of files, which the system gives back when memory is asked for.
+A job has its limit in a control group of its own, or in one above it, or as a limit of the process. What is used there
+is counted without the cache of files, which the system gives back when memory is asked for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def available_memory() -> int | None:
 
 
 def memory_limits() -> list[Memory]:
-    """All limits that are known, the narrowest first."""
+    """Return all limits that are known, the narrowest first."""
     limits = [*_of_machine(), *_of_groups(), *_of_process()]
     return sorted(limits, key=lambda memory: memory.free)
 
@@ -49,12 +49,12 @@ def entries_to_hold(most: int, each: int = 16) -> int:
 
 
 def job_limit() -> Memory | None:
-    """The least that this job may have in all, whatever the machine has; None where it has no limit."""
+    """Return the least that this job may have in all, whatever the machine has; None where it has no limit."""
     return min([*_of_groups(), *_of_process()], key=lambda memory: memory.limit, default=None)
 
 
 def in_words(memory: Memory) -> str:
-    """A limit as a phrase.
+    """Return a limit as a phrase.
 
     Examples
     --------

@@ -74,5 +74,5 @@ def _platforms() -> list[str]:
 
 
 def on_accelerator() -> bool:
-    """Whether JAX's default device is none of the host's processors."""
+    """Return whether JAX's default device is none of the host's processors."""
     return jax.default_backend() != "cpu"

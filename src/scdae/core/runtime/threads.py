@@ -1,7 +1,7 @@
 """How many cores this process may use, and pools of threads held to that.
 
-A core that is shared makes OpenMP's threads wait for one another, each at full speed: on a few thousand rows that takes many times
-as long as one thread does.
+A core that is shared makes OpenMP's threads wait for one another, each at full speed: on a few thousand rows that takes
+many times as long as one thread does.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def few_threads(n_rows: int) -> Iterator[None]:
 
 @functools.cache
 def _pools() -> Any:
-    """The pools that are there. Looking for them reads all that the process has mapped: with JAX that takes longer than k-means."""
+    """Return the pools that are there. Looking for them reads all that the process has mapped: with JAX that takes longer than k-means."""
     import sklearn.cluster  # noqa: F401 (brings its pool)
     from threadpoolctl import ThreadpoolController
 

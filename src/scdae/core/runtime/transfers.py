@@ -19,8 +19,8 @@ _R = TypeVar("_R")
 def transfers(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a function of the package move arrays between host and device, whatever `jax_transfer_guard` says.
 
-    The guard finds transfers that somebody did not mean in code of their own; those of the package are meant. It holds for the
-    thread that calls. Not for generators, whose callers run between their steps.
+    The guard finds transfers that somebody did not mean in code of their own; those of the package are meant. It holds
+    for the thread that calls. Not for generators, whose callers run between their steps.
     """
 
     @wraps(function)

@@ -1,6 +1,7 @@
 """Numbers that a compiled step is handed, so that what is compiled for one training serves others on data of about the same shape.
 
-Written into the program they would make it another for each data set, and an array of jobs would compile it as often as it has tasks.
+Written into the program they would make it another for each data set, and an array of jobs would compile it as often as
+it has tasks.
 """
 
 from __future__ import annotations

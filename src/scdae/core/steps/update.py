@@ -31,15 +31,15 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
     graph
         The network.
     likelihood
-        The law of the counts.
+        The distribution of the counts.
     n_vars
         Genes.
 
     Returns
     -------
     callable
-        From parameters, a minibatch, or one of its parts, and what its data add, to a float32 scalar. The losses of the parts
-        add up to that of the minibatch.
+        From parameters, a minibatch, or one of its parts, and what its data add, to a float32 scalar. The losses of the
+        parts add up to that of the minibatch.
     """
 
     def sum_of(terms: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
@@ -59,7 +59,8 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
         if genes is None or real is None:
             return nb_sum(logits, model.theta(), batch, observed)[0] / of_data.molecules
 
-        # Most genes have no dropout: their sum has its gradient on paper, and the rest is worked out for the others alone.
+        # Most genes have no dropout: their sum has its gradient on paper, and the rest is worked out for the others
+        # alone.
         value, norm = nb_sum(logits, model.theta(), batch, observed, ~jnp.asarray(of_data.inflated))
         some = batch._replace(
             **{name: getattr(batch, name)[batch.chosen] for name in ("rows", "cols", "x_in", "x_out")}
@@ -67,7 +68,7 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
         law, column = model.dropout().at(genes), jnp.asarray(of_data.column)[some.cols]
         rho = jnp.exp(logits[:, genes] - norm)
         with_it = zinb_loss(rho, batch.total_in, batch.total_out, law, entries_of(logits, some, norm), law.at(column))
-        seen = jnp.asarray(real) if observed is None else observed[:, genes] & real
+        seen = jnp.asarray(real) if observed is None else observed[:, genes] & real[None, :]
         value += sum_of(with_it, seen)
         value += of_data.cost * jnp.where(real, jnp.exp(law.log_drop), 0).sum()
         return value / of_data.molecules
@@ -98,7 +99,8 @@ def make_update(
     Returns
     -------
     callable
-        From parameters, optimizer state and the parts of a minibatch to both and the loss. The state passed in is used up.
+        From parameters, optimizer state and the parts of a minibatch to both and the loss. The state passed in is used
+        up.
     """
     value_and_gradient = devices.gradient(objective)
 

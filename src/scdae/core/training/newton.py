@@ -435,7 +435,7 @@ def _look(
     mean = jnp.exp(jnp.minimum(logs, _HIGHEST))
     if mask is not None:
         mean = jnp.where(mask, 0, mean)
-    counted = mean * jnp.exp(log_kept)
+    counted = mean * jnp.exp(log_kept)[None, :]
     finite = jnp.isfinite(log_kept).astype(mean.dtype)
     curved = None if products is None else product(products, counted)
     return product(features.T, counted), product(mean, finite), sum_rows(counted**2), curved

@@ -507,7 +507,7 @@ def test_batches_and_covariates_from_the_command_line(tmp_path):
         assert list(back.uns["scdae_as_average"]["covariates"]) == ["donor", "age"]
     result = _run("apply", tmp_path / "a.h5ad", tmp_path / "m.scdae", tmp_path / "d.h5ad", "--transform-batch", "x")
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
-    assert "--transform-batch x is no batch of obs['batch']" in result.stderr
+    assert "--transform-batch x is not a batch of obs['batch']" in result.stderr
     result = _run("impute", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--transform-batch", "average")
     assert result.exit_code == 1 and "--transform-batch average needs --batch-key NAME" in result.stderr
     assert not (tmp_path / "d.h5ad").exists()

@@ -1,7 +1,7 @@
 """Damaged files end in one line, whatever was damaged: bytes cut, turned, set to zero; numbers changed; parts deleted.
 
-What is read is read in this process, so inputs that kill a library are not among these; the seeds were looked through. The probe
-that finds those is tested by a stand-in.
+What is read is read in this process, so inputs that kill a library are not among these; the seeds were looked through.
+The probe that finds those is tested by a stand-in.
 """
 
 import os
