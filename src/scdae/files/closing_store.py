@@ -29,11 +29,11 @@ class ClosingStore(LocalStore):
 
     Examples
     --------
-    >>> import anndata, numpy as np, os, tempfile
+    >>> import os, tempfile, zarr
     >>> folder = tempfile.mkdtemp()
     >>> store = ClosingStore(folder + "/a.zarr")
     >>> store.end()
-    >>> anndata.AnnData(np.ones((3, 2), "f4")).write_zarr(store)
+    >>> zarr.open_group(store, mode="w")
     Traceback (most recent call last):
     ...
     RuntimeError: This store takes nothing more.
