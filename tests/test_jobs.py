@@ -88,6 +88,48 @@ def test_output_that_is_input_is_refused_where_the_results_alone_are_written(cou
     assert ad.read_h5ad(counts).X.nnz > 0
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_output_that_is_input_is_refused_where_a_part_of_input_was_read(tmp_path):
+    adata = small.structured()
+    adata.var["feature_types"] = ["Antibody Capture"] * 3 + ["Gene Expression"] * (adata.n_vars - 3)
+    adata.raw = adata
+    for ending in ("h5ad", "zarr"):
+        path = tmp_path / f"in.{ending}"
+        (adata.write_h5ad if ending == "h5ad" else adata.write_zarr)(path)
+        for words in (["impute"], ["score"]):
+            for option in (["--genes-only"], ["--layer", "raw"]):
+                result = run(*words, path, path, "--overwrite", *option)
+                assert result.exit_code == 1, result.stdout
+                assert f"{path} is INPUT, of which a part was read" in " ".join(result.stderr.split())
+        assert scdae.io.read.read_any(path).raw is not None and scdae.io.read.read_any(path).n_vars == adata.n_vars
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_other_files_that_are_read_are_not_replaced(counts, tmp_path):
+    normal = tmp_path / "normal.h5ad"
+    shutil.copy(counts, normal)
+    result = run("score", counts, normal, "--normal", normal, "--overwrite")
+    assert result.exit_code == 1 and "is --normal, and the results are written alone" in result.stderr
+    store = tmp_path / "both.zarr"  # as MuData and SpatialData are
+    small.structured().write_zarr(store / "mod" / "rna")
+    (store / "zarr.json").write_text("{}")
+    result = run("impute", store / "mod" / "rna", store, "--overwrite")
+    assert result.exit_code == 1 and "holds INPUT" in result.stderr and (store / "mod" / "rna").is_dir()
+    inner = tmp_path / "p" / "q" / "r"
+    inner.mkdir(parents=True)
+    for name in ("a", "b"):
+        shutil.copy(counts, inner / f"{name}.h5ad")
+    result = run("impute", tmp_path / "p" / "**" / "*.h5ad", inner / "a.h5ad", "--overwrite")
+    assert result.exit_code == 1 and "is INPUT, and the results are written alone" in result.stderr
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.json").write_text("{}")
+    (tmp_path / "sheet.csv").write_text("sample,path\na,in.h5ad\n")
+    result = run("gather", tmp_path / "jobs", tmp_path / "sheet.csv")
+    assert result.exit_code == 1 and "no table of scdae gather" in result.stderr
+    assert run("gather", tmp_path / "jobs", tmp_path / "t.csv").exit_code == 0
+    assert run("gather", tmp_path / "jobs", tmp_path / "t.csv").exit_code == 0
+
+
 def test_a_folder_that_is_no_store_is_not_replaced(counts, tmp_path):
     (tmp_path / "results.zarr" / "thesis").mkdir(parents=True)
     result = run("impute", counts, tmp_path / "results.zarr", "--overwrite")

@@ -4,15 +4,18 @@ import subprocess
 import sys
 import threading
 
+import anndata
+import numpy as np
 import pytest
 
 from scdae.core.runtime.stopping import Shield
 from scdae.files import replacing
+from scdae.files.closing_store import ClosingStore
 from scdae.files.replacing import beside, in_place, put_back, remove, tidy_up
 
 
 def store(path, word):
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     (path / "zarr.json").write_text(word)
 
 
@@ -38,6 +41,25 @@ def test_the_new_one_takes_the_place_with_the_mode_of_the_old(tmp_path, system, 
         make(complete, "new")
     assert word_of(target) == "new" and os.listdir(tmp_path) == ["a.zarr"]
     assert target.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_what_replaces_a_private_one_is_private_while_it_is_written(tmp_path):
+    former = os.umask(0o022)
+    try:
+        for name, mode in (("a.h5ad", 0o600), ("a.zarr", 0o700), ("open.h5ad", 0o644)):
+            target = tmp_path / name
+            target.mkdir() if name == "a.zarr" else target.write_text("old")
+            target.chmod(mode)
+            with in_place(target) as (complete, _):
+                if name == "a.zarr":
+                    anndata.AnnData(np.ones((3, 2), "f4")).write_zarr(ClosingStore(complete))
+                else:
+                    complete.write_text("new")
+                assert complete.stat().st_mode & 0o777 == mode
+            assert target.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(former)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -109,8 +131,12 @@ def test_a_signal_while_writing_ends_it_and_a_second_one_does_not_stop_the_tidyi
             complete.write_text("half")
             signal.raise_signal(signal.SIGTERM)
 
+    came = []
+
     def again(path):
-        signal.raise_signal(signal.SIGTERM)
+        if not came:  # it is called once more when the tests end
+            came.append(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         remove(path)
 
     former = signal.signal(signal.SIGTERM, handler)
@@ -121,7 +147,7 @@ def test_a_signal_while_writing_ends_it_and_a_second_one_does_not_stop_the_tidyi
                 write()
     finally:
         signal.signal(signal.SIGTERM, former)
-    assert os.listdir(tmp_path) == []
+    assert came and os.listdir(tmp_path) == []
 
 
 def test_a_shield_elsewhere_than_in_the_main_thread_does_nothing():
@@ -156,6 +182,56 @@ def test_what_dead_processes_left_goes_and_what_they_moved_aside_comes_back(tmp_
     store(left.with_suffix(".old"), "older")  # the new one was in its place when the process died
     tidy_up(target)
     assert word_of(target) == "old" and not left.with_suffix(".old").exists()
+
+
+def test_what_another_machine_moved_aside_comes_back_when_it_has_had_time(tmp_path, monkeypatch, log):
+    target = tmp_path / "a.zarr"
+    left = beside(target, "old")
+    left = left.with_name(left.name.replace(replacing.this_machine(), "0123abcd"))
+    store(left, "old")
+    put_back(target)
+    assert not target.exists()  # it may be in the midst of it
+    monkeypatch.setattr(replacing, "_LONGEST", 0.0)
+    put_back(target)
+    assert word_of(target) == "old" and "what it held before is there again" in log.text
+    store(left, "older")
+    tidy_up(target)
+    assert word_of(target) == "old" and left.exists()  # whether it is at work nobody knows
+
+
+def test_what_cannot_be_put_back_or_removed_is_left(tmp_path, dead, monkeypatch):
+    target = tmp_path / "a.zarr"
+    left = beside(target, "old")
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{dead}-"))
+    store(left, "old")
+
+    def refused(*_):
+        raise PermissionError("another user's")
+
+    monkeypatch.setattr(replacing.os, "rename", refused)
+    put_back(target)
+    left.with_suffix(".tmp").write_text("half")
+    monkeypatch.setattr(replacing, "remove", refused)
+    tidy_up(target)
+    assert left.exists()
+
+
+def test_a_signal_that_was_held_back_is_not_lost_where_writing_fails(tmp_path):
+    def handler(number, frame):
+        raise SystemExit(143)
+
+    def write():
+        with in_place(tmp_path / "a") as (complete, _):
+            signal.raise_signal(signal.SIGTERM)
+            raise OSError("no room")
+
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(SystemExit):
+            write()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert os.listdir(tmp_path) == []
 
 
 def test_long_names_have_short_hidden_ones(tmp_path):

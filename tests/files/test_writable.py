@@ -122,3 +122,14 @@ def test_the_first_five_are_named_and_results_alone_need_less():
     with pytest.raises(ValueError, match=r"uns\['k4'\], \.\.\. cannot be written to a.h5ad \(it is a set\)"):
         check_writable(adata, "a.h5ad")
     check_writable(adata, "a.h5ad", alone=True)
+
+
+@pytest.mark.parametrize("where", ["uns", "deep", "obs", "layers"])
+def test_names_that_no_folder_can_have(tmp_path, where):
+    adata, name = _adata(), "n" * 256
+    {"uns": adata.uns, "deep": adata.uns.setdefault("d", {}), "obs": adata.obs, "layers": adata.layers}[where][name] = (
+        adata.X if where == "layers" else [1, 2, 3]
+    )
+    check_writable(adata, tmp_path / "out.h5ad")
+    with pytest.raises(ValueError, match=r"\['n{20}\.\.\.'\] cannot be written to out\.zarr \(its name has 256 bytes"):
+        check_writable(adata, tmp_path / "out.zarr")

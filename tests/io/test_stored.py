@@ -185,6 +185,35 @@ def _chunks(folder):
     return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".json" and not p.name.startswith(".z")]
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+@pytest.mark.parametrize(("ending", "chunks"), [("zarr", (50, 20)), ("zarr", (50, 60)), ("h5ad", (50, 20))])
+def test_a_lost_chunk_of_a_dense_matrix_is_an_error_and_one_of_zeros_is_not(tmp_path, ending, chunks, log):
+    """zarr itself writes no chunks of nothing but zeros: those of genes without counts, and of gaps, are no fault."""
+    x = np.random.default_rng(0).poisson(1.0, (200, 60)).astype("f4")
+    x[:, 40:] = 0
+    mask = np.ones(x.shape, bool)
+    mask[:50, :20] = False
+    path = tmp_path / f"a.{ending}"
+    adata = ad.AnnData(x, layers={"observed": mask})
+    if ending == "zarr":
+        adata.write_zarr(path, chunks=chunks)
+        chosen = _chunks(path / "X")[-1]  # of the last cells
+    else:
+        adata.write_h5ad(path)
+        with h5py.File(path, "r+") as file:
+            attributes = dict(file["X"].attrs)
+            del file["X"]
+            lacking = file.create_dataset("X", x.shape, "f4", chunks=chunks)
+            lacking.attrs.update(attributes)
+            lacking[:150] = x[:150]
+    if ending == "zarr":
+        read_any(path)
+        assert log.text.count("are not in the store") == (chunks[1] < 60)
+        chosen.unlink()
+    with pytest.raises(ValueError, match=rf"a\.{ending}.*damaged \(\d of \d+ chunks of X are not there; one of them"):
+        read_any(path)
+
+
 @pytest.mark.parametrize("part", ["X/indices", "X/data", "X/indptr", "obs/_index"])
 def test_a_lost_chunk_of_a_store_is_an_error(tmp_path, part):
     x = sp.csr_matrix(np.random.default_rng(0).poisson(1.0, (4000, 60)).astype("f4"))

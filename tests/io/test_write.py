@@ -1,4 +1,7 @@
+import _thread
 import os
+import threading
+import time
 from pathlib import Path
 
 import anndata as ad
@@ -6,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 
 import scdae.files.replacing
 import scdae.files.targets
@@ -53,6 +57,37 @@ def test_failed_write_leaves_what_was_there(tmp_path, suffix, error, monkeypatch
         write_atomic(_adata()[:2].copy(), path, overwrite=True)
     assert os.listdir(tmp_path) == [path.name]
     assert read_any(path).n_obs == 6
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])
+def test_threads_of_zarr_that_outlive_a_stop_write_nothing_more(tmp_path, seconds, monkeypatch):
+    """As on a slow disk: a chunk is on its way when the one that waits for it is stopped, and others are to follow."""
+    put, at_work, stopped = zarr.storage._local._put, threading.Event(), threading.Event()
+
+    def slow(*args, **options):
+        at_work.set()
+        time.sleep(0.05)
+        if stopped.is_set():
+            written_late.append(args)
+        return put(*args, **options)
+
+    def write():
+        with monkeypatch.context() as patch:
+            patch.setattr(zarr.storage._local, "_put", slow)
+            timer = threading.Thread(target=lambda: (at_work.wait(), time.sleep(seconds), _thread.interrupt_main()))
+            timer.start()
+            try:
+                write_atomic(adata, tmp_path / "a.zarr")
+            finally:
+                stopped.set()
+                timer.join()
+                time.sleep(0.3)
+
+    written_late: list = []
+    adata = ad.AnnData(np.ones((400, 300), np.float32), layers={f"layer {i}": np.ones((400, 300)) for i in range(20)})
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert written_late == [] and os.listdir(tmp_path) == []
 
 
 def test_a_link_is_followed(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_saving_replaces_and_a_failure_leaves_what_was_there(path, monkeypatch):
     assert len(list(path.parent.iterdir())) == 1
 
 
+def test_a_file_that_is_no_model_is_not_replaced(tmp_path, monkeypatch):
+    counts = tmp_path / "counts.h5ad"
+    small.structured().write_h5ad(counts)
+    before = counts.read_bytes()
+    with pytest.raises(FileExistsError, match=r"counts\.h5ad.*no model, so it is not replaced"):
+        small.fitted(likelihood="nb").save(counts)
+    assert counts.read_bytes() == before
+    for name in ("half.scdae", "empty"):  # a damaged model, and what mktemp makes
+        (tmp_path / name).write_bytes(b"half" * (name == "half.scdae"))
+        small.fitted(likelihood="nb").save(tmp_path / name)
+        scdae.DAE.load(tmp_path / name)
+
+
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="folder.*does not exist"):
         small.fitted(likelihood="nb").save(tmp_path / "no" / "model.npz")
@@ -94,6 +108,13 @@ def test_no_such_file(tmp_path):
     for path in (tmp_path / "no.npz", tmp_path):
         with pytest.raises(FileNotFoundError, match="no such file"):
             scdae.DAE.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_is_told_from_nothing(tmp_path):
+    os.mkfifo(tmp_path / "m.scdae")
+    with pytest.raises(ValueError, match=r"m\.scdae' is a pipe or a device; a model is read from a file"):
+        scdae.DAE.load(tmp_path / "m.scdae")
 
 
 def test_truncated_anywhere(path):

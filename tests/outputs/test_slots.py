@@ -57,6 +57,12 @@ def test_parts_of_a_path_are_no_names(name):
         check_name(name, "key_added")
 
 
+def test_names_are_short_enough_for_folders():
+    check_name("ä" * 100, "key_added")
+    with pytest.raises(ValueError, match=r"key_added='ä{20}'...: use a name of at most 200 bytes, not 202"):
+        check_name("ä" * 101, "key_added")
+
+
 def test_names_in_the_data_that_no_file_can_have_are_said_before(log):
     adata = table()
     check_free(adata, NAMES, "mine", "scdae.f")

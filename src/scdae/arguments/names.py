@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 __all__ = ["check_name", "fit_for_files"]
+
+_MOST = 200  # bytes: in a zarr store a name is that of a folder, with what belongs to it behind it
 
 
 def check_name(value: object, argument: str) -> None:
@@ -10,6 +14,11 @@ def check_name(value: object, argument: str) -> None:
     if not isinstance(value, str) or not fit_for_files(value):
         raise ValueError(
             f"{argument}={value!r}: use a name without '/', not empty, '.' or '..'; it becomes the name of what is written."
+        )
+    if len(os.fsencode(value)) > _MOST:
+        raise ValueError(
+            f"{argument}={value[:20]!r}...: use a name of at most {_MOST} bytes, not {len(os.fsencode(value))}; it becomes the name "
+            "of what is written."
         )
 
 

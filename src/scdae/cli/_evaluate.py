@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import scdae
-from scdae.cli import pages
+from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.run import Run
 from scdae.files.targets import check_target, write_text
@@ -71,6 +71,8 @@ def evaluate(
             check_target(genes, overwrite=overwrite, endings=(".csv",))
         opened = run.open(genome, layer, mask_layer, genes_only=genes_only)
         adata = opened.adata
+        if genes is not None:
+            shared.data.check_in_place(source, genes, alone=True)
         run.clock.lap("reading")
         given: dict[str, Any] = {
             "likelihood": None if likelihood is None else likelihood.value,

@@ -18,6 +18,7 @@ from scdae.files.targets import write_text
 
 __all__ = ["gather"]
 
+_START = b"sample,state,"  # of a table
 _FEW = 5  # names shown before "..."
 
 
@@ -36,6 +37,7 @@ def gather(
     with one_line_errors(debug, about=str(folder)):
         if str(table) != "-" and table.suffix != ".csv":
             raise ValueError(f"{table} has to end in .csv.")
+        _check_is_ours(table)
         rows = [_row(*task) for task in _tasks(folder)]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
@@ -53,6 +55,15 @@ def gather(
             raise typer.Exit(int(ExitCode.AGAIN))
         if not quiet and str(table) != "-":
             say(f"All {len(rows)} jobs are done: {table}")
+
+
+def _check_is_ours(table: Path) -> None:
+    """Raise where a file is in the place of the table that is none of these: the sheet of samples, say."""
+    if str(table) == "-" or not table.exists():
+        return
+    with table.open("rb") as file:
+        if not file.readline(200).startswith(_START):
+            raise FileExistsError(f"{table} exists and is no table of scdae gather. Choose another name.")
 
 
 def _tasks(folder: Path) -> list[tuple[str, Path, Path | None]]:

@@ -95,9 +95,11 @@ def score(
         if opened.large and not as_table:
             raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
         shared.data.check_can_be_written(adata, target)
+        shared.data.check_in_place(source, target, alone=as_table, whole=opened.whole)
         known: Any = normal
         if normal is not None and normal not in adata.obs.columns and _is_path(normal):
             with one_line_errors(debug, about=f"--normal {normal}"):
+                shared.data.check_in_place(Path(normal).expanduser(), target, alone=True, named="--normal")
                 other = shared.data.open_source(
                     Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only
                 )

@@ -19,7 +19,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from scdae.core.runtime.stopping import Shield
 __all__ = ["beside", "in_place", "is_alive", "put_back", "remove", "this_machine", "tidy_up"]
 
 _SHORTEST = 24  # letters of a target's name that a hidden name begins with, where it cannot have all
+_LONGEST = 60.0  # seconds that two renames of a job on another machine may take
 _SURE = 5  # looks, 20 ms apart, after which a folder that was removed is taken to stay away
 _SEPARATE, _SWAP = 1, 2  # flags of renameat2: not over anything, and each in the place of the other
 _MISSING = (
@@ -78,6 +79,7 @@ def in_place(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterato
     with Shield() as shield:
         try:
             tidy_up(target)
+            _begin(complete, target)
             yield complete, shield
             shield.look()
             if overwrite:
@@ -86,9 +88,23 @@ def in_place(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterato
                 _add(complete, target, path)
         except BaseException:
             atexit.register(remove, complete)  # once more when other threads have ended
-            raise
-        finally:
             remove(complete)
+            raise
+        if os.path.lexists(complete):
+            remove(complete)  # the old one
+
+
+def _begin(complete: Path, target: Path) -> None:
+    """Where what is there is not for everyone's eyes, what is to replace it never is, not even while it is written."""
+    if not target.exists():
+        return
+    mode = stat.S_IMODE(target.stat().st_mode)
+    if mode & 0o044 == 0o044:
+        return
+    if target.is_dir():
+        complete.mkdir(0o700)
+    else:
+        os.close(os.open(complete, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def tidy_up(path: str | os.PathLike[str]) -> None:
@@ -97,7 +113,8 @@ def tidy_up(path: str | os.PathLike[str]) -> None:
     put_back(target)
     for leftover, kind in _left(target):
         if kind == "tmp" or os.path.lexists(target):
-            remove(leftover)
+            with suppress(OSError):  # another user's, where each may remove only what is theirs
+                remove(leftover)
 
 
 def put_back(path: str | os.PathLike[str]) -> None:
@@ -105,9 +122,12 @@ def put_back(path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     if os.path.lexists(target):
         return
-    for leftover, kind in _left(target):
+    for leftover, kind in (*_left(target), *_left(target, elsewhere=True)):
         if kind == "old":
-            os.rename(leftover, target)
+            try:
+                os.rename(leftover, target)
+            except OSError:  # another job was quicker
+                continue
             get_logger().warning(
                 f"scdae: {path} was being replaced by a job that was killed; what it held before is there again."
             )
@@ -122,7 +142,11 @@ def remove(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
             gone = 0  # a thread may make the folder anew
         else:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                if not path.is_dir():  # made anew since
+                    raise
         if not os.path.lexists(path):
             if gone >= _SURE:
                 return
@@ -228,8 +252,11 @@ def this_machine() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
 
 
-def _left(target: Path) -> list[tuple[Path, str]]:
-    """Hidden names beside `target` of processes of this machine that are no more."""
+def _left(target: Path, *, elsewhere: bool = False) -> list[tuple[Path, str]]:
+    """Hidden names beside `target` of processes of this machine that are no more.
+
+    Where `elsewhere`, of other machines that share the folder instead, if nothing has happened to them for longer than renames take.
+    """
     leftovers, start = [], _start_of(target)
     try:
         names = os.listdir(target.parent)
@@ -239,9 +266,20 @@ def _left(target: Path) -> list[tuple[Path, str]]:
         if not name.startswith(start):
             continue
         match = _HIDDEN.fullmatch(name[len(start) :])
-        if match is not None and match["where"] == this_machine() and not is_alive(int(match["process"])):
-            leftovers.append((target.with_name(name), match["kind"]))
+        if match is None or elsewhere == (match["where"] == this_machine()):
+            continue
+        path = target.with_name(name)
+        if _is_long_ago(path) if elsewhere else not is_alive(int(match["process"])):
+            leftovers.append((path, match["kind"]))
     return leftovers
+
+
+def _is_long_ago(path: Path) -> bool:
+    """Whether its last renaming or writing was, by this machine's clock."""
+    try:
+        return time.time() - path.stat().st_ctime > _LONGEST
+    except OSError:
+        return False
 
 
 def is_alive(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +15,12 @@ import zarr
 from anndata.io import write_elem
 
 if TYPE_CHECKING:
-    import os
-
     from anndata import AnnData
 
 __all__ = ["check_writable", "nullable_strings"]
 
 _FEW = 5  # parts named before "..."
+_LONGEST_NAME = 255  # bytes
 _LONGEST = 150  # letters of a reason in the words of another package
 _NAMELESS = (
     "its name is empty"  # the path of such a part is that of the whole, which it replaces or breaks, mostly in silence
@@ -78,6 +78,8 @@ def check_writable(adata: AnnData, path: str | os.PathLike[str], *, alone: bool 
     with _store(path.suffix) as store, warnings.catch_warnings(), nullable_strings():
         warnings.simplefilter("ignore")
         wrong = [found for name, part in parts.items() for found in _try(store.create_group(name), part, name)]
+        if path.suffix == ".zarr":
+            wrong += [found for name, part in parts.items() for found in _too_long(part, name)]
     if wrong:
         names = ", ".join(name for name, _ in wrong[:_FEW]) + (", ..." if len(wrong) > _FEW else "")
         them = "it" if len(wrong) == 1 else "them"
@@ -122,6 +124,17 @@ def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
         reason = _failure(group, "trial", part)
         if reason is not None:
             yield name, reason
+
+
+def _too_long(part: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Parts whose names are longer than those of the folders that they become in a zarr store."""
+    inner = part.items() if isinstance(part, Mapping) else ((key, None) for key in getattr(part, "columns", ()))
+    for key, value in inner:
+        size = len(os.fsencode(str(key)))
+        if size > _LONGEST_NAME:
+            yield f"{name}['{str(key)[:20]}...']", f"its name has {size} bytes, and a folder's at most {_LONGEST_NAME}"
+        elif value is not None:
+            yield from _too_long(value, f"{name}[{key!r}]")
 
 
 def _named(frame: Any, name: str) -> Generator[tuple[str, str], None, Any]:

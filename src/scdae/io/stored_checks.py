@@ -15,6 +15,7 @@ __all__ = ["check_stored", "is_group", "sparse_format"]
 
 _SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
 _LARGE = 2**28  # bytes of an array from which on its files are counted
+_UNLIKELY = 30.0  # values above 0 that are to be expected where there is none
 _MOST_PACKED = 4000  # times that chunks may grow when they are unpacked
 
 
@@ -65,7 +66,7 @@ def _check_matrix(matrix: Any, name: str, wanted: tuple[int | None, int | None])
     if not is_group(matrix):
         if len(matrix.shape) == 2:
             _check_shape(tuple(matrix.shape), wanted, name)
-            _warn_missing_chunks(matrix, name)
+            _check_dense_chunks(matrix, name)
         return
     kind = sparse_format(matrix)
     if kind is None:
@@ -143,13 +144,39 @@ def _repeats(matrix: Any) -> bool:
     return bool((same & (indices[1 : len(rows)] == indices[: max(len(rows) - 1, 0)])).any())
 
 
-def _warn_missing_chunks(matrix: Any, name: str) -> None:
+def _check_dense_chunks(matrix: Any, name: str) -> None:
+    """Zarr does not write chunks of nothing but zeros; one where the cells and genes have counts elsewhere is lost."""
     missing = _n_missing(matrix)
-    if missing:
-        get_logger().warning(
-            f"{name}: {missing:,} of {_n_chunks(matrix):,} chunks are not in the store, so their values are taken as they are "
-            "filled in, mostly 0. Copy the store again if that is not meant."
+    if not missing:
+        return
+    words = f"{missing:,} of {_n_chunks(matrix):,} chunks"
+    none = missing == _n_chunks(matrix) or matrix.dtype == bool
+    expected = 0.0 if none else _expected_in_zeros(matrix)
+    if expected > _UNLIKELY:
+        raise ValueError(
+            f"it is truncated or damaged ({words} of {name} are not there; one of them, by the counts of these cells and genes "
+            f"elsewhere, would hold about {expected:,.0f} that are not 0). Zeros that are meant are written down if "
+            "zarr.config has 'array.write_empty_chunks': True"
         )
+    get_logger().warning(
+        f"{name}: {words} are not in the store, so their values are taken as they are filled in, mostly 0. Copy the store again "
+        "if that is not meant."
+    )
+
+
+def _expected_in_zeros(matrix: Any) -> float:
+    """Most values above 0 to be expected in a chunk that has none, by its rows and its columns elsewhere."""
+    height, width = matrix.chunks
+    starts = np.arange(0, matrix.shape[1], width)
+    rows = range(0, matrix.shape[0], height)
+    found = np.array([np.add.reduceat(np.count_nonzero(matrix[i : i + height], axis=0), starts) for i in rows], float)
+    heights = np.minimum(matrix.shape[0] - np.array(rows), height)
+    of_rows, total = found.sum(axis=1), found.sum()
+    if not total:
+        return 0.0
+    some = of_rows > 0  # cells without a single count are none, in so great a number
+    of_rows = np.where(some, of_rows, heights * of_rows[some].sum() / heights[some].sum())
+    return float(np.max(np.outer(of_rows, found.sum(axis=0)) / total, where=found == 0, initial=0.0))
 
 
 def _n_chunks(array: Any) -> int:

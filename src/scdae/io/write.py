@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,13 @@ from dask.callbacks import Callback
 from scipy.sparse import issparse
 
 from scdae.core.runtime import stopping
+from scdae.files.closing_store import ClosingStore
 from scdae.files.replacing import in_place
 from scdae.files.room import NoRoom, free_bytes, in_words, release, reserve
 from scdae.files.sizes import bytes_of
 from scdae.files.targets import check_replaceable, check_target, same_place, writes
 from scdae.files.writable import nullable_strings
+from scdae.io.on_disk import find_files
 from scdae.io.stored import open_group
 from scdae.matrices.chunk_sizes import chunks_at_once, whole_chunks
 
@@ -41,8 +42,15 @@ def is_result_alone(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def check_in_place(source: str | os.PathLike[str], target: str | os.PathLike[str], *, alone: bool) -> None:
-    """Raise unless the counts outlive the result: where the results alone are written, OUTPUT cannot be INPUT.
+def check_in_place(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    alone: bool,
+    whole: bool = True,
+    named: str = "INPUT",
+) -> None:
+    """Raise unless what was read outlives the result: OUTPUT can be INPUT only where it will hold all that INPUT does.
 
     Parameters
     ----------
@@ -52,23 +60,32 @@ def check_in_place(source: str | os.PathLike[str], target: str | os.PathLike[str
         OUTPUT.
     alone
         Whether OUTPUT will hold the results and not what INPUT holds.
+    whole
+        Whether all of INPUT was read, not only its genes, its ``.raw`` or one genome.
+    named
+        What `source` is called.
 
     Raises
     ------
     ValueError
-        They are the same file or store, by whatever names, or one lies in the other.
+        OUTPUT would take the place of INPUT and hold less, by whatever names; or one lies in the other.
     """
-    if not alone:
-        return
     several = not os.path.exists(source)
     end = os.path.realpath(target)
-    for file in glob(os.fspath(source)) if several else [source]:
+    for file in find_files(source):
+        start = os.path.realpath(file)
+        if start.startswith(end + os.sep):
+            raise ValueError(f"{target} holds {named}, {file}, and would be replaced. Choose another OUTPUT.")
         if several and same_place(file, target) and is_result_alone(target):
             continue  # of an earlier run: the pattern does not take it in
-        if same_place(file, target) or end.startswith(os.path.realpath(file) + os.sep):
+        if alone and (same_place(file, target) or end.startswith(start + os.sep)):
             raise ValueError(
-                f"{target} is INPUT, and the results are written alone here, without the counts, which would be lost. Choose "
+                f"{target} is {named}, and the results are written alone here, without the counts, which would be lost. Choose "
                 "another OUTPUT."
+            )
+        if not whole and same_place(file, target):
+            raise ValueError(
+                f"{target} is {named}, of which a part was read, and the rest would be lost. Choose another OUTPUT."
             )
 
 
@@ -115,11 +132,20 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
         ):
             warnings.simplefilter("ignore")  # names that repeat, format versions: nothing the user can act on here
             if as_zarr:
-                adata.write_zarr(complete, convert_strings_to_categoricals=False)
+                _write_zarr(adata, complete)
             else:
                 _write_h5ad(adata, complete, path)
         if overwrite and Path(path).exists():
             check_replaceable(Path(path))
+
+
+def _write_zarr(adata: AnnData, complete: Path) -> None:
+    """Write, and have no thread of zarr's still writing when this ends, however it does."""
+    store = ClosingStore(complete)
+    try:
+        adata.write_zarr(store, convert_strings_to_categoricals=False)
+    finally:
+        store.end()
 
 
 def _write_h5ad(adata: AnnData, complete: Path, path: str | os.PathLike[str]) -> None:

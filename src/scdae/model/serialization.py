@@ -36,6 +36,7 @@ __all__ = ["load_model", "save_model"]
 
 FORMAT = 3  # 2: covariates, and batches whose effects start from their means; 3: laws of several components
 _KIND = "scdae model"
+_START = b"PK"  # of an archive
 # What reading a damaged archive or header may raise
 _UNREADABLE = (
     ArithmeticError,
@@ -83,7 +84,7 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
     Raises
     ------
     FileNotFoundError, FileExistsError, WriteError
-        The folder is not there, `path` is a folder, or the file could not be written.
+        The folder is not there, `path` is a folder or a file that is no model, or the file could not be written.
     """
     target = _path(path)
     folder = Path(os.path.realpath(target)).parent
@@ -91,6 +92,10 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(folder)!r} does not exist. Make it first.")
     if target.is_dir():
         raise FileExistsError(f"path={str(path)!r} is a folder. Add the name of a file, such as model.scdae.")
+    if _is_another_kind(target):
+        raise FileExistsError(
+            f"path={str(path)!r} is a file, but no model, so it is not replaced. Choose another name."
+        )
     outcome = model.outcome
     fitted = outcome.fitted
     header = {
@@ -142,6 +147,14 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
             np.savez(file, allow_pickle=False, **arrays)
 
 
+def _is_another_kind(target: Path) -> bool:
+    """Whether there is a file that neither holds what models do nor has their name."""
+    if not target.is_file() or target.suffix == ".scdae" or not os.access(target, os.R_OK):
+        return False
+    with target.open("rb") as file:
+        return file.read(len(_START)) not in (b"", _START)
+
+
 def load_model(path: str | PathLike[str]) -> FittedModel:
     """Read a model that :func:`save_model` wrote.
 
@@ -159,6 +172,10 @@ def load_model(path: str | PathLike[str]) -> FittedModel:
             f"path={str(path)!r}: there is no such file, but a folder. Pass the file that model.save wrote."
         )
     if not file.is_file():
+        if file.exists():
+            raise ValueError(
+                f"path={str(path)!r} is a pipe or a device; a model is read from a file. Save it to one first."
+            )
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file.")
     try:
         header, arrays = _read(file)

@@ -251,6 +251,11 @@ def test_arguments_that_do_not_fit(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="checkpoint_dir='.*file': this folder cannot be made or written to"):
         fit(tmp_path / "file")
+    (tmp_path / "data.zarr").mkdir()
+    (tmp_path / "data.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"checkpoint_dir='.*data\.zarr': this is a zarr store"):
+        fit(tmp_path / "data.zarr")
+    assert [path.name for path in (tmp_path / "data.zarr").iterdir()] == ["zarr.json"]
     for every in (0, -1, 2.5, True, "often"):
         with pytest.raises(ValueError, match=f"checkpoint_every={every!r}: use a whole number"):
             fit(tmp_path, every=every)

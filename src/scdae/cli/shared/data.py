@@ -49,6 +49,7 @@ class Opened(NamedTuple):
     layer: str | None  # that holds the counts
     mask: str | None  # layer that says what was observed
     large: bool  # left on disk
+    whole: bool = True  # all that is there was read, not only the genes, .raw or one genome
 
 
 def probe_source(source: Path) -> None:
@@ -81,7 +82,10 @@ def open_source(
     """
     put_back(source)
     opened = _open(_without(source, target), genome, layer, mask)
-    return opened._replace(adata=keep_genes(opened.adata)) if genes_only else opened
+    if not genes_only:
+        return opened
+    genes = keep_genes(opened.adata)
+    return opened._replace(adata=genes, whole=opened.whole and genes.n_vars == opened.adata.n_vars)
 
 
 def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
@@ -95,12 +99,12 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
     if is_anndata(files[0]) and _is_large(files[0], stored_entries(files[0])):
         on_disk = open_on_disk(files[0])
         if layer == "raw" and layer not in on_disk.layers:
-            return Opened(open_on_disk(files[0], raw=True), None, mask, True)
+            return Opened(open_on_disk(files[0], raw=True), None, mask, True, whole=False)
         return Opened(on_disk, layer, mask, True)
     adata = read_any(files[0], genome=genome)
     if layer == "raw" and layer not in adata.layers:
-        return Opened(_of_raw(adata, files[0]), None, mask, False)
-    return Opened(adata, layer, mask, False)
+        return Opened(_of_raw(adata, files[0]), None, mask, False, whole=False)
+    return Opened(adata, layer, mask, False, whole=is_anndata(files[0]))
 
 
 def _is_large(file: Path, n_stored: int) -> bool:

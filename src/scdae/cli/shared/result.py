@@ -57,7 +57,7 @@ class ResultFile:
         self.dtype, self.key = dtype, key_of(key_added, transform_batch)
         self.alone = opened.large or results_only or genes is not None or dtype != "float32"
         shared.data.check_can_be_written(opened.adata, run.target, alone=self.alone)
-        shared.data.check_in_place(run.source, run.target, alone=self.alone)
+        shared.data.check_in_place(run.source, run.target, alone=self.alone, whole=opened.whole)
         pages.check_result_room(run.target, opened.adata, self.genes, dtype, n_quantiles, threshold, alone=self.alone)
 
     def write(self, *, overwrite: bool, read: str) -> None:

@@ -22,6 +22,7 @@ __all__ = ["Checkpoints", "InUse", "has_checkpoint", "open_checkpoints"]
 
 _SECONDS = 60.0  # between checkpoints, unless steps are asked for
 _LOCK = "in-use.lock"
+_STORE = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")  # at the root of what holds data
 _DAMAGED = (
     ValueError,
     TypeError,
@@ -208,6 +209,8 @@ def open_checkpoints(
         yield None
         return
     path = Path(folder).expanduser().absolute()
+    if any((path / name).is_file() for name in _STORE):
+        raise ValueError(f"checkpoint_dir='{folder}': this is a zarr store. Choose a folder of its own.")
     if not first:
         yield _OfAnother(path, None)
         return

@@ -230,7 +230,7 @@ class Shield:
     ) -> None:
         self._open = False
         self._back()
-        if kind is None:
+        if kind is None or issubclass(kind, Exception):  # else it is a signal that ends this
             for number in self._came:
                 signal.raise_signal(number)
 
