@@ -187,6 +187,18 @@ def test_a_page_that_nobody_reads_is_no_error(monkeypatch):
     os.close(moved[0][0])
 
 
+def test_help_that_nobody_reads_is_no_error(tmp_path):
+    """While a failed job stays failed, whoever hears of it."""
+    for words, code in ((["--help"], 0), (["impute", tmp_path / "no.h5ad", tmp_path / "o.h5ad"], 1)):
+        command = [sys.executable, "-m", "scdae", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+            job.stdout.close()
+            if code:
+                job.stderr.close()
+            assert job.wait(120) == code
+            assert code or not job.stderr.read()
+
+
 def test_no_message_calls_anything_unexpected(counts, tmp_path, monkeypatch):
     for path in SOURCE.rglob("*.py"):
         assert not re.search(r"[\"']unexpected", path.read_text(encoding="utf-8")), path

@@ -1,4 +1,4 @@
-"""Modules that lay elsewhere in 0.1: their old names still import, with a warning, for those that the API page lists."""
+"""Modules that lay elsewhere in 0.1: their old names still import, with a warning, for those that the API page lists or scripts use."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any
 __all__ = ["MOVED", "install"]
 
 MOVED = {
+    "scdae.core.checkpoints": "scdae.core.progress.checkpoints",
     "scdae.core.likelihoods": "scdae.core.distributions.likelihoods",
     "scdae.core.posterior": "scdae.core.distributions.posterior",
     "scdae.core.predictive": "scdae.core.distributions.predictive",
     "scdae.core.purification": "scdae.core.guard.purification",
     "scdae.core.thinning": "scdae.core.data.thinning",
+    "scdae.output": "scdae.io.write",
     "scdae.posterior": "scdae.model.posterior",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ def main() -> None:
         from scdae.cli._app import app
 
         app(prog_name="scdae")
+    except SystemExit as ended:
+        if ended.code == 1 and _is_page(sys.argv[1:]):
+            raise SystemExit(0) from None  # nobody reads on (``| head``): click and rich say 1 of that
+        raise
     finally:
         stopping.leaving()
         number = stopping.noted()
@@ -34,6 +39,12 @@ def main() -> None:
             with suppress(OSError):
                 typer.echo(stopping.stop_words(number), err=True)
             stopping.stop_if_asked()
+
+
+def _is_page(words: list[str]) -> bool:
+    """Whether the command line asks for a page of help or the version, and for nothing to be done."""
+    own = words[: words.index("--")] if "--" in words else words
+    return not own or not {"-h", "--help", "--version"}.isdisjoint(own)
 
 
 def __getattr__(name: str) -> Any:
