@@ -12,7 +12,7 @@
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?= compare
-CLUSTER_SECONDS ?= 900
+CLUSTER_SECONDS ?= 600
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
 
@@ -36,7 +36,7 @@ test: $(VENV)/.ready-test
 # In an environment of its own: these tools bring many packages. Whatever hangs is ended, so that nobody waits for it.
 test-cluster:
 	@$(MAKE) --no-print-directory VENV=.venv-cluster .venv-cluster/.ready-cluster
-	@OMP_NUM_THREADS=1 timeout --kill-after=120 $$(($(CLUSTER_SECONDS) + 60)) .venv-cluster/bin/python cluster/trials.py --seconds $(CLUSTER_SECONDS)
+	@OMP_NUM_THREADS=1 timeout --kill-after=60 $$(($(CLUSTER_SECONDS) + 60)) .venv-cluster/bin/python cluster/trials.py --seconds $(CLUSTER_SECONDS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check

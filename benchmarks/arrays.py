@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import scdae
 
 SOURCE = Path(scdae.__file__).resolve().parents[1]
+_PART = 4  # jobs of one build, before those of the other
 
 
 def arrays(old: Path | None, *, n_samples: int = 20, rounds: int = 1) -> None:
@@ -31,19 +32,15 @@ def arrays(old: Path | None, *, n_samples: int = 20, rounds: int = 1) -> None:
         alike(place / "alike", n_samples)
         batches(place / "batches")
         found: dict[str, dict[str, list[float]]] = {}
+
+        def add(name: str, build: str, seconds: tuple[float, float]) -> None:
+            found.setdefault(name, {}).setdefault(build, []).extend(seconds)
+            print(f"{name:30s}{build:>8s}{seconds[0]:9.1f}{seconds[1]:9.1f}", flush=True)
+
+        print(f"{'':30s}{'build':>8s}{'wall s':>9s}{'user s':>9s}")
+        samples = sorted((place / "alike").glob("*.h5ad"))
         for i in range(rounds):
             for build, source in builds.items():
-                cache = place / f"cache-{build}-{i}"
-                own = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-                own |= {"OMP_NUM_THREADS": "1"}
-                jobs = [
-                    ["impute", str(path), str(place / f"{build}-{i}-{path.stem}.h5ad"), "--quiet"]
-                    for path in sorted((place / "alike").glob("*.h5ad"))
-                ]
-                name = f"array of {n_samples} samples"
-                found.setdefault(name, {}).setdefault(build, []).extend(
-                    run(jobs, source, own if build == "this" else {})
-                )
                 fits = [
                     [
                         "fit",
@@ -54,8 +51,27 @@ def arrays(old: Path | None, *, n_samples: int = 20, rounds: int = 1) -> None:
                     ]
                     for j in range(2)
                 ]
-                name = "two fits with --batch-key"
-                found.setdefault(name, {}).setdefault(build, []).extend(run(fits, source, {}))
+                add("two fits with --batch-key", build, run(fits, source, {}))
+            for first in range(0, n_samples, _PART):
+                for build, source in builds.items():
+                    own = {
+                        "JAX_COMPILATION_CACHE_DIR": str(place / f"cache-{i}"),
+                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                        "OMP_NUM_THREADS": "1",
+                    }
+                    jobs = [
+                        ["impute", str(path), str(place / f"{build}-{i}-{path.stem}.h5ad"), "--quiet"]
+                        for path in samples[first : first + _PART]
+                    ]
+                    seconds = run(jobs, source, own if build == "this" else {})
+                    add(f"  samples {first + 1} to {min(first + _PART, n_samples)}", build, seconds)
+    array: dict[str, list[float]] = {}
+    for name in [name for name in found if name.startswith("  samples")]:
+        for build, values in found.pop(name).items():
+            array.setdefault(build, []).extend(values)
+    found = {
+        f"array of {n_samples} samples": {b: list(np.reshape(v, (-1, 2)).sum(0) / rounds) for b, v in array.items()}
+    } | found
     print(f"\n{'two at a time':30s}{'build':>8s}{'wall s':>9s}{'user s':>9s}")
     for name, of_build in found.items():
         means = {build: np.reshape(values, (-1, 2)).mean(axis=0) for build, values in of_build.items()}

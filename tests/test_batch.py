@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -229,19 +230,26 @@ def test_what_is_asked_for_grows_with_the_sample(tmp_path):
 
 
 def test_what_is_asked_for_is_what_a_job_took():
-    """GiB of the peak of `scdae impute` (data, layer and all), measured: cells, genes, stored entries, peak."""
+    """MiB of the peak of `scdae impute` (data, layer and all): cells, genes, stored entries, peak, threshold."""
     measured = [
-        (200, 400, 9_795, 0.44),
-        (500, 1000, 34_884, 0.453),
-        (1000, 20_000, 901_796, 0.654),
-        (2000, 2000, 262_521, 0.5),
-        (5000, 5000, 1_335_483, 0.65),
-        (10_000, 3000, 1_766_774, 0.703),
-        (20_000, 2000, 1_805_858, 0.734),
+        (200, 400, 28_374, 524, None),
+        (500, 1000, 142_944, 563, None),
+        (1000, 20_000, 2_112_687, 842, None),
+        (2000, 2000, 936_008, 634, None),
+        (20_000, 2000, 5_987_070, 1_176, None),
+        (20_000, 20_000, 36_900_399, 4_060, None),
+        (60_000, 2000, 12_793_515, 1_754, None),
+        (200_000, 1000, 20_670_919, 2_557, 0.01),
     ]
-    for n_obs, n_vars, n_stored, peak in measured:
-        ask = ask_for(Size(n_obs, n_vars, n_stored, 8 * n_stored + 4 * n_obs), Config(), cores=2)
-        assert 1.1 < ask.memory / 2**30 / peak < 2, (n_obs, n_vars, ask.memory / 2**30 / peak)
+    for n_obs, n_vars, n_stored, peak, threshold in measured:
+        size = Size(n_obs, n_vars, n_stored, 8 * n_stored + 12 * n_obs)
+        ask = ask_for(size, Config(), threshold=threshold)
+        assert 1.1 < ask.memory / 2**20 / peak < 2, (n_obs, n_vars, ask.memory / 2**20 / peak)
+
+
+def test_what_stays_on_disk_takes_no_memory():
+    some, more = (ask_for(Size(n, 2000, 200 * n, 1600 * n), Config()) for n in (500_000, 5_000_000))
+    assert some.memory == more.memory < 4 * 2**30
 
 
 def test_the_command_of_a_job_names_this_python(samples, tmp_path):
@@ -261,16 +269,21 @@ CLUSTER = Path(__file__).parent.parent / "cluster"
         ("array.sge", {"SGE_TASK_ID": "2", "NSLOTS": "3"}, "impute samples/b.h5ad restored/b.h5ad --skip-existing"),
         ("apply.slurm", {"SLURM_ARRAY_TASK_ID": "0"}, "apply samples/a.h5ad shared.scdae applied/a.h5ad"),
         ("shared.slurm", {}, "fit samples/*.h5ad shared.scdae --skip-existing"),
+        ("nodes.slurm", {}, "fit atlas.h5ad atlas.scdae --distributed --skip-existing"),
         ("array.slurm", {"SLURM_ARRAY_TASK_ID": "7"}, "impute "),
     ],
 )
 def test_the_scripts_of_the_repository_call_what_there_is(samples, tmp_path, script, environment, words):
-    """With a command that says what it was called with; options are those that there are."""
-    stub = tmp_path / "bin/scdae"
-    stub.parent.mkdir()
-    stub.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
-    stub.chmod(0o755)
-    environment = os.environ | environment | {"PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}"}
+    """With commands that say what they were called with; options are those that there are, and no checkpoint stays."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (
+        ("scdae", 'printf "%s\\n" "$@"; exit ${CODE:-0}'),
+        ("srun", 'while [[ $1 == -* ]]; do shift; done; exec "$@"'),
+    ):
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    environment = os.environ | environment | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", CLUSTER / script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
@@ -282,4 +295,43 @@ def test_the_scripts_of_the_repository_call_what_there_is(samples, tmp_path, scr
     import typer
 
     command = typer.main.get_command(app).commands[said[0]]
-    assert command.make_context("scdae", [word for word in said[1:] if word]).params
+    values = command.make_context("scdae", [word for word in said[1:] if word]).params
+    assert done.returncode == 0
+    kept = values["checkpoint_dir"] if "checkpoint_dir" in values else None
+    if kept is None:
+        return
+    for code, there in (("143", True), ("0", False)):  # they are for a job that is to be started again
+        (tmp_path / kept / "300").mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["bash", CLUSTER / script], cwd=tmp_path, env=environment | {"CODE": code}, timeout=60)
+        assert done.returncode == int(code) and (tmp_path / kept).exists() == there
+
+
+@pytest.mark.skipif(not CLUSTER.is_dir(), reason="the scripts are not here")
+@pytest.mark.parametrize(("script", "number", "code"), [("array.sge", 12, 140), ("array.slurm", 15, 143)])
+def test_the_shell_waits_for_a_command_that_is_stopped(samples, tmp_path, script, number, code):
+    """Signals reach all processes of a job at once; one that takes a moment to keep a checkpoint must not lose it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (
+        (
+            "scdae",
+            f"trap 'sleep 0.5; touch stopped; exit {code}' USR2 TERM\ntouch started\nwhile :; do sleep 0.1; done",
+        ),
+        ("srun", 'while [[ $1 == -* ]]; do shift; done; exec "$@"'),
+    ):
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / "checkpoints/a/300").mkdir(parents=True)
+    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"SGE_TASK_ID": "1", "SLURM_ARRAY_TASK_ID": "0"}
+    job = subprocess.Popen(["bash", CLUSTER / script], cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(job.pid, number)
+        assert job.wait(60) == code and (tmp_path / "stopped").exists() and (tmp_path / "checkpoints/a/300").exists()
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, 9)
+            job.wait()

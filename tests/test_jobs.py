@@ -279,16 +279,19 @@ def test_a_result_that_came_in_the_meantime_is_skipped_too(counts, tmp_path, mon
     assert (tmp_path / "m.scdae").read_text() == "theirs"
 
 
-def test_an_empty_input_is_not_the_current_folder(tmp_path, monkeypatch):
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for words in (
-        ["impute", "", "o.h5ad"],
-        ["fit", "", "m.scdae"],
-        ["apply", " ", "m.scdae", "o.h5ad"],
-        ["evaluate", ""],
+    for name, words in (
+        ("INPUT", ["impute", "", "o.h5ad"]),
+        ("INPUT", ["fit", "", "m.scdae"]),
+        ("INPUT", ["apply", " ", "m.scdae", "o.h5ad"]),
+        ("INPUT", ["evaluate", ""]),
+        ("--checkpoint-dir", ["fit", "a.h5ad", "m.scdae", "--checkpoint-dir", ""]),
+        ("JOBS", ["gather", "", "table.csv"]),
+        ("JOBS", ["batch", "samples", " "]),
     ):
         result = run(*words)
-        assert result.exit_code == 1 and result.stderr.startswith("error: INPUT is empty"), result.output
+        assert result.exit_code == 1 and result.stderr.startswith(f"error: {name} is empty"), result.output
         assert result.stderr.count("\n") == 1
 
 

@@ -17,7 +17,7 @@ from scdae.cli._impute import impute
 from scdae.cli._model import apply
 from scdae.cli.jobs.schedulers import Job, grid_engine, slurm, submitting
 from scdae.cli.shared.common import one_line_errors, say
-from scdae.cli.shared.options import Debug, home
+from scdae.cli.shared.options import Debug, home, jobs_folder
 from scdae.core.config import Config
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def batch(
     ],
     folder: Annotated[
         Path,
-        typer.Argument(metavar="JOBS", callback=home, help="Folder to make, for scripts, results, reports and logs."),
+        typer.Argument(
+            metavar="JOBS", parser=jobs_folder, help="Folder to make, for scripts, results, reports and logs."
+        ),
     ],
     words: Annotated[
         list[str] | None,
@@ -236,7 +238,8 @@ def _largest(tasks: list[_Task], cores: int | None) -> tuple[Ask, str]:
             config = Config(values.get("likelihood", "zinb"), max_epochs=values.get("max_epochs"))
             alone = values["results_only"] or values["genes"] is not None or values["dtype"] != "float32"
             layers = 1 + len(values.get("quantile") or ())
-            asks.append(ask_for(size, config, n_layers=layers, alone=alone, cores=cores))
+            threshold = values.get("threshold")
+            asks.append(ask_for(size, config, n_layers=layers, alone=alone, threshold=threshold, cores=cores))
     most = max(range(len(asks)), key=lambda i: asks[i].memory)
     whole = Ask(*(max(getattr(ask, name) for ask in asks) for name in Ask._fields))
     return whole, tasks[most].sample.name

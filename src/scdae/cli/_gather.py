@@ -13,7 +13,7 @@ import typer
 from scdae.cli._batch import TASKS
 from scdae.cli.shared.codes import ExitCode
 from scdae.cli.shared.common import one_line_errors, say
-from scdae.cli.shared.options import Debug, Quiet, home
+from scdae.cli.shared.options import Debug, Quiet, home, jobs_folder
 from scdae.files.targets import write_text
 
 __all__ = ["gather"]
@@ -25,7 +25,7 @@ def gather(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="JOBS", callback=home, help="Folder that 'scdae batch' made, or one with reports, .json."
+            metavar="JOBS", parser=jobs_folder, help="Folder that 'scdae batch' made, or one with reports, .json."
         ),
     ],
     table: Annotated[Path, typer.Argument(metavar="TABLE", callback=home, help="Table to write, .csv; - prints it.")],

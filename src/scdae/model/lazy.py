@@ -140,12 +140,28 @@ def joined(layer: da.Array) -> Any:
     """All of a lazy layer, in memory: one chunk after the other, as a dense array or a CSR matrix."""
     parts = (layer.blocks[i].compute(scheduler="synchronous") for i in range(layer.numblocks[0]))
     if sp.issparse(layer._meta):
-        return sp.vstack(list(parts), format="csr")
+        return _stacked(list(parts), layer.shape)
     values, start = np.empty(layer.shape, layer.dtype), 0
     for part in parts:  # into its place, so that no second copy is ever there
         values[start : start + len(part)] = part
         start += len(part)
     return values
+
+
+def _stacked(parts: list[Any], shape: tuple[int, int]) -> Any:
+    """CSR matrices, one below the other, each given up as soon as it is in its place; the list is empty afterwards."""
+    kind, n_stored, start, row = type(parts[0]), sum(part.nnz for part in parts), 0, 0
+    index = np.int32 if max(n_stored, shape[1]) <= np.iinfo(np.int32).max else np.int64
+    data, indices = np.empty(n_stored, parts[0].dtype), np.empty(n_stored, index)
+    starts = np.zeros(shape[0] + 1, index)
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        stop = start + part.nnz
+        data[start:stop], indices[start:stop] = part.data, part.indices
+        starts[row + 1 : row + 1 + part.shape[0]] = start + part.indptr[1:].astype(index)
+        start, row = stop, row + part.shape[0]
+    return kind((data, indices, starts), shape=shape)
 
 
 def _spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:

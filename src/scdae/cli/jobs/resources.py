@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scdae.cli.pages.costs import peak_bytes, seconds_of_restoring, seconds_of_training
+from scdae._settings import settings
+from scdae.cli.pages.costs import layer_bytes, peak_bytes, seconds_of_restoring, seconds_of_training
 from scdae.core.config import Config
 from scdae.core.training.schedule import batch_size_for, n_steps_for
 from scdae.files.errors import reading
@@ -64,7 +65,15 @@ def size_of(path: Path, layer: str | None = None) -> Size:
         return Size(n_obs, n_vars, stored, _bytes_of(group))
 
 
-def ask_for(size: Size, config: Config, *, n_layers: int = 1, alone: bool = False, cores: int | None = None) -> Ask:
+def ask_for(
+    size: Size,
+    config: Config,
+    *,
+    n_layers: int = 1,
+    alone: bool = False,
+    threshold: float | None = None,
+    cores: int | None = None,
+) -> Ask:
     """What a job on this input asks for.
 
     Parameters
@@ -77,6 +86,8 @@ def ask_for(size: Size, config: Config, *, n_layers: int = 1, alone: bool = Fals
         Layers that are written: 1, and one for each quantile.
     alone
         Whether the results are written without the data.
+    threshold
+        Below which values are left out of the layers; None for dense layers.
     cores
         Cores that it gets; None for as many as it has use for.
 
@@ -94,11 +105,19 @@ def ask_for(size: Size, config: Config, *, n_layers: int = 1, alone: bool = Fals
     """
     if cores is None:
         cores = next((count for most, count in _CORES if size.n_stored <= most), _MOST_CORES)
-    layers = 4 * n_layers * size.n_obs * size.n_vars
-    lazily = peak_bytes(size.n_stored, size.n_bytes, cores=cores, n_vars=size.n_vars, n_obs=size.n_obs)
-    memory, peak = _MORE * lazily, lazily
-    if not alone and layers <= _HELD_SHARE * (memory - peak_bytes(0, size.n_bytes)):
-        peak = peak_bytes(size.n_stored, size.n_bytes, held=layers)
+    on_disk = size.n_stored > settings.max_entries
+    layers = layer_bytes(n_layers * size.n_obs * size.n_vars, threshold)
+    shape = {"n_obs": size.n_obs, "n_vars": size.n_vars}
+    n_bytes = 0 if on_disk else size.n_bytes
+    # More chunks are worked out side by side only where there is memory for them.
+    peak = peak_bytes(size.n_stored, n_bytes, chunks=1, **shape)
+    memory = _MORE * peak
+    # Sparse layers that are written with the data are held whatever they take.
+    held = not (alone or on_disk) and (
+        threshold is not None or layers <= _HELD_SHARE * (memory - peak_bytes(0, n_bytes))
+    )
+    if held:
+        peak = peak_bytes(size.n_stored, n_bytes, held=layers, chunks=int(threshold is not None), **shape)
         memory = max(memory, _MORE * peak)
     batch_size = batch_size_for(config, size.n_obs, size.n_vars)
     steps = n_steps_for(config, size.n_obs, batch_size)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from scdae.arguments.objects import check_adata
-from scdae.cli.pages.costs import peak_bytes, seconds_of_restoring, seconds_of_training
+from scdae.cli.pages.costs import layer_bytes, peak_bytes, seconds_of_restoring, seconds_of_training
 from scdae.core.config import Config, Effort, Likelihood
 from scdae.core.runtime.memory import memory_limits
 from scdae.core.training.schedule import batch_size_for, n_steps_for
@@ -107,7 +107,7 @@ def plan_training(
     own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in _PARTS)
     together = MEMBERS[config.effort] if not columns.n_levels + len(columns.scales) else 1
     seconds = together * seconds_of_training(n_steps, batch_size, n_vars, n_stored)
-    peak = peak_bytes(n_stored, own) / _GIB
+    peak = peak_bytes(n_stored, own, n_obs=adata.n_obs, n_vars=adata.n_vars) / _GIB
     limits = memory_limits()
     return Plan(
         read={
@@ -206,12 +206,12 @@ def plan_impute(
     if cost["estimated_seconds"] is not None:
         values = adata.n_obs * plan.train["n_vars"]  # of the first layer; how long quantiles take was not measured
         cost["estimated_seconds"] = round(cost["estimated_seconds"] + seconds_of_restoring(values), 1)
-    if not lazily and threshold is None:
-        own = sum(
-            getattr(getattr(adata.X if layer is None else adata.layers[layer], part, None), "nbytes", 0)
-            for part in _PARTS
-        )
-        cost["estimated_peak_gib"] = round(peak_bytes(plan.read["stored_entries"], own, held=size) / _GIB, 2)
+    if not lazily:
+        matrix = adata.X if layer is None else adata.layers[layer]
+        own = sum(getattr(getattr(matrix, part, None), "nbytes", 0) for part in _PARTS)
+        held = layer_bytes(wanted.n_layers * adata.n_obs * n_genes, threshold)
+        peak = peak_bytes(plan.read["stored_entries"], own, held=held, n_obs=adata.n_obs, n_vars=adata.n_vars)
+        cost["estimated_peak_gib"] = round(peak / _GIB, 2)
     return plan
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "TransformBatch",
     "Verbose",
     "home",
+    "jobs_folder",
 ]
 
 
@@ -78,11 +79,24 @@ class Scale(StrEnum):
 
 
 def _input(path: str) -> Path:
-    """The path of INPUT. A variable of the shell that is empty must not be taken for the current folder."""
+    """The path of INPUT."""
+    return _named(path, "INPUT is empty. Name a file; in an array of jobs the index may lie beyond the samples.")
+
+
+def jobs_folder(path: str) -> Path:
+    """The path of JOBS."""
+    return _named(path, "JOBS is empty. Name a folder; . is the current one.")
+
+
+def _checkpoints(path: str) -> Path:
+    """The folder of checkpoints."""
+    return _named(path, "--checkpoint-dir is empty. Name a folder; . is the current one.")
+
+
+def _named(path: str, otherwise: str) -> Path:
+    """A path. A variable of the shell that is empty must not be taken for the current folder."""
     if not path.strip():
-        typer.echo(
-            "error: INPUT is empty. Name a file; in an array of jobs the index may lie beyond the samples.", err=True
-        )
+        typer.echo(f"error: {otherwise}", err=True)
         raise typer.Exit(ExitCode.BAD_INPUT)
     return Path(path).expanduser()
 
@@ -173,7 +187,7 @@ CheckpointDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        callback=home,
+        parser=_checkpoints,
         help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
         show_default="none",
         rich_help_panel="Jobs",
