@@ -23,8 +23,9 @@ _PART = 4  # jobs of one build, before those of the other
 def arrays(old: Path | None, *, n_samples: int = 20, rounds: int = 1) -> None:
     """Print wall and user seconds of both, with this build and, by turns, with that whose `src` is `old`.
 
-    The old build has the environment that its scripts had: no cache of compiled programs, and as many threads as there are cores
-    for the fits. This one has what `scdae batch` writes: one cache for all, and the cores of a job.
+    The old build has the environment that its scripts had: no cache of compiled programs, and as many threads as there are cores.
+    This one has what `scdae batch` writes: one cache for all, and for the array the cores of a job. The fits run a second time with
+    the programs that they have kept.
     """
     builds = {"this": SOURCE} | ({} if old is None else {"old": old})
     with tempfile.TemporaryDirectory(prefix="arrays-") as folder:
@@ -40,30 +41,22 @@ def arrays(old: Path | None, *, n_samples: int = 20, rounds: int = 1) -> None:
         print(f"{'':30s}{'build':>8s}{'wall s':>9s}{'user s':>9s}")
         samples = sorted((place / "alike").glob("*.h5ad"))
         for i in range(rounds):
-            for build, source in builds.items():
-                fits = [
-                    [
-                        "fit",
-                        str(place / "batches/*.h5ad"),
-                        str(place / f"{build}-{i}-{j}.scdae"),
-                        "--batch-key",
-                        "sample",
-                    ]
-                    for j in range(2)
-                ]
-                add("two fits with --batch-key", build, run(fits, source, {}))
+            kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            kept["JAX_COMPILATION_CACHE_DIR"] = str(place / f"of-fits-{i}")
+            for name, some in (("two fits with --batch-key", builds), ("  programs kept", {"this": SOURCE})):
+                for build, source in some.items():
+                    files = [place / f"{build}-{i}-{j}.scdae" for j in range(2)]
+                    words = ["fit", str(place / "batches/*.h5ad"), "--batch-key", "sample", "--overwrite"]
+                    fits = [[*words, str(file)] for file in files]
+                    add(name, build, run(fits, source, kept if build == "this" else {}))
+            kept |= {"JAX_COMPILATION_CACHE_DIR": str(place / f"of-array-{i}"), "OMP_NUM_THREADS": "1"}
             for first in range(0, n_samples, _PART):
                 for build, source in builds.items():
-                    own = {
-                        "JAX_COMPILATION_CACHE_DIR": str(place / f"cache-{i}"),
-                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                        "OMP_NUM_THREADS": "1",
-                    }
                     jobs = [
                         ["impute", str(path), str(place / f"{build}-{i}-{path.stem}.h5ad"), "--quiet"]
                         for path in samples[first : first + _PART]
                     ]
-                    seconds = run(jobs, source, own if build == "this" else {})
+                    seconds = run(jobs, source, kept if build == "this" else {})
                     add(f"  samples {first + 1} to {min(first + _PART, n_samples)}", build, seconds)
     array: dict[str, list[float]] = {}
     for name in [name for name in found if name.startswith("  samples")]:
