@@ -37,7 +37,7 @@ class ClosingStore(LocalStore):
     Traceback (most recent call last):
     ...
     RuntimeError: This store takes nothing more.
-    >>> os.listdir(folder)
+    >>> [name for *_, names in os.walk(folder) for name in names]
     []
     """
 
