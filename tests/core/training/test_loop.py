@@ -10,6 +10,7 @@ import small
 from scdae.core.config import Config
 from scdae.core.evaluation.zero_inflation import candidates
 from scdae.core.minibatches import microbatches as cutting
+from scdae.core.steps import update
 from scdae.core.training import fit as fitting
 from scdae.core.training import initialize as starting
 from scdae.core.training import loop as training
@@ -19,7 +20,9 @@ from scdae.core.training.schedule import batch_size_for, n_steps_for
 
 @pytest.fixture
 def compiled(caplog, monkeypatch):
-    """Gives the names of the functions that were compiled, with how often."""
+    """Gives the names of the functions that were compiled, with how often; steps of earlier trainings are forgotten."""
+    update.make_objective.cache_clear()
+    update._programs.cache_clear()
     logger = logging.getLogger("jax._src.interpreters.pxla")
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     monkeypatch.setattr(logger, "propagate", False)
@@ -70,6 +73,14 @@ def test_the_step_is_compiled_once(compiled, monkeypatch, masked, parts):
     assert {name: names[name] for name in ("update", "add", "move") if names[name]} == expected
     assert max(names[name] for name in ("_deviance", "losses", "_log_likelihoods")) <= 1
     assert model.outcome.n_epochs > 1
+
+
+def test_another_training_compiles_no_step_again(compiled):
+    small.fit(max_epochs=7, likelihood="zinb", seed=1)
+    before = compiled()
+    small.fit(max_epochs=7, likelihood="zinb", seed=2)
+    after = compiled()
+    assert before["update"] == after["update"] == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from scdae.core.network.principal_axes import project
 
 __all__ = ["Counted", "Means", "count_levels"]
 
-_AT_ONCE = 2e6  # of them at a time
+_AT_ONCE = 1e6  # entries at a time
 _WIDTH = 0.25  # between levels of the mean, on the log scale
 _DEPTHS, _DEPTH_WIDTH = 4, 0.75  # groups of cells by the log of their exposure
 _LOW, _HIGH = np.log(1e-4), np.log(1e5)
@@ -47,13 +47,18 @@ class Counted(NamedTuple):
         return np.asarray(level_of(np.log(self.mean) - self.log_exposure - self.log_share[:, None]))
 
     def take(self, genes: np.ndarray) -> Counted:
-        """Those of some genes, int (m,) rising."""
+        """Those of some genes, int (m,) rising, at the levels that these reach."""
         length = np.diff(self.start)[genes]
         start = np.concatenate([[0], np.cumsum(length)])
-        where = np.arange(start[-1]) + np.repeat(self.start[genes] - start[:-1], length)
-        gene = np.repeat(np.arange(len(genes)), length)
-        rest = (gene, self.level[where], self.x[where], self.number[where])
-        return Counted(self.zeros[genes], start, *rest, self.mean, self.log_exposure, self.log_share[genes])
+        rows = np.arange(start[-1]) + np.repeat(self.start[genes] - start[:-1], length)
+        gene, zeros = np.repeat(np.arange(len(genes)), length), self.zeros[genes]
+        reached = zeros.any(axis=0)
+        reached[self.level[rows]] = True
+        level = (np.cumsum(reached) - 1)[self.level[rows]]
+        of_levels = self.mean[reached], self.log_exposure[reached]
+        return Counted(
+            zeros[:, reached], start, gene, level, self.x[rows], self.number[rows], *of_levels, self.log_share[genes]
+        )
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sum over the rows of each gene: (..., e) to float64 (..., n)."""
@@ -139,38 +144,50 @@ def count_levels(
     """
     n_cells, n_vars = counts.shape
     group, exposure = _depth_groups(means.log_exposure)
-    n_levels = _LEVELS * len(exposure)
-    zeros, rows = np.zeros((n_vars, n_levels)), []
     width = max(1, int(_AT_ONCE / n_cells))
+    zeros, rows = np.zeros((n_vars, _LEVELS * len(exposure))), []
     for first in range(0, n_vars, width):
         genes = slice(first, min(first + width, n_vars))
-        place = means.place(genes)
-        below = np.minimum(place.astype(np.int64), _LEVELS - 2)
-        beyond = place - below
-        below += group[:, None] * _LEVELS
-        at, col = _column_entries(counts, genes)
-        x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
-        rows.append(_together(first + col, below[at, col], x, beyond[at, col]))
-
-        below += np.arange(below.shape[1]) * n_levels
-        number, share = _sums(below, beyond, n_levels)
-        for entries in (counts,) if gaps is None else (counts, gaps):  # these are no zeros
-            less = _column_entries(entries, genes)
-            number, share = (
-                one - other
-                for one, other in zip(
-                    (number, share), _sums(below[less], beyond[less], n_levels, len(number)), strict=True
-                )
-            )
-        number -= share
-        number[:, 1:] += share[:, :-1]
-        zeros[genes] = number
+        zeros[genes], with_counts = _block(means, counts, gaps, genes, group, len(exposure))
+        rows.append(with_counts)
     gene, level, x, number = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     start = np.concatenate([[0], np.cumsum(np.bincount(gene, minlength=n_vars))])
     mean, depth = np.tile(_CENTRES, len(exposure)), np.repeat(exposure, _LEVELS)
     if log_share is None:
         log_share = np.zeros(n_vars)
     return Counted(zeros, start, gene, level, x, number, mean, depth, log_share)
+
+
+def _block(
+    means: Means,
+    counts: sp.csc_matrix,
+    gaps: sp.csc_matrix | None,
+    genes: slice,
+    group: np.ndarray,
+    n_groups: int,
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Zeros of some genes at each level, float64 (width, n_levels), and their rows of counts."""
+    n_levels = n_groups * _LEVELS
+    place = means.place(genes)
+    below = np.minimum(place.astype(np.int32), _LEVELS - 2)
+    beyond = place - below
+    below += (group * _LEVELS).astype(np.int32)[:, None]
+    at, col = _column_entries(counts, genes)
+    x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
+    rows = _together(genes.start + col, below[at, col], x, beyond[at, col], n_levels)
+
+    below += np.arange(below.shape[1], dtype=np.int32) * np.int32(n_levels)
+    length = below.shape[1] * n_levels
+    number = np.bincount(below.ravel(), minlength=length)
+    share = np.bincount(below.ravel(), beyond.ravel(), length)
+    for entries in (counts,) if gaps is None else (counts, gaps):  # these are no zeros
+        some = _column_entries(entries, genes)
+        number -= np.bincount(below[some], minlength=length)
+        share -= np.bincount(below[some], beyond[some], length)
+    share = share.reshape(-1, n_levels)
+    zeros = number.reshape(-1, n_levels) - share
+    zeros[:, 1:] += share[:, :-1]
+    return zeros, rows
 
 
 def _depth_groups(log_exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,33 +207,25 @@ def _column_entries(matrix: sp.csc_matrix, genes: slice) -> tuple[np.ndarray, np
     return matrix.indices[ends[0] : ends[-1]], np.repeat(np.arange(len(ends) - 1), np.diff(ends))
 
 
-def _sums(
-    below: np.ndarray, beyond: np.ndarray, n_levels: int, n_vars: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Entries above each level of each gene, and how far they are above it in all: float64 (n, n_levels) each."""
-    length = (below.shape[-1] if n_vars is None else n_vars) * n_levels
-    parts = (np.bincount(below.ravel(), weights, length) for weights in (None, beyond.ravel()))
-    number, share = (part.astype(np.float64).reshape(-1, n_levels) for part in parts)
-    return number, share
-
-
-def _together(gene: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> tuple[np.ndarray, ...]:
+def _together(
+    gene: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray, n_levels: int
+) -> tuple[np.ndarray, ...]:
     """Equal counts of a gene at a level, and how many there are; in the order of the genes.
 
     Entries count for the level below them, `level`, and for the next by as much as they are `beyond` it.
     """
-    gene, x, share = np.tile(gene, 2), np.tile(x, 2), np.concatenate([1 - beyond, beyond]).astype(np.float64)
-    level = np.concatenate([level, level + 1])
     whole = (x == np.floor(x)) & (x <= _WHOLE)
-    n_levels = _LEVELS * _DEPTHS
     key = (gene[whole].astype(np.int64) * n_levels + level[whole]) * (_WHOLE + 1) + x[whole].astype(np.int64)
-    key, place = np.unique(key, return_inverse=True)
-    number = np.bincount(place.ravel(), share[whole], len(key))
+    key, entry, number = np.unique(key, return_inverse=True, return_counts=True)
+    above = np.bincount(entry.ravel(), beyond[whole], len(key))
+    key, row = np.unique(np.concatenate([key, key + _WHOLE + 1]), return_inverse=True)  # the next level
+    number = np.bincount(row.ravel(), np.concatenate([number - above, above]), len(key))
+    gene, level, alone = np.tile(gene[~whole], 2), level[~whole], beyond[~whole].astype(np.float64)
     parts = [
-        np.concatenate([key // (_WHOLE + 1) // n_levels, gene[~whole]]),
-        np.concatenate([key // (_WHOLE + 1) % n_levels, level[~whole]]),
-        np.concatenate([(key % (_WHOLE + 1)).astype(np.float64), x[~whole]]),
-        np.concatenate([number, share[~whole]]),
+        np.concatenate([key // (_WHOLE + 1) // n_levels, gene]),
+        np.concatenate([key // (_WHOLE + 1) % n_levels, level, level + 1]),
+        np.concatenate([(key % (_WHOLE + 1)).astype(np.float64), np.tile(x[~whole], 2)]),
+        np.concatenate([number, 1 - alone, alone]),
     ]
     order = np.argsort(parts[0], kind="stable")
     order = order[parts[3][order] > 0]

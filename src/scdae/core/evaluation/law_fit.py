@@ -30,6 +30,7 @@ _FEWEST = 512  # cells at least
 _HIDDEN = 0.2  # share of the molecules that the network does not get
 _PRIOR_CELLS = 6.0  # what all genes say of one, where it is low and where it is high
 _STEPS, _STEPS_DROPOUT = 30, 8
+_TOGETHER = 512  # genes that are fitted together
 _COMMON_GENES, _STEPS_COMMON = 600, 60  # from which what genes have in common is learned
 _FURTHER = 0.9  # of a step of the EM algorithm that is gone on top of it
 _FLOOR = 1e-6  # weight that every component has
@@ -200,21 +201,33 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
     """Distributions of all genes; `told` says how far dropout is looked for, from 0 to 1, float64 (n,)."""
     n = len(counted.zeros)
     common = _common(counted)
-    weights, _ = LawFit(counted).fit(common, np.tile(common[..., None], n), _STEPS)
+    weights = _weights(counted, common)
     chance, some, lost = np.zeros((3, n))
-    weight, genes = weights.weight.copy(), np.flatnonzero(told > 0)
+    weight, genes = weights.copy(), np.flatnonzero(told > 0)
     if len(genes):
-        of_genes = _dropout(counted.take(genes).expressed(), weights.weight[..., genes], common)
+        of_genes = _dropout(counted.take(genes).expressed(), weights[..., genes], common)
         chance[genes], some[genes] = of_genes.chance * told[genes], of_genes.some * told[genes]
         lost[genes], weight[..., genes] = of_genes.lost, of_genes.weight
     lift = 1 - some + some / (1 - lost)
-    plain = Part(*_float32(weights.weight * (1 - some), 1 / lift, np.zeros(n)))
+    plain = Part(*_float32(weights * (1 - some), 1 / lift, np.zeros(n)))
     dropout, has = None, np.flatnonzero(some > 0)
     if len(has):
         of_some = weight[..., has] * some[has], 1 / (lift * (1 - lost))[has], lost[has]
         own, scale, gone = _float32(*of_some)
         dropout = Part(own, scale, gone, has.astype(np.int32))
     return Laws(plain, dropout, *_float32(lift, chance, counted.log_share))
+
+
+def _weights(counted: Counted, common: np.ndarray) -> np.ndarray:
+    """Weights of each gene, float64 (2, len(GRID), n): genes of like expression together, which reach few of the levels."""
+    n = len(counted.zeros)
+    weight = np.empty((*common.shape, n))
+    order = np.argsort(counted.sum(counted.number * counted.x), kind="stable")
+    for first in range(0, n, _TOGETHER):
+        genes = np.sort(order[first : first + _TOGETHER])
+        start = np.tile(common[..., None], len(genes))
+        weight[..., genes] = LawFit(counted.take(genes)).fit(common, start, _STEPS)[0].weight
+    return weight
 
 
 def _common(counted: Counted) -> np.ndarray:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -32,6 +33,9 @@ _AXIS = "cells"
 
 class Devices(Protocol):
     """What training asks of the devices."""
+
+    def __hash__(self) -> int:
+        """Programs are kept for devices that are equal."""
 
     @property
     def number(self) -> int:
@@ -88,6 +92,7 @@ class Devices(Protocol):
         """
 
 
+@dataclass(frozen=True)
 class OneDevice:
     """JAX's default device.
 
@@ -97,12 +102,11 @@ class OneDevice:
         In how many a minibatch is computed.
     """
 
-    number = processes = 1
-    first = True
-    process = 0
-
-    def __init__(self, parts: int = 1):
-        self.parts = parts
+    parts: int = 1
+    number: ClassVar[int] = 1
+    processes: ClassVar[int] = 1
+    first: ClassVar[bool] = True
+    process: ClassVar[int] = 0
 
     def bounds(self, batch_size: int) -> np.ndarray:
         """One share."""

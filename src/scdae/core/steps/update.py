@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,10 @@ Objective = Callable[[Any, Batch, Terms], jax.Array]
 Update = Callable[[Any, Any, list[Batch]], tuple[Any, Any, jax.Array]]
 
 
+_KEPT = 8  # programs of earlier trainings in this process
+
+
+@lru_cache(_KEPT)
 def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
     """Loss of a minibatch: encode, decode, and score the molecules that were set aside.
 
@@ -39,7 +43,7 @@ def make_objective(graph: Any, likelihood: str, n_vars: int) -> Objective:
     -------
     callable
         From parameters, a minibatch, or one of its parts, and what its data add, to a float32 scalar. The losses of the
-        parts add up to that of the minibatch.
+        parts add up to that of the minibatch. It is the same function each time, for which nothing is compiled again.
     """
 
     def sum_of(terms: tuple[jax.Array, jax.Array], where: jax.Array | None) -> jax.Array:
@@ -102,6 +106,32 @@ def make_update(
         From parameters, optimizer state and the parts of a minibatch to both and the loss. The state passed in is used
         up.
     """
+    programs = _programs(objective, optimizer, devices)
+    zeros: list[Any] = []  # of loss and gradient, made once
+
+    def step(params: Any, state: Any, batches: list[Batch]) -> tuple[Any, Any, jax.Array]:
+        if len(batches) == 1:
+            return programs.update(params, state, batches[0], of_data, pace)
+        if not zeros:
+            zeros.append(devices.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (np.float32(0), params))))
+        total = zeros[0]
+        for part in batches:
+            total = programs.add(params, total, part, of_data)
+        return *programs.move(params, state, total[1], pace), total[0]
+
+    return step
+
+
+class _Programs(NamedTuple):
+    update: Callable[..., Any]  # the whole step
+    add: Callable[..., Any]  # loss and gradient of a part added to those of others
+    move: Callable[..., Any]  # the parameters along a gradient
+
+
+@lru_cache(_KEPT)
+def _programs(
+    objective: Objective, optimizer: Callable[[Pace], optax.GradientTransformation], devices: Devices
+) -> _Programs:
     value_and_gradient = devices.gradient(objective)
 
     def move(params: Any, state: Any, gradient: Any, pace: Pace) -> tuple[Any, Any]:
@@ -118,17 +148,4 @@ def make_update(
     def add(params: Any, total: Any, part: Batch, of_data: Terms) -> Any:
         return jax.tree.map(jnp.add, total, value_and_gradient(params, part, of_data))
 
-    move_by = jax.jit(move, donate_argnums=(1,))
-    zeros: list[Any] = []  # of loss and gradient, made once
-
-    def step(params: Any, state: Any, batches: list[Batch]) -> tuple[Any, Any, jax.Array]:
-        if len(batches) == 1:
-            return update(params, state, batches[0], of_data, pace)
-        if not zeros:
-            zeros.append(devices.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (np.float32(0), params))))
-        total = zeros[0]
-        for part in batches:
-            total = add(params, total, part, of_data)
-        return *move_by(params, state, total[1], pace), total[0]
-
-    return step
+    return _Programs(update, add, jax.jit(move, donate_argnums=(1,)))

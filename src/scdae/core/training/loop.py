@@ -27,7 +27,7 @@ from scdae.core.runtime.background import closed_at_end, finishing, in_backgroun
 from scdae.core.steps.numbers import Pace
 from scdae.core.steps.steppers import Task, stepper_for
 from scdae.core.training.initialize import Start
-from scdae.core.training.optimizer import optimizer_for
+from scdae.core.training.optimizer import Optimizer
 from scdae.core.training.schedule import Schedule, weight_decay_for
 
 __all__ = ["Trained", "train"]
@@ -98,7 +98,7 @@ def train(
     # Where training starts, and where it was when an earlier run was interrupted.
     start = begin(rng)
     parts, params = devices.agree(((start.axes.weight, start.axes.gene_mean, start.axes.effects), start.params))
-    optimizer, pace = optimizer_for(config, start), Pace.of(config.weight_decay, schedule.n_steps, start.towards)
+    optimizer, pace = Optimizer(config.learning_rate), Pace.of(config.weight_decay, schedule.n_steps, start.towards)
     watcher = HeldOut(data, held_out, Axes(*parts), rng)
     screen_seed = int(rng.integers(2**32))
     run = _begun(watcher.axes, params, optimizer(pace), rng, devices)

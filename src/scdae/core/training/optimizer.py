@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,39 +11,50 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scdae.core.config import Config
 from scdae.core.network.parameters import ROLES
 from scdae.core.steps.numbers import Pace
-from scdae.core.training.initialize import Start
 
-__all__ = ["decay_towards", "optimizer_for"]
+__all__ = ["Optimizer", "decay_towards"]
 
 _GENE_RATE = 10.0  # learning rate of dispersion and dropout (on the log scale) relative to the rest
 
 
-def optimizer_for(config: Config, start: Start) -> Callable[[Pace], optax.GradientTransformation]:
-    """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed."""
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with Nesterov momentum, warm-up and cosine decay; gene-wise parameters move faster and are not decayed.
 
-    def label(path: Any, leaf: Any) -> str:
-        names = [str(getattr(part, "key", part)) for part in path]
-        role = next(ROLES[name] for name in names if name in ROLES)
-        if not role.trained:
-            return "fixed"
-        return "gene" if role.fast else "decayed" if role.decayed else "plain"
+    Two of the same learning rate are equal, so that what is compiled for one training serves the next.
 
-    labels = jax.tree_util.tree_map_with_path(label, start.params)
-    decayed, gene, fixed = (jax.tree.map(partial(str.__eq__, kind), labels) for kind in ("decayed", "gene", "fixed"))
+    Parameters
+    ----------
+    learning_rate
+        The highest, at the end of the warm-up.
+    """
 
-    def optimizer(pace: Pace) -> optax.GradientTransformation:
+    learning_rate: float
+
+    def __call__(self, pace: Pace) -> optax.GradientTransformation:
+        """Make it for a pace."""
         return optax.chain(
             optax.flatten(optax.scale_by_adam(b2=0.99, nesterov=True)),  # one array is compiled faster than many
-            optax.masked(decay_towards(pace.towards, pace.weight_decay), decayed),
-            optax.masked(optax.scale(_GENE_RATE), gene),
-            optax.scale_by_learning_rate(lambda count: config.learning_rate * _share_of_rate(count, pace)),
-            optax.masked(optax.set_to_zero(), fixed),
+            optax.masked(decay_towards(pace.towards, pace.weight_decay), partial(_has, kind="decayed")),
+            optax.masked(optax.scale(_GENE_RATE), partial(_has, kind="gene")),
+            optax.scale_by_learning_rate(lambda count: self.learning_rate * _share_of_rate(count, pace)),
+            optax.masked(optax.set_to_zero(), partial(_has, kind="fixed")),
         )
 
-    return optimizer
+
+def _has(params: Any, kind: str) -> Any:
+    """Whether each parameter is of a kind: bool in the place of each."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _kind(path) == kind, params)
+
+
+def _kind(path: Any) -> str:
+    names = [str(getattr(part, "key", part)) for part in path]
+    role = next(ROLES[name] for name in names if name in ROLES)
+    if not role.trained:
+        return "fixed"
+    return "gene" if role.fast else "decayed" if role.decayed else "plain"
 
 
 def _share_of_rate(count: Any, pace: Pace) -> jax.Array:
