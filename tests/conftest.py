@@ -43,7 +43,12 @@ def pytest_unconfigure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures, of which some fit."""
+    import scdae
+
     fit_once.on = "core" not in item.path.parts and item.get_closest_marker("trains") is None
+    scdae.settings.kept_fits = (
+        4 if fit_once.on else 0
+    )  # of the package itself, which would not train a second time either
     if fit_once.on:
         fit_once.share_fits()
 

@@ -243,6 +243,11 @@ def _numbers(table):
     return [table.select_dtypes("number").to_numpy()]
 
 
+def _model_behind(adata):
+    scdae.pp.impute(adata, model=_model(), key_added="again", overwrite=True)
+    return scdae.get.model(adata, "again")
+
+
 CALLS = {
     "pp.align": lambda a: [scdae.pp.align({"one": a, "two": a}, layers=[]).X],
     "pp.impute": _impute,
@@ -269,6 +274,7 @@ CALLS = {
     "get.fidelity": lambda a: _numbers(scdae.get.fidelity(a)) + _numbers(scdae.get.fidelity(a, markers=True)),
     "get.genes": lambda a: [scdae.get.genes(a)],
     "get.imputed": lambda a: [scdae.get.imputed(a), scdae.get.imputed(a, genes=GENES)],
+    "get.model": lambda a: [_model_behind(a).latent(a)],
     "get.rank_genes": lambda a: [scdae.get.rank_genes(a)],
     "get.report": lambda a: [pd.to_numeric(scdae.get.report(a).sort_index(), errors="coerce")],
     "get.results": lambda a: [scdae.get.results(a).layers["scdae"], scdae.get.results(a, genes=GENES).layers["scdae"]],

@@ -26,6 +26,7 @@ class Settings:
     def __init__(self) -> None:
         self._verbosity: int | None = None
         self._max_entries = 50_000_000
+        self._kept_fits = 4
         self._compilation_cache: str | None = None
 
     @property
@@ -59,6 +60,21 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
             raise ValueError(f"settings.max_entries = {value!r}: use a whole number of entries, 0 or more.")
         self._max_entries = int(value)
+
+    @property
+    def kept_fits(self) -> int:
+        """Fits that a process keeps, without their counts, for the next call on the same counts with the same settings.
+
+        A second :func:`scdae.pp.impute`, or :func:`scdae.tl.rank_genes` after it, then trains nothing, and
+        :func:`scdae.get.model` gives the model. 0 keeps none.
+        """
+        return self._kept_fits
+
+    @kept_fits.setter
+    def kept_fits(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+            raise ValueError(f"settings.kept_fits = {value!r}: use a whole number of fits, 0 or more.")
+        self._kept_fits = int(value)
 
     @property
     def compilation_cache(self) -> str | None:

@@ -17,7 +17,9 @@ from scdae.outputs.results import results
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["evaluation", "fidelity", "genes", "imputed", "rank_genes", "report", "results", "tuning"]
+    from scdae.model import DAE
+
+__all__ = ["evaluation", "fidelity", "genes", "imputed", "model", "rank_genes", "report", "results", "tuning"]
 
 
 def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
@@ -57,6 +59,47 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
     names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{key!r}]")
     return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
+
+
+def model(adata: AnnData, key: str = "scdae") -> DAE:
+    """Return the model behind what `scdae.pp.impute` wrote, while this process keeps it.
+
+    Parameters
+    ----------
+    adata, key
+        As for `imputed`.
+
+    Returns
+    -------
+    DAE
+        The fitted model, to save, to apply to other cells or to pass on as ``model=``.
+
+    Raises
+    ------
+    KeyError
+        When `scdae.pp.impute` has written nothing under `key`, in another process, or so long ago that other fits took its
+        place (:attr:`scdae.settings.kept_fits`).
+
+    Examples
+    --------
+    >>> import scdae
+    >>> adata = scdae.datasets.simulate(80, 50)
+    >>> scdae.pp.impute(adata, max_epochs=2)
+    >>> scdae.get.model(adata).latent(adata).shape
+    (80, 12)
+    """
+    from scdae.model.known_fits import known_fit  # late: other readers need no JAX
+
+    check_adata(adata)
+    stored_report(adata, key)
+    name = adata.uns[key].get("fit")
+    known = known_fit(str(name))
+    if known is None:
+        raise KeyError(
+            f"The fit behind adata.uns[{key!r}] is not kept in this process: it was made in another, or later fits took its place "
+            "(scdae.settings.kept_fits). Fit again with scdae.DAE().fit(adata), and keep it with model.save(path)."
+        )
+    return known
 
 
 def report(adata: AnnData, key: str = "scdae") -> pd.Series:

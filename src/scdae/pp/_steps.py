@@ -22,6 +22,7 @@ from scdae.matrices.chunk_sizes import choose_lazy
 from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
+from scdae.model.known_fits import fit_once, keep
 from scdae.model.lazy import joined, lazy_layer
 from scdae.model.options import log_layer_size
 from scdae.model.output_options import OutputOptions
@@ -56,6 +57,7 @@ class Ready:
     batch: np.ndarray | None  # weights of the batches in which all cells are to have been measured
     report: Report
     judged: np.ndarray  # rows of the cells that the report is of
+    name: str  # under which the fit is kept in this process
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def fit_model(
     check_corrected(run.transform_batch, columns.batch_levels)
     log_layer_size(run.adata.shape, run.wanted.n_layers)
     with open_checkpoints(*checkpoints, first=devices.first) as kept:
-        model._fit_counts(run.counts, columns, conditions, checkpoints=kept, devices=devices)
+        fit_once(model, run.counts, columns, conditions, checkpoints=kept, devices=devices)
     fitted = model.fitted_model()
-    return Ready(fitted, conditions, batch, fitted.outcome.report, fitted.outcome.cells)
+    return Ready(fitted, conditions, batch, fitted.outcome.report, fitted.outcome.cells, keep(model))
 
 
 def take_model(run: Run, model: DAE, of_fit: list[str], seed: int) -> Ready:
@@ -95,7 +97,7 @@ def take_model(run: Run, model: DAE, of_fit: list[str], seed: int) -> Ready:
     log_layer_size(run.adata.shape, run.wanted.n_layers)
     report, rows = query_report(fitted, run.counts, conditions, seed)
     say_if_foreign(report)
-    return Ready(fitted, conditions, batch, report, rows)
+    return Ready(fitted, conditions, batch, report, rows, keep(model))
 
 
 def restore(run: Run, ready: Ready, names: Names) -> Restored:
@@ -129,7 +131,7 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
         record["genes_as_counted"] = as_counted
     table = gene_table(ready.model, run.counts, ready.report)
     of_cell = cell_gain(ready.report, ready.judged, run.counts)
-    report = summary(ready.model, table, record, ready.report)
+    report = summary(ready.model, table, record, ready.report) | {"fit": ready.name}
     with writing_to(adata):
         for name, values in restored.layers.items():
             adata.layers[name] = values

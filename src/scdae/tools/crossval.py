@@ -17,6 +17,7 @@ from scdae.inputs.counts import Counts, read_counts
 from scdae.inputs.covariates import Covariates, read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.model import DAE
+from scdae.model.known_fits import fit_once
 from scdae.model.restore import query_cells
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
     model = DAE()
     model.config = job.config
     train = replace(job.counts, matrix=shown)
-    model._fit_counts(train, job.covariates, job.conditions)
+    fit_once(model, train, job.covariates, job.conditions)
     data, gene_map = query_cells(model.fitted_model(), train, job.conditions)
     genes = gene_map.columns
     cells = np.flatnonzero(np.diff(data.counts.indptr))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scdae.inputs.counts import open_counts
+from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.model import DAE
+from scdae.model.known_fits import fit_once
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +34,9 @@ def fitted_model(
         It is not fitted, or settings of a fit are given beside it.
     """
     if model is None:
-        return DAE(seed=seed, **settings).fit(adata, **data.columns, **data.counts)
+        counts = open_counts(adata, **data.counts)
+        columns, conditions = read_covariates(adata, **data.columns)
+        return fit_once(DAE(seed=seed, **settings), counts, columns, conditions)
     if not isinstance(model, DAE):
         raise TypeError(
             f"model must be a fitted scdae.DAE, got {type(model).__name__}. Read a saved one with scdae.DAE.load(path)."

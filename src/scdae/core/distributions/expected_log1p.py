@@ -10,17 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["POISSON", "expected_log1p", "expected_log1p_by_mean", "log_nodes"]
+__all__ = ["POISSON", "expected_log1p", "expected_log1p_by_mean"]
 
 POISSON = 1e8  # inverse dispersion that is as good as none
 
-_LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.5  # nodes of the integral, on the log scale
+_LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.75  # nodes of the integral, on the log scale
 _BELOW = float(np.exp(_LOW) / np.expm1(_STEP))  # a Python number, which leaves the dtype of what it is multiplied with
-
-
-def log_nodes() -> tuple[jax.Array, float, float]:
-    """Nodes of the integral, the step between them on the log scale, and what counts for all that is below the first."""
-    return jnp.asarray(np.exp(np.arange(_LOW, _HIGH, _STEP)), jnp.float32), _STEP, _BELOW
 
 
 def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.likelihoods import nb_log_prob
 
-__all__ = ["Zeros", "at_zero", "of_genes", "of_stored", "powers", "weights_at", "zero_probability"]
+__all__ = ["Zeros", "at_zero", "of_genes", "of_stored", "weights_at", "zero_probability"]
 
 _TINY = 1e-30
 
@@ -99,11 +99,6 @@ def _own_weights(part: Part, columns: jax.Array, level: jax.Array | None) -> jax
     if level is None or len(part.weight) == 1:
         return low
     return low + level[None, :] * (part.weight[1][:, columns] - low)
-
-
-def powers(mean: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """For each inverse dispersion of the grid ``theta / (theta + mean)``, and that to the power of it: the chance of a zero."""
-    return [_power(mean, theta) for theta in GRID]
 
 
 def _power(mean: jax.Array, theta: float) -> tuple[jax.Array, jax.Array]:

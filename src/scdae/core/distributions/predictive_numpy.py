@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,15 @@ class BlockLaw:
         level: np.ndarray | None = None,
     ):
         self._laws, self._prior, self._ratio, self._level = laws, prior.astype(np.float64), ratio, level
-        self._x = None if counts is None else counts.toarray()
+        self._x: Any = None if counts is None else counts.toarray()
 
-    @property
+    @cached_property
+    def _with_counts(self) -> tuple[tuple[np.ndarray, ...], HeldOutLaw]:
+        """Row and column of the entries with molecules shown, and their law."""
+        at = self._x.nonzero()
+        return at, self.at(*at)
+
+    @cached_property
     def expected(self) -> np.ndarray:
         """Expected molecules, (b, n)."""
         if self._x is None:
@@ -100,8 +107,8 @@ class BlockLaw:
             before += chance + weight * lost
             value += chance * inner / (1 + inner / theta)
         value /= before
-        at = self._x.nonzero()
-        value[at] = self.at(*at).expected / self._ratio
+        at, law = self._with_counts
+        value[at] = law.expected / self._ratio
         return self._ratio * value
 
     def log_zero(self) -> np.ndarray:
@@ -109,8 +116,8 @@ class BlockLaw:
         if self._x is None:
             return np.asarray(np.log(zero_chance(self._laws, self._ratio * self._prior, level=self._level)))
         value = np.log(zero_chance(self._laws, self._ratio * self._prior, self._prior, self._level))
-        at = self._x.nonzero()
-        value[at] = log_prob_zero(self.at(*at))
+        at, law = self._with_counts
+        value[at] = log_prob_zero(law)
         return np.asarray(value)
 
     def at(self, *index: np.ndarray) -> HeldOutLaw:

@@ -151,18 +151,29 @@ def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
 
 def _likelihood(counted: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Likelihood of each Gamma law, (len(SHAPES), ...), scaled to at most 1; and the logarithm of the scale."""
+    return _scaled(_of_counts(counted), counted, base)
+
+
+def _of_counts(counted: np.ndarray) -> np.ndarray:
+    """What the log likelihood owes to the counts alone: (len(SHAPES), ...)."""
     shape = SHAPES.reshape(-1, *[1] * counted.ndim)
-    evidence = special.gammaln(shape + counted) - special.gammaln(shape)
-    evidence += shape * np.log(shape) - (shape + counted) * np.log(shape + base) + special.xlogy(counted, base)
+    return np.asarray(special.gammaln(shape + counted) - special.gammaln(shape) + shape * np.log(shape))
+
+
+def _scaled(of_counts: np.ndarray, counted: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shape = SHAPES.reshape(-1, *[1] * counted.ndim)
+    evidence = of_counts - (shape + counted) * np.log(shape + base)
+    evidence += special.xlogy(counted, base)
     top = evidence.max(axis=0)
-    return np.exp(evidence - top), top
+    evidence -= top
+    return np.exp(evidence, out=evidence), top
 
 
 def _center(counted: np.ndarray, base: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Center under which the counts of a group are likeliest: (1,)."""
-    score = []
+    of_counts, score = _of_counts(counted), []
     for center in _CENTRES:
-        likelihood, scale = _likelihood(counted, base * center)
+        likelihood, scale = _scaled(of_counts, counted, base * center)
         score.append(float((np.log(prior @ likelihood) + scale).sum()))
     return _CENTRES[[int(np.argmax(score))]]
 

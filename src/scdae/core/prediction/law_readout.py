@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from scdae.core.data.minibatch import Batch
 from scdae.core.distributions.components import level_of
-from scdae.core.distributions.expected_log1p import expected_log1p, log_nodes
-from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, powers, weights_at
+from scdae.core.distributions.expected_log1p import expected_log1p
+from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, weights_at
 from scdae.core.distributions.laws import GRID, Laws, Part
+from scdae.core.distributions.log_polynomials import log_polynomial, log_value
 
 __all__ = ["Block", "counted_mean", "level_at", "log1p_of", "mean_of", "sd_of"]
 
@@ -127,58 +128,43 @@ def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:
 
 
 def _log_of_zeros(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
-    """The same for zeros: with ``G`` the generating function of the new count, an integral over ``1 - G``."""
+    """The same for zeros: a sum over the components, each by a polynomial in its mean."""
     probability = at_zero(block.laws, block.mean, block.level).probability
     ratio = jnp.broadcast_to(ratio, block.mean.shape)
-    terms = [_terms(part, block, probability, ratio) for part in block.laws.parts]
-    nodes, step, below = log_nodes()
-    first = sum((_whole(part, values[0], block) for part, values in zip(block.laws.parts, terms, strict=True)), 0.0)
-
-    def add(k: jax.Array, total: jax.Array) -> jax.Array:
-        u = nodes[k]
-        reach, weight = -jnp.expm1(-scale * u), jnp.exp(-u)
-        for part, (_, components) in zip(block.laws.parts, terms, strict=True):
-            missing = sum(chance * _complement(reach * growth, theta) for chance, growth, theta in components)
-            total = total + _whole(part, weight * missing, block)
-        return total
-
-    return step * jax.lax.fori_loop(0, len(nodes), add, scale * below * first)
+    total = jnp.zeros_like(block.mean)
+    for part in block.laws.parts:
+        own = _log_of_part(part, block, probability, ratio, scale[:, 0])
+        total = total + own if part.genes is None else total.at[:, part.genes].add(own)
+    return total
 
 
-def _terms(part: Part, block: Block, probability: jax.Array, ratio: jax.Array) -> tuple[jax.Array, list[Any]]:
-    """Expected new counts, and for each component its weight, and what its mean grows by over its shape, and the shape."""
+def _log_of_part(part: Part, block: Block, probability: jax.Array, ratio: jax.Array, scale: jax.Array) -> jax.Array:
+    """Sum over the components of a part, one after the other: (b, c)."""
 
     def own(values: Any) -> Any:
         return values if values is None or part.genes is None else values[:, part.genes]
 
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
-    weights = weights_at(part, own(block.level))
-    lost = part.lost[None, :]
-    inner, kept = mean * part.scale[None, :], 1 - lost
-    expected, terms = jnp.zeros_like(mean), []
+    level, lost = own(block.level), part.lost[None, :]
+    inner = mean * part.scale[None, :]
+    before = ratio * inner  # new counts of an entry of which nothing is known
     has_lost = part.genes is not None or observed is not None
-    for theta, weight, (_, chance) in zip(GRID, weights, powers(inner), strict=True):
-        after, before = weight * kept * chance / probability, weight * lost / probability
+
+    # What a zero leaves of the mean is no more than the inverse dispersion, whatever the mean.
+    theta = jnp.asarray(GRID, mean.dtype)
+    most, most_ratio = before.max(axis=1), ratio.max(axis=1)
+    after_zero = log_polynomial(theta, scale, jnp.minimum(most[None, :], theta[:, None] * most_ratio[None, :]))
+    unknown = log_polynomial(theta, scale, jnp.broadcast_to(most, (len(GRID), len(most)))) if has_lost else None
+
+    def add(total: jax.Array, component: Any) -> tuple[jax.Array, None]:
+        theta, low, high, after_zero, unknown = component
+        weight = low[None, :] if level is None else low[None, :] + level * (high - low)[None, :]
+        chance = jnp.exp(-theta * jnp.log1p(inner / theta))
+        kept, gone = weight * (1 - lost) * chance / probability, weight * lost / probability
         if observed is not None:
-            after, before = jnp.where(observed, after, 0), jnp.where(observed, before, weight)
-        growth = ratio * inner / (theta + inner)
-        terms.append((after, growth, theta))
-        expected = expected + after * growth * theta
-        if has_lost:
-            terms.append((before, ratio * inner / theta, theta))
-            expected = expected + before * ratio * inner
-    return expected, terms
+            kept, gone = jnp.where(observed, kept, 0), jnp.where(observed, gone, weight)
+        total = total + kept * log_value(after_zero, before * theta / (theta + inner))
+        return (total if unknown is None else total + gone * log_value(unknown, before)), None
 
-
-def _whole(part: Part, values: jax.Array, block: Block) -> jax.Array:
-    return values if part.genes is None else jnp.zeros_like(block.mean).at[:, part.genes].set(values)
-
-
-def _complement(growth: jax.Array, theta: float) -> jax.Array:
-    """``1 - (1 + growth) ** -theta``, in which small numbers lose nothing to rounding."""
-    missing, power = growth / (1 + growth), theta
-    while power < 1:
-        missing, power = missing / (1 + jnp.sqrt(1 - missing)), power * 2
-    while power > 1:
-        missing, power = missing * (2 - missing), power / 2
-    return missing
+    components = theta, part.weight[0], part.weight[-1], after_zero, unknown
+    return jax.lax.scan(add, jnp.zeros_like(mean), components)[0]
