@@ -95,7 +95,7 @@ def test_gene_correlation_is_numpys(rng):
         (lambda: metrics.gene_mean([[1, 2]], size=[-1.0]), "size has to be 0 or more"),
         (lambda: metrics.deviance_skill(np.ones((3, 2)), np.ones((3, 1)), np.ones((3, 2))), r"mean has the shape \(3, 1\) and counts"),
         (lambda: metrics.deviance_skill(np.ones((3, 2)), np.ones((3, 2)), np.ones(2)), r"baseline has the shape \(2,\) and counts"),
-        (lambda: metrics.deviance_skill([[1]], [[1]], [[1]], blend=1.5), "blend=1.5: use a share"),
+        (lambda: metrics.deviance_skill([[1]], [[1]], [[1]], blend=1.5), "blend=1.5: use a fraction"),
         (lambda: metrics.log_normalize([[-1, 2]]), "Logs and z-scores are not counts"),
         (lambda: metrics.log_normalize([[1, 2]], target=0), "target=0: use a positive number"),
         (lambda: metrics.log_normalize([1, 2]), "counts has the shape"),

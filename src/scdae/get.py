@@ -206,7 +206,7 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
     -------
     DataFrame, one row a gene, best first
         ``scores``, ``logfoldchanges``, ``lfc_lower``, ``lfc_upper``, ``pvals`` (probability of no difference) and
-        ``pvals_adj`` (expected share of false discoveries). The index is the gene, or group and gene.
+        ``pvals_adj`` (expected fraction of false discoveries). The index is the gene, or group and gene.
 
     Raises
     ------

@@ -103,7 +103,7 @@ def deviance_skill(counts: np.ndarray, mean: np.ndarray, baseline: np.ndarray, *
     1.0
     """
     if not 0 <= blend <= 1:
-        raise ValueError(f"blend={blend!r}: use a share of the baseline from 0 to 1.")
+        raise ValueError(f"blend={blend!r}: use a fraction of the baseline from 0 to 1.")
     counts, mean, baseline = (
         _not_negative(values, name) for values, name in ((counts, "counts"), (mean, "mean"), (baseline, "baseline"))
     )
@@ -184,7 +184,7 @@ def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _float64(values: Any) -> np.ndarray:
-    """Values of any container, worked out."""
+    """Return the values of any container as an array in memory."""
     return as_dense(values).astype(np.float64, copy=False)
 
 

@@ -182,7 +182,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if reset and (values < 0).any():
                 raise ValueError(
                     f"Negative values in data passed to Purifier: {int((values < 0).sum()):,}, the first "
-                    f"{values[values < 0][0]:.6g}. Fit it to log1p of counts per 10,000 of cells that nobody has perturbed, which are 0 "
+                    f"{values[values < 0][0]:.6g}. Fit it to log1p of counts per 10,000 of cells that were not perturbed, which are 0 "
                     "or more: z-scores and other centered values are none. transform takes perturbed ones."
                 )
             return check_logs(validated, "X", clean=reset and not self.allow_fractional)

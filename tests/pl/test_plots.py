@@ -201,7 +201,7 @@ def test_noise_sweep_draws_levels_in_order(adata):
     }
     axis = pl.noise_sweep(adata, show=False)
     assert list(axis.lines[0].get_xdata()) == [0.1, 0.5] and list(axis.lines[0].get_ydata()) == [0.1, 0.2]
-    assert axis.get_xlabel() == "share of molecules set aside"
+    assert axis.get_xlabel() == "fraction of molecules set aside"
 
 
 def groups_of(adata, n, **other):

@@ -96,7 +96,7 @@ def test_without_normal_cells_they_are_compared_with_one_another(log):
     scdae.tl.anomaly_score(adata, small.fitted(**MODEL))
     n = small.N_OBS
     np.testing.assert_allclose(np.sort(adata.obs["anomaly_pvalue"]), np.arange(1, n + 1) / n)
-    assert "the share of cells that look at least as odd" in log.text
+    assert "the fraction of cells that look at least as odd" in log.text
 
 
 def test_empty_cells_have_no_score_and_gaps_are_left_out():

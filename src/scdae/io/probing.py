@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -60,8 +61,6 @@ def _limit() -> None:
     seconds = int(used.ru_utime + used.ru_stime) + _CPU_SECONDS
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     if most == resource.RLIM_INFINITY or seconds < most:
-        import signal
-
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
 

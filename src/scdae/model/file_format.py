@@ -201,7 +201,7 @@ def _is_history(value: Any) -> bool:
 _HEADER: list[tuple[str, Callable[[Any], bool], str]] = [
     ("version", lambda value: isinstance(value, str), "text"),
     ("settings", lambda value: isinstance(value, dict) and "noise" in value, "settings of a model"),
-    ("law", lambda value: value in get_args(Likelihood), "a law of counts"),
+    ("law", lambda value: value in get_args(Likelihood), "a distribution of counts"),
     ("batch_key", lambda value: value is None or isinstance(value, str), "the name of a column"),
     ("n_epochs", _is_number, "a number, 0 or more"),
     ("stopped_early", lambda value: isinstance(value, bool), "true or false"),

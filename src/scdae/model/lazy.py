@@ -1,4 +1,4 @@
-"""Layers that are worked out when they are looked at: dask arrays whose chunks decode some cells each."""
+"""Layers computed on access: dask arrays whose chunks decode some cells each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lazy_layer(
     dtype: Any = np.float32,
     quiet: bool = False,
 ) -> da.Array:
-    """Restored counts as a dask array; nothing is read or decoded before it is looked at.
+    """Restored counts as a dask array; nothing is read or decoded before it is accessed.
 
     Parameters
     ----------

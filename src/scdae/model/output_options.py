@@ -30,7 +30,7 @@ class OutputOptions:
     quantiles
         Probabilities.
     lazy
-        Whether layers are worked out when they are looked at; None where they would not fit into memory.
+        Whether layers are computed on access; None where they would not fit into memory.
     threshold
         Value below which nothing is kept, or None.
     """

@@ -50,7 +50,7 @@ class Posterior:
     dropout
         float32 (n, g): probability of dropout before the count is known; 1 for entries that were not observed.
     laws
-        The components of the law of each gene; None where `theta` and `dropout` say all, as in models of scdae 0.1.
+        The components of each gene's distribution; None where `theta` and `dropout` say all, as in models of scdae 0.1.
     level
         float32 (n, g): how far each entry lies between where its gene is low, 0, and where it is high, 1, which the weights of the
         components follow; None where they are the same everywhere.

@@ -101,7 +101,7 @@ class ReadOuts:
             The data the model was fitted to, or others with the same genes in any order.
         output
             ``"mean"``: expected counts at the cell's own depth; ``"prior"``: the same without the cell's own count of
-            the gene; ``"rate"``: share of the cell's expression; ``"sd"``: standard deviation of the expected count;
+            the gene; ``"rate"``: fraction of the cell's expression; ``"sd"``: standard deviation of the expected count;
             ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
         depth
             Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken

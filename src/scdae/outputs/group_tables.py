@@ -60,7 +60,7 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
             Share of the cells that are likelier to be of their group than of any other, by their counts and by what is
             restored. Groups of few cells are not among those compared.
         ``changed``, ``left``
-            Share of the cells for which another group is the likeliest once restored, and share of those that leave
+            Fraction of the cells for which another group is likeliest once restored, and fraction of those that leave
             their own so.
         ``verdict``, ``words``
             The same in a word or two, and in a sentence.

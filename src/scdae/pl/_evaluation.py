@@ -199,7 +199,7 @@ def noise_sweep(
     low, high = map(float, np.asarray(entry["range"]))
     label = f"levels from {low:g} to {high:g}"
     axis.plot([low, high], [float(np.asarray(entry["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
-    unit = {"thinning": "share of molecules set aside", "masking": "share of entries set aside"}
+    unit = {"thinning": "fraction of molecules set aside", "masking": "fraction of entries set aside"}
     axis.set_xlabel(unit.get(str(entry["corruption"]), "standard deviation of the noise"))
     axis.set_ylabel("gain over the gene mean\n(nats per molecule)")
     axis.legend(frameon=False, fontsize="small")

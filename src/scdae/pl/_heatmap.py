@@ -53,7 +53,7 @@ def before_after(
     truth
         Layer with the true expected counts, drawn as a third panel (`scdae.datasets.simulate` writes ``"truth"``).
     max_cells
-        Draw that many cells at most, evenly picked after sorting. Every cell has its share of the picture then.
+        Draw that many cells at most, evenly picked after sorting. All cells then take the same part of the figure.
     cmap
         Color map.
     ax

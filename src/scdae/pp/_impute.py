@@ -89,7 +89,7 @@ def impute(
         ``"nb"``: without; ``"poisson"``.
     output
         What the layer holds: ``"mean"``, expected counts at the cell's own depth; ``"prior"``, the same without the
-        cell's own count of the gene (the full smoothing); ``"rate"``, share of the cell's expression; ``"sd"``,
+        cell's own count of the gene (the full smoothing); ``"rate"``, fraction of the cell's expression; ``"sd"``,
         standard deviation of the expected count; ``"log1p"``, expected log1p of counts per 10,000, as if the cell were
         measured anew (less than the logarithm of the mean, since counts vary).
     depth

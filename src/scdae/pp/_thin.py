@@ -40,7 +40,7 @@ def thin(
     seed
         Seed of the split.
     allow_fractional
-        Admit counts that are not whole numbers; the fractional part of each goes to one of the two by lot.
+        Admit counts that are not whole numbers; the fractional part of each goes to one of the two at random.
 
     Returns
     -------

@@ -61,7 +61,7 @@ def anomaly_score(
     normal
         Cells known to be normal, which `model` has not seen: a boolean column of `obs`, array or Series, which is taken
         by its names, or another AnnData. None: all cells of `adata`, compared with one another. A p-value is then the
-        share of cells that look at least as odd; it cannot say that any of them is wrong.
+        fraction of cells that look at least as odd; it cannot say that any of them is wrong.
     key_added
         Start of the names that are written.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
@@ -85,7 +85,7 @@ def anomaly_score(
             float32 score: 0 is the middle of normal cells of the same depth, 1 as far above it as one normal cell in
             six is. NaN for cells without counts.
         ``obs[key_added + "_pvalue"]``
-            float64: share of normal cells with a score at least as high (conformal; for normal cells that were not
+            float64: fraction of normal cells with a score at least as high (conformal; for normal cells that were not
             trained on, at most any level with that probability). At least 1 / (number of normal cells + 1).
         ``obs[key_added + "_fdr"]``
             float64: the false discovery rate if all cells with such a p-value or a smaller one are called (Benjamini
@@ -195,6 +195,6 @@ def _say(known: NormalCells, n_normal: int, n_tested: int, n_found: int) -> None
         )
     else:
         get_logger().info(
-            "scdae: no cells were named as normal, so the p-value of a cell is the share of cells that look at least as odd as it. "
+            "scdae: no cells were named as normal, so the p-value of a cell is the fraction of cells that look at least as odd as it. "
             "normal= names cells that are known to be normal."
         )

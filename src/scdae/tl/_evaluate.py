@@ -70,10 +70,10 @@ def evaluate(
         As for :func:`scdae.pp.impute`.
     groupby
         Column of `obs` with groups of cells, such as cell types or clusters, whatever its type: whether each comes back
-        as it was counted is looked at as well. The fit does not get to see it. Cells without a group are left out of
+        as it was counted is checked as well. The fit does not see it. Cells without a group are left out of
         this part, and groups of less than 10 cells are not judged.
     fraction
-        Share of the molecules that is shown.
+        Fraction of the molecules that is shown.
     key
         Name of the run, and start of the names that are written.
     seed

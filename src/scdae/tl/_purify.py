@@ -66,7 +66,7 @@ def purify(
     adata
         Profiles to purify, cells in rows. `X`, `raw` and other layers stay as they are.
     model
-        A fitted :class:`scdae.DAE`, best of cells that nobody has tampered with. None: one is fitted to the counts in
+        A fitted :class:`scdae.DAE`, best of cells that were not perturbed. None: one is fitted to the counts in
         `adata`.
     strength
         Share of the projection in the output, 0 to 1; the rest is the profile as it was. 0 gives back the profile.

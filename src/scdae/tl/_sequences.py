@@ -29,7 +29,7 @@ _WRITER = "scdae.tl.score_sequences"
 _COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
 _WHERE = ("breakpoint", "left", "right")
 _SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
-_JUDGED = 1000  # of the reference, drawn by lot: what the ratios of normal sequences are at each breakpoint
+_JUDGED = 1000  # of the reference, drawn at random: what the ratios of normal sequences are at each breakpoint
 _LEAST_SPREAD = 1e-6
 
 
@@ -62,7 +62,7 @@ def score_sequences(
         The verified sequences that the model was fitted to.
     calibration
         Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``.
-        P-values are shares of these. None: no p-values.
+        P-values are fractions of these. None: no p-values.
     group_key
         Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with
         those of other groups, when it is found out what ratios are usual; one without a label is a group of its own.
@@ -70,7 +70,7 @@ def score_sequences(
     key_added
         First part of the names of what is written.
     seed
-        Seed of what is drawn by lot from the reference.
+        Seed of the random sample of the reference.
     overwrite
         Replace columns of these names that this function did not write.
 

@@ -49,7 +49,7 @@ def noise_sweep(
     adata
         Raw counts, as for :func:`scdae.pp.impute`.
     levels
-        Noise levels: shares of the molecules (or entries) set aside in training, or standard deviations with
+        Noise levels: fractions of the molecules (or entries) set aside in training, or standard deviations with
         ``corruption="gaussian"``.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.

@@ -54,7 +54,7 @@ def tune(
 ) -> dict[str, Any]:
     """Search noise level, latent size, width, weight decay and likelihood on held-out molecules.
 
-    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same share of the
+    Most users never need it: the defaults adapt to the data. Every trial fits a model to the same part of the
     molecules and is scored by how likely the others are under its predictive distribution; the first trial is the
     defaults. Other settings are only returned when they beat them by 2 standard errors, since the best of many trials
     is always somewhat lucky.

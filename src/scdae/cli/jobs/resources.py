@@ -94,7 +94,7 @@ def ask_for(
     Returns
     -------
     Ask
-        The layers are held in memory, or worked out while they are written, as the job itself will do with the memory that it
+        The layers are held in memory, or computed while they are written, as the job itself will do with the memory that it
         is given.
 
     Examples
@@ -109,7 +109,7 @@ def ask_for(
     layers = layer_bytes(n_layers * size.n_obs * size.n_vars, threshold)
     shape = {"n_obs": size.n_obs, "n_vars": size.n_vars}
     n_bytes = 0 if on_disk else size.n_bytes
-    # More chunks are worked out side by side only where there is memory for them.
+    # More chunks are computed side by side only where there is memory for them.
     peak = peak_bytes(size.n_stored, n_bytes, chunks=1, **shape)
     memory = _MORE * peak
     # Sparse layers that are written with the data are held whatever they take.

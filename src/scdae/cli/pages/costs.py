@@ -49,7 +49,7 @@ def seconds_of_training(n_steps: int, batch_size: int, n_vars: int, n_stored: in
 
 
 def seconds_of_restoring(n_values: int) -> float:
-    """Estimated seconds in which so many values of a layer are worked out."""
+    """Estimate the seconds that so many values of a layer take."""
     return n_values / _VALUES
 
 
@@ -70,7 +70,7 @@ def peak_bytes(n_stored: int, n_bytes: int, *, held: int = 0, chunks: int = 0, n
     held
         Bytes of layers that are held.
     chunks
-        Of a lazy layer, that are worked out side by side; 0 where there is none.
+        Of a lazy layer, that are computed side by side; 0 where there is none.
     n_obs, n_vars
         Cells and genes.
 

@@ -102,7 +102,7 @@ def describe_score(adata: AnnData, key: str, *, source: str, target: str, second
         _times(seconds),
     ]
     if not run["normal_cells_known"]:
-        lines += ["", "No cells were named as normal, so P is the share of cells that look at least as odd."]
+        lines += ["", "No cells were named as normal, so P is the fraction of cells that look at least as odd."]
     return "\n".join(lines)
 
 
