@@ -1,5 +1,6 @@
 import _thread
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_failed_write_leaves_what_was_there(tmp_path, suffix, error, monkeypatch
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])
-def test_threads_of_zarr_that_outlive_a_stop_write_nothing_more(tmp_path, seconds, monkeypatch):
+def test_threads_of_zarr_that_outlive_a_stop_write_nothing_more(tmp_path, seconds, monkeypatch, request):
     """As on a slow disk: a chunk is on its way when the one that waits for it is stopped, and others are to follow."""
     put, at_work, stopped = zarr.storage._local._put, threading.Event(), threading.Event()
 
@@ -83,6 +84,9 @@ def test_threads_of_zarr_that_outlive_a_stop_write_nothing_more(tmp_path, second
                 timer.join()
                 time.sleep(0.3)
 
+    # A shell lets what it runs in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     written_late: list = []
     adata = ad.AnnData(np.ones((400, 300), np.float32), layers={f"layer {i}": np.ones((400, 300)) for i in range(20)})
     with pytest.raises(KeyboardInterrupt):
