@@ -4,8 +4,9 @@ import pytest
 import scipy.sparse as sp
 
 from scdae.core.data.conditions import Conditions
-from scdae.core.training import newton
-from scdae.core.training.newton import Cells, Refit, learn_prior, refit, standard_axes
+from scdae.core.training import newton, regressions
+from scdae.core.training.newton import learn_prior, refit, standard_axes
+from scdae.core.training.regressions import Cells, Refit, Regressions
 
 
 def simulated(n_obs=400, n_vars=30, n_axes=3, depth=2000.0, seed=0):
@@ -27,7 +28,7 @@ def at(loading, intercept):
 
 def test_slopes_are_those_of_the_likelihood():
     positions, loading, intercept, counts = simulated(depth=60.0)
-    work = newton._Work(Cells(sp.csr_matrix(counts), positions), None, None, None)
+    work = Regressions(Cells(sp.csr_matrix(counts), positions), None, None, None)
     genes = np.arange(counts.shape[1])
     work.update_norm(work.look(at(loading, intercept), genes).rows)
     features = np.concatenate([np.ones((len(positions), 1)), positions], axis=1)
@@ -124,8 +125,8 @@ def test_hidden_units_are_offsets_and_parts_add_up(monkeypatch):
     turned, turn_loading = positions[:, :1] * 0.3, np.linspace(-1, 1, 30)[None]
     cells = Cells(sp.csr_matrix(counts), positions, turned=turned)
     whole = refit(cells, np.zeros(loading.shape), intercept, turn_loading=turn_loading)
-    monkeypatch.setattr(newton, "_CELLS", 130)
-    monkeypatch.setattr(newton, "_VALUES", 130 * 8)
+    monkeypatch.setattr(regressions, "_CELLS", 130)
+    monkeypatch.setattr(regressions, "_VALUES", 130 * 8)
     parts = refit(cells, np.zeros(loading.shape), intercept, turn_loading=turn_loading)
     np.testing.assert_allclose(parts.loading, whole.loading, atol=1e-4)
     again = refit(cells, np.zeros(loading.shape), intercept, turn_loading=turn_loading)
@@ -168,7 +169,7 @@ def test_cells_without_molecules_are_no_hindrance():
 def test_one_program_serves_all_blocks(monkeypatch):
     """Two programs, with the curvature and without, whatever the number of genes left over."""
     positions, loading, intercept, counts = simulated(n_vars=101)
-    monkeypatch.setattr(newton, "_VALUES", 400 * 32)
+    monkeypatch.setattr(regressions, "_VALUES", 400 * 32)
     jax.clear_caches()
     refit(Cells(sp.csr_matrix(counts), positions), loading, intercept)
-    assert newton._look._cache_size() == 2
+    assert regressions._look._cache_size() == 2

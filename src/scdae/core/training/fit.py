@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from scdae.core.config import Config
-from scdae.core.data.canonical import canonical_order
 from scdae.core.data.cells import CellData, cell_data, smoothed_profile
 from scdae.core.data.chunks import Blocks
 from scdae.core.data.conditions import Conditions, no_conditions
 from scdae.core.data.exposure import gene_profile
-from scdae.core.data.extreme_counts import extreme_entries, largest_count, without_extremes
-from scdae.core.data.non_zeros import entry_rows
 from scdae.core.data.thinning import thin
 from scdae.core.distributions.laws import Laws
 from scdae.core.evaluation.gate import apply_gate, fit_gate, match_totals
@@ -34,11 +32,12 @@ from scdae.core.prediction.decode import dropout_chance
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint
 from scdae.core.training.adapt import adapted_network
+from scdae.core.training.counted import counted
 from scdae.core.training.initialize import Start, new_network, on_axes
 from scdae.core.training.loadings import solve_loadings
 from scdae.core.training.loop import Trained, train
 from scdae.core.training.members import average
-from scdae.core.training.newton import Refit
+from scdae.core.training.regressions import Refit
 from scdae.core.training.sizes import MEMBERS
 
 __all__ = ["Fitted", "Outcome", "cell_data", "fit_counts", "held_out_share"]
@@ -123,38 +122,18 @@ def fit_counts(
     Genes and cells without counts say nothing and are left out. The same seed gives the same bits on the same machine, and but
     for rounding the same fit in whatever order cells and genes came, where all counts are in memory.
     """
-    genes = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]) if blocks is None else blocks.totals)
-    cells = np.flatnonzero(np.diff(counts.indptr))
-    rows = cells if blocks is None else blocks.rows[cells]
-    counts = counts[cells][:, genes]
-    unobserved = None if unobserved is None else unobserved[cells][:, genes]
-    of_cells = None if conditions is None else conditions.take(rows)
-
-    largest = largest_count(counts)
-    extreme = extreme_entries(counts, largest)
-    extremes = None if not len(extreme) else (rows[entry_rows(counts)[extreme]], genes[counts.indices[extreme]])
-    counts = without_extremes(counts, largest, gene_profile(_without(counts, extreme), unobserved))
-    back: tuple[np.ndarray, np.ndarray] | None = None
-    if blocks is None:  # the same fit in whatever order cells and genes came
-        order, of_genes = canonical_order(counts)
-        counts, unobserved = (
-            None if part is None else part[order][:, of_genes].tocsr() for part in (counts, unobserved)
-        )
-        for part in (counts, unobserved):
-            if part is not None:
-                part.sort_indices()
-        of_cells = None if of_cells is None else of_cells.take(order)
-        rows, genes, back = rows[order], genes[of_genes], (np.argsort(order), np.argsort(of_genes))
+    chosen = counted(counts, unobserved, conditions, blocks)
+    counts, unobserved, rows, genes = chosen.counts, chosen.unobserved, chosen.rows, chosen.genes
     share = held_out_share(float(counts.sum())) if config.held_out is None else config.held_out
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
     profile = gene_profile(counts, unobserved)
     if blocks is not None:
         profile = _profile_of_all(profile, counts, blocks, genes)
-    data = cell_data(kept, unobserved, of_cells, profile)
+    data = cell_data(kept, unobserved, chosen.conditions, profile)
     source: Source = InMemory(data)
     if blocks is not None:
         everything = no_conditions(blocks.n_obs) if conditions is None else conditions
-        source = Stream(replace(blocks, rows=rows), genes, data, everything, profile, largest)
+        source = Stream(replace(blocks, rows=rows), genes, data, everything, profile, chosen.largest)
 
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
@@ -180,30 +159,59 @@ def fit_counts(
 
     certain = None
     if not trained.diverged:
-        n_rounds = 2 if config.effort == "fast" else 3
-
-        def solved(trained: Trained) -> tuple[Any, Refit | None]:
-            if trained.inflated.any():  # it would take what was lost for what the cells express
-                return trained.params, None
-            start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
-            towards = None if reference is None else trained.params
-            params, refit = solve_loadings(start, data, towards, n_rounds=n_rounds)
-            told = read_out_law(config.likelihood, trained.inflated)
-            score = [
-                trained.held_out.log_likelihood(trained.graph, some, trained.inflated, told)
-                for some in (trained.params, params)
-            ]
-            _LOG.debug(
-                f"scdae: held-out molecules gain {score[1] - score[0]:.5f} nats each by the loadings solved for."
-            )
-            return (params, refit) if score[1] > score[0] + _CLEAR else (trained.params, None)
-
-        params, refit = solved(trained)
+        solve = partial(_solved, data=data, profile=profile, config=config, adapted=reference is not None)
+        params, refit = solve(trained)
         if refit is not None and refit.evidence is not None:
             certain = np.clip(refit.evidence / _CERTAIN - 0.5 * len(refit.loading), 0, 1)
         trained = replace(trained, params=params if devices is None else devices.agree(params))
         if MEMBERS[config.effort] > 1 and reference is None and not data.conditions.any:
-            trained = _averaged(trained, source, data, held, profile, config, solved, devices)
+            trained = _averaged(trained, source, data, held, profile, config, solve, devices)
+    fitted, gate, report = _judged(trained, data, profile, config, certain, chosen.largest)
+    if chosen.back is not None:
+        cells, columns = chosen.back
+        fitted, report = fitted.in_order(columns), report.in_order(cells, columns)
+        rows, genes, gate = rows[cells], genes[columns], gate[columns]
+    return Outcome(
+        fitted=fitted,
+        genes=genes,
+        cells=rows,
+        gate=gate,
+        report=report,
+        history=trained.history,
+        n_epochs=trained.n_epochs,
+        stopped_early=trained.stopped_early,
+        held_out=share,
+        extremes=chosen.extremes,
+    )
+
+
+def _solved(
+    trained: Trained, *, data: CellData, profile: np.ndarray, config: Config, adapted: bool
+) -> tuple[Any, Refit | None]:
+    """Solve for the loadings, and keep them where held-out molecules are clearly likelier by them."""
+    if trained.inflated.any():  # it would take what was lost for what the cells express
+        return trained.params, None
+    start = Fitted(config.likelihood, trained.axes, trained.graph, trained.params, profile, trained.inflated)
+    n_rounds = 2 if config.effort == "fast" else 3
+    params, refit = solve_loadings(start, data, trained.params if adapted else None, n_rounds=n_rounds)
+    told = read_out_law(config.likelihood, trained.inflated)
+    before, after = (
+        trained.held_out.log_likelihood(trained.graph, some, trained.inflated, told)
+        for some in (trained.params, params)
+    )
+    _LOG.debug(f"scdae: held-out molecules gain {after - before:.5f} nats each by the loadings solved for.")
+    return (params, refit) if after > before + _CLEAR else (trained.params, None)
+
+
+def _judged(
+    trained: Trained,
+    data: CellData,
+    profile: np.ndarray,
+    config: Config,
+    certain: np.ndarray | None,
+    largest: float,
+) -> tuple[Fitted, np.ndarray, Report]:
+    """Return the model as it is handed out, the gate of each gene, and what held-out molecules say of it."""
     graph = trained.graph
     law = read_out_law(config.likelihood, trained.inflated)
     gate = fit_gate(graph, trained.params, trained.inflated, trained.held_out, law, certain)
@@ -215,44 +223,30 @@ def fit_counts(
     params = trained.params
     if (gate < 1).any():
         params = apply_gate(params, gate, flat_theta(profile, params, data))
-    no_dropout = np.zeros(len(genes), bool)
+    no_dropout = np.zeros(data.n_vars, bool)
     plain = read_out_law(config.likelihood, no_dropout)
-    counted = np.asarray(kept.sum(axis=0), dtype=np.float64).ravel()
+    molecules = np.asarray(data.counts.sum(axis=0), dtype=np.float64).ravel()
 
     def measured(params: Any, laws: Laws | None) -> Report:
         return measure_gain(graph, params, no_dropout, smoothed_profile(data), trained.held_out, plain, laws)
 
     if trained.inflated.any():
         params = observed_means(params, trained.inflated)
-        params = match_totals(params, counted, measured(params, None).expected)
+        params = match_totals(params, molecules, measured(params, None).expected)
     laws = None
     if config.likelihood != "poisson":
-        told = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(len(genes))
+        told = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(data.n_vars)
         laws = fit_laws(graph, params, trained.held_out, told, config.seed)
     report = measured(params, laws)
-    params = match_totals(params, counted, report.expected)
-    if _loss_of_totals(counted, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
+    params = match_totals(params, molecules, report.expected)
+    if _loss_of_totals(molecules, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
         report = measured(params, laws)
     fitted = Fitted(law, trained.axes, graph, params, profile, no_dropout, config.gaps, largest, laws)
     inflated = dropout_chance(fitted) > 0.5
     fitted = replace(fitted, inflated=inflated, likelihood=read_out_law(config.likelihood, inflated))
     if config.gap_max_iter is None:
         fitted = replace(fitted, gaps=choose_filling(fitted, data, np.random.default_rng([config.seed, 2])))
-    if back is not None:
-        fitted, report = fitted.in_order(back[1]), report.in_order(*back)
-        rows, genes, gate = rows[back[0]], genes[back[1]], gate[back[1]]
-    return Outcome(
-        fitted=fitted,
-        genes=genes,
-        cells=rows,
-        gate=gate,
-        report=report,
-        history=trained.history,
-        n_epochs=trained.n_epochs,
-        stopped_early=trained.stopped_early,
-        held_out=share,
-        extremes=extremes,
-    )
+    return fitted, gate, report
 
 
 def _averaged(
@@ -283,15 +277,6 @@ def _averaged(
 def _loss_of_totals(counted: np.ndarray, expected: np.ndarray) -> float:
     """Nats per molecule that wrong totals of the genes cost (Kullback-Leibler divergence, second order)."""
     return float((counted * np.log((counted + 1) / (expected + 1)) ** 2).sum() / max(2 * counted.sum(), 1))
-
-
-def _without(counts: sp.csr_matrix, entries: np.ndarray) -> sp.csr_matrix:
-    """Counts with some entries set to zero; the same object where there are none."""
-    if not len(entries):
-        return counts
-    rest = counts.copy()
-    rest.data[entries] = 0
-    return rest
 
 
 def _calmer(config: Config) -> Config:

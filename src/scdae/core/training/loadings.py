@@ -16,7 +16,8 @@ from scdae.core.network.autoencoder import total_effects, with_values
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.principal_axes import normalize, project
 from scdae.core.prediction.encode import latents
-from scdae.core.training.newton import Cells, Refit, refit, standard_axes
+from scdae.core.training.newton import refit, standard_axes
+from scdae.core.training.regressions import Cells, Refit
 
 __all__ = ["affordable", "solve_loadings"]
 

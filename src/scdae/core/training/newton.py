@@ -9,86 +9,27 @@ Loadings are drawn to zero, or to those of a reference, by a Gaussian prior whos
 the gene. Both are learned by turns with the loadings (EM), the latter under an inverse-gamma law of four degrees of freedom: an
 axis that no gene needs costs nothing, and a gene that needs a large loading may have it.
 
-Everything that is as large as cells by genes is computed by JAX in blocks. The systems of equations are solved by LAPACK, because
-batched dense linear algebra within compiled programs can stand still on some versions of JAX.
+What is as large as cells by genes is in :mod:`scdae.core.training.regressions`. The systems of equations are solved by LAPACK,
+because batched dense linear algebra within compiled programs can stand still on some versions of JAX.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 
-from scdae.core.data.cell_sums import sum_rows
-from scdae.core.data.conditions import Conditions, no_conditions
-from scdae.core.data.non_zeros import entry_rows
-from scdae.core.network.autoencoder import effects_on
-from scdae.core.runtime.platforms import on_accelerator
 from scdae.core.runtime.stopping import stop_if_asked
+from scdae.core.training.regressions import Cells, Refit, Regressions
 
-__all__ = ["Cells", "Refit", "learn_prior", "refit", "standard_axes"]
+__all__ = ["learn_prior", "refit", "standard_axes"]
 
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)  # a fold change of a thousand is overshot by longer ones
 _ROUNDS = 4
 _FIRST = 1 / 16  # variance of the loadings on positions of unit variance, before it has been learned
 _DEGREES = 4.0  # of freedom, of the law of the genes' scales
 _FLAT = 1e-6  # precision of the gene means
-_HIGHEST = 20.0  # log of the most molecules expected of an entry
 _TINY = 1e-6  # relative loss that is rounding
-_CELLS = 4096  # at once
-_ENTRIES = 2**18  # stored entries at once
-_VALUES, _VALUES_ON_ACCELERATOR = 2**19, 2**23  # entries at once
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Cells that the loadings are learned from.
-
-    Parameters
-    ----------
-    counts
-        float32 CSR (n_obs, n_vars).
-    positions
-        float32 (n_obs, n_axes), of mean 0 and variance 1.
-    hidden
-        Boolean CSR of the entries that were not observed, or None.
-    conditions
-        Of the cells, whose effects on the genes stay as they are.
-    turned
-        float32 (n_obs, n_turns): hidden units, whose loadings stay as they are; None for none.
-    inputs
-        float32 (nnz,): what the encoder gets of each stored entry, which is nothing for a zero; None: positions know nothing of
-        the counts.
-    response
-        float32 (n_vars, n_axes): how far a unit of that of a gene moves the position of the average cell.
-    """
-
-    counts: sp.csr_matrix
-    positions: np.ndarray
-    hidden: sp.csr_matrix | None = None
-    conditions: Conditions | None = None
-    turned: np.ndarray | None = None
-    inputs: np.ndarray | None = None
-    response: np.ndarray | None = None
-
-
-@dataclass
-class Refit:
-    """Loadings that were solved for, and how that went."""
-
-    loading: np.ndarray  # float32 (n_axes, n_vars)
-    intercept: np.ndarray  # float32 (n_vars,): log share at the mean position
-    variance: np.ndarray  # float64 (n_axes, n_vars): prior variance of the loadings
-    refused: list[int] = field(default_factory=list)  # genes of which no step gained anything, in each round
-    gain: list[float] = field(default_factory=list)  # of the log posterior, per molecule, in each round
-    evidence: np.ndarray | None = (
-        None  # float64 (n_vars,): log likelihood over that of one share in all cells; None with conditions or a mask
-    )
 
 
 def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +116,7 @@ def refit(
     n_rounds
         Rounds of one step of every gene, the sums of the shares, and the prior.
     """
-    work = _Work(cells, effects, turn_loading, kept)
+    work = Regressions(cells, effects, turn_loading, kept)
     center = np.zeros(loading.shape) if center is None else center
     solution = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
     molecules = max(float(work.totals.sum()), 1.0)
@@ -209,7 +150,7 @@ class _Step:
     gain: float
 
 
-def _step(work: _Work, solution: Refit, genes: np.ndarray, center: np.ndarray) -> _Step:
+def _step(work: Regressions, solution: Refit, genes: np.ndarray, center: np.ndarray) -> _Step:
     """One Newton step of some genes, as long as it gains; their loadings in `solution` are replaced."""
     sums, precision = work.sums[:, genes], np.full((work.width, len(genes)), _FLAT)
     precision[1:] = work.excess[genes] / np.maximum(solution.variance[:, genes], 1e-12)
@@ -249,193 +190,3 @@ def _step(work: _Work, solution: Refit, genes: np.ndarray, center: np.ndarray) -
 
 def _at(coefficients: np.ndarray) -> np.ndarray:
     return coefficients.astype(np.float32)
-
-
-@dataclass
-class _Look:
-    sums: np.ndarray  # float64 (1 + n_axes, w): expected molecules, and the same times each position
-    rows: np.ndarray  # float64 (n_obs,)
-    squares: np.ndarray  # float64 (w,): sum of the squares of what is expected
-    products: np.ndarray  # float64 (n_pairs, w): the same times each product of two positions; or empty
-
-
-class _Work:
-    """The cells on the device, in parts, and the offsets of the regressions."""
-
-    def __init__(
-        self, cells: Cells, effects: np.ndarray | None, turn_loading: np.ndarray | None, kept: np.ndarray | None
-    ):
-        self.n_obs, n_vars = cells.counts.shape
-        self.counts = cells.counts.astype(np.float64)
-        self.width = 1 + cells.positions.shape[1]
-        self.totals = np.asarray(cells.counts.sum(axis=1), np.float64).ravel()
-        self.log_norm = np.zeros(self.n_obs)
-        features = np.ones((self.n_obs, self.width), np.float32)
-        features[:, 1:] = cells.positions
-        self.all_sums = np.asarray(self.counts.T @ features.astype(np.float64)).T
-        self.sums = self.all_sums.copy()
-        self.cells = cells
-        self.excess = np.ones(
-            n_vars
-        )  # variance of each gene's counts around what is expected, over that of Poisson's law
-        self.pairs = np.triu_indices(self.width)
-        self.kept = np.ones(n_vars, np.float32) if kept is None else kept.astype(np.float32)
-        self.effects = None if effects is None else effects.astype(np.float32)
-        self.turn_loading = None if turn_loading is None else turn_loading.astype(np.float32)
-        self.size = min(_CELLS, self.n_obs)
-        values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
-        self.at_once = int(np.clip(values // self.size, 32, n_vars)) if n_vars > 32 else n_vars
-        self.n_vars = n_vars
-        conditions = no_conditions(self.n_obs) if cells.conditions is None else cells.conditions
-        self.conditions = conditions
-        self.has_more = conditions.any or cells.hidden is not None
-        self.parts = []
-        for start in range(0, self.n_obs, self.size):
-            rows = np.minimum(np.arange(start, start + self.size), self.n_obs - 1)
-            hidden = None if cells.hidden is None else cells.hidden[rows].tocsc()
-            turned = None if cells.turned is None else cells.turned[rows]
-            fixed = jax.device_put((features[rows], conditions.take(rows), turned))
-            products = _products(fixed[0], *self.pairs)
-            self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
-
-    def learn_excess(self, solution: Refit) -> None:
-        """Variance of what is left over, over that of Poisson's law, from Pearson's statistic (quasi-likelihood, Wedderburn, 1974).
-
-        Counts that vary more say less about the loadings, which are then drawn to their prior so much more strongly.
-        """
-        square, expected = np.zeros(self.n_vars), np.zeros(self.n_vars)
-        for genes in self.blocks():
-            look = self.look(solution, genes)
-            square[genes], expected[genes] = look.squares, look.sums[0]
-        rows, cols = entry_rows(self.cells.counts), self.cells.counts.indices
-        over = self.left_over(solution, rows, cols)
-        x = self.cells.counts.data.astype(np.float64)
-        square += np.bincount(cols, over**2 - (x - over) ** 2, self.n_vars)
-        seen = self.n_obs if self.cells.hidden is None else self.n_obs - np.diff(self.cells.hidden.tocsc().indptr)
-        free = np.maximum(seen - self.width, 1) / np.maximum(seen, 1)  # what the loadings have fitted away
-        self.excess = np.maximum(square / np.maximum(expected, 1e-12) / free, 1)
-
-    def leave_out_own(self, solution: Refit) -> None:
-        """Take from the sums what each entry has of itself in its cell's position.
-
-        A gene's own molecules move the cell to where the gene is expected to be high, which a regression takes for a loading. The
-        slope of the likelihood at positions that the entry had no part in is, to first order, less by the gene's response times
-        the covariance of what the encoder gets of it and what the model leaves over.
-        """
-        cells = self.cells
-        if cells.inputs is None or cells.response is None:
-            return
-        rows, cols = entry_rows(cells.counts), cells.counts.indices
-        over = self.left_over(solution, rows, cols)
-        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
-        self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
-
-    def left_over(self, solution: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Counts less what is expected, at the non-zero entries: float64 (nnz,)."""
-        cells = self.cells
-        exposure = np.zeros(self.n_obs, np.float32)
-        some = self.totals > 0
-        exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
-        loading = np.ascontiguousarray(solution.loading.T)
-        over = np.empty(len(cols), np.float64)
-        for start in range(0, len(cols), _ENTRIES):
-            part = slice(start, start + _ENTRIES)
-            logs = np.einsum("kd,kd->k", cells.positions[rows[part]], loading[cols[part]])
-            logs += solution.intercept[cols[part]] + exposure[rows[part]] + self.fixed_at(rows[part], cols[part])
-            over[part] = cells.counts.data[part] - self.kept[cols[part]] * np.exp(np.minimum(logs, _HIGHEST))
-        return over
-
-    def fixed_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Effects of conditions and hidden units on some entries: float32 (k,)."""
-        out = np.zeros(len(rows), np.float32)
-        if self.effects is not None:
-            levels, values = self.conditions
-            for column in np.asarray(levels).T:
-                out += self.effects[column[rows], cols]
-            first = len(self.effects) - values.shape[1]
-            for i, column in enumerate(np.asarray(values).T):
-                out += self.effects[first + i, cols] * column[rows]
-        if self.turn_loading is not None and self.cells.turned is not None:
-            out += np.einsum("kd,dk->k", self.cells.turned[rows], self.turn_loading[:, cols])
-        return out
-
-    def blocks(self) -> list[np.ndarray]:
-        """Genes that are worked on together."""
-        return [np.arange(i, min(i + self.at_once, self.n_vars)) for i in range(0, self.n_vars, self.at_once)]
-
-    def update_norm(self, rows: np.ndarray) -> None:
-        """Take in how many molecules all genes are expected to have in each cell, which has to be as many as it has."""
-        some = self.totals > 0
-        self.log_norm[some] += np.log(rows[some] / self.totals[some])
-
-    def evidence(self, solution: Refit) -> np.ndarray:
-        """Log likelihood of each gene with the loadings found, over that of the same share of all cells' molecules."""
-        out = -np.asarray(self.counts.T @ self.log_norm)
-        for genes in self.blocks():
-            now = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]]).astype(np.float64)
-            expected = self.look(solution, genes).sums[0]
-            counted = self.sums[0, genes]
-            log_share = np.log(np.maximum(counted, 1e-12) / max(float(self.totals.sum()), 1e-12))
-            out[genes] += (self.sums[:, genes] * now).sum(axis=0) - expected - counted * log_share + counted
-        return out / self.excess
-
-    def look(self, solution: Refit | np.ndarray, genes: np.ndarray, *, curved: bool = False) -> _Look:
-        """What some genes are expected to have, with the loadings found, or with coefficients (1 + n_axes, w)."""
-        if isinstance(solution, Refit):
-            solution = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]])
-        fill = np.concatenate([genes, np.repeat(genes[:1], self.at_once - len(genes))])  # one shape for all blocks
-        n = len(genes)
-        coefficients = np.zeros((self.width, self.at_once), np.float32)
-        coefficients[:, :n] = solution
-        log_kept = np.log(np.maximum(self.kept[fill], 1e-6))
-        log_kept[n:] = -np.inf
-        of_genes = tuple(None if x is None else x[:, fill] for x in (self.effects, self.turn_loading))
-        started = []
-        for rows, fixed, products, hidden in self.parts:
-            offset = np.full(self.size, -np.inf, np.float32)
-            with np.errstate(divide="ignore"):
-                offset[: rows.stop - rows.start] = np.log(self.totals[rows]) - self.log_norm[rows]
-            mask = None if hidden is None else hidden[:, fill].toarray()
-            started.append(_look(fixed, products if curved else None, offset, coefficients, of_genes, log_kept, mask))
-        sums, of_cells, squares = np.zeros((self.width, n)), np.zeros(self.n_obs), np.zeros(n)
-        pairs = np.zeros((len(self.pairs[0]) if curved else 0, n))
-        for (rows, *_), (one, two, four, three) in zip(self.parts, started, strict=True):
-            sums += np.asarray(one, np.float64)[:, :n]
-            of_cells[rows] = np.asarray(two)[: rows.stop - rows.start]
-            squares += np.asarray(four, np.float64)[:n]
-            if curved:
-                pairs += np.asarray(three, np.float64)[:, :n]
-        return _Look(sums, of_cells, squares, pairs)
-
-    def full(self, pairs: np.ndarray) -> np.ndarray:
-        """Symmetric matrices, float64 (w, 1 + n_axes, 1 + n_axes), of their upper halves."""
-        out = np.empty((pairs.shape[1], self.width, self.width))
-        out[:, self.pairs[0], self.pairs[1]] = pairs.T
-        out[:, self.pairs[1], self.pairs[0]] = pairs.T
-        return out
-
-
-@jax.jit
-def _products(features: jax.Array, one: Any, other: Any) -> jax.Array:
-    return (features[:, one] * features[:, other]).T
-
-
-@jax.jit
-def _look(
-    fixed: Any, products: Any, offset: Any, coefficients: Any, of_genes: Any, log_kept: Any, mask: Any
-) -> tuple[Any, Any, Any, Any]:
-    features, conditions, turned = fixed
-    effects, turn_loading = of_genes
-    product = partial(jnp.matmul, precision="highest")
-    logs = product(features, coefficients) + offset[:, None]
-    if effects is not None:
-        logs += effects_on(effects, conditions)
-    if turn_loading is not None:
-        logs += product(turned, turn_loading)
-    mean = jnp.exp(jnp.minimum(logs, _HIGHEST))
-    if mask is not None:
-        mean = jnp.where(mask, 0, mean)
-    counted = mean * jnp.exp(log_kept)[None, :]
-    finite = jnp.isfinite(log_kept).astype(mean.dtype)
-    curved = None if products is None else product(products, counted)
-    return product(features.T, counted), product(mean, finite), sum_rows(counted**2), curved
