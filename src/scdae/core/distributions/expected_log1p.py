@@ -14,7 +14,7 @@ __all__ = ["POISSON", "expected_log1p", "expected_log1p_by_mean"]
 
 POISSON = 1e8  # inverse dispersion that is as good as none
 
-_LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.75  # nodes of the integral, on the log scale
+_LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.65  # nodes of the integral, on the log scale
 _BELOW = float(np.exp(_LOW) / np.expm1(_STEP))  # a Python number, which leaves the dtype of what it is multiplied with
 
 
