@@ -53,8 +53,9 @@ class NotHere(Exception):
     """Why there is no cluster on this machine, as a sentence."""
 
 
-def install() -> None:
-    """Debian's packages, where they are missing and may be installed; :class:`NotHere` elsewhere."""
+def install(seconds: float = 240) -> None:
+    """Debian's packages, where they are missing and may be installed, in so many seconds; :class:`NotHere` elsewhere."""
+    deadline = time.monotonic() + seconds
     if all(shutil.which(name) for name in _NEEDED):
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
@@ -65,10 +66,15 @@ def install() -> None:
         with tempfile.TemporaryFile("w+") as said:  # no pipe: a service that comes with a package would keep it open
             try:
                 code = subprocess.run(
-                    [*words, *rest], env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=240
+                    [*words, *rest],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    timeout=max(deadline - time.monotonic(), 1),
                 ).returncode
             except subprocess.TimeoutExpired as error:
-                raise NotHere(f"apt-get {rest[0]} took longer than {error.timeout:.0f} s.") from error
+                raise NotHere(f"apt-get took longer than {seconds:.0f} s.") from error
             said.seek(0)
             if code:
                 lines = said.read().strip().splitlines() or ["no word"]
@@ -123,7 +129,7 @@ class Cluster:
         (self.folder / "state").mkdir(exist_ok=True)
         os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
         task = "task/cgroup,task/affinity" if track == "cgroup" else "task/none"
-        text = _CONF.format(host=socket.gethostname(), folder=self.folder, ports=_ports(3), track=track, task=task)
+        text = _CONF.format(host=socket.gethostname(), folder=self.folder, ports=free_ports(3), track=track, task=task)
         (self.folder / "slurm.conf").write_text(text)
         new = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         lines = [
@@ -133,7 +139,7 @@ class Cluster:
             "ConstrainSwapSpace=no",
         ]
         lines += ["IgnoreSystemd=yes"] if new else []
-        (self.folder / "cgroup.conf").write_text("\n".join([*lines, ""]) if track == "cgroup" else "")
+        (self.folder / "cgroup.conf").write_text("\n".join([*lines, ""]) if track == "cgroup" else "CgroupPlugin=cgroup/v1\n")
 
     def _start(self) -> bool:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i"])
@@ -199,7 +205,8 @@ def state(job: str) -> tuple[str, str]:
     return found.get("JobState", ""), found.get("ExitCode", "")
 
 
-def _ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports of the loopback device that nobody listens on."""
     sockets = [socket.socket() for _ in range(number)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
