@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridengine import GridEngine
-from slurm import free_ports, run, state
+from slurm import NotHere, free_ports, own_address, run, state
 
 if TYPE_CHECKING:
     from trials import Trial
@@ -119,6 +119,7 @@ def requeued(t: Trial) -> None:
 
 def several_nodes(t: Trial) -> None:
     """Two processes: done; stopped together; one of them lost."""
+    _need_an_address()
     shutil.copy(t.folder / "samples/s2.h5ad", t.folder / "atlas.h5ad")
     script, options = HERE / "nodes.slurm", ["--mem=1500M", "--cpus-per-task=1"]
     kept, model = t.folder / "checkpoints/atlas", t.folder / "atlas.scdae"
@@ -132,8 +133,10 @@ def several_nodes(t: Trial) -> None:
             good = t.said(job, "stopped by SIGTERM; the checkpoint of step", 2)
             t.say("nodes.slurm, srun on 2 nodes", done, [job], good, "both stop after the same step")
         else:
-            os.kill(_ranks(job)[-1], signal.SIGKILL)
-            good = t.ended(job)[0] in ("FAILED", "OUT_OF_MEMORY") and not model.exists()
+            ranks = _ranks(job)
+            if ranks:
+                os.kill(ranks[-1], signal.SIGKILL)
+            good = t.ended(job)[0] in ("FAILED", "OUT_OF_MEMORY") and len(ranks) == 2 and not model.exists()
             t.say("  the same", done, [job], good)
     shutil.rmtree(kept, ignore_errors=True)
     job = t.submit(script, *options, SCDAE_OPTIONS=_SHORT)
@@ -233,38 +236,14 @@ def grid_engine(t: Trial) -> None:
         t.say("  array.sge", "qdel, SIGUSR2 by -notify (12)", [], good, note, _codes(codes))
 
 
-def without_a_scheduler(t: Trial) -> None:
-    """Processes that MPI starts, a notebook by papermill."""
-    fit = f"fit samples/s0.h5ad {{}}.scdae --distributed {_SHORT}"
-    words = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", "2", "--bind-to", "none", "scdae"]
-    t.tool("Open MPI, 2 processes", [*words, *fit.format("openmpi").split()], ["openmpi.scdae"])
-    meet = f"--coordinator 127.0.0.1:{free_ports(1)[0]} --num-processes $PMI_SIZE --process-id $PMI_RANK"
-    words = ["mpirun.mpich", "-n", "2", "sh", "-c", f"exec scdae {fit.format('mpich')} {meet}"]
-    first, second = t.folder / "openmpi.scdae", t.folder / "mpich.scdae"
-    both = first.exists()
-    t.tool(
-        "MPICH, 2 processes",
-        words,
-        ["mpich.scdae"],
-        also=lambda: not both or first.read_bytes() == second.read_bytes(),
-        note="bytes of Open MPI's" if both else "",
-    )
-    notebook, ran = t.folder / "restore.ipynb", t.folder / "ran.ipynb"
-    notebook.write_text(json.dumps(_NOTEBOOK))
-    words = [
-        "papermill",
-        "restore.ipynb",
-        "ran.ipynb",
-        "-p",
-        "source",
-        "samples/s0.h5ad",
-        "-p",
-        "target",
-        "restored.h5ad",
-    ]
+def a_notebook(t: Trial) -> None:
+    """Run by papermill, with the parameters of a sample."""
+    ran = t.folder / "ran.ipynb"
+    (t.folder / "restore.ipynb").write_text(json.dumps(_NOTEBOOK))
+    words = ["papermill", "restore.ipynb", "ran.ipynb", "--no-progress-bar", "-p", "source", "samples/s0.h5ad"]
     t.tool(
         "papermill",
-        [*words, "--no-progress-bar"],
+        [*words, "-p", "target", "restored.h5ad"],
         ["restored.h5ad"],
         needs="ipykernel",
         also=lambda: "training" not in ran.read_text() and "restored 200 cells" in ran.read_text(),
@@ -272,11 +251,35 @@ def without_a_scheduler(t: Trial) -> None:
     )
 
 
+def processes_of_mpi(t: Trial) -> None:
+    """Two that Open MPI has started, and two of MPICH."""
+    _need_an_address()
+    fit = f"fit samples/s0.h5ad {{}}.scdae --distributed {_SHORT}"
+    words = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", "2", "--bind-to", "none", "scdae"]
+    t.tool("Open MPI, 2 processes", [*words, *fit.format("openmpi").split()], ["openmpi.scdae"])
+    meet = f"--coordinator 127.0.0.1:{free_ports(1)[0]} --num-processes $PMI_SIZE --process-id $PMI_RANK"
+    first, second = t.folder / "openmpi.scdae", t.folder / "mpich.scdae"
+    both = first.exists()
+    t.tool(
+        "MPICH, 2 processes",
+        ["mpirun.mpich", "-n", "2", "sh", "-c", f"exec scdae {fit.format('mpich')} {meet}"],
+        ["mpich.scdae"],
+        also=lambda: not both or first.read_bytes() == second.read_bytes(),
+        note="bytes of Open MPI's" if both else "",
+    )
+
+
 # Side by side, and in each the most telling first: where time is short, the last are not tried.
 LANES: tuple[list[Callable[[Trial], None]], ...] = (
-    [an_array_from_scdae_batch, stopped_while_training, requeued, workflows, without_a_scheduler],
+    [an_array_from_scdae_batch, stopped_while_training, requeued, workflows, processes_of_mpi, a_notebook],
     [several_nodes, memory_of_a_job, the_scripts_that_are_here, grid_engine],
 )
+
+
+def _need_an_address() -> None:
+    """Gloo, by which processes on CPUs speak to one another, looks for the address of the machine's name."""
+    if not own_address():
+        raise NotHere("this machine's name has no address, so that several processes cannot meet")
 
 
 def _codes(codes: list[str]) -> str:

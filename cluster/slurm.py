@@ -23,7 +23,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+{listen}
 ProctrackType=proctrack/{track}
 TaskPlugin={task}
 SelectType=select/cons_tres
@@ -46,6 +46,9 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMe
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=12000
 PartitionName=normal Nodes=n1,n2 Default=YES State=UP
 """
+# Daemons then listen on the address of the machine's name alone. Where that is another than they are called by, they listen on all,
+# and munge's key keeps others out.
+_LOOPBACK = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
 _NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol", "setpriv")
 
 
@@ -129,7 +132,8 @@ class Cluster:
         (self.folder / "state").mkdir(exist_ok=True)
         os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
         task = "task/cgroup,task/affinity" if track == "cgroup" else "task/none"
-        text = _CONF.format(host=socket.gethostname(), folder=self.folder, ports=free_ports(3), track=track, task=task)
+        named = {"host": socket.gethostname(), "listen": _LOOPBACK if own_address().startswith("127.") else ""}
+        text = _CONF.format(**named, folder=self.folder, ports=free_ports(3), track=track, task=task)
         (self.folder / "slurm.conf").write_text(text)
         new = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         lines = [
@@ -139,7 +143,9 @@ class Cluster:
             "ConstrainSwapSpace=no",
         ]
         lines += ["IgnoreSystemd=yes"] if new else []
-        (self.folder / "cgroup.conf").write_text("\n".join([*lines, ""]) if track == "cgroup" else "CgroupPlugin=cgroup/v1\n")
+        (self.folder / "cgroup.conf").write_text(
+            "\n".join([*lines, ""]) if track == "cgroup" else "CgroupPlugin=cgroup/v1\n"
+        )
 
     def _start(self) -> bool:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i"])
@@ -203,6 +209,14 @@ def state(job: str) -> tuple[str, str]:
     """State of a job and its exit code, as scontrol has them."""
     found = dict(word.partition("=")[::2] for word in run("scontrol", "show", "job", "-o", job).split())
     return found.get("JobState", ""), found.get("ExitCode", "")
+
+
+def own_address() -> str:
+    """The address that this machine's name stands for; empty where there is none."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return ""
 
 
 def free_ports(number: int) -> list[int]:

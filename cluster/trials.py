@@ -190,7 +190,7 @@ def try_all(lane: list[Callable[[Trial], None]], place: Path, cluster: Cluster, 
         except TimeoutError:
             table.late += [other.__name__ for other in lane[i:]]
             return
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
             table.add(f"{one.__name__}: WRONG: {type(error).__name__}: {error}", False, [])
 
 
