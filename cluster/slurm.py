@@ -131,14 +131,14 @@ class Cluster:
     def _configure(self, track: str) -> None:
         (self.folder / "state").mkdir(exist_ok=True)
         os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
-        task = "task/cgroup,task/affinity" if track == "cgroup" else "task/none"
+        task = "task/cgroup" if track == "cgroup" else "task/none"
         named = {"host": socket.gethostname(), "listen": _LOOPBACK if own_address().startswith("127.") else ""}
         text = _CONF.format(**named, folder=self.folder, ports=free_ports(3), track=track, task=task)
         (self.folder / "slurm.conf").write_text(text)
         new = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         lines = [
             f"CgroupPlugin=cgroup/v{2 if new else 1}",
-            "ConstrainCores=yes",
+            "ConstrainCores=no",  # nodes have four cores each here, of which a machine may have two
             "ConstrainRAMSpace=yes",
             "ConstrainSwapSpace=no",
         ]
