@@ -1,6 +1,6 @@
 # make demo    run the package on simulated data with known truth; writes demo_output/
 # make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them, "-m slow" for the slow ones)
-# make test-cluster  jobs on a SLURM of this machine, and in Snakemake, CWL and dask  (root of a Debian; else it says why not)
+# make test-cluster  jobs on a SLURM of this machine, on Grid Engine and MPI where they are, and in Snakemake, CWL, dask and others
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
 # make dist    build wheel and sdist in dist/, and check them
@@ -33,10 +33,12 @@ demo: $(VENV)/.ready-base
 test: $(VENV)/.ready-test
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-# In an environment of its own: these tools bring many packages. Whatever hangs is ended, so that nobody waits for it.
+# In an environment of its own: these tools bring many packages. Those that cannot be installed are not tried. Whatever hangs is ended.
 test-cluster:
-	@$(MAKE) --no-print-directory VENV=.venv-cluster .venv-cluster/.ready-cluster
-	@OMP_NUM_THREADS=1 timeout --kill-after=60 $$(($(CLUSTER_SECONDS) + 60)) .venv-cluster/bin/python cluster/trials.py --seconds $(CLUSTER_SECONDS)
+	@$(MAKE) --no-print-directory VENV=.venv-cluster .venv-cluster/.ready-cluster || \
+	  { echo "Snakemake, cwltool and the others could not be installed: without them."; \
+	  $(MAKE) --no-print-directory VENV=.venv-cluster .venv-cluster/.ready-base; }
+	@OMP_NUM_THREADS=1 timeout --kill-after=60 $$(($(CLUSTER_SECONDS) + 100)) .venv-cluster/bin/python cluster/trials.py --seconds $(CLUSTER_SECONDS)
 
 lint: $(VENV)/.ready-lint
 	@$(PY) -m ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm import run, state
+from gridengine import GridEngine
+from slurm import NotHere, free_ports, own_address, run, state
 
 if TYPE_CHECKING:
     from trials import Trial
@@ -21,14 +23,39 @@ __all__ = ["LANES", "OVER"]
 
 HERE = Path(__file__).resolve().parent
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
-_LONG = "--likelihood nb --max-epochs 20000 --verbose"  # trains until it is stopped
-_SHORT = "--max-epochs 2 --effort fast"
+_NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "id": name,
+            "execution_count": None,
+            "metadata": {"tags": [name]},
+            "outputs": [],
+            "source": source,
+        }
+        for name, source in (
+            ("parameters", 'source, target = "counts.h5ad", "restored.h5ad"'),
+            (
+                "restore",
+                "import anndata as ad\nimport scdae\n\nadata = ad.read_h5ad(source)\n"
+                "scdae.pp.impute(adata, likelihood='nb', max_epochs=2, effort='fast')\n"
+                "adata.write_h5ad(target)\nprint('restored', adata.n_obs, 'cells')",
+            ),
+        )
+    ],
+    "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+_ENDLESS = "--likelihood nb --max-epochs 20000"  # trains until it is stopped
+_LONG = f"{_ENDLESS} --verbose"
+_SHORT = "--likelihood nb --max-epochs 2 --effort fast"  # the programs of the long ones
 
 
 def an_array_from_scdae_batch(t: Trial) -> None:
     """Run, submitted again, with an index too many, and after one result was removed."""
     words = ["scdae", "batch", "samples", "jobs", "--cores", "2", "--", *_SHORT.split()]
-    subprocess.run(words, cwd=t.folder, check=True, capture_output=True, timeout=120)
+    subprocess.run(words, cwd=t.folder, check=True, capture_output=True, timeout=100)
     array, gather = t.folder / "jobs/array.slurm", t.folder / "jobs/gather.slurm"
 
     def submitted() -> tuple[list[str], str]:
@@ -92,6 +119,7 @@ def requeued(t: Trial) -> None:
 
 def several_nodes(t: Trial) -> None:
     """Two processes: done; stopped together; one of them lost."""
+    _need_an_address()
     shutil.copy(t.folder / "samples/s2.h5ad", t.folder / "atlas.h5ad")
     script, options = HERE / "nodes.slurm", ["--mem=1500M", "--cpus-per-task=1"]
     kept, model = t.folder / "checkpoints/atlas", t.folder / "atlas.scdae"
@@ -105,8 +133,10 @@ def several_nodes(t: Trial) -> None:
             good = t.said(job, "stopped by SIGTERM; the checkpoint of step", 2)
             t.say("nodes.slurm, srun on 2 nodes", done, [job], good, "both stop after the same step")
         else:
-            os.kill(_ranks(job)[-1], signal.SIGKILL)
-            good = t.ended(job)[0] in ("FAILED", "OUT_OF_MEMORY") and not model.exists()
+            ranks = _ranks(job)
+            if ranks:
+                os.kill(ranks[-1], signal.SIGKILL)
+            good = t.ended(job)[0] in ("FAILED", "OUT_OF_MEMORY") and len(ranks) == 2 and not model.exists()
             t.say("  the same", done, [job], good)
     shutil.rmtree(kept, ignore_errors=True)
     job = t.submit(script, *options, SCDAE_OPTIONS=_SHORT)
@@ -121,7 +151,7 @@ def memory_of_a_job(t: Trial) -> None:
     right = bool(limits) and limits[0][0] == "1.4"
     t.say("scdae info, --mem=1400M", "", [job], right, f"by {limits[0][1] if limits else 'nothing'}")
     _wide(t.folder / "wide.h5ad")
-    words = "scdae impute wide.h5ad {}.h5ad --max-epochs 1 --effort fast"
+    words = "scdae impute wide.h5ad {}.h5ad --likelihood nb --max-epochs 1 --effort fast"
     job = t.wrap(words.format("lazily"), mem="700M")
     lazily = t.ended(job)[0] == "COMPLETED" and t.said(job, "dask array")
     t.say("layer of 0.15 GiB, --mem=700M", "", [job], lazily, "lazy by itself")
@@ -148,7 +178,7 @@ def the_scripts_that_are_here(t: Trial) -> None:
     tasks = [job, f"{after}_0", f"{after}_1"]
     good = t.all_completed(*tasks) and not (checkpoints / "shared").exists()
     t.say("shared.slurm, then apply.slurm", "afterok", tasks, good, "no checkpoint left")
-    job = t.submit(HERE / "array.slurm", "--array=0-1", "--mem=1500M")
+    job = t.submit(HERE / "array.slurm", "--array=0-1", "--mem=1500M", SCDAE_OPTIONS="--max-epochs 2")
     tasks = [f"{job}_0", f"{job}_1"]
     good = t.all_completed(*tasks) and (t.folder / "restored/s1.h5ad").exists() and not list(checkpoints.iterdir())
     t.say("array.slurm", "", tasks, good, "no checkpoint left")
@@ -174,11 +204,90 @@ def workflows(t: Trial) -> None:
     t.tool("cwltool", words, ["of_cwl/restored.h5ad", "of_cwl/report.json"])
 
 
+def grid_engine(t: Trial) -> None:
+    """An array that `scdae batch` wrote; and a job that is deleted, which hears of it before."""
+    with GridEngine(t.folder / "engine") as engine:
+        words = ["scdae", "batch", "samples", "jobs", "--scheduler", "sge", "--cores", "2", "--", *_SHORT.split()]
+        subprocess.run(words, cwd=t.folder, check=True, capture_output=True, timeout=100)
+        job = engine.submit(t.folder, "jobs/array.sge")
+        t.wait(lambda: engine.ended(job))
+        last = engine.submit(t.folder, "jobs/gather.sge")
+        t.wait(lambda: engine.ended(last))
+        codes = engine.ended(job) + engine.ended(last)
+        table = t.folder / "jobs/report.csv"
+        rows = table.read_text().count(",done,") if table.exists() else 0
+        note = f"{rows} reports in the table" if rows else _logs(t.folder / "jobs/logs")
+        t.say("Grid Engine: array of 3", "", [], codes == ["0"] * 4 and rows == 3, note, _codes(codes))
+        (t.folder / "samples/s1.h5ad").unlink()
+        (t.folder / "samples/s2.h5ad").unlink()
+        words = ["-t", "1-1", "-o", "deleted.log", "-l", "h_vmem=6G"]
+        os.environ["SCDAE_OPTIONS"] = f"{_ENDLESS} --checkpoint-every 5"
+        try:
+            job = engine.submit(t.folder, str(HERE / "array.sge"), *words)
+        finally:
+            del os.environ["SCDAE_OPTIONS"]
+        t.wait(lambda: any(path.name.isdigit() for path in t.folder.glob("checkpoints/s0/*")) or engine.ended(job))
+        engine.say("qdel", job)
+        t.wait(lambda: engine.ended(job))
+        codes, log = engine.ended(job), t.folder / "deleted.log"
+        said = log.read_text() if log.exists() else ""
+        good = codes == ["140"] and "stopped by SIGUSR2; the checkpoint of step" in said
+        note = "checkpoint kept" if good else said[-600:]
+        t.say("  array.sge", "qdel, SIGUSR2 by -notify (12)", [], good, note, _codes(codes))
+
+
+def a_notebook(t: Trial) -> None:
+    """Run by papermill, with the parameters of a sample."""
+    ran = t.folder / "ran.ipynb"
+    (t.folder / "restore.ipynb").write_text(json.dumps(_NOTEBOOK))
+    words = ["papermill", "restore.ipynb", "ran.ipynb", "--no-progress-bar", "-p", "source", "samples/s0.h5ad"]
+    t.tool(
+        "papermill",
+        [*words, "-p", "target", "restored.h5ad"],
+        ["restored.h5ad"],
+        needs="ipykernel",
+        also=lambda: "training" not in ran.read_text() and "restored 200 cells" in ran.read_text(),
+        note="no bars in the notebook",
+    )
+
+
+def processes_of_mpi(t: Trial) -> None:
+    """Two that Open MPI has started, and two of MPICH."""
+    _need_an_address()
+    fit = f"fit samples/s0.h5ad {{}}.scdae --distributed {_SHORT}"
+    words = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", "2", "--bind-to", "none", "scdae"]
+    t.tool("Open MPI, 2 processes", [*words, *fit.format("openmpi").split()], ["openmpi.scdae"])
+    meet = f"--coordinator 127.0.0.1:{free_ports(1)[0]} --num-processes $PMI_SIZE --process-id $PMI_RANK"
+    first, second = t.folder / "openmpi.scdae", t.folder / "mpich.scdae"
+    both = first.exists()
+    t.tool(
+        "MPICH, 2 processes",
+        ["mpirun.mpich", "-n", "2", "sh", "-c", f"exec scdae {fit.format('mpich')} {meet}"],
+        ["mpich.scdae"],
+        also=lambda: not both or first.read_bytes() == second.read_bytes(),
+        note="bytes of Open MPI's" if both else "",
+    )
+
+
 # Side by side, and in each the most telling first: where time is short, the last are not tried.
 LANES: tuple[list[Callable[[Trial], None]], ...] = (
-    [an_array_from_scdae_batch, stopped_while_training, requeued, workflows],
-    [several_nodes, memory_of_a_job, the_scripts_that_are_here],
+    [an_array_from_scdae_batch, stopped_while_training, requeued, workflows, processes_of_mpi, a_notebook],
+    [several_nodes, memory_of_a_job, the_scripts_that_are_here, grid_engine],
 )
+
+
+def _need_an_address() -> None:
+    """Gloo, by which processes on CPUs speak to one another, looks for the address of the machine's name."""
+    if not own_address():
+        raise NotHere("this machine's name has no address, so that several processes cannot meet")
+
+
+def _codes(codes: list[str]) -> str:
+    return f"code {', '.join(dict.fromkeys(codes)) or 'none'}"
+
+
+def _logs(folder: Path) -> str:
+    return " ".join(path.read_text()[-300:] for path in folder.glob("*"))
 
 
 def _ranks(job: str) -> list[int]:

@@ -23,7 +23,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+{listen}
 ProctrackType=proctrack/{track}
 TaskPlugin={task}
 SelectType=select/cons_tres
@@ -46,6 +46,9 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMe
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=12000
 PartitionName=normal Nodes=n1,n2 Default=YES State=UP
 """
+# Daemons then listen on the address of the machine's name alone. Where that is another than they are called by, they listen on all,
+# and munge's key keeps others out.
+_LOOPBACK = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
 _NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scontrol", "setpriv")
 
 
@@ -53,8 +56,9 @@ class NotHere(Exception):
     """Why there is no cluster on this machine, as a sentence."""
 
 
-def install() -> None:
-    """Debian's packages, where they are missing and may be installed; :class:`NotHere` elsewhere."""
+def install(seconds: float = 240) -> None:
+    """Debian's packages, where they are missing and may be installed, in so many seconds; :class:`NotHere` elsewhere."""
+    deadline = time.monotonic() + seconds
     if all(shutil.which(name) for name in _NEEDED):
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
@@ -65,10 +69,15 @@ def install() -> None:
         with tempfile.TemporaryFile("w+") as said:  # no pipe: a service that comes with a package would keep it open
             try:
                 code = subprocess.run(
-                    [*words, *rest], env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=240
+                    [*words, *rest],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    timeout=max(deadline - time.monotonic(), 1),
                 ).returncode
             except subprocess.TimeoutExpired as error:
-                raise NotHere(f"apt-get {rest[0]} took longer than {error.timeout:.0f} s.") from error
+                raise NotHere(f"apt-get took longer than {seconds:.0f} s.") from error
             said.seek(0)
             if code:
                 lines = said.read().strip().splitlines() or ["no word"]
@@ -122,18 +131,21 @@ class Cluster:
     def _configure(self, track: str) -> None:
         (self.folder / "state").mkdir(exist_ok=True)
         os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
-        task = "task/cgroup,task/affinity" if track == "cgroup" else "task/none"
-        text = _CONF.format(host=socket.gethostname(), folder=self.folder, ports=_ports(3), track=track, task=task)
+        task = "task/cgroup" if track == "cgroup" else "task/none"
+        named = {"host": socket.gethostname(), "listen": _LOOPBACK if own_address().startswith("127.") else ""}
+        text = _CONF.format(**named, folder=self.folder, ports=free_ports(3), track=track, task=task)
         (self.folder / "slurm.conf").write_text(text)
         new = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         lines = [
             f"CgroupPlugin=cgroup/v{2 if new else 1}",
-            "ConstrainCores=yes",
+            "ConstrainCores=no",  # nodes have four cores each here, of which a machine may have two
             "ConstrainRAMSpace=yes",
             "ConstrainSwapSpace=no",
         ]
         lines += ["IgnoreSystemd=yes"] if new else []
-        (self.folder / "cgroup.conf").write_text("\n".join([*lines, ""]) if track == "cgroup" else "")
+        (self.folder / "cgroup.conf").write_text(
+            "\n".join([*lines, ""]) if track == "cgroup" else "CgroupPlugin=cgroup/v1\n"
+        )
 
     def _start(self) -> bool:
         self._spawn("slurmctld", ["slurmctld", "-D", "-i"])
@@ -199,7 +211,16 @@ def state(job: str) -> tuple[str, str]:
     return found.get("JobState", ""), found.get("ExitCode", "")
 
 
-def _ports(number: int) -> list[int]:
+def own_address() -> str:
+    """The address that this machine's name stands for; empty where there is none."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return ""
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of the loopback device that nobody listens on."""
     sockets = [socket.socket() for _ in range(number)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

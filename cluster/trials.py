@@ -32,8 +32,9 @@ class Table:
         self.stopped = threading.Event()
         self.wrong, self.right = 0, 0
         self.late: list[str] = []
+        self.not_here: list[str] = []
         self._lock = threading.Lock()
-        self.write(f"{'started':34s}{'done to it':34s}{'state, exit code':24s}{'.tmp':>5s}")
+        self.write(f"{'started':34s}{'done to it':36s}{'state, exit code':24s}{'.tmp':>5s}")
 
     def add(self, line: str, right: bool, more: list[str]) -> None:
         """A line, and what a job has said where it is not right."""
@@ -46,6 +47,11 @@ class Table:
         """A line that is no trial."""
         with self._lock:
             print(line, flush=True)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """A trial of what is not on this machine, which is not wrong."""
+        self.not_here.append(name)
+        self.write(f"{name:34s}not here: {why}")
 
     def check(self) -> None:
         """Raise TimeoutError where no more is to be tried."""
@@ -60,12 +66,12 @@ class Trial:
         self.folder, self.cluster, self.table = folder, cluster, table
         shutil.copytree(samples, folder / "samples")
 
-    def say(self, started: str, done: str, jobs: list[str], right: bool, note: str = "") -> None:
-        """A line of the table."""
-        states = ", ".join(dict.fromkeys(" ".join(state(job)) for job in jobs)) if jobs else ""
+    def say(self, started: str, done: str, jobs: list[str], right: bool, note: str = "", states: str = "") -> None:
+        """A line of the table, of SLURM's jobs or of what has ended in the `states` given."""
+        states = states or ", ".join(dict.fromkeys(" ".join(state(job)) for job in jobs))
         hidden = sum(path.name.startswith(".") for path in self.folder.rglob(".*.tmp"))
         right = right and not hidden
-        line = f"{started:34s}{done:34s}{states:24s}{hidden:5d}  {'right' if right else 'WRONG'}  {note}"
+        line = f"{started:34s}{done:36s}{states:24s}{hidden:5d}  {'right' if right else 'WRONG'}  {note}"
         self.table.add(
             line, right, [f"    job {job}: {self.log(job)[-600:]}" for job in jobs if job] if not right else []
         )
@@ -122,10 +128,18 @@ class Trial:
         folder = self.folder / kept
         self.wait(lambda: any(path.name.isdigit() for path in folder.glob("*")) or state(job)[0] in OVER)
 
-    def tool(self, name: str, words: list[str], files: list[str], needs: str | None = None) -> None:
-        """A program of another project, where it is installed, which has to end with 0 and make some files."""
+    def tool(
+        self,
+        name: str,
+        words: list[str],
+        files: list[str],
+        needs: str | None = None,
+        also: Callable[[], bool] = lambda: True,
+        note: str = "",
+    ) -> None:
+        """A program of another project, where it is installed: it has to end with 0, make some files, and what else is asked has to hold."""
         if shutil.which(words[0]) is None or (needs is not None and find_spec(needs) is None):
-            self.table.write(f"{name:34s}not installed in this environment, so it was not tried")
+            self.table.leave_out(name, f"{needs or words[0]} is not installed")
             return
         log = self.folder / "tool.log"
         with log.open("wb") as said:  # no pipe: whoever is left of a tool would keep it open
@@ -139,9 +153,9 @@ class Trial:
                 with suppress(ProcessLookupError):
                     os.killpg(tool.pid, signal.SIGKILL)
                 tool.wait()
-        right = tool.returncode == 0 and all((self.folder / file).exists() for file in files)
+        right = tool.returncode == 0 and all((self.folder / file).exists() for file in files) and also()
         self.say(
-            name, "", [], right, f"code {tool.returncode}{'' if right else ': ' + log.read_text()[-1500:].strip()}"
+            name, "", [], right, note if right else log.read_text()[-1500:].strip(), states=f"code {tool.returncode}"
         )
 
 
@@ -171,10 +185,12 @@ def try_all(lane: list[Callable[[Trial], None]], place: Path, cluster: Cluster, 
         try:
             table.check()
             one(Trial(place / one.__name__, place / "samples", cluster, table))
+        except NotHere as reason:
+            table.leave_out(one.__name__, str(reason))
         except TimeoutError:
             table.late += [other.__name__ for other in lane[i:]]
             return
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
             table.add(f"{one.__name__}: WRONG: {type(error).__name__}: {error}", False, [])
 
 
@@ -205,7 +221,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     try:
-        install()
+        install(given.seconds / 2)
         with tempfile.TemporaryDirectory(prefix="scdae-cluster-", ignore_cleanup_errors=True) as place:
             os.chmod(place, 0o755)
             with Cluster(Path(place)) as cluster:
@@ -218,7 +234,9 @@ def main() -> int:
                 try_on(cluster, work, table, given.only.split(","))
             if table.late:
                 print(f"not tried to the end, as the {given.seconds:.0f} s are over: {', '.join(table.late)}")
-            print(f"\n{table.right} right, {table.wrong} wrong, after {time.monotonic() - began:.0f} s")
+            print(
+                f"\n{table.right} right, {table.wrong} wrong, {len(table.not_here)} not here, after {time.monotonic() - began:.0f} s"
+            )
             return int(table.wrong > 0)
     except NotHere as reason:
         print(f"No cluster was tried: {reason}")
