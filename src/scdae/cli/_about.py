@@ -27,7 +27,8 @@ def demo(
     genes: Annotated[int, typer.Option(min=50, help="Genes to simulate.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation and of the training.")] = 0,
     max_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most passes over the cells.", show_default="by size of the data")
+        int | None,
+        typer.Option(min=1, help="Maximum number of passes over the cells.", show_default="by size of the data"),
     ] = None,
     debug: Debug = False,
 ) -> None:

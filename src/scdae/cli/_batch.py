@@ -108,7 +108,9 @@ def batch(
     ] = None,
     at_once: Annotated[
         int | None,
-        typer.Option(min=1, help="Most jobs that run side by side.", show_default="all", rich_help_panel="Jobs"),
+        typer.Option(
+            min=1, help="Maximum number of jobs that run at once.", show_default="all", rich_help_panel="Jobs"
+        ),
     ] = None,
     partition: Annotated[
         str | None, typer.Option(help="Partition or queue.", show_default="the usual", rich_help_panel="Jobs")

@@ -36,8 +36,8 @@ def evaluate(
     groupby: Annotated[
         str | None,
         typer.Option(
-            help="Column of obs with cell types or clusters: say of each whether it comes back as it was counted. The model does "
-            "not see it.",
+            help="Column of obs with cell types or clusters: report whether each comes back as it was counted. The model "
+            "does not see them.",
             show_default="none",
         ),
     ] = None,

@@ -33,7 +33,7 @@ def gather(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Gather the reports of jobs in one table. The code is 0 if all are done, and 75 if some are to be submitted again."""
+    """Gather the reports of jobs in one table. The exit code is 0 if all are done, and 75 if some must be submitted again."""
     with one_line_errors(debug, about=str(folder)):
         if str(table) != "-" and table.suffix != ".csv":
             raise ValueError(f"{table} has to end in .csv.")

@@ -152,7 +152,7 @@ def apply(
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Restore the counts of INPUT with a MODEL that was fitted before. Genes are matched by name."""
+    """Restore the counts of INPUT with a MODEL fitted earlier. Genes are matched by name."""
     run = Run(
         source,
         target,

@@ -75,7 +75,7 @@ def score(
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Score how unlike normal cells each cell of INPUT is: unknown kinds, doublets, contaminated or damaged cells."""
+    """Score how much each cell of INPUT differs from normal cells: unknown types, doublets, contaminated or damaged cells."""
     run = Run(
         source,
         target,

@@ -116,13 +116,13 @@ class Config:
         if self.weight_decay is not None and not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay!r}: use 0 or more.")
         if self.held_out is not None and not 0 < self.held_out < 0.5:
-            raise ValueError(f"held_out={self.held_out!r}: use a share between 0 and 0.5, or None.")
+            raise ValueError(f"held_out={self.held_out!r}: use a fraction between 0 and 0.5, or None.")
         if self.gap_max_iter is not None and not self.gap_max_iter >= 0:
             raise ValueError(
                 f"gap_max_iter={self.gap_max_iter!r}: use a number of iterations, 0 for one pass, or None to choose."
             )
         if not self.gap_damping <= 1:
-            raise ValueError(f"gap_damping={self.gap_damping!r}: use a share of the way, above 0 and up to 1.")
+            raise ValueError(f"gap_damping={self.gap_damping!r}: use a fraction of the way, above 0 and up to 1.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed!r}: use a whole number from 0 to 2**32 - 1.")
         self._check_noise()

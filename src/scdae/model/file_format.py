@@ -205,7 +205,7 @@ _HEADER: list[tuple[str, Callable[[Any], bool], str]] = [
     ("batch_key", lambda value: value is None or isinstance(value, str), "the name of a column"),
     ("n_epochs", _is_number, "a number, 0 or more"),
     ("stopped_early", lambda value: isinstance(value, bool), "true or false"),
-    ("held_out", lambda value: _is_number(value, 1e-9, 1 - 1e-9), "a share between 0 and 1"),
+    ("held_out", lambda value: _is_number(value, 1e-9, 1 - 1e-9), "a fraction between 0 and 1"),
     ("molecules", _is_number, "a number, 0 or more"),
     ("history", _is_history, "the course of a training"),
 ]

@@ -56,7 +56,7 @@ def thin(
     True
     """
     check_adata(adata)
-    wanted = "a share between 0 and 1, such as 0.9"
+    wanted = "a fraction between 0 and 1, such as 0.9"
     if not 0 < real_number("fraction", fraction, wanted) < 1:
         raise ValueError(f"fraction={fraction!r}: use {wanted}.")
     rng = np.random.default_rng(check_seed(seed))

@@ -105,7 +105,7 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
 def check_fraction(fraction: float) -> None:
     """Raise unless `fraction` leaves something on both sides."""
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction={fraction!r}: use a share of the molecules between 0 and 1, such as 0.9.")
+        raise ValueError(f"fraction={fraction!r}: use a fraction of the molecules between 0 and 1, such as 0.9.")
 
 
 def _of_run(run: Mapping[str, Any], data: DataOptions) -> DataOptions:

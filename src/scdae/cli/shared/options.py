@@ -135,7 +135,7 @@ BatchKey = Annotated[
 Covariate = Annotated[
     list[str] | None,
     typer.Option(
-        help="Further column of obs that acts on expression; may be repeated.",
+        help="Further column of obs that affects expression; may be repeated.",
         show_default="none",
         rich_help_panel="Counts",
     ),
@@ -143,7 +143,7 @@ Covariate = Annotated[
 TransformBatch = Annotated[
     str | None,
     typer.Option(
-        help="Give all cells as if measured in this batch, or in the 'average' one; the layer is named so.",
+        help="Return all cells as if measured in this batch, or in the 'average' one; its name is added to that of the layer.",
         show_default="each cell in its own",
         rich_help_panel="Output",
     ),
@@ -161,7 +161,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed: same seed, same machine, s
 MaxEpochs = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Most passes over the cells.", show_default="by size of the data", rich_help_panel="Model"
+        min=1,
+        help="Maximum number of passes over the cells.",
+        show_default="by size of the data",
+        rich_help_panel="Model",
     ),
 ]
 HowMuch = Annotated[
@@ -182,12 +185,12 @@ AllowFractional = Annotated[
     bool,
     typer.Option(
         "--allow-fractional",
-        help="Admit estimated counts (Salmon, alevin, ambient-corrected).",
+        help="Accept estimated counts (Salmon, alevin, ambient-corrected).",
         rich_help_panel="Counts",
     ),
 ]
 AllowNan = Annotated[
-    bool, typer.Option("--allow-nan", help="Take NaN for entries that were not measured.", rich_help_panel="Counts")
+    bool, typer.Option("--allow-nan", help="Treat NaN as entries that were not measured.", rich_help_panel="Counts")
 ]
 KeyAdded = Annotated[
     str, typer.Option(help="Name of the layer, and start of the other names, to write.", rich_help_panel="Output")
@@ -203,7 +206,7 @@ CheckpointDir = Annotated[
     typer.Option(
         metavar="DIR",
         parser=_checkpoints,
-        help="Folder in which it is kept how far training is: a job that was killed goes on when it is started again.",
+        help="Folder for checkpoints: a job that was killed resumes when it is started again.",
         show_default="none",
         rich_help_panel="Jobs",
     ),
@@ -216,7 +219,7 @@ CheckpointEvery = Annotated[
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Insist on going on: an error where DIR has no checkpoint.", rich_help_panel="Jobs"),
+    typer.Option("--resume", help="Require a checkpoint in DIR; without one it is an error.", rich_help_panel="Jobs"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Messages")]
 Verbose = Annotated[
@@ -236,7 +239,7 @@ GenesOnly = Annotated[
     bool,
     typer.Option(
         "--genes-only",
-        help="Leave out features that are no genes: proteins and guides by var['feature_types'], control probes and codes of in "
+        help="Leave out features that are not genes: proteins and guides by var['feature_types'], control probes and codes of in "
         "situ panels and counters such as __no_feature by name.",
         rich_help_panel="Counts",
     ),
@@ -255,8 +258,8 @@ ResultsOnly = Annotated[
     bool,
     typer.Option(
         "--results-only",
-        help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This is what happens "
-        "where INPUT is too large to be held (see scdae.settings.max_entries) or is several files.",
+        help="Write obs, var and the results, not what INPUT holds, cell by cell as they are restored. This happens "
+        "anyway if INPUT is too large for memory (see scdae.settings.max_entries) or is several files.",
         rich_help_panel="Output",
     ),
 ]
@@ -284,7 +287,7 @@ SkipExisting = Annotated[
     bool,
     typer.Option(
         "--skip-existing",
-        help="Where the result is there already, say so and end with code 0: for jobs that are submitted again.",
+        help="If the result exists already, say so and end with code 0: for jobs that are submitted again.",
         rich_help_panel="Jobs",
     ),
 ]

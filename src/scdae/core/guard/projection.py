@@ -45,7 +45,7 @@ class Purification(NamedTuple):
         for name in ("strength", "keep"):
             value = getattr(self, name)
             if not (np.isfinite(value) and 0 <= value <= 1):
-                raise ValueError(f"{name}={value!r}: use a share from 0 to 1.")
+                raise ValueError(f"{name}={value!r}: use a fraction from 0 to 1.")
         if self.keep == 0:
             raise ValueError(
                 "keep=0 leaves no molecule to go by. Use a share above 0, such as 0.5, or 1 for no thinning."
