@@ -6,13 +6,14 @@ if it was not lost, and as it was if a zero was. Only the weights of the compone
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from scdae.core.distributions.components import Components
+from scdae.core.distributions.zeros import nb_zero_chance_numpy
 
 __all__ = ["Mixture", "given_counts", "log_counts", "zero_chance"]
 
@@ -77,18 +78,11 @@ def zero_chance(
     """
     total, before = np.zeros_like(mean), np.zeros_like(mean)
     for theta, weight, scale, lost in laws.one_by_one(level, mean.dtype):
-        finite = np.isfinite(theta)
-        shape = np.where(finite, theta, 1)
-
-        def chance(inner: np.ndarray, shape: np.ndarray = shape, finite: Any = finite) -> np.ndarray:
-            nb = -shape * np.log1p(inner / shape)
-            return np.asarray(np.exp(nb if finite.all() else np.where(finite, nb, -inner)))
-
         if given is None:
-            total += weight * (lost + (1 - lost) * chance(mean * scale))
+            total += weight * (lost + (1 - lost) * nb_zero_chance_numpy(mean * scale, theta))
         else:
-            total += weight * (lost + (1 - lost) * chance((mean + given) * scale))
-            before += weight * (lost + (1 - lost) * chance(given * scale))
+            total += weight * (lost + (1 - lost) * nb_zero_chance_numpy((mean + given) * scale, theta))
+            before += weight * (lost + (1 - lost) * nb_zero_chance_numpy(given * scale, theta))
     return total if given is None else total / before
 
 

@@ -14,7 +14,7 @@ from scipy import special
 from scdae.core.distributions.components import Components
 from scdae.core.distributions.mixtures import given_counts, zero_chance
 from scdae.core.distributions.posterior import dropout_probability
-from scdae.core.distributions.zeros import nb_zero_loss_numpy
+from scdae.core.distributions.zeros import nb_zero_chance_numpy, nb_zero_loss_numpy
 
 __all__ = ["BlockLaw", "HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
 
@@ -103,7 +103,7 @@ class BlockLaw:
         before = np.zeros_like(prior)
         for theta, weight, scale, lost in self._laws.one_by_one(self._level, np.float64):
             inner = prior * scale
-            chance = weight * (1 - lost) * np.exp(-nb_zero_loss_numpy(inner, theta))
+            chance = weight * (1 - lost) * nb_zero_chance_numpy(inner, theta)
             before += chance + weight * lost
             value += chance * inner / (1 + inner / theta)
         value /= before
