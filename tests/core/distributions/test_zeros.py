@@ -22,3 +22,7 @@ def test_chance_of_a_zero_is_that_of_its_logarithm(theta, dtype):
 def test_genes_may_have_dispersions_of_their_own():
     mean, theta = np.full(3, 2.0), np.array([0.25, 4.0, np.inf])
     np.testing.assert_allclose(nb_zero_chance_numpy(mean, theta), np.exp(-nb_zero_loss_numpy(mean, theta)))
+
+
+def test_of_no_genes_there_is_nothing():
+    assert nb_zero_chance_numpy(np.zeros((3, 0)), np.zeros(0)).shape == (3, 0)

@@ -47,7 +47,7 @@ def nb_zero_chance_numpy(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
     >>> nb_zero_chance_numpy(np.array([3.0, 3.0]), np.array([0.25, 0.25])).round(4).tolist()
     [0.5266, 0.5266]
     """
-    first = float(np.ravel(theta)[0])
+    first = float(np.ravel(theta)[0]) if np.size(theta) else np.inf
     exponent = np.log2(first) if np.isfinite(first) and first > 0 else np.inf
     exact = mean.dtype == np.float64  # squares of what was rounded in float32 would be too far off
     if not (exact and abs(exponent) <= _MOST and exponent == np.rint(exponent) and np.all(theta == first)):
