@@ -10,7 +10,7 @@ from scipy import stats
 
 import small
 from scdae.core.data.cells import cell_data
-from scdae.core.distributions.components import HIGH, LOW
+from scdae.core.distributions.components import HIGH, KNOTS, LOW, corrected
 from scdae.core.distributions.law_sums import zero_probability
 from scdae.core.distributions.laws import (
     GRID,
@@ -24,7 +24,7 @@ from scdae.core.distributions.laws import (
 )
 from scdae.core.distributions.mixtures import given_counts, log_counts, zero_chance
 from scdae.core.distributions.predictive_numpy import BlockLaw, law_of_entries, log_prob, log_prob_zero, predictive_pit
-from scdae.core.prediction.decode import law_of_genes, read_out
+from scdae.core.prediction.decode import law_of_genes, read_out, shares_at
 
 N = small.N_VARS
 THETA = np.array(GRID)
@@ -42,8 +42,11 @@ def some(dropout=True, levels=2):
     plain = Part(*(np.float32(part) for part in parts))
     parts = [own * chance[::2], (1 / lift / (1 - lost))[::2], lost[::2]]
     second = Part(*(np.float32(part) for part in parts), np.arange(0, N, 2, dtype=np.int32)) if dropout else None
-    share = None if levels == 1 else np.float32(np.log(rng.dirichlet(np.full(N, 5.0))))
-    return Laws(plain, second, np.float32(lift), np.float32(chance), share)
+    share = correction = None
+    if levels == 2:
+        share = np.float32(np.log(rng.dirichlet(np.full(N, 5.0))))
+        correction = np.float32(rng.uniform(-0.4, 0.4, (len(KNOTS), N)))
+    return Laws(plain, second, np.float32(lift), np.float32(chance), share, correction)
 
 
 @pytest.fixture(
@@ -63,6 +66,12 @@ def counts():
 def read(fitted, counts, output, hidden=None, depth=None, genes=None):
     data = cell_data(sp.csr_matrix(counts), hidden, None, fitted.profile)
     return np.concatenate([part for _, part, _ in read_out(fitted, data, output, depth, genes=genes)])
+
+
+def by_interpolation(fold, correction):
+    """Corrected log fold changes from the definition, gene by gene."""
+    more = [np.interp(of_gene, KNOTS, at_knots) for of_gene, at_knots in zip(fold.T, correction.T, strict=True)]
+    return fold + np.stack(more, axis=1)
 
 
 def weight_at(fitted, prior, exposure, gene):
@@ -111,10 +120,44 @@ def test_means_of_what_is_counted_are_those_of_the_decoder(fitted, counts):
     """What dropout takes is what the lift puts on top, so that a gene's counts add up whatever its law."""
     laws, prior = law_of_genes(fitted), read(fitted, counts, "prior")
     decoder = read(replace(fitted, laws=None), counts, "prior")
+    if fitted.laws.correction is not None:
+        usual = counts.sum(axis=1, keepdims=True) * np.exp(fitted.laws.log_share)
+        decoder = usual * np.exp(by_interpolation(np.log(decoder / usual), fitted.laws.correction))
     np.testing.assert_allclose(prior * laws.kept, decoder, rtol=1e-4)
     for level in (0.0, 0.3, 1.0):
         of_level = laws.at(slice(None), np.full(N, level))
         np.testing.assert_allclose((of_level.weight * laws.scale).sum(axis=0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["NumPy", "JAX"])
+def test_correction_is_linear_between_knots_and_constant_beyond(xp):
+    rng = np.random.default_rng(2)
+    fold, correction = np.float32(rng.uniform(-9, 6, (200, 7))), np.float32(rng.normal(size=(len(KNOTS), 7)))
+    fold[0], fold[1] = KNOTS[0], KNOTS[-1]
+    found = corrected(xp.asarray(fold), xp.asarray(correction), xp)
+    np.testing.assert_allclose(np.asarray(found), by_interpolation(fold, correction), rtol=1e-5, atol=1e-5)
+
+
+def test_shares_anywhere_in_latent_space_are_corrected(fitted, counts):
+    data = cell_data(sp.csr_matrix(counts), None, None, fitted.profile)
+    latent = np.concatenate([part for *_, part in read_out(fitted, data, "latent")])
+    expected = counts.sum(axis=1, keepdims=True) * shares_at(fitted, latent, data.conditions) * fitted.laws.lift
+    np.testing.assert_allclose(expected, read(fitted, counts, "prior"), rtol=1e-4)
+
+
+def test_another_batch_is_corrected_from_where_its_genes_lie():
+    """The same cells as if measured in the batch in which they were."""
+    model = small.fit(batch_key="batch", max_epochs=5).fitted_model()
+    fitted = replace(model.network, laws=some())
+    adata = small.structured()
+    one = adata[adata.obs["batch"] == adata.obs["batch"].iloc[0]]
+    data = cell_data(sp.csr_matrix(one.X), None, model.conditions(one), fitted.profile)
+    batch = model.batch_weights(str(one.obs["batch"].iloc[0]))
+    for output in ("mean", "prior"):
+        own, moved = (
+            np.concatenate([part for _, part, _ in read_out(fitted, data, output, batch=to)]) for to in (None, batch)
+        )
+        np.testing.assert_allclose(moved, own, rtol=1e-4)
 
 
 def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
@@ -210,6 +253,7 @@ def test_laws_in_a_file():
         again = components(laws_from_arrays(arrays))
         for one, other in zip(again, components(laws), strict=True):
             np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(laws_from_arrays(arrays).correction, laws.correction)
         if laws.log_share is None:  # as files of version 0.1 have it
             old = {name: array[0] if array.ndim == 3 else array for name, array in arrays.items()}
             np.testing.assert_array_equal(components(laws_from_arrays(old)).weight, again.weight)
@@ -229,8 +273,14 @@ def test_laws_in_a_file():
         ("laws_dropout_lost", lambda array: array + 1),
         ("laws_log_share", lambda array: array[1:]),
         ("laws_log_share", lambda array: array * np.float32(np.nan)),
+        ("laws_correction", lambda array: array[1:]),
+        ("laws_correction", lambda array: array.astype(np.float64)),
+        ("laws_correction", lambda array: array * np.float32(np.nan)),
     ],
-    ids=["sum", "type", "shape", "sign", "beyond 1", "order", "genes", "lost", "shares", "no shares"],
+    ids=[
+        *("sum", "type", "shape", "sign", "beyond 1", "order", "genes", "lost", "shares", "no shares"),
+        *("knots", "type of corrections", "no corrections"),
+    ],
 )
 def test_laws_that_cannot_be(name, change):
     arrays = laws_to_arrays(some()) | {"genes": np.arange(N)}

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["HIGH", "LOW", "Components", "level_of"]
+__all__ = ["HIGH", "KNOTS", "LOW", "Components", "corrected", "level_of"]
 
 LOW, HIGH = -2.0, 0.5  # log fold change against the average cell up to which a gene is low, and from which it is high
+_WIDTH = 0.5
+KNOTS = tuple(-4.5 + _WIDTH * k for k in range(13))  # log fold changes at which log proportions are corrected
 
 
 def level_of(log_fold: Any, xp: Any = np) -> Any:
@@ -33,6 +35,39 @@ def level_of(log_fold: Any, xp: Any = np) -> Any:
     [0.0, 0.5, 1.0]
     """
     return xp.clip((log_fold - LOW) / (HIGH - LOW), 0, 1)
+
+
+def corrected(log_fold: Any, correction: Any, xp: Any = np) -> Any:
+    """Log fold changes with the correction of their genes added.
+
+    Parameters
+    ----------
+    log_fold
+        Logarithm of the share of a gene in a cell over that in the average cell, (b, n).
+    correction
+        What is added at the :data:`KNOTS`, (len(KNOTS), n): linear in between, constant beyond.
+    xp
+        NumPy or jax.numpy.
+
+    Examples
+    --------
+    >>> at_knots = np.where(np.array(KNOTS) < -2, -1.0, 0.0)[:, None]
+    >>> corrected(np.array([[-9.0], [-2.5], [-2.25], [0.0]]), at_knots).ravel().tolist()
+    [-10.0, -3.5, -2.75, 0.0]
+    """
+    if xp is np:
+        n = correction.shape[1]
+        place = np.clip((log_fold - KNOTS[0]) / _WIDTH, 0, len(KNOTS) - 1)
+        below = np.minimum(place.astype(np.int32), len(KNOTS) - 2)
+        place -= below
+        below *= n
+        below += np.arange(n, dtype=np.int32)
+        flat, rise = correction.ravel(), np.diff(correction, axis=0).ravel()
+        return log_fold + flat.take(below) + place * rise.take(below)
+    total = log_fold + correction[0][None, :]
+    for k, knot in enumerate(KNOTS[:-1]):  # sums fuse into one pass where entries would have to be looked up
+        total = total + (correction[k + 1] - correction[k])[None, :] * xp.clip((log_fold - knot) / _WIDTH, 0, 1)
+    return total
 
 
 _AVERAGE = float(level_of(0.0))  # where a gene is expected to have its share of the average cell

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scdae.core.distributions.components import Components
+from scdae.core.distributions.components import KNOTS, Components
 from scdae.core.runtime.buckets import bucket
 
 __all__ = [
@@ -56,6 +56,9 @@ class Laws(NamedTuple):
     log_share: Array | None = (
         None  # float32 (n,): log of the share of the average cell; None if weights are the same everywhere
     )
+    correction: Array | None = (
+        None  # float32 (len(KNOTS), n): added to the decoder's log proportions, see :func:`corrected`; None for none
+    )
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -71,6 +74,8 @@ def laws_to_arrays(laws: Laws | None) -> dict[str, np.ndarray]:
     arrays["laws_chance"] = laws.chance
     if laws.log_share is not None:
         arrays["laws_log_share"] = laws.log_share
+    if laws.correction is not None:
+        arrays["laws_correction"] = laws.correction
     if laws.dropout is not None:
         named = {f"laws_dropout_{name}": value for name, value in laws.dropout._asdict().items()}
         arrays |= named | {"laws_dropout_genes": np.asarray(laws.dropout.genes, np.int64)}
@@ -98,7 +103,8 @@ def laws_from_arrays(arrays: Mapping[str, np.ndarray]) -> Laws | None:
             raise ValueError("laws_dropout_genes holds places beyond the genes")
         weight, scale, lost = (arrays[f"laws_dropout_{name}"] for name in Part._fields[:3])
         dropout = Part(_by_level(weight), scale, lost, genes.astype(np.int32))
-    found = Laws(plain, dropout, arrays["laws_lift"], arrays["laws_chance"], arrays.get("laws_log_share"))
+    optional = (arrays.get(f"laws_{name}") for name in ("log_share", "correction"))
+    found = Laws(plain, dropout, arrays["laws_lift"], arrays["laws_chance"], *optional)
     _check(found, n)
     return found
 
@@ -129,6 +135,12 @@ def _check(laws: Laws, n: int) -> None:
     share = laws.log_share
     if share is not None and (share.shape != (n,) or share.dtype != np.float32 or not np.isfinite(share).all()):
         raise ValueError("the log share of the laws is not a number for each gene")
+    correction = laws.correction
+    if correction is not None:
+        if share is None or correction.shape != (len(KNOTS), n) or correction.dtype != np.float32:
+            raise ValueError("the correction of the laws is not a number for each knot and gene")
+        if not np.isfinite(correction).all():
+            raise ValueError("the correction of the laws holds values that are no numbers")
     if laws.chance.shape != (n,) or laws.chance.dtype != np.float32 or laws.chance.min() < 0 or laws.chance.max() > 1:
         raise ValueError("the chance of dropout is not a probability for each gene")
 
@@ -137,7 +149,9 @@ def even_laws(n_vars: int) -> Laws:
     """Laws in which all components weigh the same, for compiling what other laws are passed to."""
     weight = np.full((2, len(GRID), n_vars), 1 / len(GRID), np.float32)
     ones = np.ones(n_vars, np.float32)
-    return Laws(Part(weight, ones, 0 * ones), None, ones, 0 * ones, 0 * ones)
+    return Laws(
+        Part(weight, ones, 0 * ones), None, ones, 0 * ones, 0 * ones, np.zeros((len(KNOTS), n_vars), np.float32)
+    )
 
 
 def components(laws: Laws) -> Components:
@@ -179,8 +193,10 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
         named = np.flatnonzero(column_of_gene[genes] >= 0).astype(np.int32)
         if len(named):
             dropout = pick(laws.dropout, column_of_gene[genes[named]], named)
-    share = None if laws.log_share is None else np.asarray(laws.log_share)[genes]
-    return Laws(plain, dropout, np.asarray(laws.lift)[genes], np.asarray(laws.chance)[genes], share)
+    share, correction = (
+        None if values is None else np.asarray(values)[..., genes] for values in (laws.log_share, laws.correction)
+    )
+    return Laws(plain, dropout, np.asarray(laws.lift)[genes], np.asarray(laws.chance)[genes], share, correction)
 
 
 def filled(laws: Laws) -> Laws:

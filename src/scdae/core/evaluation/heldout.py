@@ -25,11 +25,12 @@ from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
 from scdae.core.network.loss import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.network.principal_axes import Axes
-from scdae.core.prediction.law_readout import Block, counted_mean, level_at
+from scdae.core.prediction.law_readout import Block, corrected_share, counted_mean, level_at
 from scdae.core.runtime.background import one_behind
 
 __all__ = [
     "HeldOut",
+    "forward",
     "gated_logits",
     "latent_and_norm",
     "measure_gain",
@@ -191,7 +192,7 @@ def measure_gain(
     )
 
 
-def _forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:
+def forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:
     """Log proportions and the mask of a batch."""
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     observed = observed_mask(batch, n_cells, n_vars)
@@ -241,7 +242,7 @@ def _log_likelihoods(
 ) -> tuple[jax.Array, jax.Array]:
     """Log predictive probability summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
-    log_rho, observed = _forward(model, batch, gate)
+    log_rho, observed = forward(model, batch, gate)
     entries, rho = entries_of(log_rho, batch), jnp.exp(log_rho)
     total_in, total_out = batch.total_in, batch.total_out
     if likelihood == "poisson":
@@ -273,7 +274,9 @@ def _deviance(
         deviances, the gain with own counts over the gene means that the model expects, and the molecules.
     """
     model = nnx.merge(graph, params)
-    log_rho, observed = _forward(model, batch, 1.0)
+    log_rho, observed = forward(model, batch, 1.0)
+    if laws is not None:
+        log_rho = corrected_share(laws, log_rho, batch.share)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
     base = (batch.total_in / batch.share)[:, None] * profile[None, :]
     if laws is None:

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from flax import nnx
 
 from scdae.core.data.conditions import effect_of
-from scdae.core.distributions.components import level_of
+from scdae.core.distributions.components import corrected, level_of
 from scdae.core.evaluation.heldout import HeldOut, latent_and_norm
 from scdae.core.network.autoencoder import total_effects
 from scdae.core.network.principal_axes import project
@@ -93,9 +93,30 @@ class Counted(NamedTuple):
 
 
 class Means:
-    """Means of the network for some cells, gene by gene."""
+    """Means of the network for some cells, gene by gene.
 
-    def __init__(self, graph: Any, params: Any, shown: HeldOut, genes: np.ndarray | None = None):
+    Parameters
+    ----------
+    graph, params
+        The network.
+    shown
+        The cells.
+    genes
+        Genes to look at; None for all.
+    log_share, correction
+        As for :class:`scdae.core.distributions.laws.Laws`, of these genes: what corrects the network's means; None for nothing.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        params: Any,
+        shown: HeldOut,
+        genes: np.ndarray | None = None,
+        log_share: np.ndarray | None = None,
+        correction: np.ndarray | None = None,
+    ):
+        self._log_share, self._correction = log_share, correction
         conditions, inputs = shown.data.conditions, project(shown.axes, shown.data)
         latent, norm = latent_and_norm(graph, params, shown.data, inputs)
         values = nnx.to_pure_dict(params)
@@ -119,6 +140,10 @@ class Means:
         logs += self._of_cell
         if self._effects is not None:
             logs += np.asarray(effect_of(self._effects[:, genes], self._conditions))
+        if self._correction is not None and self._log_share is not None:
+            usual = self.log_exposure[:, None].astype(np.float32) + self._log_share[genes].astype(np.float32)
+            logs -= usual
+            logs = corrected(logs, self._correction[:, genes]) + usual
         logs -= np.float32(_LOW)
         logs *= np.float32(1 / _WIDTH)
         return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS - 1, out=logs)

@@ -20,6 +20,7 @@ from scipy import special
 
 from scdae.core.data.exposure import gene_profile
 from scdae.core.distributions.laws import GRID, Laws, Part
+from scdae.core.evaluation.correction import fit_correction
 from scdae.core.evaluation.heldout import HeldOut
 from scdae.core.evaluation.law_counts import Counted, Means, count_levels
 
@@ -188,13 +189,14 @@ def fit_laws(
     shown = held_out.judged(n_cells).with_hidden(_HIDDEN, np.random.default_rng(seed))
     counts = (shown.data.counts + shown.counts).tocsc()
     gaps = None if shown.data.unobserved is None else shown.data.unobserved.tocsc()
-    means = Means(graph, params, shown, genes)
     if genes is not None:
         counts, told = counts[:, genes], told[genes]
         gaps = None if gaps is None else gaps[:, genes]
     profile = gene_profile(shown.data.counts + shown.counts, shown.data.unobserved)
     log_share = np.log(np.maximum(profile if genes is None else profile[genes], 1e-12))
-    return laws_of_counted(count_levels(means, counts, gaps, log_share), told)
+    correction = fit_correction(graph, params, held_out, log_share) if genes is None else None
+    means = Means(graph, params, shown, genes, log_share, correction)
+    return laws_of_counted(count_levels(means, counts, gaps, log_share), told)._replace(correction=correction)
 
 
 def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:

@@ -23,7 +23,7 @@ from scdae.core.network.fitted import Fitted
 from scdae.core.network.loss import log_proportions
 from scdae.core.network.parameters import Network, all_in_batch
 from scdae.core.prediction.encode import encode, latents
-from scdae.core.prediction.law_readout import Block, level_at, log1p_of, mean_of, sd_of
+from scdae.core.prediction.law_readout import Block, corrected_share, level_at, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete
 from scdae.core.runtime.background import one_behind
 
@@ -149,7 +149,10 @@ def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
 def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
     """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
     model = fitted.network.merged()
-    return np.asarray(jax.nn.softmax(model.decode(jnp.asarray(latent), conditions), axis=1))
+    log_share = jax.nn.log_softmax(model.decode(jnp.asarray(latent), conditions), axis=1)
+    if fitted.laws is not None:
+        log_share = corrected_share(fitted.laws, log_share, jnp.ones(len(latent), jnp.float32))
+    return np.asarray(jnp.exp(log_share))
 
 
 @partial(jax.jit, static_argnames=("likelihood", "output"))
@@ -170,17 +173,22 @@ def _read_out(
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
     log_share = log_proportions(model.decode(latent, batch.conditions), observed)
-    share = jnp.exp(_some(log_share, genes))
     whole = (
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
     )  # shares of all genes, beyond 1
+    log_share = _some(log_share, genes)
+    if laws is not None:
+        log_share = corrected_share(laws, log_share, batch.share)
+    share = jnp.exp(log_share)
     factor = None
     if in_batch is not None:  # the same exposure under the shares of the other batch
-        other = _some(jax.nn.softmax(in_batch.merged().decode(latent, batch.conditions), axis=1), genes)
-        factor = other * whole[:, None] / jnp.maximum(share, 1e-30)
+        other = _some(jax.nn.log_softmax(in_batch.merged().decode(latent, batch.conditions), axis=1), genes)
+        if laws is not None:
+            other = corrected_share(laws, other, jnp.ones(n_cells, jnp.float32))
+        factor = jnp.exp(other) * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
     if laws is not None:
-        level = level_at(laws, _some(log_share, genes), batch.share)
+        level = level_at(laws, log_share, batch.share)
         block = Block.of(laws, mean * laws.lift[None, :], batch, genes, n_vars, observed, level)
         if output == "log1p":
             ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)

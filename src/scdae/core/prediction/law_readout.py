@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from scdae.core.data.minibatch import Batch
-from scdae.core.distributions.components import level_of
+from scdae.core.distributions.components import corrected, level_of
 from scdae.core.distributions.expected_log1p import expected_log1p
 from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, weights_at
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.log_polynomials import log_polynomial, log_value
 
-__all__ = ["Block", "counted_mean", "level_at", "log1p_of", "mean_of", "sd_of"]
+__all__ = ["Block", "corrected_share", "counted_mean", "level_at", "log1p_of", "mean_of", "sd_of"]
 
 
 class Block(NamedTuple):
@@ -65,6 +65,14 @@ class Block(NamedTuple):
         has = self.x > 0
         filled = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
         return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
+
+
+def corrected_share(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array:
+    """The decoder's log shares among the observed genes, (b, n), as held-out molecules correct them: of the same shape."""
+    if laws.correction is None or laws.log_share is None:
+        return log_share
+    usual = laws.log_share[None, :] - jnp.log(observed_share)[:, None]
+    return corrected(log_share - usual, laws.correction, jnp) + usual
 
 
 def level_at(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array | None:
