@@ -45,6 +45,7 @@ def pytest_runtest_setup(item):
     """Before the fixtures, of which some fit."""
     import scdae
 
+    fit_once.keep_steps()
     fit_once.on = "core" not in item.path.parts and item.get_closest_marker("trains") is None
     scdae.settings.kept_fits = (
         4 if fit_once.on else 0

@@ -5,6 +5,7 @@ in many containers. What a fit is given is compared bit by bit, so a test in whi
 own. That the same bits give the same fit is tested where fits are: in the core, and in modules marked ``trains``.
 """
 
+import functools
 import hashlib
 
 import numpy as np
@@ -12,6 +13,29 @@ import scipy.sparse as sp
 
 _outcomes = {}
 on = False  # whether the test that runs shares fits
+
+
+def keep_steps():
+    """Have the package keep the step of every training, not of the last few: to trace one takes longer than a small fit."""
+    from scdae.core.steps import steppers, update
+
+    if update._programs.cache_info().maxsize is not None:
+        update._programs = _kept(update._programs, None)
+        update.make_objective = steppers.make_objective = _kept(update.make_objective, None)
+
+
+def forget_steps(monkeypatch):
+    """Have the steps of earlier trainings unknown for the rest of a test; those of other tests stay."""
+    from scdae.core.steps import steppers, update
+
+    objective = _kept(update.make_objective, update._KEPT)
+    monkeypatch.setattr(update, "_programs", _kept(update._programs, update._KEPT))
+    for module in (steppers, update):
+        monkeypatch.setattr(module, "make_objective", objective)
+
+
+def _kept(function, most):
+    return functools.lru_cache(most)(function.__wrapped__)
 
 
 def share_fits():

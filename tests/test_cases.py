@@ -161,7 +161,7 @@ def test_the_size_of_the_output_is_said_before_training(tmp_path, monkeypatch, l
     with pytest.raises(InterruptedError):
         scdae.pp.impute(cases.plain(tmp_path))
     assert [r.getMessage() for r in log.records] == [
-        "scdae: the output layer of 120 x 50 float32 takes less than 1 MiB."
+        "scdae: the output layer of 120 x 60 float32 takes less than 1 MiB."
     ]
     assert log.records[0].levelname == "INFO"
 

@@ -47,7 +47,7 @@ def test_words_when_it_made_things_worse(adata):
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    return demo.run(tmp_path_factory.mktemp("demo") / "new" / "folder", n_cells=600, n_genes=400, seed=1)
+    return demo.run(tmp_path_factory.mktemp("demo") / "new" / "folder", n_cells=300, n_genes=200, seed=1)
 
 
 def test_run_gets_closer_to_the_truth(outcome):
@@ -60,7 +60,7 @@ def test_run_gets_closer_to_the_truth(outcome):
 
 def test_run_writes_what_it_measured(outcome):
     adata = anndata.read_h5ad(outcome["h5ad"])
-    assert adata.shape == (600, 400)
+    assert adata.shape == (300, 200)
     again = demo.compare(adata)
     assert {name: outcome[name] for name in again} == pytest.approx(again)
 

@@ -23,7 +23,7 @@ SIMULATED = {"n_types": 3, "trajectory": False, "depth": 800, "dropout": 0.2, "b
 
 def outcome_on(devices, adata, settings, data):
     """All that a fit on these devices is, by name, and what it restores."""
-    model = scdae.DAE(max_epochs=40, **settings).fit(adata, devices=devices, **data)
+    model = scdae.DAE(max_epochs=14, **settings).fit(adata, devices=devices, **data)
     fitted, history = model.outcome.fitted, model.outcome.history
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     for name in ("logit_pi", "log_theta_zi"):  # those of other genes are not used
@@ -88,13 +88,13 @@ def start(tmp_path):
 
 
 def test_two_processes_train_the_same_network_and_one_writes_it(start, tmp_path):
-    options = ["--max-epochs", "40", "--batch-key", "batch"]
+    options = ["--max-epochs", "10", "--batch-key", "batch"]
     codes = [job.wait(300) for job in start(*options)]
     said = [(tmp_path / f"said{i}").read_text() for i in range(2)]
     assert codes == [0, 0], said
     assert "fitted a model" in said[0] and "fitted a model" not in said[1]
     adata = small.structured()
-    one, two = scdae.DAE(max_epochs=40).fit(adata, batch_key="batch"), scdae.DAE.load(tmp_path / "out.scdae")
+    one, two = scdae.DAE(max_epochs=10).fit(adata, batch_key="batch"), scdae.DAE.load(tmp_path / "out.scdae")
     values = [nnx.to_pure_dict(model.outcome.fitted.params) for model in (one, two)]
     np.testing.assert_array_equal(one.outcome.fitted.inflated, two.outcome.fitted.inflated)
     used = set(values[0]) - {"logit_pi", "log_theta_zi", "log_theta"}

@@ -102,7 +102,7 @@ def test_max_entries_is_a_number(value):
 def test_same_model_and_layer_whatever_holds_the_counts(few, tmp_path, holder):
     """Block bounds differ, and with them the order of the cells; the rest of the fit is the same."""
     adata = held(holder, tmp_path)
-    model = scdae.DAE(max_epochs=40, batch_size=32, n_latent=10, likelihood="nb").fit(adata)
+    model = scdae.DAE(max_epochs=40, batch_size=32, n_latent=12, likelihood="nb").fit(adata)
     outcome = model.outcome
     assert outcome.report.skill > 0.02
     assert outcome.n_epochs > 5 and len(outcome.cells) == 60

@@ -77,7 +77,7 @@ def embedding(
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> adata = scdae.datasets.simulate(80, 50)
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> axes = scdae.pl.embedding(adata, ["gene_1", "gene_2"], basis="X_scdae", show=False)
     >>> len(axes)

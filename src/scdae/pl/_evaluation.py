@@ -62,7 +62,7 @@ def gain(
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> adata = scdae.datasets.simulate(80, 50)
     >>> scdae.tl.evaluate(adata, max_epochs=2)
     >>> axis = scdae.pl.gain(adata, show=False)
     >>> axis.get_ylabel()

@@ -68,7 +68,7 @@ def fidelity(
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> adata = scdae.datasets.simulate(80, 50)
     >>> scdae.tl.evaluate(adata, groupby="cell_type", max_epochs=2)
     >>> axis = scdae.pl.fidelity(adata, show=False)
     >>> axis.get_xlabel()

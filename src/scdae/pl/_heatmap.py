@@ -78,7 +78,7 @@ def before_after(
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> adata = scdae.datasets.simulate(80, 50)
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> panels = scdae.pl.before_after(adata, ["gene_1", "gene_2"], groupby="cell_type", truth="truth", show=False)
     >>> len(panels)

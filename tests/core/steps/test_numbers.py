@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import fit_once
 import scdae
 import small
 from scdae.core.distributions.law_sums import zero_probability
@@ -13,10 +14,10 @@ from scdae.core.distributions.laws import Part, even_laws, filled, some_laws
 from scdae.core.steps.numbers import Pace, Terms
 
 
-def compiled(caplog, adata, **options):
-    """Names and shapes of the programs that a fit compiles."""
+def compiled(caplog, monkeypatch, adata, **options):
+    """Names and shapes of the steps that a fit compiles."""
     caplog.clear()
-    jax.clear_caches()
+    fit_once.forget_steps(monkeypatch)
     with caplog.at_level(logging.DEBUG, "jax"):
         scdae.DAE(max_epochs=2, **options).fit(adata)
     return {
@@ -27,10 +28,10 @@ def compiled(caplog, adata, **options):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_other_cells_are_trained_by_the_same_program(caplog):
+def test_other_cells_are_trained_by_the_same_program(caplog, monkeypatch):
     adata = small.structured()
-    first = compiled(caplog, adata[:140].copy(), likelihood="nb")
-    second = compiled(caplog, adata[3:].copy(), likelihood="nb")
+    first = compiled(caplog, monkeypatch, adata[:140].copy(), likelihood="nb")
+    second = compiled(caplog, monkeypatch, adata[3:].copy(), likelihood="nb")
     assert len(first) == 1 and first == second
 
 
