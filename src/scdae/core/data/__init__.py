@@ -1,1 +1,1 @@
-"""Counts of cells as the model takes them: cells, chunks of cells, minibatches, thinning."""
+"""Counts in the form that the model takes: cells, chunks of cells, minibatches, thinning."""

@@ -1,4 +1,4 @@
-"""An order of cells and genes that follows from the counts alone, so that a fit does not depend on the one they came in."""
+"""Canonical order of cells and genes: it follows from the counts alone, so a fit does not depend on the input order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["canonical_order"]
 
 
 def canonical_order(counts: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Cells and genes by hash values of what was counted in them.
+    """Order cells and genes by hash values of their counts.
 
     Parameters
     ----------
@@ -21,14 +21,14 @@ def canonical_order(counts: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     tuple
-        int64 (n_obs,) and (n_vars,): rows and columns in an order that is the same wherever they were before. Cells, or
-        genes, with equal counts stay as they are among themselves.
+        int64 (n_obs,) and (n_vars,): rows and columns in canonical order, whatever their order in `counts`. Cells with
+        equal counts keep their relative order, and so do genes.
 
     Notes
     -----
-    A cell is known by the sum of the hash values of its counts, a gene by that of its counts with their cells, and each
-    cell once more by its counts with their genes. Sums of 64-bit integers that overflow are the same in any order,
-    which those of floating point numbers are not.
+    A cell gets the sum of the hash values of its counts. A gene gets the sum over its counts, each hashed together with
+    the value of its cell; then each cell gets the sum over its counts, hashed with the values of their genes. Sums of
+    64-bit integers that wrap around do not depend on the order of the terms; sums of floating-point numbers do.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def canonical_order(counts: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """64-bit integers whose bits all depend on all of those before (the finalizer of SplitMix64; Steele et al. 2014)."""
+    """Mix 64-bit integers: each output bit depends on all input bits (finalizer of SplitMix64; Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

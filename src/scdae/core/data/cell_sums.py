@@ -1,7 +1,7 @@
-"""Sums over cells, and their counterpart, in a way that is quick on every device.
+"""Sums over cells, and the repetition of a row for all cells, fast on every device.
 
-XLA adds up the rows of a matrix on a CPU five times slower than a product with a row of ones takes, and the gradient of
-everything that all cells share is such a sum.
+On a CPU, XLA takes five times as long to add up the rows of a matrix as to multiply it by a row of ones. The gradient
+of every parameter that all cells share is such a sum.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def sum_rows(values: jax.Array) -> jax.Array:
 
 
 def sum_columns(values: jax.Array) -> jax.Array:
-    """Sum over the genes: (b, n) to (b,). As a product it needs the values in memory, where a sum works them out once more."""
+    """Sum over the genes: (b, n) to (b,). The product stores the values; a plain sum would compute them twice."""
     return jnp.matmul(values, jnp.ones(values.shape[1], values.dtype), precision="highest")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def over_rows(row: jax.Array, n_cells: int) -> jax.Array:
-    """Return the same row for every cell: (n,) to (n_cells, n)."""
+    """Repeat a row for every cell: (n,) to (n_cells, n)."""
     return jnp.broadcast_to(row, (n_cells, row.shape[0]))
 
 

@@ -1,4 +1,4 @@
-"""The cells as the model sees them: their counts, what was not measured, their batch and their exposure."""
+"""Cells as the model sees them: counts, missing values, batch and exposure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["CellData", "cell_data", "smoothed_profile"]
 
 @dataclass(frozen=True)
 class CellData:
-    """Counts of the cells with what the model has to know about each.
+    """Counts of cells, with what the model needs to know about each cell.
 
     Parameters
     ----------
     counts
         float32 CSR (n_obs, n_vars), canonical.
     unobserved
-        Boolean CSR of the entries that were not measured, or None.
+        Boolean CSR, True at missing values; None if there are none.
     conditions
         Batch and covariates of each cell.
     share
-        float32 (n_obs,): share of expression that the observed genes of the cell carry; 1 where all were observed.
+        float32 (n_obs,): fraction of the expression that the observed genes of the cell carry; 1 if all are observed.
     """
 
     counts: sp.csr_matrix
@@ -47,11 +47,11 @@ class CellData:
 
     @property
     def exposure(self) -> np.ndarray:
-        """Molecules of each cell, had all genes been observed, float32 (n_obs,)."""
+        """Molecules that each cell would have if all genes had been observed, float32 (n_obs,)."""
         return np.asarray(np.asarray(self.counts.sum(axis=1), np.float32).ravel() / self.share)
 
     def take(self, cells: np.ndarray) -> CellData:
-        """The same for some of the cells, in the order given."""
+        """Select some of the cells, in the given order."""
         hidden = None if self.unobserved is None else self.unobserved[cells]
         return CellData(self.counts[cells], hidden, self.conditions.take(cells), self.share[cells])
 
@@ -63,7 +63,7 @@ def cell_data(
     profile: np.ndarray,
     largest: float = np.inf,
 ) -> CellData:
-    """Counts with the exposure share of every cell under `profile`, without single counts beyond `largest`."""
+    """Add the observed fraction of `profile` to the counts of each cell, and replace single counts above `largest`."""
     counts = without_extremes(counts, largest, profile)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
     share = np.maximum(observed_share(profile, unobserved, counts.shape[0]), 1e-6).astype(np.float32)
@@ -71,10 +71,10 @@ def cell_data(
 
 
 def smoothed_profile(data: CellData) -> np.ndarray:
-    """Share of each gene in the expression of the average cell, as a predictor of counts that were not seen.
+    """Estimate the fraction of each gene in the expression of the average cell, to predict unseen counts.
 
-    Half a molecule is added to each gene, so that a gene without counts is expected to be rare and not impossible: float64
-    (n_vars,), above 0.
+    Half a molecule is added to each gene, so that a gene without counts is expected to be rare, not impossible. Returns
+    float64 (n_vars,), above 0.
     """
     profile = gene_profile(data.counts, data.unobserved)
     molecules = float(data.counts.sum())

@@ -1,4 +1,4 @@
-"""Counts that are read by blocks of rows, and what is known of them beforehand."""
+"""Counts that are read in blocks of rows, and what is known about them beforehand."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["Blocks"]
 
 @dataclass(frozen=True)
 class Blocks:
-    """Counts that are read by blocks of rows, of which some cells are known already.
+    """Counts that are read in blocks of rows, some of whose cells are known already.
 
     Parameters
     ----------
     bounds
-        int64 (n_blocks + 1,): block k holds the rows `bounds[k]` to `bounds[k + 1]`, the latter excluded.
+        int64 (n_blocks + 1,): block k holds the rows from `bounds[k]` up to, not including, `bounds[k + 1]`.
     read
-        ``read(start, stop)`` gives the counts of these rows, float32 CSR, canonical, and what was not observed in them,
+        ``read(start, stop)`` returns the counts of these rows, float32 CSR, canonical, and their missing values,
         boolean CSR or None.
     lengths
         int (n_obs,): stored entries of each cell.
     hidden
-        int (n_obs,): entries that were not observed; None where all were.
+        int (n_obs,): missing values of each cell; None if there are none.
     totals
         float64 (n_vars,): molecules of each gene.
     rows
         int64 (n_known,), sorted: the cells that are known.
     hidden_cells
-        int (n_vars,): cells in which each gene was not observed; None where all were.
+        int (n_vars,): cells in which each gene is missing; None if there are none.
     """
 
     bounds: np.ndarray

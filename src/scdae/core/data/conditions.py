@@ -1,4 +1,4 @@
-"""What is known of a cell besides its counts: its batch and its covariates."""
+"""What is known about a cell besides its counts: its batch and covariates."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Array = Any  # NumPy outside of compiled functions, JAX within
 class Conditions(NamedTuple):
     """Levels of categorical columns and values of continuous ones, for `n` cells.
 
-    The levels of all columns are numbered on: those of the first come first. Effects are kept in one array with a row
-    for each level, and after these one for each continuous column.
+    Levels are numbered consecutively across columns, those of the first column first. Effects are one array: a row for
+    each level, followed by a row for each continuous column.
     """
 
     levels: Array  # int32 (n, n_categorical)
     values: Array  # float32 (n, n_continuous)
 
     def take(self, cells: Any) -> Conditions:
-        """Return the same for some of the cells."""
+        """Select some of the cells."""
         return Conditions(self.levels[cells], self.values[cells])
 
     @property
@@ -32,12 +32,12 @@ class Conditions(NamedTuple):
 
 
 def no_conditions(n_obs: int) -> Conditions:
-    """For cells of which nothing else is known."""
+    """Make the conditions of cells without batch or covariates."""
     return Conditions(np.zeros((n_obs, 0), np.int32), np.zeros((n_obs, 0), np.float32))
 
 
 def effect_of(effects: Array, conditions: Conditions) -> Array:
-    """Sum of the effects on each cell.
+    """Add up the effects on each cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exposure of cells and profile of genes: fractions of the average cell, and of it what was observed."""
+"""Profile of the genes (fractions in the average cell) and exposure of cells, of which some genes may be missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["gene_profile", "observed_share"]
 
 
 def gene_profile(counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, *, n_iter: int = 20) -> np.ndarray:
-    """Share of each gene in the expression of the average cell.
+    """Estimate the fraction of each gene in the expression of the average cell.
 
-    A gene is compared with the cells in which it was observed, and a cell's exposure is its total divided by the share
-    of the genes observed in it; the two are found by alternating.
+    A gene's fraction is taken over the cells in which it was observed. A cell's exposure is its total divided by the
+    summed fractions of the genes observed in it. Each is estimated given the other, in turn.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def gene_profile(counts: sp.csr_matrix, unobserved: sp.csr_matrix | None, *, n_i
 
 
 def observed_share(profile: np.ndarray, unobserved: sp.csr_matrix | None, n_obs: int | None = None) -> np.ndarray:
-    """Share of `profile` on the genes observed in each cell: float64 (n_obs,)."""
+    """Sum `profile` over the genes observed in each cell: float64 (n_obs,)."""
     if unobserved is None:
         return np.ones(n_obs or 0)
     return np.maximum(1 - unobserved.astype(np.float64) @ profile, 0)

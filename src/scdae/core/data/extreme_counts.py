@@ -1,8 +1,8 @@
-"""Single counts that cannot be: one that holds more molecules than ten ordinary cells, and more than the rest of its own.
+"""Impossible single counts: more molecules than in ten ordinary cells, and more than in the rest of the cell.
 
-Such a count (a damaged value, a total in the place of a gene) would be most of the molecules that a network is trained
-on, and the molecules of all other cells would be expected there. The network gets to see what the gene's mean expects
-in its place; the count itself comes back as it is.
+Such a count (a damaged value, or a total in place of a gene) would dominate the molecules that the network is trained
+on, and the network would expect the molecules of all other cells in that gene. It therefore sees the expectation from
+the gene's mean instead, and the count itself is returned unchanged.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _CELLS = 10.0  # ordinary cells
 
 
 def largest_count(counts: sp.csr_matrix) -> float:
-    """Most molecules that a single count can have: ten times the median library size of the cells that have counts."""
+    """Return the largest count taken as possible: ten times the median library size of cells with counts."""
     depth = np.asarray(counts.sum(axis=1), np.float64).ravel()
     depth = depth[depth > 0]
     return _CELLS * float(np.median(depth)) if len(depth) else np.inf
 
 
 def extreme_entries(counts: sp.csr_matrix, largest: float) -> np.ndarray:
-    """Positions, in the data of a CSR matrix, of counts above `largest` and above the sum of their cell's others.
+    """Find counts above `largest` that also exceed the sum of their cell's counts up to `largest`.
 
-    Others are those up to `largest`. int64 (n,), empty in ordinary data.
+    Returns positions in the data of the CSR matrix, int64 (n,); empty in ordinary data.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def extreme_entries(counts: sp.csr_matrix, largest: float) -> np.ndarray:
 
 
 def without_extremes(counts: sp.csr_matrix, largest: float, profile: np.ndarray) -> sp.csr_matrix:
-    """Counts with the extreme ones replaced by what the gene means expect beside the rest of their cell.
+    """Replace extreme counts by what the gene means predict, given the rest of the cell.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def without_extremes(counts: sp.csr_matrix, largest: float, profile: np.ndarray)
     largest
         As from :func:`largest_count`.
     profile
-        Share of each gene in the average cell, (n_vars,).
+        Fraction of each gene in the average cell, (n_vars,).
 
     Returns
     -------
     scipy.sparse.csr_matrix
-        The same object where there are none.
+        `counts` itself if none are extreme.
     """
     extreme = extreme_entries(counts, largest)
     if not len(extreme):
@@ -75,7 +75,7 @@ def without_extremes(counts: sp.csr_matrix, largest: float, profile: np.ndarray)
 def put_back(
     values: np.ndarray, counts: sp.csr_matrix, extreme: np.ndarray, rows: slice, genes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Values with the extreme counts of some cells as they were counted; the same object where there are none.
+    """Put extreme counts back into the values of some cells. Returns `values` itself if there are none.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def put_back(
     extreme
         As from :func:`extreme_entries`.
     rows
-        Which cells `values` are of.
+        Cells of `values`.
     genes
-        Which genes they are of, int (n_genes,); None for all.
+        Genes of `values`, int (n_genes,); None for all.
     """
     row, column = entry_rows(counts)[extreme], counts.indices[extreme]
     here = (row >= rows.start) & (row < rows.stop)

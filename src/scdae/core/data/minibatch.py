@@ -35,52 +35,52 @@ Array = Any  # NumPy outside of compiled functions, JAX within
 class Size(NamedTuple):
     """Capacities of the lists of a batch."""
 
-    stored: int  # stored entries; at least one more than any batch has
-    hidden: int = 0  # entries that were not observed
+    stored: int  # stored entries: at least one more than any batch has
+    hidden: int = 0  # missing values
     chosen: int = 0  # stored entries of the genes in `genes`
     genes: np.ndarray | None = None  # bool (n_vars,): genes whose entries are listed in `chosen`
 
     @classmethod
     def of(cls, data: CellData, groups: np.ndarray, genes: np.ndarray | None = None) -> Size:
-        """Capacities that suffice for each row of `groups` (cell numbers)."""
+        """Find capacities that suffice for each row of `groups` (indices of cells)."""
         chosen = None if genes is None else data.counts[:, np.flatnonzero(genes)]
         stored, hidden, some = (capacity(entries_of_cells(x), groups) for x in (data.counts, data.unobserved, chosen))
         return cls(stored, hidden, some, genes)
 
     def rounded(self) -> Size:
-        """Capacities rounded up to powers of two, so that what is compiled for some cells serves most others."""
+        """Round capacities up to powers of two, so that one compiled program serves most selections of cells."""
         stored, hidden = (1 << (number - 1).bit_length() if number else 0 for number in (self.stored, self.hidden))
         return self._replace(stored=stored, hidden=hidden)
 
 
 class Batch(NamedTuple):
-    """Arrays of one minibatch: `b` cells, `k` padded entries, `u` padded entries that were not observed."""
+    """Arrays of one minibatch: `b` cells, `k` entries and `u` missing values, both padded."""
 
-    inputs: Array  # float32 (b, n_components): what the encoder gets
+    inputs: Array  # float32 (b, n_components): input of the encoder
     rows: Array  # int32 (k,): cell within the batch
     cols: Array  # int32 (k,): gene
     x_in: Array  # float32 (k,): molecules that the encoder sees
-    x_out: Array  # float32 (k,): molecules that it has to predict
+    x_out: Array  # float32 (k,): molecules to predict
     total_in: Array  # float32 (b,): sum of `x_in` in each cell
     total_out: Array  # float32 (b,)
     conditions: Conditions
     share: Array  # float32 (b,)
-    hidden_rows: Array  # int32 (u,): entries that were not observed; u is 0 where all were
+    hidden_rows: Array  # int32 (u,): missing values; u is 0 if there are none
     hidden_cols: Array  # int32 (u,); padding points one past the last gene
-    chosen: Array  # int32 (c,): places in the list of entries of some genes; padding points to a padded entry
+    chosen: Array  # int32 (c,): positions of the entries of some genes; padding points to a padded entry
     scored: Array | None = None  # bool (b, n_vars): entries to predict; None for all that were observed
 
 
 def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
-    """Entries that suffice for the fullest of `groups` (rows of cell numbers), and for one more.
+    """Return a capacity for the entries of any of `groups` (rows of indices of cells), and one more.
 
-    They are rounded up, to a power of two where they are few and by an eighth at most where they are many, so that what
-    is compiled for one data set serves those of about its size.
+    Few entries are rounded up to a power of two, many by at most an eighth, so that one compiled program serves data
+    sets of similar size.
 
     Parameters
     ----------
     numbers
-        Entries of each cell, int (n_obs,); None where there are no such entries at all.
+        Entries of each cell, int (n_obs,); None if no cell has any.
     groups
         int (n_groups, b).
 
@@ -97,18 +97,18 @@ def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:
 
 
 def entries_of_cells(matrix: sp.csr_matrix | None) -> np.ndarray | None:
-    """Stored entries of each cell, int (n_obs,)."""
+    """Count the stored entries of each cell: int (n_obs,)."""
     return None if matrix is None else np.diff(matrix.indptr)
 
 
 def totals(values: np.ndarray, cells: sp.csr_matrix) -> np.ndarray:
-    """Sum of `values`, float32 (k,), at the stored entries of each cell: float32 (n_obs,)."""
+    """Sum `values`, float32 (k,), over the stored entries of each cell: float32 (n_obs,)."""
     part = sp.csr_matrix((values, cells.indices, cells.indptr), shape=cells.shape)
     return np.asarray(part @ np.ones(cells.shape[1], np.float32))
 
 
 def observed_mask(batch: Batch, n_cells: int, n_vars: int) -> jax.Array | None:
-    """Boolean (n_cells, n_vars), True where measured; None where everything was."""
+    """Return a boolean array (n_cells, n_vars), True where observed; None if no value is missing."""
     if batch.hidden_rows.shape[0] == 0:
         return None
     everything = jnp.ones((n_cells, n_vars), bool)
@@ -116,21 +116,21 @@ def observed_mask(batch: Batch, n_cells: int, n_vars: int) -> jax.Array | None:
 
 
 def scatter(values: jax.Array, batch: Batch, n_cells: int, n_vars: int) -> jax.Array:
-    """Dense (n_cells, n_vars) array with `values` (k,) at the entries of `batch`; padding adds its zeros."""
+    """Place `values` (k,) at the entries of `batch` in a dense (n_cells, n_vars) array; padding adds zeros."""
     flat = jnp.zeros(n_cells * n_vars, values.dtype)
     flat = flat.at[batch.rows * n_vars + batch.cols].add(values, mode="promise_in_bounds")
     return flat.reshape(n_cells, n_vars)
 
 
 def paired(one: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
-    """Two float32 CSR matrices as real and imaginary part of one, complex64: both at the entries that either has."""
+    """Combine two float32 CSR matrices as real and imaginary part of a complex64 one, with the entries of both."""
     both = (one.astype(np.complex64) + np.complex64(1j) * other.astype(np.complex64)).tocsr()
     both.sort_indices()
     return both
 
 
 def padded(values: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
-    """Values, as float or int32, followed by `fill` up to `length`."""
+    """Convert values to float32 or int32, and append `fill` up to `length`."""
     out = np.full(length, fill, dtype=values.dtype if values.dtype.kind == "f" else np.int32)
     out[: len(values)] = values
     return out

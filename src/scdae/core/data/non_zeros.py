@@ -9,5 +9,5 @@ __all__ = ["entry_rows"]
 
 
 def entry_rows(matrix: sp.csr_matrix) -> np.ndarray:
-    """Row of each stored entry: int32 (nnz,)."""
+    """Return the row of each stored entry: int32 (nnz,)."""
     return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))

@@ -1,9 +1,9 @@
 """Binomial thinning: split counts into two parts that are independent given the true rate.
 
 If a count is Poisson with rate ``m`` and each of its molecules is put into the first part with probability `fraction`,
-the parts are independent Poisson counts with rates ``fraction * m`` and ``(1 - fraction) * m``. That is what lets a
-network be trained on one part against the other without clean data. Estimated counts are not whole numbers: what is left
-of a molecule is never shared out, since both parts would know of it then.
+the parts are independent Poisson counts with rates ``fraction * m`` and ``(1 - fraction) * m``. A network can therefore
+be trained to predict one part from the other without clean data. Estimated counts are not whole numbers: their
+fractional part goes to one of the two as a whole, since dividing it would make the parts dependent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
     ----------
     values
         Counts, zero or more, of any shape and of integer or floating dtype. The integer part is drawn from a binomial
-        distribution; a fractional part (expected counts of a quantifier) goes to one of the two parts as a whole, by
-        lot.
+        distribution; a fractional part (of counts estimated by a quantifier) goes to one of the two parts as a whole,
+        chosen at random.
     fraction
         Probability of keeping a molecule, from 0 to 1: a scalar, or an array that broadcasts to the shape of `values`.
     rng
@@ -35,13 +35,13 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
     -------
     numpy.ndarray
         The part kept, a new array of the shape and dtype of `values`. ``values - kept`` is the other part, and the two
-        add up to `values` without a rounding error.
+        add up to `values` without rounding error.
 
     Raises
     ------
     ValueError
-        When `values` has negative, infinite or NaN entries, or `fraction` leaves the range from 0 to 1 or has a shape
-        that does not fit.
+        When `values` has negative, infinite or NaN entries, or `fraction` is outside 0 to 1 or does not broadcast
+        to their shape.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
         raise ValueError(message.format(wrong.sum(), values.size, values[first], first))
 
     whole = np.floor(values)
-    # Most counts are small: a uniform number for each of their molecules is drawn in a fraction of a binomial's time.
+    # Most counts are small: drawing a uniform number per molecule is much faster than drawing from a binomial.
     kept = ((rng.random(values.shape, dtype=np.float32) < fraction) & (whole >= 1)).astype(values.dtype)
     left, flat = np.flatnonzero((whole >= 2) & (whole <= _FEW)), kept.reshape(-1)
     counts, chance = whole.reshape(-1)[left], _pick(fraction.reshape(-1), left)
@@ -74,10 +74,10 @@ def thin_values(values: np.ndarray, fraction: npt.ArrayLike, rng: np.random.Gene
 
     split = values != whole
     if split.any():
-        # A share of the fraction in each part would make them correlate, so that noise would seem to be predicted.
+        # Dividing the fractional part would correlate the two parts, so that noise would seem predictable.
         total, by_lot = values[split], rng.random(int(split.sum()), dtype=np.float32) < _pick(fraction, split)
         rest = total - (kept[split] + (total - whole[split]) * by_lot).astype(values.dtype)
-        kept[split] = total - rest  # one of the two differences is exact whichever part is larger, so the sum is, too
+        kept[split] = total - rest  # one of the two differences is exact, whichever part is larger, and so is the sum
     return kept
 
 
@@ -136,7 +136,7 @@ def thin(
 
 
 def _checked_fraction(fraction: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Return `fraction` as a scalar array or an array of `shape`, once it is known to hold probabilities."""
+    """Check that `fraction` holds probabilities, and return it as a scalar array or one of `shape`."""
     fraction = np.asarray(fraction, dtype=np.float64)
     outside = ~((fraction >= 0) & (fraction <= 1))
     if outside.any():
@@ -152,5 +152,5 @@ def _checked_fraction(fraction: npt.ArrayLike, shape: tuple[int, ...]) -> np.nda
 
 
 def _pick(fraction: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Fraction of the chosen entries, or the one for all."""
+    """Return the fraction of the chosen entries, or the one for all."""
     return fraction[chosen] if fraction.size > 1 else fraction

@@ -1,1 +1,1 @@
-"""The autoencoder, its loss, and what is worked out before it: principal axes and batch effects."""
+"""The autoencoder and its loss; principal axes and batch effects, which are computed before it."""

@@ -27,32 +27,32 @@ class Autoencoder(nnx.Module):
     Parameters
     ----------
     profile
-        Share of each gene in the average cell, (n_vars,): the decoder starts there.
+        Fraction of each gene in the average cell, (n_vars,), from which the decoder starts.
     n_inputs
-        Number of principal axes that the encoder gets.
+        Number of principal axes in the input of the encoder.
     n_hidden
         Width of the encoder's hidden layer.
     n_latent
         Width of the bottleneck.
     effects
-        Effect of each level and each continuous column on the log share of each gene, float32 (n_levels + n_continuous,
-        n_vars), from which training starts; None where no conditions are known.
+        Effect of each level and each continuous column on the log fraction of each gene, from which training starts,
+        float32 (n_levels + n_continuous, n_vars); None without conditions.
     alignment
-        How far each batch lies from the common centroids of alike cells; None where there are no batches.
+        Centroids of groups of similar cells, in each batch and common to all; None without batches.
     with_turns
-        Whether a condition may act on a gene more in some cells than in others.
+        Whether the effect of a condition on a gene may differ between cells (interaction with the latent space).
     seed
-        Seed of the initial weights, which are drawn with NumPy: nothing is compiled to make them.
+        Seed of the initial weights. They are drawn with NumPy, so that nothing has to be compiled for them.
 
     Notes
     -----
-    ``rho`` is the softmax of the logits over the observed genes, ``theta = exp(log_theta)`` and ``pi =
-    sigmoid(logit_pi)`` belong to the gene; with dropout the dispersion is ``exp(log_theta_zi)``. There is no batch
-    normalization: a cell's result never depends on the cells next to it.
+    ``rho`` is the softmax of the logits over the observed genes. ``theta = exp(log_theta)`` and ``pi =
+    sigmoid(logit_pi)`` belong to the gene; with dropout the inverse dispersion is ``exp(log_theta_zi)``. There is no
+    batch normalization, so that a cell's result never depends on the other cells of a minibatch.
 
-    Conditions act on the logits in two ways: by an effect on each gene, the same in all cells, and by a small hidden layer
-    over the latent space whose biases they turn, so that the effect can differ between cell types. The encoder takes off
-    what a batch adds, so that the latent space is common to all batches.
+    Conditions act on the logits in two ways: by an effect on each gene that is the same in all cells, and by a small
+    hidden layer over the latent space whose biases they change, so that the effect can differ between cell types. The
+    encoder subtracts the effect of the batch, so that the latent space is common to all batches.
     """
 
     def __init__(
@@ -103,46 +103,46 @@ class Autoencoder(nnx.Module):
         self.centroid_scale: Any = None if alignment is None else nnx.Param(np.asarray(alignment.scale))
 
     def encode(self, inputs: jax.Array, conditions: Conditions) -> jax.Array:
-        """Latent representation: (b, n_inputs) and the conditions of `b` cells to (b, n_latent)."""
+        """Encode inputs (b, n_inputs) and the conditions of `b` cells to the latent space (b, n_latent)."""
         if self.centroids is not None:
             inputs = inputs - self._moved_by(inputs, conditions.levels[:, 0])
         hidden = jax.nn.gelu(inputs @ self.hidden_kernel[...] + self.hidden_bias[...][None, :])
         return hidden @ self.latent_kernel[...] + self.latent_bias[...][None, :]
 
     def _moved_by(self, inputs: jax.Array, level: jax.Array) -> jax.Array:
-        """How far its batch has moved each cell: as far as the groups whose centroids in the batch are near."""
+        """Average the shifts of the groups whose centroids in its batch are near each cell."""
         near = self.batch_centroids[...][level]  # (b, n_groups, n_inputs)
         square = ((inputs[:, None] - near) ** 2).sum(axis=2)
         weight = jax.nn.softmax(-square / (2 * self.centroid_scale[...]), axis=1)
         return jnp.einsum("bk,bkc->bc", weight, near - self.centroids[...][None, :, :])
 
     def dropout(self) -> Dropout:
-        """Law with dropout of every gene, whether it has any or not."""
+        """Return the zero inflation of every gene, whether it is used or not."""
         logit = self.logit_pi[...]
         return Dropout(jnp.exp(self.log_theta_zi[...]), jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit))
 
     def theta(self, inflated: Any = None) -> jax.Array:
-        """Inverse dispersion (n_vars,): that of the law with dropout for the genes marked in `inflated`."""
+        """Return the inverse dispersion (n_vars,): of genes in `inflated` that of the distribution with dropout."""
         plain = jnp.exp(self.log_theta[...])
         return plain if inflated is None else jnp.where(inflated, jnp.exp(self.log_theta_zi[...]), plain)
 
     def pi(self, inflated: Any) -> jax.Array:
-        """Probability of dropout (n_vars,): 0 for genes not marked in `inflated`."""
+        """Return the probability of dropout (n_vars,), 0 for genes not marked in `inflated`."""
         return jnp.where(inflated, jax.nn.sigmoid(self.logit_pi[...]), 0)
 
     def turned(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
-        """What the conditions change in the hidden layer over the latent space: (b, n_turns)."""
+        """Compute how conditions change the hidden layer over the latent space: (b, n_turns)."""
         before = latent @ self.turn_kernel[...] + self.turn_bias[...][None, :]
         after = before + effects_on(self.batch_turn[...], conditions)
         return jax.nn.gelu(after) - jax.nn.gelu(before)
 
     def base(self, conditions: Conditions) -> jax.Array:
-        """Logits of the mean profile under the conditions of `b` cells, before any latent part: (b, n_vars)."""
+        """Compute logits of the mean profile under the conditions of `b` cells, without latent part: (b, n_vars)."""
         profile = over_rows(self.log_profile[...], len(conditions.levels))
         return profile if self.batch_start is None else profile + effects_on(self.batch_start[...], conditions)
 
     def decode(self, latent: jax.Array, conditions: Conditions) -> jax.Array:
-        """Unnormalized log proportions: (b, n_latent) and the conditions of `b` cells to (b, n_vars)."""
+        """Decode (b, n_latent) and the conditions of `b` cells to unnormalized log proportions (b, n_vars)."""
         logits = latent @ self.loading[...] + self.base(conditions)
         if self.batch_effect is None:
             return logits
@@ -153,7 +153,10 @@ class Autoencoder(nnx.Module):
 
 
 def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
-    """What :func:`~scdae.core.data.conditions.effect_of` gives, as a product where there are few levels: its gradient is quicker."""
+    """Add up effects as :func:`~scdae.core.data.conditions.effect_of` does, as a product if there are few levels.
+
+    The gradient of the product is faster.
+    """
     n_levels = effects.shape[0] - conditions.values.shape[1]
     if n_levels > _MANY:
         return effect_of(effects, conditions)

@@ -1,10 +1,10 @@
-"""Where the cells of one batch lie among those of another: centroids of alike cells, in each batch and in common.
+"""Alignment of batches: centroids of groups of similar cells, in each batch and common to all.
 
-Cells are put into groups by k-means. Where a group has cells of several batches, the batches' centroids in it say how
-far each batch lies from the common one; a batch with few cells in the group is taken to be moved as it is elsewhere.
-Every cell is moved back, the groups are found again, and so on: the alternation that Harmony (Korsunsky et al., 2019) is
-built on. What comes out are centroids alone, so that a cell met later is moved by the same rule: the shifts of the
-groups, weighted by how near the centroids of its own batch are.
+Cells are grouped by k-means. In a group with cells of several batches, each batch's shift is the distance of its
+centroid from the common one; a batch with few cells in the group gets the shift it has in other groups. The shifts are
+subtracted from the cells, the groups are found again, and so on, as in Harmony (Korsunsky et al., 2019). The result is
+centroids only, so the same rule applies to new cells: subtract the shifts of the groups, weighted by how close the
+cell is to the centroids of its own batch.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ __all__ = ["MAX_CELLS", "Alignment", "align_to", "fit_alignment", "n_groups_for"
 _ROUNDS = 5
 _GROUPS = 10
 _FEW_GROUPS = 4
-MAX_CELLS = 4096  # on which a start is chosen
-_CELLS = 20  # a group, at least, on average
-_FEW = 10.0  # cells of a batch in a group whose shift is believed by half
-_SHIFT = 0.1  # variance of the shifts of batches, of that of the centroids
-_DEVIATIONS = 10.0 ** np.arange(-4, 0.6, 0.5)  # the same of what a batch is shifted otherwise in a single group
+MAX_CELLS = 4096  # used to choose the start
+_CELLS = 20  # per group, on average, at least
+_FEW = 10.0  # cells of a batch in a group at which its own shift there gets half of the weight
+_SHIFT = 0.1  # variance of the shifts of batches, relative to that of the centroids
+_DEVIATIONS = 10.0 ** np.arange(-4, 0.6, 0.5)  # the same for the deviations of a batch in a single group
 Array = Any
 
 
 class Alignment(NamedTuple):
-    """Centroids of groups of alike cells."""
+    """Centroids of groups of similar cells."""
 
     common: Array  # float32 (n_groups, n_components)
     of_level: Array  # float32 (n_levels, n_groups, n_components)
     scale: Array  # float32 (): variance of a cell around its centroid, on each component
-    groups: Array = None  # int (n_obs,): group of each cell that was looked at
+    groups: Array = None  # int (n_obs,): group of each cell that was used
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, Array]) -> Alignment | None:
-        """From the network's parameters of these names, if they are there."""
+        """Take the network's parameters of these names; None if it has none."""
         if "centroids" not in arrays:
             return None
         return cls(arrays["centroids"], arrays["batch_centroids"], arrays["centroid_scale"])
 
 
 def n_groups_for(n_obs: int) -> int:
-    """Number of groups: ten, or less where there are few cells."""
+    """Choose the number of groups: ten, or fewer for few cells."""
     return int(np.clip(n_obs // _CELLS, 1, _GROUPS))
 
 
@@ -65,16 +65,16 @@ def fit_alignment(
     seed
         Of k-means.
     n_levels
-        Number of batches, if the last of them have no cells here.
+        Number of batches; needed if the last of them have no cells.
     coarse
-        Also start from batches that were aligned in a few groups.
+        Also start from batches that were first aligned with few groups.
 
     Notes
     -----
-    Where this ends depends on where it starts. The cells of each batch are centered, which is right where batches hold alike
-    cells, or left where they are, which is right where a batch holds cells of one kind alone; and both are also taken to a
-    few groups first, since a batch that lies far from the others would have groups of its own among many. Of what these
-    lead to, that of highest :func:`_evidence` is kept. It is chosen on some of the cells, where they are many.
+    The result depends on the start. In one start the cells of each batch are centered, which is right if batches hold
+    similar cells; in another they stay in place, which is right if a batch holds cells of one type only. With `coarse`,
+    both are also aligned with few groups first, since a batch far from the others would get groups of its own if there
+    were many. The result with the highest :func:`_evidence` is kept. With many cells, a subset is used for the choice.
     """
     n_levels = int(level.max()) + 1 if n_levels is None else n_levels
     if len(inputs) > MAX_CELLS:
@@ -100,7 +100,7 @@ def fit_alignment(
 def _alternate(
     inputs: np.ndarray, moved: np.ndarray, level: np.ndarray, n_levels: int, n_groups: int, seed: int
 ) -> Alignment:
-    """Find groups of the cells where they were moved to, and move them anew, by turns."""
+    """Alternate between grouping the shifted cells and finding their shifts."""
     from sklearn.cluster import KMeans
 
     for _ in range(_ROUNDS):
@@ -108,21 +108,22 @@ def _alternate(
             groups = KMeans(n_groups, n_init=1, random_state=seed).fit_predict(moved)
         centroid, number = _centroids(inputs, level, groups, n_levels, n_groups)
         weight = (number / (number + _FEW))[..., None]
-        common = (weight * centroid).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)  # batches count alike
+        common = (weight * centroid).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)  # batches have equal weight
         shift = _shift(centroid - common, number, (number > 0).sum(axis=0) > 1)
         moved = inputs - shift[level, groups]
-    scale = np.mean((moved - common[groups]) ** 2) + 1e-6 * np.mean(inputs**2) + 1e-12  # never 0, were all on one spot
+    scale = np.mean((moved - common[groups]) ** 2) + 1e-6 * np.mean(inputs**2) + 1e-12  # never 0
     of_level = common + shift
     return Alignment(common.astype(np.float32), of_level.astype(np.float32), np.float32(scale), groups)
 
 
 def _evidence(inputs: np.ndarray, level: np.ndarray, groups: np.ndarray, n_levels: int, n_groups: int) -> float:
-    """Log marginal likelihood of the cells, given their groups, up to a constant.
+    """Compute the log marginal likelihood of the cells, given their groups, up to a constant.
 
-    A cell varies around the centroid of its batch in its group. That is the group's centroid, and the shift of the batch,
-    and a deviation of the batch in the group: all Gaussian, and integrated out. So groups that several batches share cost
-    less than groups of one batch alone, and batches that are moved alike in all groups less than others. Centroids vary as
-    the cells do, shifts with a tenth of that variance, and deviations with that which makes the likelihood highest.
+    A cell varies around the centroid of its batch in its group. This is the sum of the group's centroid, the shift of
+    the batch, and a deviation of the batch in this group; all are Gaussian and integrated out. Groups that several
+    batches share are therefore more likely than groups of one batch, and batches with the same shift in all groups more
+    likely than others. Centroids have the variance of the cells, shifts a tenth of it, and deviations the variance that
+    maximizes the likelihood.
     """
     centroid, number = _centroids(inputs, level, groups, n_levels, n_groups)
     n_obs, n_components = inputs.shape
@@ -133,7 +134,7 @@ def _evidence(inputs: np.ndarray, level: np.ndarray, groups: np.ndarray, n_level
     between = max(float(number @ (values**2).mean(axis=1)) / n_obs, 1e-9)
     member = np.concatenate([np.eye(n_groups)[of_group], np.sqrt(_SHIFT) * np.eye(n_levels)[of_level]], axis=1)
     best = -np.inf
-    for share in _DEVIATIONS:  # Woodbury's identity: the matrices have as many rows as there are groups and batches
+    for share in _DEVIATIONS:  # Woodbury identity: matrices with a row for each group and batch only
         noise = share * between + within / number
         scaled = member / noise[:, None]
         root = np.linalg.cholesky(np.eye(member.shape[1]) / between + member.T @ scaled)
@@ -145,9 +146,9 @@ def _evidence(inputs: np.ndarray, level: np.ndarray, groups: np.ndarray, n_level
 
 
 def align_to(known: Alignment, inputs: np.ndarray, level: np.ndarray, n_levels: int | None = None) -> Alignment:
-    """Centroids of new batches beside common ones that are known; arguments and result as for :func:`fit_alignment`.
+    """Find centroids of new batches, given common ones; arguments and result as for :func:`fit_alignment`.
 
-    Cells start where their effects on the genes have left them, and are moved until each group lies on the common centroid.
+    Cells, with the effects on their genes subtracted, are shifted until each group lies on the common centroid.
     """
     common = np.asarray(known.common, np.float64)
     n_levels, n_groups = int(level.max()) + 1 if n_levels is None else n_levels, len(common)
@@ -164,7 +165,7 @@ def align_to(known: Alignment, inputs: np.ndarray, level: np.ndarray, n_levels: 
 def _centroids(
     inputs: np.ndarray, level: np.ndarray, groups: np.ndarray, n_levels: int, n_groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the cells of each batch and group, (n_levels, n_groups, n_components), and how many there are."""
+    """Average the cells of each batch and group, (n_levels, n_groups, n_components), and count them."""
     number = np.zeros((n_levels, n_groups))
     np.add.at(number, (level, groups), 1)
     total = np.zeros((n_levels, n_groups, inputs.shape[1]))
@@ -173,7 +174,7 @@ def _centroids(
 
 
 def _shift(found: np.ndarray, number: np.ndarray, compared: np.ndarray) -> np.ndarray:
-    """How far each batch has moved in each group; where it has few cells, as far as it has in the groups `compared`."""
+    """Estimate the shift of each batch in each group; with few cells, from its shifts in the groups `compared`."""
     found = np.where(number[..., None] > 0, found, 0)
     cells = (compared * number)[..., None]
     typical = (cells * found).sum(axis=1) / np.maximum(cells.sum(axis=1), 1e-9)

@@ -1,15 +1,15 @@
-"""Effects of batches and covariates on the genes, before any network: a starting point and what the encoder takes off.
+"""Effects of batches and covariates on the genes, found without the network: where its training of them starts.
 
-Cells are put into groups of alike ones. A gene's expected count is the cell's exposure, times the share of the gene in
-its group, times a factor for each level that the cell has; both are found by turns. Comparing within groups keeps apart
-what a batch does to a gene and which cells it happens to hold. The factors have a Gamma prior whose spread is learned
-from all genes of the level (empirical Bayes), so that a level of few cells is hardly moved, and counts that vary more
-than Poisson counts are given less weight.
+The encoder subtracts them from its input. Similar cells are grouped. A gene's expected count is the cell's exposure,
+times the fraction of the gene in its group, times a factor for each level of the cell; fractions and factors are found
+in turn. Comparing within groups separates the effect of a batch on a gene from the composition of the batch. The
+factors have a Gamma prior whose spread is learned from all genes of the level (empirical Bayes), so that a level of few
+cells has small effects, and overdispersed counts get less weight than Poisson counts.
 
-Groups are found as in :mod:`scdae.core.network.batch_alignment`, on principal axes of the counts with the effects taken off. Where that
-ends depends on what is taken off at first: the ratios of the levels' means are right where levels hold alike cells, and
-nothing is right where the cells of a level are taken for its effect. Both are tried, and what explains the counts better
-is kept, at a price for effects.
+Groups are found as in :mod:`scdae.core.network.batch_alignment`, on principal axes of the counts with the effects
+subtracted. The result depends on the effects at the start. The ratios of the levels' means are right if levels hold
+similar cells; no effects are right if levels differ in composition instead. Both are tried, and the result with the
+higher likelihood is kept, after a penalty for effects.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from scdae.core.network.principal_axes import fit_axes
 
 __all__ = ["find_effects", "level_effects", "posterior_effect"]
 
-_ROUNDS = 3  # of grouping the cells and finding the effects in turn
-_TURNS = 10  # of shares and factors, in each round
+_ROUNDS = 3  # of grouping the cells and then finding the effects
+_TURNS = 10  # of fractions and factors, in each round
 _COMPONENTS = 20
 _LARGEST = 1000  # groups times combinations of levels
-_FEW = 10.0  # cells of other levels in a group with which a level is compared by half
-_ENOUGH = 10.0  # expected molecules of a gene from which the spread of the factors is learned
-_SPREADS = (0.02, 2.0)  # standard deviations of the factors that are allowed
+_FEW = 10.0  # cells of other levels in a group at which a comparison with them gets half of the weight
+_ENOUGH = 10.0  # expected molecules from which on a gene is used to learn the spread of the factors
+_SPREADS = (0.02, 2.0)  # smallest and largest standard deviation of the factors
 
 
 def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.random.Generator) -> np.ndarray:
-    """Effect of each level on the log share of each gene.
+    """Find the effect of each level on the log fraction of each gene.
 
     Parameters
     ----------
     data
         The cells, with their conditions.
     profile
-        Share of each gene in the average cell, float64 (n_vars,).
+        Fraction of each gene in the average cell, float64 (n_vars,).
     n_levels
         Levels of all categorical columns.
     rng
@@ -67,7 +67,7 @@ def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.ran
         return effects
     some = np.sort(rng.permutation(data.n_obs)[:MAX_CELLS])
     few = data if len(some) == data.n_obs else data.take(some)
-    best, seed = -np.inf, int(rng.integers(2**31))  # the same for all, which differ by their starts then
+    best, seed = -np.inf, int(rng.integers(2**31))  # the same for all, so that only their starts differ
     for start, coarse in ((ratios, True), (np.zeros_like(ratios), False)):
         resampled, again = effects.copy(), np.random.default_rng(seed)
         resampled[:n_levels] = start
@@ -87,7 +87,7 @@ def find_effects(data: CellData, profile: np.ndarray, n_levels: int, rng: np.ran
 def _groups(
     data: CellData, effects: np.ndarray, n_groups: int, rng: np.random.Generator, coarse: bool = True
 ) -> np.ndarray:
-    """Groups of alike cells, with the effects taken off: int (n_obs,)."""
+    """Group similar cells, with the effects subtracted: int (n_obs,)."""
     inputs = project(fit_axes(data, 1.0, _COMPONENTS, rng, effects=effects), data)
     return fit_alignment(inputs, data.conditions.levels[:, 0], n_groups, int(rng.integers(2**31)), coarse=coarse).groups
 
@@ -100,7 +100,7 @@ def level_effects(
     combination: np.ndarray,
     n_levels: int,
 ) -> np.ndarray:
-    """Effects of the levels, given groups of alike cells: float32 (n_levels, n_vars).
+    """Find the effects of the levels, given groups of similar cells: float32 (n_levels, n_vars).
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def level_effects(
     combinations
         Levels that occur together, int (n_combinations, n_categorical).
     combination
-        Which of them each cell has, int (n_obs,).
+        Index of the combination of each cell, int (n_obs,).
     n_levels
         Number of levels.
     """
@@ -141,9 +141,9 @@ def level_effects(
 
 
 def _sums(data: CellData, group: np.ndarray, combination: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Groups and combinations of levels that occur, (2, n_rows), and sums over their cells, (n_rows, n_vars) or (n_rows, 1).
+    """Sum counts, exposures and squared exposures over the cells of each group and combination of levels.
 
-    Of the counts, of the exposures and of their squares.
+    Returns the groups and combinations that occur, (2, n_rows), and the sums, (n_rows, n_vars) or (n_rows, 1).
     """
     rows, row = np.unique(np.stack([group, combination]), axis=1, return_inverse=True)
     member = _indicator(row.ravel(), rows.shape[1])
@@ -158,7 +158,7 @@ def _sums(data: CellData, group: np.ndarray, combination: np.ndarray) -> tuple[n
 
 
 def _indicator(which: np.ndarray, number: int | None = None) -> sp.csr_matrix:
-    """Matrix that sums over all that are equal in `which`."""
+    """Make the matrix that sums over equal values in `which`."""
     number = int(which.max()) + 1 if number is None else number
     return sp.csr_matrix((np.ones(len(which)), (which, np.arange(len(which)))), (number, len(which)))
 
@@ -172,11 +172,12 @@ def _evidence(
     effects: np.ndarray,
     ratios: np.ndarray,
 ) -> float:
-    """Log likelihood of the counts in their groups, less the price of the effects; arguments as for `level_effects`.
+    """Compute the log likelihood of the counts in their groups minus a penalty; arguments as for `level_effects`.
 
-    The likelihood is Poisson's, with less weight for genes that vary more. The price is what a Gaussian prior, as wide as
-    the effects are, takes off the marginal likelihood (Laplace's approximation). A level whose cells are in groups of their
-    own needs no effects, but these groups differ from the others by as much: it pays for the `ratios` of the levels' means.
+    The likelihood is Poisson, with less weight for overdispersed genes. The penalty is that of a Gaussian prior with
+    the variance of the effects (Laplace approximation of the marginal likelihood). A level whose cells form groups of
+    their own needs no effects, but these groups differ from the others instead: its penalty is that of the `ratios` of
+    the levels' means.
     """
     rows, counted, exposed, _ = _sums(data, group, combination)
     factor = np.exp(sum(effects[levels] for levels in combinations[rows[1]].T))
@@ -197,14 +198,14 @@ def _evidence(
 
 
 def _price(effects: np.ndarray, known: np.ndarray) -> float:
-    """What effects cost, of which the counts tell as much as `known`."""
+    """Compute the penalty of effects; `known` is the information that the counts hold on each."""
     clear = known > 1
     spread = np.clip(np.mean(effects[clear] ** 2), _SPREADS[0] ** 2, _SPREADS[1] ** 2) if clear.any() else 1.0
     return float(np.sum(effects[clear] ** 2 / spread + np.log1p(spread * known[clear])) / 2)
 
 
 def posterior_effect(counted: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Log of the posterior mean of Gamma factors of mean 1, given Poisson counts; the spread is that of the genes."""
+    """Compute the log posterior mean of Gamma factors of mean 1, given Poisson counts; their spread is learned."""
     clear = (expected > _ENOUGH) | (counted > _ENOUGH)
     spread = _SPREADS[0]
     if clear.sum() > 10:

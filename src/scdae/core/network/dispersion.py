@@ -1,4 +1,4 @@
-"""Dispersion of genes by moments, where no network is needed for it."""
+"""Dispersion of genes by the method of moments, without the network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["flat_theta", "moment_theta"]
 _THETA_RANGE = (1e-2, 1e4)
 
 
-_TYPICAL = 0.1  # dispersion where that of no gene can be told from zero
+_TYPICAL = 0.1  # dispersion if that of no gene differs significantly from zero
 
 
 def flat_theta(profile: np.ndarray, params: Any, data: CellData) -> np.ndarray:
-    """Inverse dispersion of each gene around its mean in the cells of the same levels: float64 (n_vars,)."""
+    """Estimate the inverse dispersion of each gene around its mean in cells of the same levels: float64 (n_vars,)."""
     values = values_of(params)
     profiles = profile[None]
     row = np.zeros(data.n_obs, np.int64)
@@ -34,13 +34,14 @@ def flat_theta(profile: np.ndarray, params: Any, data: CellData) -> np.ndarray:
 def moment_theta(
     counts: sp.csr_matrix, profile: np.ndarray, share: np.ndarray, row: np.ndarray | None = None
 ) -> np.ndarray:
-    """Inverse dispersion of each gene around the gene means, by moments and pooling: float64 (n_vars,).
+    """Estimate the inverse dispersion of each gene around the gene means, by moments and pooling: float64 (n_vars,).
 
-    The dispersion of a gene is ``sum((x - mu)^2 - mu) / sum(mu^2)``, with ``mu`` the exposure times the gene's share. It
-    is known to about ``sqrt(sum(2 mu^2 + mu)) / sum(mu^2)``, its spread if the counts were Poisson. Each gene's value is
-    averaged, by precision, with the typical dispersion of the genes in which one can be told from zero: a gene with few
-    counts is as dispersed as others are, not free of dispersion. All entries are taken as observed, which is close
-    enough here. With `row`, (n_obs,), each cell has the gene means of that row of `profile`, (n_profiles, n_vars).
+    The dispersion of a gene is ``sum((x - mu)^2 - mu) / sum(mu^2)``, with ``mu`` the exposure times the gene's
+    fraction. Its standard error is about ``sqrt(sum(2 mu^2 + mu)) / sum(mu^2)``, that of Poisson counts. The estimate
+    is averaged, weighted by precision, with the typical dispersion of genes whose dispersion is significantly above
+    zero. A gene with few counts thus gets a typical dispersion, not zero. Missing values are treated as observed, which
+    is accurate enough here. With `row`, (n_obs,), each cell has the gene means of that row of `profile`, (n_profiles,
+    n_vars).
     """
     exposure = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel() / np.maximum(share, 1e-6)
     x = counts.astype(np.float64)

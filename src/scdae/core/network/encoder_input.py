@@ -1,7 +1,7 @@
-"""What the encoder sees: log counts per 10,000, with effects of batches and covariates taken off, on fixed axes.
+"""Input of the encoder: log counts per 10,000, with effects of batches and covariates removed, on fixed axes.
 
-The formula stands here twice and nowhere else: in NumPy on sparse matrices, and in JAX in pieces that work on entries and on dense
-rows alike.
+The formula is written here twice and nowhere else: in NumPy for sparse matrices, and in JAX in parts that apply to
+entries and to dense rows.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 TARGET = 1e4  # library size to which counts are scaled before the logarithm
-LARGEST = 3.0  # change of a log count that is taken off
-_LEAST_SHARE = 1e-6  # of expression that the observed genes of a cell carry
+LARGEST = 3.0  # largest effect on a log count that is removed
+_LEAST_SHARE = 1e-6  # fraction of the expression in the observed genes of a cell, at least
 _LEAST_EXPOSURE = 1e-12
 
 
@@ -44,8 +44,8 @@ class Axes:
 
     weight: np.ndarray  # float32 (n_vars, n_components)
     gene_mean: np.ndarray  # float32 (n_vars,): mean log count per 10,000
-    effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): what is taken off the log counts
-    reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; of new axes alone
+    effects: np.ndarray | None = None  # float32 (n_levels + n_continuous, n_vars): subtracted from the log counts
+    reliability: np.ndarray | None = None  # (n_components,): correlation with molecules left out; for new axes only
 
     @cached_property
     def center(self) -> np.ndarray:
@@ -54,7 +54,7 @@ class Axes:
 
 
 def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Conditions) -> sp.csr_matrix:
-    """Counts with the factors of batches and covariates taken off, on the stored entries; a copy if there are any."""
+    """Divide the stored counts by the factors of batches and covariates. Returns `counts` itself without effects."""
     if effects is None or not counts.nnz:
         return counts
     rows, columns = entry_rows(counts), counts.indices
@@ -69,7 +69,7 @@ def correct(counts: sp.csr_matrix, effects: np.ndarray | None, conditions: Condi
 
 
 def normalize(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matrix:
-    """Log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR that shares its indices."""
+    """Compute log counts per 10,000 at the cell's exposure, on the stored entries: float32 CSR with shared indices."""
     counts = correct(data.counts, effects, data.conditions)
     exposure = np.asarray(counts.sum(axis=1)).ravel() / np.maximum(data.share, _LEAST_SHARE)
     scale = (TARGET / np.maximum(exposure, _LEAST_EXPOSURE)).astype(np.float32)
@@ -78,10 +78,10 @@ def normalize(data: CellData, effects: np.ndarray | None = None) -> sp.csr_matri
 
 
 def project(axes: Axes, cells: CellData) -> np.ndarray:
-    """Inputs of the hidden layer: float32 (n_obs, n_components).
+    """Compute the inputs of the hidden layer: float32 (n_obs, n_components).
 
-    The counts of `cells` go on the axes, at the exposure that their share says, with the effects of batches and covariates
-    taken off. Entries that were not observed count as the gene's mean.
+    The counts of `cells` are scaled by the exposure, which follows from `share`, and projected on the axes, with the
+    effects of batches and covariates removed. Missing values are replaced by the gene's mean.
     """
     inputs = normalize(cells, axes.effects) @ axes.weight - axes.center
     if cells.unobserved is not None:
@@ -92,22 +92,22 @@ def project(axes: Axes, cells: CellData) -> np.ndarray:
 
 
 def input_factor(effects: Any, conditions: Conditions) -> jax.Array | None:
-    """Factor of batches and covariates by which counts are divided, float32 (b, n_vars); None where there are no effects."""
+    """Compute the factor of batches and covariates that divides counts, float32 (b, n_vars); None without effects."""
     return None if effects is None else jnp.exp(jnp.clip(effect_of(effects, conditions), -LARGEST, LARGEST))
 
 
 def input_scale(exposure: jax.Array) -> jax.Array:
-    """Factor that brings a cell of that exposure (total of its counts over the share that was observed) to 10,000."""
+    """Compute the factor that scales a cell of this exposure (total count over observed fraction) to 10,000."""
     return TARGET / jnp.maximum(exposure, _LEAST_EXPOSURE)
 
 
 def input_logs(counts: jax.Array, scale: jax.Array) -> jax.Array:
-    """Log counts per 10,000 of entries or rows, with the scale of their cells."""
+    """Compute log counts per 10,000 of entries or rows, given the scale of their cells."""
     return jnp.log1p(counts * scale)
 
 
 def on_axes(logs: jax.Array, weight: Any, center: Any) -> jax.Array:
-    """Put log counts, (b, n_vars), on the axes: (b, n_components)."""
+    """Project log counts (b, n_vars) on the axes: (b, n_components)."""
     return logs @ weight - center[None, :]
 
 
@@ -121,14 +121,14 @@ def project_entries(
     conditions: Conditions,
     share: jax.Array,
 ) -> jax.Array:
-    """Inputs of the encoder as :func:`project` gives them, but for entries not observed, to be compiled.
+    """Compute the inputs of the encoder as :func:`project` does, in JAX and without missing values.
 
     Parameters
     ----------
     weight, mean, effects
         Of the :class:`Axes`.
     counts, rows, cols
-        Entries of `b` cells, (k,); padding has no counts.
+        Entries of `b` cells, (k,); padding has count zero.
     conditions, share
         Of the cells.
 

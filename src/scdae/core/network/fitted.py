@@ -1,4 +1,4 @@
-"""A fitted model as prediction needs it, and cells as it sees them."""
+"""A fitted model, reduced to what prediction needs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["Fitted", "sizes_of"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model: what prediction needs, for the genes that were counted at least once."""
+    """What prediction needs of a fitted model, for the genes that were counted at least once."""
 
     likelihood: str
     axes: Axes
     graph: Any
     params: Any
-    profile: np.ndarray  # float64 (n_kept,): share of each gene in the average cell
-    inflated: np.ndarray  # bool (n_kept,): genes that rather have dropout than not
-    gaps: FixedPoint = FixedPoint()  # how entries that were not observed are filled
-    largest: float = np.inf  # most molecules of a single count
-    laws: Laws | None = None  # of the counts of each gene; None for one dispersion each, and dropout where `inflated`
+    profile: np.ndarray  # float64 (n_kept,): fraction of each gene in the average cell
+    inflated: np.ndarray  # bool (n_kept,): genes for which dropout is more likely than not
+    gaps: FixedPoint = FixedPoint()  # how missing values are filled
+    largest: float = np.inf  # largest possible single count
+    laws: Laws | None = None  # distribution of each gene; None for one dispersion per gene, with dropout if `inflated`
 
     @property
     def network(self) -> Network:
-        """The network, as compiled functions take it."""
+        """The network in the form that compiled functions take."""
         return Network(self.graph, self.params)
 
     def in_order(self, genes: np.ndarray) -> Fitted:
-        """The same model with its genes in another order, all of them, int (n_kept,)."""
+        """Reorder the genes; `genes` is a permutation, int (n_kept,)."""
         known: dict[str, Any] = {**values_of(self.params)}
         values = known | {name: known[name][..., genes] for name in having("of_genes") if name in known}
         axes, effects = self.axes, self.axes.effects
@@ -51,7 +51,7 @@ class Fitted:
 
 
 def sizes_of(fitted: Fitted) -> dict[str, int]:
-    """Settings that say how large the network is."""
+    """Return the settings that determine the size of the network."""
     values = values_of(fitted.params)
     n_hidden, n_latent = values["latent_kernel"].shape
     return {"n_latent": int(n_latent), "n_hidden": int(n_hidden)}

@@ -1,8 +1,8 @@
-"""The loss: negative log predictive law of held-out molecules, on sparse minibatches.
+"""The loss: negative log predictive probability of held-out molecules, on sparse minibatches.
 
-The value is that of :mod:`scdae.core.distributions.predictive`, summed over observed entries, without the terms that depend on the
-counts alone. Over nine entries of ten are zero in both halves and cost one logarithm each; everything else is worked
-out on the stored entries only, and zero inflation on the genes that may have it.
+It is the value of :mod:`scdae.core.distributions.predictive`, summed over observed entries, without terms that depend
+on the counts only. More than nine of ten entries are zero in both halves and cost one logarithm each. Everything else
+is computed on the stored entries only, and zero inflation only for the genes that may have it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Entries(NamedTuple):
-    """Stored entries of a batch with what the loss needs at each; padding has no counts and adds 0."""
+    """Stored entries of a batch, with what the loss needs for each; padding has count zero and adds nothing."""
 
     x_in: jax.Array  # (k,)
     x_out: jax.Array  # (k,)
@@ -42,22 +42,23 @@ class Entries(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """Zero inflation of some genes: `c` of them, or their values at `k` entries."""
+    """Zero inflation of `c` genes, or its values at `k` entries of these."""
 
     theta: jax.Array
     log_drop: jax.Array  # log pi
     log_keep: jax.Array  # log (1 - pi)
 
     def at(self, index: jax.Array) -> Dropout:
-        """Values of the genes in `index`."""
+        """Select the genes in `index`."""
         return Dropout(self.theta[index], self.log_drop[index], self.log_keep[index])
 
 
 def log_rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithm of the rising factorial, ``lgamma(a + n) - lgamma(a)``, and its slope in `a`, ``digamma(a + n) - digamma(a)``.
+    """Compute the log of the rising factorial, ``lgamma(a + n) - lgamma(a)``, and its derivative in `a`.
 
-    For positive `a` and zero or positive `n`. Both are moved up by four, where Stirling's series is accurate (Abramowitz and
-    Stegun 6.1.41 and 6.3.18), and its leading parts are subtracted on paper, so that large arguments do not cancel.
+    The derivative is ``digamma(a + n) - digamma(a)``; `a` is positive, and `n` is not negative. Both arguments are
+    shifted up by four, where Stirling's series is accurate (Abramowitz and Stegun 6.1.41 and 6.3.18), and the
+    difference of its leading terms is taken analytically, so that large arguments do not cancel.
     """
     low, high = a + 4, a + n + 4
     up, down, logs = 1 / high, 1 / low, jnp.log1p(n / low)
@@ -69,23 +70,23 @@ def log_rising(a: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def log_norm(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
-    """Logarithm of the sum over the observed genes, (b, 1); over all of them in a cell in which nothing was observed."""
+    """Compute the log of the sum over observed genes, (b, 1); over all genes in a cell without observed genes."""
     if observed is not None:
         logits = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
     return jax.nn.logsumexp(logits, axis=1, keepdims=True)
 
 
 def log_proportions(logits: jax.Array, observed: jax.Array | None) -> jax.Array:
-    """Log of the expected share of each gene in the molecules of the observed genes: softmax over these.
+    """Compute the log of each gene's expected fraction of the molecules of the observed genes: softmax over these.
 
-    Entries that were not observed get their share on the same scale: what they would have had on top. A cell in which
-    nothing was observed gets the shares of the whole panel.
+    Missing values get a fraction on the same scale, in addition to the sum of 1 over observed genes. A cell without
+    observed genes gets fractions of the whole panel.
     """
     return logits - log_norm(logits, observed)
 
 
 def entries_of(logits: jax.Array, batch: Batch, norm: jax.Array | None = None) -> Entries:
-    """Stored entries of `batch` under logits (b, n_vars), from which `norm` (b, 1) is taken; None for log proportions."""
+    """Collect the stored entries of `batch`, with logits (b, n_vars) minus `norm` (b, 1); None for log proportions."""
     flat = batch.rows * logits.shape[1] + batch.cols
     at_entry = logits.reshape(-1).at[flat].get(mode="promise_in_bounds")
     if norm is not None:
@@ -94,7 +95,7 @@ def entries_of(logits: jax.Array, batch: Batch, norm: jax.Array | None = None) -
 
 
 def poisson_loss(rho: jax.Array, total_out: jax.Array, entries: Entries) -> tuple[jax.Array, jax.Array]:
-    """Loss of the Poisson law, as :func:`nb_loss`."""
+    """Compute the loss of the Poisson distribution, as :func:`nb_loss`."""
     log_mean = entries.log_rho + jnp.log(jnp.maximum(entries.total_out, 1e-6))
     return total_out[:, None] * rho, -entries.x_out * log_mean
 
@@ -107,7 +108,7 @@ def nb_loss(
     entries: Entries,
     theta_at: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Loss of the negative binomial law: what every entry would have as a zero, and what stored ones have on top.
+    """Compute the loss of the negative binomial: of every entry as if it were zero, and what non-zeros add to it.
 
     Parameters
     ----------
@@ -125,8 +126,8 @@ def nb_loss(
     Returns
     -------
     tuple
-        (b, n) values to be summed over observed entries, and (k,) values to be added. ``lgamma(x_out + 1)`` is left
-        out.
+        (b, n) values to be summed over observed entries, and (k,) values to be added, without
+        ``lgamma(x_out + 1)``.
     """
     of_gene = theta[None, :]
     dense = of_gene * jnp.log1p(total_out[:, None] * rho / (of_gene + total_in[:, None] * rho))
@@ -137,20 +138,20 @@ def nb_loss(
 def nb_sum(
     logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None = None, genes: Any = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Sum of :func:`nb_loss` over the observed entries, with its gradient worked out on paper.
+    """Sum :func:`nb_loss` over the observed entries, with an analytical gradient.
 
     Parameters
     ----------
     logits
-        (b, n) log proportions, but for what they have in common in a cell.
+        (b, n) log proportions, up to a constant in each cell.
     theta
         (n,) inverse dispersion.
     batch
         Counts of the cells; not differentiated.
     observed
-        bool (b, n): entries that share the cell's molecules, and count; None for all.
+        bool (b, n): entries over which the proportions are normalized and the loss is summed; None for all.
     genes
-        bool (n,): genes that count; None for all.
+        bool (n,): genes over which the loss is summed; None for all.
 
     Returns
     -------
@@ -159,9 +160,9 @@ def nb_sum(
 
     Notes
     -----
-    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, an entry that is zero is ``theta log(h / l)``. Its slope in
-    ``log rho`` is ``theta^2 total_out rho / (l h)``, and in ``theta`` it is ``log(h / l) - theta total_out rho / (l h)``.
-    Logarithms are summed over cells, so that one is taken of the product of four.
+    With ``l = theta + total_in rho`` and ``h = l + total_out rho``, the loss of a zero is ``theta log(h / l)``. Its
+    derivative in ``log rho`` is ``theta^2 total_out rho / (l h)``, and in ``theta`` ``log(h / l) - theta total_out rho
+    / (l h)``. Logarithms are summed over cells, so one logarithm of a product serves four cells.
     """
     return _nb_sum(logits, theta, batch, observed, genes)[0]
 
@@ -170,7 +171,7 @@ def _nb_sum(
     logits: jax.Array, theta: jax.Array, batch: Batch, observed: jax.Array | None, genes: Any
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
     seen = logits
-    if observed is not None:  # what was not observed has no share, and so adds nothing below
+    if observed is not None:  # missing values have proportion zero, and so add nothing below
         seen = jnp.where(observed | ~observed.any(axis=1, keepdims=True), logits, -jnp.inf)
     top = seen.max(axis=1, keepdims=True)
     share = jnp.exp(seen - top)
@@ -206,8 +207,8 @@ nb_sum.defvjp(_nb_sum, _nb_sum_backward)
 
 
 def _together(excess: jax.Array) -> jax.Array:
-    """Rows two by two, twice if they can be: ``(1 + a) (1 + b) - 1``, in which small numbers lose nothing to rounding."""
-    excess = jnp.minimum(excess, 1e9)  # of which four can be multiplied
+    """Combine pairs of rows, twice if possible: ``(1 + a) (1 + b) - 1``, computed without loss for small numbers."""
+    excess = jnp.minimum(excess, 1e9)  # so that four can be multiplied
     for _ in range(2):
         half = excess.shape[0] // 2
         if 2 * half == excess.shape[0]:
@@ -219,7 +220,7 @@ def _together(excess: jax.Array) -> jax.Array:
 def zinb_loss(
     rho: jax.Array, total_in: jax.Array, total_out: jax.Array, head: Dropout, entries: Entries, head_at: Dropout
 ) -> tuple[jax.Array, jax.Array]:
-    """Loss of the law with dropout, as :func:`nb_loss`; `rho` and the entries are of the genes in `head` alone."""
+    """Compute the loss with dropout, as :func:`nb_loss`; `rho` and entries are of the genes in `head` only."""
     dense, stored = nb_loss(rho, total_in, total_out, head.theta, entries, head_at.theta)
     both = total_in + total_out
     of_gene = Dropout(*(values[None, :] for values in head))
@@ -232,12 +233,12 @@ def zinb_loss(
 
 
 def nb_stored(entries: Entries, theta: jax.Array) -> jax.Array:
-    """What stored entries have on top of zeros."""
+    """Compute the loss of stored entries beyond that of zeros."""
     return _stored_and_slopes(entries, theta)[0]
 
 
 def _stored_and_slopes(entries: Entries, theta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """:func:`nb_stored`, and its slopes in the log proportions and in `theta`."""
+    """Compute :func:`nb_stored` and its derivatives in the log proportions and in `theta`."""
     x_in, x_out, total_in, total_out, log_rho = entries
     total_out, rho = jnp.maximum(total_out, 1e-6), jnp.exp(log_rho)
     rate_out, low = total_out * rho, theta + total_in * rho
@@ -249,9 +250,9 @@ def _stored_and_slopes(entries: Entries, theta: jax.Array) -> tuple[jax.Array, j
 
 
 def _inflation(mean: jax.Array, head: Dropout) -> jax.Array:
-    """Log of how much more likely a zero is with dropout than without, but for the factor ``1 - pi``.
+    """Compute the log ratio of the probabilities of a zero with and without dropout, without the factor ``1 - pi``.
 
-    A zero has probability ``pi + (1 - pi) z`` with ``z = (theta / (theta + mean)) ** theta``; this is the logarithm of
-    ``1 + pi / ((1 - pi) z)``, in which that factor cancels between the two halves.
+    A zero has probability ``pi + (1 - pi) z`` with ``z = (theta / (theta + mean)) ** theta``. The result is the log of
+    ``1 + pi / ((1 - pi) z)``; the factor ``1 - pi`` cancels between the two halves.
     """
     return jax.nn.softplus(head.log_drop - head.log_keep + nb_zero_loss(mean, head.theta))

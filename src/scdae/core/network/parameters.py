@@ -1,7 +1,7 @@
-"""The parameters of the network: one table of what each is for, and how they are looked at and changed by name.
+"""The parameters of the network: one table of their roles, and access to them by name.
 
-Nothing else in the package lists parameters by what is done to them. Keys of :class:`Values` are checked by mypy, so a parameter
-that is renamed here is found wherever it is used.
+No other module lists parameters by role. mypy checks the keys of :class:`Values`, so that it reports every use of a
+parameter that is renamed here.
 """
 
 from __future__ import annotations
@@ -29,22 +29,20 @@ Array = Any  # NumPy or JAX
 
 
 class Role(NamedTuple):
-    """What is done to a parameter in training and after it."""
+    """How a parameter is treated in training and afterwards."""
 
     trained: bool = True
-    decayed: bool = False  # its weights decay
-    fast: bool = False  # moves ten times as fast: dispersion and dropout of a gene, on the log scale
+    decayed: bool = False  # subject to weight decay
+    fast: bool = False  # ten times the learning rate: dispersion and dropout of a gene, on the log scale
     gated: bool = False  # scaled by the gate of each gene
-    of_conditions: bool = (
-        False  # a row for each level of the conditions, and after these one for each continuous column
-    )
-    of_genes: bool = False  # the last axis is that of the genes
-    of_encoder: bool = False  # taken over as it is where training goes on from a reference
-    unknown: float | None = None  # value for a gene that nothing is known of; None where that is no matter of genes
+    of_conditions: bool = False  # a row for each level of the conditions, followed by one for each continuous column
+    of_genes: bool = False  # the last axis is genes
+    of_encoder: bool = False  # kept unchanged when a reference model is adapted
+    unknown: float | None = None  # value for a gene without data; None for parameters without genes
 
 
 class Values(TypedDict, total=False):
-    """Values of the parameters by name; those of conditions are missing where none are known."""
+    """Values of the parameters by name; without conditions, their parameters are missing."""
 
     hidden_kernel: Array  # (n_inputs, n_hidden)
     hidden_bias: Array  # (n_hidden,)
@@ -55,13 +53,13 @@ class Values(TypedDict, total=False):
     log_theta: Array  # (n_vars,): inverse dispersion
     log_theta_zi: Array  # (n_vars,): the same under the distribution with dropout
     logit_pi: Array  # (n_vars,): probability of dropout
-    batch_start: Array  # (n_effects, n_vars): effects of conditions as they were found before training
+    batch_start: Array  # (n_effects, n_vars): effects of conditions, found before training
     batch_effect: Array  # (n_effects, n_vars): what training adds to them
-    batch_turn: Array  # (n_effects, n_turns): interaction of conditions and latent space: biases of its hidden layer
+    batch_turn: Array  # (n_effects, n_turns): interaction of conditions and latent space: biases of a hidden layer
     turn_kernel: Array  # (n_latent, n_turns)
     turn_bias: Array  # (n_turns,)
     turn_loading: Array  # (n_turns, n_vars)
-    centroids: Array  # (n_groups, n_inputs): of groups of alike cells, common to all batches
+    centroids: Array  # (n_groups, n_inputs): of groups of similar cells, common to all batches
     batch_centroids: Array  # (n_levels, n_groups, n_inputs): those of each batch
     centroid_scale: Array  # (): variance of a cell around its centroid
 
@@ -89,7 +87,7 @@ ROLES = {
 
 
 class Network(NamedTuple):
-    """A network as compiled functions take it: its graph, which is no array, and its parameters."""
+    """A network in the form that compiled functions take: its graph, which is static, and its parameters."""
 
     graph: Any  # of flax.nnx
     params: Any
@@ -112,34 +110,34 @@ def having(role: str) -> tuple[str, ...]:
 
 
 def values_of(params: Any) -> Values:
-    """Return the values of parameters by name, as NumPy arrays that may be changed: no parameter changes with them."""
+    """Copy the values of the parameters to NumPy arrays, by name."""
     return cast(Values, {name: np.array(value) for name, value in nnx.to_pure_dict(params).items()})
 
 
 def with_values(params: Any, values: Any) -> Any:
-    """Parameters like `params` with float32 `values`, a dict by name; those that it lacks stay."""
+    """Replace parameters by the float32 `values`, a dict by name; the others stay."""
     changed = jax.tree.map(lambda leaf: leaf, params)
     nnx.replace_by_pure_dict(changed, {name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
     return changed
 
 
 def total_effects(values: Any, genes: Any = slice(None)) -> np.ndarray | None:
-    """Effects of the conditions on some genes, where they started and what was learned, from a dict of parameters."""
+    """Add up initial and learned effects of the conditions on some genes, from a dict of parameters."""
     if "batch_effect" not in values:
         return None
     return np.asarray(values["batch_start"])[:, genes] + np.asarray(values["batch_effect"])[:, genes]
 
 
 def all_in_batch(params: Any, batch: np.ndarray) -> Any:
-    """Parameters whose decoder takes every cell for one of the same batch.
+    """Change parameters so that the decoder treats every cell as one of the same batch.
 
     Parameters
     ----------
     params
         Of the network.
     batch
-        Share of each batch in the one that is meant, (n_batches,): one of them is 1, or all are equal for the average batch,
-        in which effects are those of the batches averaged on the log scale.
+        Weight of each batch, (n_batches,): 1 for one of them; or all equal for the average batch, whose effects are
+        averages on the log scale.
     """
     values: Any = values_of(params)
     for name in having("of_conditions"):

@@ -1,8 +1,8 @@
 """The fixed first layer of the encoder: principal axes of the normalized counts.
 
-The best linear denoiser keeps PCA's axes and shrinks each by its noise, so the first layer
-needs no training: it is set to the axes of the thinned, normalized counts. What is trained is how far to move along
-each of them. Entries that were not observed count as the gene's mean.
+The best linear denoiser keeps PCA's axes and shrinks each by its noise, so the first layer needs no training: it is set
+to the axes of the thinned, normalized counts. Training learns how far to move along each of them. Missing values are
+replaced by the gene's mean.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from scdae.core.network.encoder_input import Axes, normalize, project
 __all__ = ["Axes", "fit_axes", "normalize", "project"]
 
 MAX_CELLS = 4096  # cells from which the axes are learned
-_SPREAD = 2.0  # root mean square of the inputs that the hidden layer gets
+_SPREAD = 2.0  # root mean square of the inputs of the hidden layer
 
 
 @dataclass(frozen=True)
 class _Centred:
-    """Normalized counts with the mean of the observed entries taken off, without making them dense."""
+    """Normalized counts minus the means of observed entries, without a dense array."""
 
     values: sp.csr_matrix
     gene_mean: np.ndarray
-    hidden: sp.csr_matrix | None  # gene means at entries that were not observed, so that these come out as zero
+    hidden: sp.csr_matrix | None  # gene means at missing values, which become zero after centering
 
     def dot(self, right: np.ndarray) -> np.ndarray:
         out = self.values @ right - self.gene_mean @ right
@@ -46,27 +46,27 @@ def fit_axes(
     rng: np.random.Generator,
     effects: np.ndarray | None = None,
 ) -> Axes:
-    """Principal axes of the normalized counts, at the depth at which the encoder is trained.
+    """Compute principal axes of the normalized counts, at the depth at which the encoder is trained.
 
     Parameters
     ----------
     data
         Training molecules.
     kept_share
-        Share of the molecules that the encoder sees on average in training.
+        Fraction of the molecules that the encoder sees in training, on average.
     n_components
-        Number of axes; less when there are fewer cells or genes.
+        Number of axes; fewer if there are fewer cells or genes.
     rng
         Source of random numbers, for the thinning and for the start of the subspace iteration.
     effects
-        Effects of batches and covariates, to be taken off; None for none.
+        Effects of batches and covariates, which are subtracted; None for none.
 
     Notes
     -----
-    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomized subspace iteration) on a centered sparse matrix. Each axis
-    is shrunk, as the best linear denoiser shrinks it, by the share of its variance that is signal: the correlation, over
-    cells, between its values in the thinned counts and in the molecules left out of them, which have noise of their own.
-    Where none are left out (`kept_share` 1, for corruptions other than thinning) they are not shrunk.
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 (randomized subspace iteration) on a centered sparse matrix. Each
+    axis is shrunk, as the best linear denoiser does, by the fraction of its variance that is signal. This is the
+    correlation, over cells, between its values in the thinned counts and in the molecules left out, whose noise is
+    independent. If none are left out (`kept_share` 1, for corruptions other than thinning), axes are not shrunk.
     """
     if data.n_obs > MAX_CELLS:
         data = data.take(np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False)))
@@ -93,23 +93,23 @@ def fit_axes(
         weight = _reliability(centered.dot(axes), rest, data, axes, effects)
         axes, strength = axes * weight, strength * weight
     spread = np.sqrt(np.mean(strength**2) / data.n_obs)
-    if spread > 1e-6:  # otherwise all cells are equal, and so are their inputs
+    if spread > 1e-6:  # otherwise all cells have equal inputs
         axes = axes * (_SPREAD / spread)
     return Axes(axes.astype(np.float32), gene_mean, effects, weight)
 
 
 def _principal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values and right singular vectors, largest first, by way of the small matrix of products."""
+    """Compute singular values and right singular vectors, largest first, from the small Gram matrix."""
     double = columns.astype(np.float64)
     square, turn = np.linalg.eigh(double.T @ double)
     return np.sqrt(np.maximum(square[::-1], 0)), turn[:, ::-1].astype(np.float32)
 
 
 def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of the columns; of fewer than these where they depend on each other, with zeros for the rest.
+    """Compute an orthonormal basis of the columns; if they are linearly dependent, the remaining columns are zero.
 
-    For tall matrices this takes a tenth of the time of a QR decomposition. Directions a millionth as strong as the strongest
-    are lost to rounding.
+    For tall matrices this takes a tenth of the time of a QR decomposition. Directions a million times weaker than the
+    strongest are lost to rounding.
     """
     strength, turn = _principal(columns)
     kept = strength > 1e-6 * strength[0]
@@ -119,7 +119,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 def _reliability(
     values: np.ndarray, rest: sp.csr_matrix, data: CellData, axes: np.ndarray, effects: np.ndarray | None
 ) -> np.ndarray:
-    """Correlation of each axis' values with those of the molecules that the axes were not fitted to: (n_components,)."""
+    """Correlate each axis' values with those of molecules that the axes were not fitted to: (n_components,)."""
     logs = normalize(CellData(rest, data.unobserved, data.conditions, data.share), effects)
     if data.unobserved is None:
         other = logs @ axes
