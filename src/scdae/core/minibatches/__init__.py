@@ -1,1 +1,1 @@
-"""Which cells come when, corrupted how, on which device and in which process."""
+"""Order of the cells, their corruption, and their distribution over devices and processes."""

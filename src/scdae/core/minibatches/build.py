@@ -1,7 +1,7 @@
-"""Minibatches of one fixed shape from sparse counts, so that the compiled step is compiled once.
+"""Minibatches of one shape from sparse counts, so that the training step is compiled once.
 
 A batch lists the stored entries of its cells as (row, column, value) triples, padded with zeros to a capacity that no
-batch of the run exceeds. A padded entry adds nothing to any sum: its value is zero.
+batch of the run exceeds. Padding has value zero, so it adds nothing to any sum.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from scdae.core.runtime.platforms import on_accelerator
 __all__ = ["cells_at_once", "epoch_order", "make_batch", "slice_batches", "slices", "split_batches"]
 
 
-# Entries of a dense array of cells by genes. On a CPU all that a program needs for these stays within the 32 MiB beyond
-# which glibc has the kernel clear new memory at every call, which takes as long as the work itself.
+# Entries of a dense array of cells by genes. On a CPU, a program then needs less than 32 MiB. For larger blocks glibc
+# asks the kernel for new, cleared memory at every call, and clearing takes as long as the work itself.
 _VALUES, _VALUES_ON_ACCELERATOR = 1e6, 8e6
 T = TypeVar("T")
 
 
 def epoch_order(n_obs: int, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Cells of each step: the cells in a new random order in every epoch, cut into full batches.
+    """Choose the cells of each step: a new random order in every epoch, cut into full batches.
 
     Returns
     -------
     numpy.ndarray
-        int64 (n_steps, batch_size). Epochs run on into one another, so that there is no small last batch.
+        int64 (n_steps, batch_size). A batch may span two epochs, so that there is no small last batch.
     """
     needed = n_steps * batch_size
     order = np.concatenate([rng.permutation(n_obs) for _ in range(-(-needed // n_obs))])
@@ -43,7 +43,7 @@ def epoch_order(n_obs: int, batch_size: int, n_steps: int, rng: np.random.Genera
 
 
 def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
-    """Pad some cells and what is shown of them to the capacities in `size`."""
+    """Pad some cells, split into input and target, to the capacities in `size`."""
     counts, k, u = cells.counts, size.stored, size.hidden
     hidden_rows = hidden_cols = np.zeros(0, np.int32)
     if cells.unobserved is not None:
@@ -67,10 +67,10 @@ def make_batch(cells: CellData, halves: Halves, size: Size) -> Batch:
 
 
 def cells_at_once(n_obs: int, n_vars: int) -> int:
-    """Cells in a batch that is only looked at: fewer where there are many genes, so that its arrays stay small.
+    """Choose the number of cells in a batch for evaluation: with many genes fewer, so that arrays stay small.
 
-    Where all cells are fewer than that it is the next power of two, so that what is compiled for some data serves most
-    others; the batch is filled up.
+    It is at most the next power of two above the number of cells, so that one compiled program serves most small data
+    sets; the batch is padded.
     """
     values = _VALUES_ON_ACCELERATOR if on_accelerator() else _VALUES
     return min(int(np.clip(values / n_vars, 16, 256)), 1 << max(n_obs - 1, 0).bit_length())
@@ -79,14 +79,14 @@ def cells_at_once(n_obs: int, n_vars: int) -> int:
 def slice_batches(
     data: CellData, axes: Axes, batch_size: int, size: Size | None = None
 ) -> Iterator[tuple[slice, Batch]]:
-    """Yield all cells in order, in batches of one shape; the last is filled up with repeats of its last cell.
+    """Yield all cells in order, in batches of one shape; the last is padded with repeats of its last cell.
 
-    Capacities are what the cells need, unless `size` says that they are those of more cells than these.
+    Capacities are those that the cells need, or `size`, which may be that of more cells.
 
     Yields
     ------
     tuple
-        The cells that the batch stands for, and the batch; rows beyond the slice are filling.
+        The slice of cells in the batch, and the batch; rows beyond the slice are padding.
     """
     groups = slices(data.n_obs, batch_size)
     size = Size.of(data, groups).rounded() if size is None else size
@@ -104,22 +104,22 @@ def split_batches(
     Yields
     ------
     tuple
-        The numbers of the cells in the batch, and the batch; rows beyond them are filling without any counts.
+        The indices of the cells in the batch, and the batch; rows beyond them are padding without counts.
     """
     groups = order[slices(data.n_obs, batch_size)]
-    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both
+    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both parts
     size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups)).rounded()
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)
         cells = data.take(group)
         both = paired(cells.counts, held_out[group])
-        both.data[both.indptr[real] :] = 0  # filling
+        both.data[both.indptr[real] :] = 0  # padding
         shown, rest = both.data.real.copy(), both.data.imag.copy()
         cells = replace(cells, counts=sp.csr_matrix((shown + rest, both.indices, both.indptr), shape=both.shape))
         yield group[:real], make_batch(cells, split(axes, cells, shown), size)
 
 
 def slices(n_obs: int, batch_size: int) -> np.ndarray:
-    """Cells in order, in rows of `batch_size`; the last row ends in repeats of the last cell."""
+    """Arrange cells in order, in rows of `batch_size`; the last row is padded with the last cell."""
     n_groups = -(-n_obs // batch_size)
     return np.minimum(np.arange(n_groups * batch_size), n_obs - 1).reshape(n_groups, batch_size)

@@ -1,6 +1,6 @@
-"""What the encoder is shown of some cells, and what it then has to predict.
+"""Corruption: the part of the counts that the encoder sees, and the part to predict.
 
-Both are values at the stored entries of the cells. The encoder itself gets the visible half on the principal axes.
+Both are values at the stored entries of the cells. The input of the encoder is the visible part on the principal axes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["Halves", "corrupt", "split", "whole"]
 class Halves(NamedTuple):
     """The two parts of the counts of `n` cells with `k` stored entries."""
 
-    inputs: np.ndarray  # float32 (n, n_components): what the encoder gets
+    inputs: np.ndarray  # float32 (n, n_components): input of the encoder
     x_in: np.ndarray  # float32 (k,): molecules that the encoder sees
-    x_out: np.ndarray  # float32 (k,): molecules that it has to predict
+    x_out: np.ndarray  # float32 (k,): molecules to predict
     scored: np.ndarray | None = None  # bool (n, n_vars): entries to predict; None for all that were observed
 
 
 def split(axes: Axes, cells: CellData, x_in: np.ndarray) -> Halves:
-    """Show `x_in`, float32 (k,), and ask for the rest."""
+    """Use `x_in`, float32 (k,), as input and the rest as target."""
     return Halves(_inputs(axes, cells, x_in, cells.share, cells.unobserved), x_in, cells.counts.data - x_in)
 
 
 def whole(axes: Axes, cells: CellData) -> Halves:
-    """Show everything."""
+    """Use all counts as input."""
     return split(axes, cells, cells.counts.data)
 
 
@@ -47,11 +47,11 @@ def corrupt(axes: Axes, cells: CellData, noise: np.ndarray, corruption: str, rng
     cells
         The cells of a minibatch.
     noise
-        float32 (n,): level of each cell.
+        float32 (n,): noise level of each cell.
     corruption
-        ``"thinning"``: that share of the molecules is hidden, and has to be predicted. ``"masking"``: that share of the
-        entries is. ``"gaussian"``: noise of that standard deviation is added to every gene's log count, and all counts
-        have to be predicted.
+        ``"thinning"``: that fraction of the molecules is hidden and to be predicted. ``"masking"``: the same for that
+        fraction of the entries. ``"gaussian"``: noise of that standard deviation is added to every gene's log count,
+        and all counts are to be predicted.
     rng
         Source of random numbers.
     """
@@ -60,7 +60,7 @@ def corrupt(axes: Axes, cells: CellData, noise: np.ndarray, corruption: str, rng
         return split(axes, cells, thin_values(counts.data, (1 - noise)[entry_rows(counts)], rng))
     if corruption == "gaussian":
         inputs = whole(axes, cells).inputs
-        length = np.sqrt((axes.weight**2).sum(axis=0))  # noise on the genes, as it arrives on the axes
+        length = np.sqrt((axes.weight**2).sum(axis=0))  # noise of the genes, projected on the axes
         inputs = inputs + noise[:, None] * length * rng.standard_normal(inputs.shape, dtype=np.float32)
         return Halves(inputs, np.zeros_like(counts.data), counts.data)
     hidden = rng.random(counts.shape, dtype=np.float32) < noise[:, None]

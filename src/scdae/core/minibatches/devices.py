@@ -1,9 +1,8 @@
-"""On what a step is computed: one device, or several that each take a part of the cells of a minibatch.
+"""Devices that compute a step: one, or several that each take a part of the cells of a minibatch.
 
-Noise and thinning are drawn for the whole minibatch before it is cut, so several devices train the same network as one,
-but for rounding. They hold the same parameters; their gradients are added up in every step. A processor takes its cells
-in parts, too, one after the other: what it needs for a part stays in its caches, and in memory that is kept from step
-to step.
+Noise and thinning are drawn for the whole minibatch before it is divided, so several devices train the same network as
+one, up to rounding. All hold the same parameters, and their gradients are summed in every step. A CPU also takes its
+cells in parts, one after the other: the data of a part fit in its caches, and its memory is reused from step to step.
 """
 
 from __future__ import annotations
@@ -32,63 +31,63 @@ _AXIS = "cells"
 
 
 class Devices(Protocol):
-    """What training asks of the devices."""
+    """What training requires of the devices."""
 
     def __hash__(self) -> int:
-        """Programs are kept for devices that are equal."""
+        """Hash the devices: equal ones share compiled programs."""
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """Number of devices."""
 
     @property
     def parts(self) -> int:
-        """In how many parts a minibatch is computed."""
+        """Number of parts in which a minibatch is computed."""
 
     @property
     def processes(self) -> int:
-        """How many processes they belong to."""
+        """Number of processes that the devices belong to."""
 
     @property
     def first(self) -> bool:
-        """Whether this process is the first of these, which writes for all."""
+        """Whether this process is the first, which writes the results."""
 
     @property
     def process(self) -> int:
-        """Number of this process among them."""
+        """Index of this process."""
 
     def bounds(self, batch_size: int) -> np.ndarray:
-        """Cells of a minibatch with which the share of each process begins, and the end of the last."""
+        """Return the positions in a minibatch at which the cells of each process begin, and the end of the last."""
 
     def cut(self, batch_size: int, n_vars: int) -> Devices:
-        """Return the same, taking so many cells in parts where that is quicker."""
+        """Return these devices, with cells taken in parts if that is faster for so many."""
 
     def groups(self, order: np.ndarray) -> np.ndarray:
-        """Cells that are computed together, in rows, for the steps in `order`."""
+        """Arrange the cells of the steps in `order` in rows of those computed together."""
 
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
-        """Return the arrays of a minibatch, where they are needed, of all of its cells or those of this process.
+        """Place the arrays of a minibatch, of all its cells or those of this process, on the devices.
 
-        There are as many as parts that each device takes. `size` is that of the groups, and `batch_size` the number of
-        all cells.
+        The list has an item for each part that a device takes. `size` has the capacities of a part, and `batch_size` is
+        the number of all cells.
         """
 
     def place(self, tree: Any) -> Any:
-        """Put parameters where a step needs them."""
+        """Move parameters to the devices."""
 
     def fetch(self, tree: Any) -> Any:
-        """Put them where everything else needs them."""
+        """Move parameters to one device, for everything other than training steps."""
 
     def agree(self, tree: Any) -> Any:
-        """Return what the first process says these arrays are."""
+        """Return the values of these arrays in the first process."""
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what each process has, in order: any objects, which are all held by each for a moment."""
+        """Return the values of all processes, in order: any objects, all of which each process holds for a moment."""
 
     def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
-        """Value and gradient of the sum of `objective` over the devices, of what :meth:`make_batches` gives one of.
+        """Differentiate `objective`, summed over the devices, for one item of :meth:`make_batches`.
 
-        Its third argument is the same on all devices.
+        Returns a function for value and gradient. Its third argument is the same on all devices.
         """
 
 
@@ -99,7 +98,7 @@ class OneDevice:
     Parameters
     ----------
     parts
-        In how many a minibatch is computed.
+        Number of parts in which a minibatch is computed.
     """
 
     parts: int = 1
@@ -109,11 +108,11 @@ class OneDevice:
     process: ClassVar[int] = 0
 
     def bounds(self, batch_size: int) -> np.ndarray:
-        """One share."""
+        """Return the bounds of the only process."""
         return np.array([0, batch_size])
 
     def cut(self, batch_size: int, n_vars: int) -> Devices:
-        """In parts."""
+        """Return the device, with cells taken in parts."""
         return OneDevice(parts_for(batch_size, n_vars))
 
     def groups(self, order: np.ndarray) -> np.ndarray:
@@ -125,23 +124,23 @@ class OneDevice:
         return parts_of(cells, halves, size, -(-batch_size // self.parts), range(self.parts))
 
     def place(self, tree: Any) -> Any:
-        """Onto the device."""
+        """Move parameters to the device."""
         return jax.device_put(tree)
 
     def fetch(self, tree: Any) -> Any:
-        """They are there."""
+        """Return the parameters, which are on the device already."""
         return tree
 
     def agree(self, tree: Any) -> Any:
-        """There is one process."""
+        """Return `tree`: there is one process."""
         return tree
 
     def gather(self, value: Any) -> list[Any]:
-        """There is one process."""
+        """Return `value` alone: there is one process."""
         return [value]
 
     def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
-        """Value and gradient of `objective`."""
+        """Differentiate `objective`: a function for value and gradient."""
         return jax.value_and_grad(objective)
 
 
@@ -151,9 +150,9 @@ class SeveralDevices:
     Parameters
     ----------
     devices
-        As JAX lists them. Each process makes the parts of a minibatch that are for its own.
+        As JAX lists them. Each process makes the parts of a minibatch for its own devices.
     cuts
-        In how many parts each takes its cells.
+        Number of parts in which each takes its cells.
     """
 
     def __init__(self, devices: Sequence[Any], cuts: int = 1):
@@ -172,19 +171,19 @@ class SeveralDevices:
         self._cut, self._whole = NamedSharding(self._mesh, P(_AXIS)), NamedSharding(self._mesh, P())
 
     def bounds(self, batch_size: int) -> np.ndarray:
-        """The parts of a process lie together."""
+        """Return the bounds of each process, whose parts are contiguous."""
         return np.minimum(self._ends * self._cuts * -(-batch_size // self.parts), batch_size)
 
     def cut(self, batch_size: int, n_vars: int) -> Devices:
-        """Each in parts."""
+        """Return the devices, each taking its cells in parts."""
         return SeveralDevices(self._devices, parts_for(-(-batch_size // self.number), n_vars))
 
     def groups(self, order: np.ndarray) -> np.ndarray:
-        """Return the cells of each part; a part that is not full counts the last cell more than once."""
+        """Return the cells of each part; a part that is not full repeats the last cell."""
         return groups_of(order, self.parts)
 
     def make_batches(self, cells: CellData, halves: Halves, size: Size, batch_size: int) -> list[Batch]:
-        """The arrays of one part for each device, with an axis for these in front, as often as each takes one."""
+        """Stack the arrays of one part for each device along a first axis, once for each part that a device takes."""
         here = self._mine if cells.n_obs == batch_size else range(len(self._mine))
         parts = parts_of(cells, halves, size, -(-batch_size // self.parts), here)
         return [self._together(parts[cut :: self._cuts]) for cut in range(self._cuts)]
@@ -194,22 +193,22 @@ class SeveralDevices:
         return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), stacked)
 
     def place(self, tree: Any) -> Any:
-        """Return the same on each device."""
+        """Copy parameters to each device."""
         return jax.tree.map(
             partial(jax.make_array_from_process_local_data, self._whole), jax.tree.map(np.asarray, tree)
         )
 
     def fetch(self, tree: Any) -> Any:
-        """Onto the first device of this process."""
+        """Move parameters to the first device of this process."""
         return jax.device_put(jax.tree.map(np.asarray, tree))
 
     def agree(self, tree: Any) -> Any:
-        """Return what the first process found: others may have got other last bits, and would part ways."""
+        """Return the values of the first process: others may differ by rounding, and would diverge."""
         if self.processes == 1:
             return tree
-        from jax.experimental.multihost_utils import broadcast_one_to_all  # slow to import; for several processes alone
+        from jax.experimental.multihost_utils import broadcast_one_to_all  # slow to import; only for several processes
 
-        # As bytes: of float64 and int64 arrays broadcast_one_to_all makes float32 and int32, and takes no texts (jax
+        # As bytes: broadcast_one_to_all turns float64 and int64 into float32 and int32, and takes no strings (jax
         # 0.10.2).
         leaves, shape = jax.tree.flatten(jax.tree.map(np.asarray, tree))
         ends = np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
@@ -219,7 +218,7 @@ class SeveralDevices:
         return jax.tree.unflatten(shape, [new.reshape(old.shape) for new, old in zip(arrays, leaves, strict=True)])
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what each process has, pickled on the way: they are of one job, and trust each other."""
+        """Return the values of all processes, sent as pickles: they belong to one job and trust each other."""
         if self.processes == 1:
             return [value]
         from jax.experimental.multihost_utils import process_allgather  # as above
@@ -232,7 +231,7 @@ class SeveralDevices:
         return [pickle.loads(part[:size].tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
     def gradient(self, objective: Callable[[Any, Batch, Any], jax.Array]) -> Callable[[Any, Batch, Any], Any]:
-        """Each device takes its part, and the sums are on all."""
+        """Differentiate each device's part, and sum value and gradient over devices."""
 
         def of_part(params: Any, batch: Batch, same: Any) -> Any:
             part = jax.tree.map(lambda array: array[0], batch)
@@ -242,7 +241,7 @@ class SeveralDevices:
 
 
 def devices_for(devices: int | str | None) -> Devices:
-    """Return the devices that a user asked for: None for one, ``"all"``, or a number of those of this process."""
+    """Return the devices that a user requested: None for one, ``"all"``, or a number of this process's devices."""
     check_platform()
     if devices is None or (devices == 1 and not isinstance(devices, bool)):
         return OneDevice()
@@ -254,7 +253,7 @@ def devices_for(devices: int | str | None) -> Devices:
         chosen = jax.local_devices()
         if devices > len(chosen):
             raise ValueError(
-                f"devices={devices!r}: JAX has {len(chosen)} here ({chosen[0].platform}). Use so many or less, or 'all'."
+                f"devices={devices!r}: JAX has {len(chosen)} here ({chosen[0].platform}). Use at most these, or 'all'."
             )
         chosen = chosen[:devices]
     return OneDevice() if len(chosen) == 1 else SeveralDevices(chosen)

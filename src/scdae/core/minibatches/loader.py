@@ -1,7 +1,7 @@
-"""Where training gets its cells from: memory, or blocks of rows that are read while the network trains.
+"""Sources of cells for training: memory, or blocks of rows that are read while the network trains.
 
-A source says beforehand which cells come in which step, so that the arrays of all minibatches have one size, and then
-hands out the cells of one step after the other.
+A source chooses the cells of every step beforehand, so that the arrays of all minibatches have one size. It then yields
+the cells of one step after the other.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from scdae.core.minibatches.build import epoch_order
 
 __all__ = ["InMemory", "Source", "Stream"]
 
-_ENTRIES = 2**24  # stored entries that are read ahead at a time
-_CELLS = (1024, 2**16)  # fewest and most cells of that
+_ENTRIES = 2**24  # stored entries that are read together, ahead of their use
+_CELLS = (1024, 2**16)  # fewest and most cells read together
 
 
 class Source(Protocol):
@@ -47,21 +47,21 @@ class Source(Protocol):
         """Stored entries of all cells."""
 
     def order(self, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
-        """Cells of each step, int64 (n_steps, batch_size): all of them once in every epoch, in random order."""
+        """Choose the cells of each step, int64 (n_steps, batch_size): every cell once per epoch, in random order."""
 
     def size(self, order: np.ndarray, genes: np.ndarray | None = None) -> Size:
-        """Capacities that suffice for each step; entries of the genes marked in `genes` are listed."""
+        """Find capacities that suffice for each step, and for lists of the entries of the genes marked in `genes`."""
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
         """Yield the cells of each step."""
 
     def everything(self) -> Iterator[tuple[np.ndarray, CellData]]:
-        """Yield all cells that have counts, in parts: their numbers, and what is trained on."""
+        """Yield all cells that have counts, in parts: their indices, and their training molecules."""
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Cells that are all there."""
+    """Cells that are in memory."""
 
     data: CellData
 
@@ -90,7 +90,7 @@ class InMemory:
         return epoch_order(self.n_obs, batch_size, n_steps, rng)
 
     def size(self, order: np.ndarray, genes: np.ndarray | None = None) -> Size:
-        """Capacities that suffice for each step."""
+        """Find capacities that suffice for each step."""
         return Size.of(self.data, order, genes)
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
@@ -105,23 +105,23 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Stream:
-    """Cells that are read while the network trains, some blocks ahead.
+    """Cells that are read while the network trains, some blocks in advance.
 
     Parameters
     ----------
     blocks
         All cells.
     genes
-        int64 (n_vars,): columns of the genes that the network has.
+        int64 (n_vars,): columns of the genes of the network.
     kept
-        Training molecules of the cells that are known (`blocks.rows`, in that order); all molecules of the others are
-        trained on.
+        Training molecules of the cells that are known (`blocks.rows`, in that order). Of other cells, all molecules are
+        used for training.
     conditions
-        Of all cells.
+        Batch and covariates of all cells.
     profile
-        Share of each gene in the average cell, float64 (n_vars,).
+        Fraction of each gene in the average cell, float64 (n_vars,).
     largest
-        Most molecules of a single count.
+        Largest possible single count.
     """
 
     blocks: Blocks
@@ -143,7 +143,7 @@ class Stream:
 
     @property
     def molecules(self) -> float:
-        """Molecules of all cells, those held out of some among them."""
+        """Molecules of all cells, including those held out of some cells."""
         return float(self.blocks.totals.sum())
 
     @property
@@ -156,7 +156,7 @@ class Stream:
         return np.flatnonzero(self.blocks.lengths)
 
     def order(self, batch_size: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
-        """Cells of each step: blocks in random order, and cells in random order within what is read together."""
+        """Choose the cells of each step: blocks in random order, cells in random order within blocks read together."""
         counted, bounds, needed = self._counted, self.blocks.bounds, n_steps * batch_size
         ends = np.searchsorted(counted, bounds)
         parts: list[np.ndarray] = []
@@ -173,13 +173,13 @@ class Stream:
         return flat.reshape(n_steps, batch_size)
 
     def size(self, order: np.ndarray, genes: np.ndarray | None = None) -> Size:
-        """Capacities that suffice for each step; for the genes marked, as if each of them was counted in every cell."""
+        """Find capacities that suffice for each step; for the marked genes, as if each had counts in every cell."""
         lengths, hidden = self.blocks.lengths, self.blocks.hidden
         chosen = None if genes is None else np.minimum(lengths, int(genes.sum()))
         return Size(capacity(lengths, order), capacity(hidden, order), capacity(chosen, order), genes)
 
     def minibatches(self, order: np.ndarray) -> Generator[CellData, None, None]:
-        """Yield the cells of each step; while some are trained on, a thread reads those that come next."""
+        """Yield the cells of each step; a thread reads the next ones in the meantime."""
         batch_size = order.shape[1]
         n_steps = self.window(batch_size) // batch_size
         windows = [order[start : start + n_steps] for start in range(0, len(order), n_steps)]
@@ -199,12 +199,12 @@ class Stream:
             yield self._read(self._counted[start : start + window])
 
     def window(self, batch_size: int) -> int:
-        """Cells that are read together, in whole steps."""
+        """Choose the number of cells that are read together: those of whole steps."""
         mean = max(self.blocks.lengths.sum() / max(self.n_obs, 1), 1)
         return max(int(np.clip(_ENTRIES / mean, *_CELLS)) // batch_size, 1) * batch_size
 
     def _read(self, steps: np.ndarray) -> tuple[np.ndarray, CellData]:
-        """Return some cells, sorted, and their counts."""
+        """Read the cells of some steps; return their indices, sorted, and their counts."""
         cells = np.unique(steps)
         known = np.isin(cells, self.blocks.rows, assume_unique=True)
         unread, ends = cells[~known], np.searchsorted(cells[~known], self.blocks.bounds)
@@ -226,7 +226,7 @@ class Stream:
 
 
 def _select(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
-    """Return some rows, and all columns or some, in order, of a CSR matrix; None of None."""
+    """Select rows and columns, in order, of a CSR matrix; None stays None."""
     if matrix is None:
         return None
     part = matrix if len(rows) == matrix.shape[0] else matrix[rows]

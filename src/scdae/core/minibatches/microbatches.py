@@ -1,7 +1,7 @@
 """A minibatch in parts, whose losses and gradients are summed.
 
-Parts are what several devices take, one each, and what a processor takes one after the other: what it needs for a part
-stays in its caches, and in memory that is kept from step to step.
+Several devices take one part each, and a CPU takes its parts one after the other: the data of a part fit in its caches,
+and its memory is reused from step to step.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from scdae.core.runtime.platforms import on_accelerator
 
 __all__ = ["groups_of", "parts_for", "parts_of"]
 
-_VALUES = 1.3e6  # entries of a dense array of cells by genes, of which a processor needs some at a time
+_VALUES = 1.3e6  # entries of a dense array of cells by genes, several of which a CPU needs at a time
 
 
 def parts_for(n_cells: int, n_vars: int) -> int:
-    """Parts in which a device takes so many cells."""
+    """Choose the number of parts in which a device takes so many cells."""
     return 1 if on_accelerator() else int(np.clip(np.ceil(n_cells * n_vars / _VALUES), 1, n_cells))
 
 
 def groups_of(order: np.ndarray, parts: int) -> np.ndarray:
-    """Return the cells of each part of each step; a part that is not full counts the last cell more than once."""
+    """Return the cells of each part of each step; a part that is not full repeats the last cell."""
     width = -(-order.shape[1] // parts)
     return np.pad(order, ((0, 0), (0, width * parts - order.shape[1])), mode="edge").reshape(-1, width)
 
 
 def parts_of(cells: CellData, halves: Halves, size: Size, width: int, numbers: Sequence[int]) -> list[Batch]:
-    """Return the arrays of some parts, each of `width` cells, one after the other; filled up with cells that have no counts."""
+    """Make the arrays of some parts, each of `width` cells, padded with cells without counts."""
     if len(numbers) == 1 and cells.n_obs == width:
         return [make_batch(cells, halves, size)]
     return [make_batch(*part, size) for part in _parts(cells, halves, width, numbers)]

@@ -1,8 +1,8 @@
-"""Training with the counts on the device: minibatches are put together and thinned there, many steps in one call.
+"""Training with the counts on the device, which makes and thins the minibatches and takes many steps in one call.
 
-An accelerator is quicker than the host can hand it minibatches. Here the host only says which cells come in which step.
-The arithmetic is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`, the
-random numbers are JAX's.
+An accelerator trains faster than the host can prepare minibatches for it, so the host only chooses the cells of each
+step. The computation is that of :mod:`scdae.core.minibatches.corruption` and :mod:`scdae.core.network.encoder_input`,
+with random numbers of JAX.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ __all__ = [
 ]
 
 _FEW = 32  # molecules that are drawn one by one
-_SHARE = 0.4  # of the device's memory that counts may take
-_BYTES = 8  # of a stored entry
+_SHARE = 0.4  # fraction of the device's memory that counts may take
+_BYTES = 8  # per stored entry
 
 
 class Lists(NamedTuple):
-    """Entries of each row of a sparse matrix, one row after the other."""
+    """Entries of a sparse matrix, row by row."""
 
     starts: jax.Array  # int32 (n_obs,)
     lengths: jax.Array  # int32 (n_obs,)
     columns: jax.Array  # int32 (nnz,)
-    values: Any = None  # float32 (nnz,); None where the entries have no values
+    values: Any = None  # float32 (nnz,); None for entries without values
 
 
 class DeviceData(NamedTuple):
     """Training molecules, on the device."""
 
     counts: Lists
-    hidden: Lists | None  # entries that were not observed
+    hidden: Lists | None  # missing values
     conditions: Conditions
     share: jax.Array  # float32 (n_obs,)
 
 
 def fits(source: Source) -> bool:
-    """Return whether there is an accelerator, and the counts of `source` have room on it."""
+    """Tell whether there is an accelerator with enough memory for the counts of `source`."""
     if not on_accelerator() or source.n_stored >= 2**31:
         return False
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
@@ -64,9 +64,9 @@ def fits(source: Source) -> bool:
 
 
 def put(source: Source) -> tuple[DeviceData, np.ndarray]:
-    """Return all cells of `source` on the device, and the place there of each cell number, int32."""
+    """Copy all cells of `source` to the device; also return the position there of each cell, int32."""
     numbers, counts, gaps, known = [], [], [], []
-    for some, data in source.everything():  # one part after the other is in the host's memory
+    for some, data in source.everything():  # the host holds one part at a time
         numbers.append(some)
         counts.append(_listed(data.counts))
         gaps.append(None if data.unobserved is None else _listed(data.unobserved, with_values=False))
@@ -81,7 +81,7 @@ def put(source: Source) -> tuple[DeviceData, np.ndarray]:
 
 
 def _listed(matrix: sp.csr_matrix, with_values: bool = True) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
-    """Lengths of the rows, on the host; columns and values on the device."""
+    """Return the lengths of the rows on the host, and columns and values on the device."""
     values = jnp.asarray(matrix.data, jnp.float32) if with_values else None
     return np.diff(matrix.indptr).astype(np.int32), jnp.asarray(matrix.indices, jnp.int32), values
 
@@ -99,7 +99,10 @@ def _joined(parts: list[tuple[np.ndarray, jax.Array, jax.Array | None]]) -> List
 
 
 def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Row among `cells` (b,) and place in the lists of their entries, (capacity,), and which of these are real."""
+    """Find the entries of `cells` (b,).
+
+    Returns three arrays (capacity,): index in `cells`, position in the lists, and False for padding.
+    """
     lengths = lists.lengths[cells]
     ends = jnp.cumsum(lengths)
     number = jnp.arange(capacity, dtype=jnp.int32)
@@ -110,11 +113,11 @@ def pick(lists: Lists, cells: jax.Array, capacity: int) -> tuple[jax.Array, jax.
 
 
 def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Array:
-    """Keep each molecule with probability `keep` (k,): float32 (k,); a fraction is kept whole, or not.
+    """Keep each molecule with probability `keep` (k,): float32 (k,). The fractional part of a count is kept or not.
 
-    The first 32 molecules of an entry are drawn one by one. Of those beyond, a normal number says how many are kept,
-    with the binomial distribution's mean, variance and skewness (Cornish and Fisher 1938). Rejection sampling would
-    wait for the last of all entries, and took two thirds of a step's time.
+    The first 32 molecules of an entry are drawn one by one. How many of the others are kept is drawn from a normal
+    distribution, corrected to the mean, variance and skewness of the binomial (Cornish and Fisher 1938). Rejection
+    sampling would wait for the slowest entry, and took two thirds of a step's time.
     """
     one_by_one, at_once, rounding = jax.random.split(key, 3)
     whole = jnp.floor(values)
@@ -125,25 +128,28 @@ def thin_on_device(key: jax.Array, values: jax.Array, keep: jax.Array) -> jax.Ar
     normal = jax.random.normal(at_once, values.shape, jnp.float32)
     variance = beyond * keep * (1 - keep)
     skewed = jnp.where(variance > 1, (1 - 2 * keep) / 6 * (normal**2 - 1), 0)
-    spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # rounding up or down by lot adds a sixth, and leaves the mean
+    spread = jnp.sqrt(jnp.maximum(variance - 1 / 6, 0))  # random rounding adds a sixth, and keeps the mean
     many = jnp.floor(beyond * keep + spread * normal + skewed + jax.random.uniform(rounding, values.shape, jnp.float32))
     by_lot = (
         jax.random.uniform(jax.random.fold_in(key, 3), values.shape, jnp.float32) < keep
-    )  # the three keys above stay what they were
+    )  # so that the three keys above do not change
     return few.astype(values.dtype) + jnp.clip(many, 0, beyond) + jnp.where(by_lot, values - whole, 0)
 
 
 def make_minibatch(
     axes: Axes, noise: tuple[float, float], size: Size, n_vars: int
 ) -> Callable[[DeviceData, jax.Array, jax.Array], Batch]:
-    """Return what :func:`~scdae.core.minibatches.corruption.corrupt` and :func:`~scdae.core.minibatches.build.make_batch` do by thinning, to be compiled.
+    """Make a function that can be compiled and corrupts by thinning and builds minibatches.
+
+    It does what :func:`~scdae.core.minibatches.corruption.corrupt` and
+    :func:`~scdae.core.minibatches.build.make_batch` do on the host.
 
     Parameters
     ----------
     axes
         Fixed first layer.
     noise
-        Range of the share of molecules set aside.
+        Range of the fraction of molecules set aside.
     size
         Capacities of the lists of a minibatch.
     n_vars
@@ -152,7 +158,7 @@ def make_minibatch(
     Returns
     -------
     callable
-        From data, places of the cells, int32 (b,), and key to the minibatch.
+        From data, positions of the cells, int32 (b,), and key to the minibatch.
     """
     weight, mean = jnp.asarray(axes.weight), jnp.asarray(axes.gene_mean)
     effects = None if axes.effects is None else jnp.asarray(axes.effects)
@@ -209,7 +215,7 @@ def make_run(update: Callable[..., Any], minibatch: Callable[..., Batch]) -> Cal
     -------
     callable
         From parameters, state, data, order (n_steps, b), first and last (excluded) step, and key to parameters, state
-        and the mean of the losses. Which steps they are is no matter of compilation.
+        and the mean of the losses. Other step numbers need no other compilation.
     """
 
     @partial(jax.jit, donate_argnums=(1,))

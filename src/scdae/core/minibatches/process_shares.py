@@ -1,4 +1,4 @@
-"""Which cells of a minibatch a process reads: all of them, or, where they come from a file, those of its own devices."""
+"""The cells of a minibatch that a process reads: all, or from a file only those of its own devices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _DEALING, _DRAWING = 3, 4  # streams of random numbers
 class Share:
     """The part of each minibatch that a process reads and corrupts.
 
-    Where it is not the whole, random numbers are drawn for each step and process anew, so that a process need not know
-    the cells of others. The network is then not that of one process, which draws them in one go, but one as good.
+    If it is not the whole, random numbers have a seed for each step and process, so that a process need not know the
+    cells of others. The network then differs from that of one process, which draws them in sequence, but is as good.
     """
 
     columns: slice
@@ -27,12 +27,12 @@ class Share:
     seed: int
 
     def generator(self, step: int, rng: np.random.Generator) -> np.random.Generator:
-        """Source of the random numbers of a step; `rng` where all cells are read."""
+        """Return the generator for a step: `rng` if all cells are read."""
         return rng if self.whole else np.random.default_rng([self.seed, _DRAWING, step, self.columns.start])
 
 
 def share_for(source: Source, order: np.ndarray, devices: Devices, seed: int) -> tuple[np.ndarray, Share]:
-    """The order of the cells in which each process finds its own close to one another, and the share of this one."""
+    """Reorder the cells so that those of a process are close to each other; also return the share of this process."""
     bounds = devices.bounds(order.shape[1])
     if not isinstance(source, Stream) or len(bounds) == 2 or not np.diff(bounds).all():
         return order, Share(slice(0, order.shape[1]), True, seed)
@@ -42,23 +42,23 @@ def share_for(source: Source, order: np.ndarray, devices: Devices, seed: int) ->
 
 
 def deal(order: np.ndarray, bounds: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
-    """Give each process cells that lie together.
+    """Assign neighboring cells to each process.
 
     Parameters
     ----------
     order
         Cells of each step, int64 (n_steps, batch_size).
     bounds
-        Columns of `order` at which the share of each process begins, and the end of the last.
+        Columns of `order` at which the cells of each process begin, and the end of the last.
     window
-        Steps whose cells are dealt together.
+        Number of steps whose cells are assigned together.
     rng
         Source of random numbers.
 
     Returns
     -------
     numpy.ndarray
-        The same cells, those of each `window` steps in another order.
+        The same cells, reordered within each `window` steps.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""A fitted network read out: encode, fill missing values, decode."""
+"""Prediction with a fitted network: encode, fill missing values, decode."""

@@ -1,4 +1,4 @@
-"""Read a fitted model out: expected counts, proportions, uncertainty and the latent space, in batches of cells."""
+"""Outputs of a fitted model: expected counts, proportions, uncertainty and latent space, in batches of cells."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_out(
     shape: tuple[int, Size] | None = None,
     genes: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Read the model out, row by row in order.
+    """Compute an output of the model for cells, in order.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ def read_out(
     data
         The cells.
     output
-        One of :data:`OUTPUTS`, or ``"latent"`` for no values, which saves decoding.
+        One of :data:`OUTPUTS`, or ``"latent"`` for the latent space only, without decoding.
     depth
-        Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None: as many as were counted.
+        Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None for as many as counted.
     gaps
-        Gets to know how the entries that were not observed were filled.
+        Collects how the missing values were filled.
     batch
-        Batch in which all cells are to have been measured, as for :func:`scdae.core.network.autoencoder.all_in_batch`; None: each in
-        its own.
+        Batch that all cells are treated as measured in, as for
+        :func:`scdae.core.network.parameters.all_in_batch`; None for each cell's own.
     shape
-        Cells read out together, and capacities of their lists, where the cells are some of many, so that what is compiled
-        for these serves all; None: what these need.
+        Number of cells in a batch, and capacities of their lists, if the cells are a part of many, so that one compiled
+        program serves all parts; None for what these cells need.
     genes
-        Genes of the network that are wanted, int (n,); None for all, n_kept.
+        Genes of the network to return, int (n,); None for all, n_kept.
 
     Yields
     ------
@@ -122,7 +122,7 @@ def read_out(
 
 
 def law_of_genes(fitted: Fitted) -> Components:
-    """Law of the expected counts of each gene around what :func:`read_out` gives as ``"prior"``, (c, n_kept)."""
+    """Return the distribution of each gene's expected counts around the output ``"prior"``, (c, n_kept)."""
     if fitted.laws is not None:
         return components(fitted.laws)
     theta, pi = law_without_laws(fitted)
@@ -131,14 +131,14 @@ def law_of_genes(fitted: Fitted) -> Components:
 
 
 def dropout_chance(fitted: Fitted) -> np.ndarray:
-    """Probability that each gene has dropout at all, float32 (n_kept,)."""
+    """Return the probability that each gene has any dropout, float32 (n_kept,)."""
     if fitted.laws is None:
         return fitted.inflated.astype(np.float32)
     return np.asarray(fitted.laws.chance)
 
 
 def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
-    """Inverse dispersion, float32 (n_kept,), infinite for Poisson; and probability of dropout, None without."""
+    """Return inverse dispersions, float32 (n_kept,), infinite for Poisson, and dropout probabilities or None."""
     model = fitted.network.merged()
     if fitted.likelihood == "poisson":
         return np.full(len(fitted.profile), np.inf, np.float32), None
@@ -147,7 +147,7 @@ def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
-    """Shares of the genes that the decoder expects at places in latent space (b, n_latent): float32 (b, n_kept)."""
+    """Decode latent positions (b, n_latent) to expected fractions of the genes: float32 (b, n_kept)."""
     model = fitted.network.merged()
     log_share = jax.nn.log_softmax(model.decode(jnp.asarray(latent), conditions), axis=1)
     if fitted.laws is not None:
@@ -175,13 +175,13 @@ def _read_out(
     log_share = log_proportions(model.decode(latent, batch.conditions), observed)
     whole = (
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
-    )  # shares of all genes, beyond 1
+    )  # fractions of all genes, whose sum may exceed 1
     log_share = _some(log_share, genes)
     if laws is not None:
         log_share = corrected_share(laws, log_share, batch.share)
     share = jnp.exp(log_share)
     factor = None
-    if in_batch is not None:  # the same exposure under the shares of the other batch
+    if in_batch is not None:  # the same exposure, with the fractions in the other batch
         other = _some(jax.nn.log_softmax(in_batch.merged().decode(latent, batch.conditions), axis=1), genes)
         if laws is not None:
             other = corrected_share(laws, other, jnp.ones(n_cells, jnp.float32))
@@ -206,40 +206,40 @@ def _read_out(
 
 
 def _moved(values: jax.Array, factor: Any, molecules: jax.Array, output: str) -> jax.Array:
-    """The same in another batch, if there is a factor; as shares if they are wanted."""
+    """Multiply values by the factor of another batch, if any; convert them to fractions if `output` asks for these."""
     values = values if factor is None else factor * values
     return values / jnp.maximum(molecules, 1e-12)[:, None] if output == "rate" else values
 
 
 class _Entries(NamedTuple):
-    """Cells by genes that are read out."""
+    """Cells by genes whose output is computed."""
 
     x: jax.Array  # (b, n) counts
-    mean: jax.Array  # (b, n) expected counts, before the entry's own count is known
-    theta: jax.Array  # (1, n) inverse dispersion, infinite for a Poisson law
+    mean: jax.Array  # (b, n) expected counts, before the entry's own count is used
+    theta: jax.Array  # (1, n) inverse dispersion, infinite for Poisson
     pi: jax.Array | None  # (1, n) probability of dropout
     observed: jax.Array | None  # bool (b, n)
 
 
 def _some(values: Any, genes: Any) -> Any:
-    """Columns of the genes that are wanted; all if `genes` is None."""
+    """Select the columns of `genes`; all if it is None."""
     return values if values is None or genes is None else values[..., genes]
 
 
 def _scatter_some(batch: Batch, n_cells: int, n_vars: int, genes: Any) -> jax.Array:
-    """Counts of the genes that are wanted: dense (b, n)."""
+    """Place the counts of `genes` in a dense array (b, n)."""
     if genes is None:
         return scatter(batch.x_in, batch, n_cells, n_vars)
     n = len(genes)
     column_of_gene = (
         jnp.full(n_vars, n, jnp.int32).at[genes].set(jnp.arange(n, dtype=jnp.int32))
-    )  # others go to a column that nothing is read from
+    )  # other genes go to a column that is not returned
     counts = jnp.zeros((n_cells, n + 1), jnp.float32).at[batch.rows, column_of_gene[batch.cols]].add(batch.x_in)
-    return counts[:, column_of_gene[genes]]  # a gene may be wanted twice
+    return counts[:, column_of_gene[genes]]  # a gene may be requested twice
 
 
 def _counts(entries: _Entries, output: str) -> jax.Array:
-    """Expected counts, before or after each entry's own count is known, or their standard deviation."""
+    """Compute expected counts, prior or posterior to each entry's own count, or their standard deviation."""
     x, mean, theta, pi, observed = entries
     if output == "prior":
         return mean
@@ -251,10 +251,11 @@ def _counts(entries: _Entries, output: str) -> jax.Array:
 
 
 def _expected_log(entries: _Entries, ratio: jax.Array, depth: jax.Array) -> jax.Array:
-    """Expected log1p of counts per 10,000 of a new measurement `ratio` (b, n) times as deep, given the counts.
+    """Compute the expected log1p of counts per 10,000 of a new measurement, `ratio` (b, n) times as deep.
 
-    The new count is negative binomial: its rate has the posterior Gamma law, with shape ``theta + x``. A zero that was
-    dropout, or not observed, says nothing of the rate, which then has the law that it had before.
+    Given the counts, the new count is negative binomial: its rate has the posterior Gamma distribution, with shape
+    ``theta + x``. A zero from dropout, or a missing value, holds no information on the rate, which then keeps its prior
+    distribution.
     """
     x, mean, theta, pi, observed = entries
     theta = jnp.where(jnp.isinf(theta), POISSON, jnp.broadcast_to(theta, mean.shape))

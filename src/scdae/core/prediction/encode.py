@@ -1,7 +1,7 @@
-"""The latent space of many cells: their counts go on the axes, and through the encoder; nothing is decoded.
+"""Latent space of many cells: counts are projected on the axes and encoded, without decoding.
 
-On a CPU the sparse product with the axes is SciPy's. An accelerator gets the counts themselves, eight bytes an entry, and has the
-cells' dense rows only as long as the product takes.
+On a CPU, SciPy computes the sparse product with the axes. An accelerator gets the counts themselves, eight bytes per
+entry, and holds dense rows of the cells only during the product.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from scdae.core.runtime.platforms import on_accelerator
 
 __all__ = ["encode", "latents"]
 
-_ENTRIES = 2**21  # stored entries that are worked on at once
-_CELLS = (64, 2048)  # fewest and most cells of that
+_ENTRIES = 2**21  # stored entries processed together
+_CELLS = (64, 2048)  # fewest and most cells processed together
 
 
 def latents(fitted: Fitted, data: CellData, *, on_device: bool | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-    """Latent representation of cells, in order.
+    """Compute the latent representation of cells, in order.
 
     Parameters
     ----------
     fitted
         The model.
     data
-        The cells; entries that were not observed count as the gene's mean.
+        The cells; missing values are replaced by the gene's mean.
     on_device
-        Whether the counts go on the device; None if it is an accelerator and everything was observed.
+        Whether to copy the counts to the device; None: if it is an accelerator and no values are missing.
 
     Yields
     ------
@@ -64,20 +64,20 @@ def latents(fitted: Fitted, data: CellData, *, on_device: bool | None = None) ->
 
 
 def _cells_at_once(data: CellData) -> int:
-    """A power of two, so that what is compiled for some cells serves most others."""
+    """Choose a power of two, so that one compiled program serves most data sets."""
     mean = max(data.counts.nnz / max(data.n_obs, 1), 1)
     wanted = int(np.clip(min(_ENTRIES / mean, data.n_obs), *_CELLS))
     return 1 << (wanted - 1).bit_length()
 
 
 def encode(fitted: Fitted, inputs: np.ndarray | jax.Array, conditions: Conditions) -> jax.Array:
-    """Latent representation of cells that are on the axes already: (b, n_components) to (b, n_latent)."""
+    """Encode cells that are projected on the axes already: (b, n_components) to (b, n_latent)."""
     return _encode(fitted.network, inputs, conditions)
 
 
 def _encode_there(fitted: Fitted, axes: Any, cells: CellData) -> jax.Array:
     counts = cells.counts
-    capacity = 1 << int(counts.nnz).bit_length()  # one entry more than there are, at least
+    capacity = 1 << int(counts.nnz).bit_length()  # at least one more than there are entries
     listed = counts.indptr.astype(np.int32), padded(counts.indices, capacity), padded(counts.data, capacity)
     return _encode_counts(fitted.network, axes, *listed, cells.conditions, cells.share)
 

@@ -1,17 +1,17 @@
 """Mean expression of groups of cells, with its posterior.
 
-``X`` molecules of a gene were counted in a group, where the gene's mean over all groups makes one expect ``E``. The fold
-change against that mean is ``f = E[X] / E``. What is known of it comes from the counts, once; the model gives their
-variance: dispersion within the cell, ``sum(mean^2 / theta)`` for one inverse dispersion, and the spread of the expected expression over the cells,
-which are a sample themselves. It enters as quasi-likelihood: ``X`` and ``E`` are divided by the variance inflation, after
-which Gamma laws are conjugate.
+``X`` molecules of a gene were counted in a group; the gene's mean over all groups predicts ``E``. The fold change
+against that mean is ``f = E[X] / E``. Its likelihood uses the counts only, once; the model provides their variance.
+This is the dispersion within cells, ``sum(mean^2 / theta)`` for one inverse dispersion, plus the variance of the
+expected expression over the cells, which are a sample themselves. It enters as a quasi-likelihood: ``X`` and ``E`` are
+divided by the variance inflation, after which Gamma priors are conjugate.
 
-The prior of the fold changes is a mixture of Gamma laws, from next to no spread to wide, around a center: expression is
-relative, so that a few genes that go up take all others down a little. Weights and centers are learned from all genes
-(empirical Bayes, the idea of adaptive shrinkage: Stephens, 2017).
+The prior of the fold changes is a mixture of Gamma distributions, from almost no spread to wide, around a center. A
+center is needed because expression is relative: a few genes that go up take all others down a little. Weights and
+centers are learned from all genes (empirical Bayes, as in adaptive shrinkage: Stephens, 2017).
 
-Restored values of single cells are not averaged here: the network has seen the same counts, so that their average repeats
-what was counted with an error that looks far smaller than it is.
+Restored values of single cells are not averaged here: the network has seen the same counts, so their average repeats
+these counts with an apparent error that is far too small.
 """
 
 from __future__ import annotations
@@ -29,50 +29,48 @@ from scdae.core.prediction.decode import law_of_genes, read_out
 
 __all__ = ["FoldChanges", "GroupSums", "draw_log_change", "fit_fold_changes", "sum_groups"]
 
-# Shapes of the prior's Gamma laws: standard deviation of the fold change 0.02 (next to none), 0.05, 0.1, 0.2, 0.4, 0.8, 1.6.
+# Shapes of the prior's Gamma components: standard deviation of the fold change 0.02 (almost none), 0.05, ..., 1.6.
 SHAPES = np.array([2500.0, 400.0, 100.0, 25.0, 6.25, 1.5625, 0.390625])
-_PSEUDO = (
-    40.0  # genes that each law of the prior has beforehand; learned from few genes, weights lean to what fits best
-)
-_ROUNDS = 3  # of learning weights and centers in turn
-_CENTRES = np.exp(np.linspace(-0.5, 0.5, 41))  # fold changes that may be common to the genes of a group
+_PSEUDO = 40.0  # pseudo-genes of each prior component, so that weights learned from few genes do not overfit
+_ROUNDS = 3  # of learning weights and then centers
+_CENTRES = np.exp(np.linspace(-0.5, 0.5, 41))  # candidates for the center of a group
 
 
 class GroupSums(NamedTuple):
-    """Sums over the observed cells of each group: float64 (n_groups, n_vars) each. Those of two groups add up."""
+    """Sums over the observed cells of each group: float64 (n_groups, n_vars) each. Those of two groups can be added."""
 
     counted: np.ndarray  # molecules
     base: np.ndarray  # expected from the gene's mean
     expected: np.ndarray  # expected by the model
     dispersed: np.ndarray  # variance within cells, beyond Poisson
-    square: np.ndarray  # of what the model expects
-    cross: np.ndarray  # of what the model expects and the cell's exposure
+    square: np.ndarray  # squares of what the model expects
+    cross: np.ndarray  # products of what the model expects and the cell's exposure
     exposure_square: np.ndarray
 
     def pick(self, *index: Any) -> GroupSums:
-        """Some groups or genes."""
+        """Select groups or genes."""
         return GroupSums(*(part[index] for part in self))
 
     def together(self) -> GroupSums:
-        """All groups as one."""
+        """Merge all groups into one."""
         return GroupSums(*(part.sum(axis=0, keepdims=True) for part in self))
 
 
 class FoldChanges(NamedTuple):
-    """Posterior of the fold changes: a mixture of Gamma laws."""
+    """Posterior of the fold changes: a mixture of Gamma distributions."""
 
     weight: np.ndarray  # float64 (len(SHAPES), n_groups, n_vars)
     counted: np.ndarray  # float64 (n_groups, n_vars): divided by the variance inflation
-    base: np.ndarray  # the same for what the center makes one expect
-    log_center: np.ndarray  # float64 (n_groups, 1): fold change that the genes of a group have in common
+    base: np.ndarray  # the same for the counts expected at the center
+    log_center: np.ndarray  # float64 (n_groups, 1): log fold change common to the genes of a group
 
     def pick(self, genes: slice) -> FoldChanges:
-        """Some of the genes."""
+        """Select some of the genes."""
         return FoldChanges(self.weight[..., genes], self.counted[:, genes], self.base[:, genes], self.log_center)
 
 
 def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int) -> GroupSums:
-    """Add up what was counted and what is expected, group by group.
+    """Sum observed and expected counts over the cells of each group.
 
     Parameters
     ----------
@@ -113,12 +111,12 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
     group_sums = GroupSums(*sums)
     scale = (group_sums.counted.sum(axis=0) + 1) / (
         group_sums.base.sum(axis=0) + 1
-    )  # the mean over these groups is no change
+    )  # fold changes are relative to the mean over these groups
     return group_sums._replace(base=group_sums.base * scale)
 
 
 def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
-    """Posterior of each gene's fold change in each group, under a prior that is learned from all of them.
+    """Compute the posterior of each gene's fold change in each group, under a prior learned from all genes.
 
     Parameters
     ----------
@@ -150,12 +148,12 @@ def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
 
 
 def _likelihood(counted: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Likelihood of each Gamma law, (len(SHAPES), ...), scaled to at most 1; and the logarithm of the scale."""
+    """Compute the likelihood of each Gamma component, (len(SHAPES), ...), scaled to at most 1, and the log scale."""
     return _scaled(_of_counts(counted), counted, base)
 
 
 def _of_counts(counted: np.ndarray) -> np.ndarray:
-    """What the log likelihood owes to the counts alone: (len(SHAPES), ...)."""
+    """Compute the terms of the log likelihood that depend on the counts only: (len(SHAPES), ...)."""
     shape = SHAPES.reshape(-1, *[1] * counted.ndim)
     return np.asarray(special.gammaln(shape + counted) - special.gammaln(shape) + shape * np.log(shape))
 
@@ -170,7 +168,7 @@ def _scaled(of_counts: np.ndarray, counted: np.ndarray, base: np.ndarray) -> tup
 
 
 def _center(counted: np.ndarray, base: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Center under which the counts of a group are likeliest: (1,)."""
+    """Find the center with the highest likelihood of a group's counts: (1,)."""
     of_counts, score = _of_counts(counted), []
     for center in _CENTRES:
         likelihood, scale = _scaled(of_counts, counted, base * center)

@@ -1,7 +1,7 @@
-"""What the laws of the genes say of whole blocks of cells: restored counts, how sure they are, expected logs.
+"""Outputs under the distributions of the genes, for blocks of cells: restored counts, their uncertainty, expected logs.
 
-Most entries are zeros, for which sums over the components are worked out in place. Entries with counts are few, and each has
-weights of its own.
+Most entries are zeros, for which sums over the components are computed densely. Non-zeros are few, and each has weights
+of its own.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["Block", "corrected_share", "counted_mean", "level_at", "log1p_of", "
 
 
 class Block(NamedTuple):
-    """Cells by genes, with the stored entries beside them."""
+    """Cells by genes, and a list of the stored entries."""
 
     laws: Laws  # of the genes of the block
-    mean: jax.Array  # (b, n): expected counts before an entry's own count is known, had none been lost
+    mean: jax.Array  # (b, n): expected counts without dropout, before an entry's own count is used
     x: jax.Array  # (k,): counts of the stored entries, zero for padding
     rows: jax.Array  # (k,)
-    cols: jax.Array  # (k,): column of the block; n for those that it has not
-    again: Any = None  # (n,): column that each of the block's is the same as, if genes may be there twice
+    cols: jax.Array  # (k,): column of the block; n for other genes
+    again: Any = None  # (n,): first column of the same gene, if genes may be repeated
     observed: jax.Array | None = None  # bool (b, n)
     level: jax.Array | None = (
-        None  # (b, n): from 0 where a gene is low to 1 where it is high; None: laws are the same everywhere
+        None  # (b, n): from 0 where a gene is low to 1 where it is high; None if distributions do not depend on it
     )
 
     @classmethod
     def of(
         cls, laws: Laws, mean: jax.Array, batch: Batch, genes: Any, n_vars: int, observed: Any, level: jax.Array | None
     ) -> Block:
-        """The block of a batch, for `genes` of its genes or all."""
+        """Make the block of a batch, for `genes` or all genes."""
         if genes is None:
             return cls(laws, mean, batch.x_in, batch.rows, batch.cols, None, observed, level)
         n = len(genes)
@@ -48,20 +48,23 @@ class Block(NamedTuple):
         return cls(laws, mean, batch.x_in, batch.rows, cols, again, observed, level)
 
     def stored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Weight, shape and mean of the components of the stored entries, (c, k) each, by :func:`scdae.core.distributions.law_sums.of_stored`."""
+        """Compute weight, shape and mean of the components of the stored entries, (c, k) each.
+
+        See :func:`scdae.core.distributions.law_sums.of_stored`.
+        """
         cols = jnp.minimum(self.cols, self.mean.shape[1] - 1)
         level = None if self.level is None else self.level[self.rows, cols]
         return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols, level)
 
     def spread(self, values: jax.Array) -> jax.Array:
-        """Values (k,) of the stored entries in their places: (b, n), zero elsewhere."""
+        """Place values (k,) of the stored entries in a dense array (b, n), zero elsewhere."""
         n_cells, n = self.mean.shape
         dense = jnp.zeros(n_cells * (n + 1), values.dtype).at[self.rows * (n + 1) + self.cols].add(values)
         dense = dense.reshape(n_cells, n + 1)
         return dense[:, :n] if self.again is None else dense[:, self.again]
 
     def put(self, dense: jax.Array, values: jax.Array, unknown: jax.Array | None = None) -> jax.Array:
-        """`dense` (b, n) with `values` (k,) where there are counts, and `unknown` (b, n) where nothing was observed."""
+        """Put `values` (k,) of non-zeros and `unknown` (b, n) of missing values into `dense` (b, n)."""
         has = self.x > 0
         filled = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
         return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
@@ -76,26 +79,26 @@ def corrected_share(laws: Laws, log_share: jax.Array, observed_share: jax.Array)
 
 
 def level_at(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array | None:
-    """Level of entries, (b, n), of that log share among the observed genes, (b, n), which carry `observed_share`, (b,)."""
+    """Compute levels (b, n) from log fractions among observed genes, (b, n), whose sum is `observed_share`, (b,)."""
     if laws.log_share is None:
         return None
     return level_of(log_share + jnp.log(observed_share)[:, None] - laws.log_share[None, :], jnp)
 
 
 def mean_of(block: Block) -> jax.Array:
-    """Expected counts given the counts: (b, n)."""
+    """Compute the expected counts given the counts: (b, n)."""
     zeros = at_zero(block.laws, block.mean, block.level)
     return block.put(block.mean * (zeros.mean / zeros.probability), _mean_of_stored(block), block.mean)
 
 
 def counted_mean(block: Block) -> jax.Array:
-    """Expected counts of another measurement that loses what this one has lost: (b, n)."""
+    """Compute the expected counts of another measurement with the same dropout: (b, n)."""
     zeros = at_zero(block.laws, block.mean, block.level)
     return block.put(block.mean * (zeros.kept / zeros.probability), _mean_of_stored(block))
 
 
 def sd_of(block: Block) -> jax.Array:
-    """Standard deviation of the expected counts given the counts: (b, n)."""
+    """Compute the standard deviation of the expected counts given the counts: (b, n)."""
     zeros = at_zero(block.laws, block.mean, block.level)
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
@@ -108,9 +111,9 @@ def sd_of(block: Block) -> jax.Array:
 
 
 def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
-    """Expected ``log1p(scale * y)`` of new counts `y`, `ratio` times as many, given the counts: (b, n).
+    """Compute the expected ``log1p(scale * y)`` of new counts `y`, `ratio` times as deep, given the counts: (b, n).
 
-    `ratio` is (b, n), `scale` (b, 1). A zero that was dropout, or not observed, says nothing of the rate.
+    `ratio` is (b, n), `scale` (b, 1). A zero from dropout, or a missing value, holds no information on the rate.
     """
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
     again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
@@ -125,7 +128,7 @@ def _mean_of_stored(block: Block) -> jax.Array:
 
 
 def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:
-    """Variance of the factor by gene, (1, n), or by entry where it depends on the level, (b, n)."""
+    """Compute the variance of the factor by gene, (1, n), or by entry if it depends on the level, (b, n)."""
     square = jnp.zeros_like(laws.lift[None, :] if level is None else level)
     for part in laws.parts:
         weights = weights_at(part, of_genes(level, part.genes))
@@ -136,7 +139,7 @@ def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:
 
 
 def _log_of_zeros(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
-    """The same for zeros: a sum over the components, each by a polynomial in its mean."""
+    """Compute the expected log of zeros: a sum over the components, each by a polynomial in its mean."""
     probability = at_zero(block.laws, block.mean, block.level).probability
     ratio = jnp.broadcast_to(ratio, block.mean.shape)
     total = jnp.zeros_like(block.mean)
@@ -155,10 +158,10 @@ def _log_of_part(part: Part, block: Block, probability: jax.Array, ratio: jax.Ar
     mean, ratio, probability, observed = own(block.mean), own(ratio), own(probability), own(block.observed)
     level, lost = own(block.level), part.lost[None, :]
     inner = mean * part.scale[None, :]
-    before = ratio * inner  # new counts of an entry of which nothing is known
+    before = ratio * inner  # expected new count if the entry holds no information
     has_lost = part.genes is not None or observed is not None
 
-    # What a zero leaves of the mean is no more than the inverse dispersion, whatever the mean.
+    # After a zero, the posterior mean is at most the inverse dispersion, however large the prior mean.
     theta = jnp.asarray(GRID, mean.dtype)
     most, most_ratio = before.max(axis=1), ratio.max(axis=1)
     after_zero = log_polynomial(theta, scale, jnp.minimum(most[None, :], theta[:, None] * most_ratio[None, :]))

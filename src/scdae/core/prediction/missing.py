@@ -1,9 +1,9 @@
-"""Entries that were not observed, by self-consistency: what is put in is what comes out.
+"""Missing values filled by self-consistency: the filled values are those that the model reconstructs.
 
-A profile with gaps is completed, reconstructed, the reconstruction is put into the gaps, and so on, until nothing moves: the
-fixed point of "complete, encode, decode". What is put in is the expected log count under the law that the model has for
-the entry, at the exposure that the cell has by its own profile. The gaps start at the genes' means, which is the answer
-of one pass.
+A profile is completed and reconstructed, the reconstruction replaces the missing values, and so on until nothing
+changes: the fixed point of "complete, encode, decode". A missing value is filled with its expected log count under the
+model's distribution, at the cell's exposure, which follows from its own profile. Iteration starts at the genes' means;
+without iteration, these are what the encoder sees.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ __all__ = ["Completion", "Gaps", "complete"]
 
 
 class Completion(NamedTuple):
-    """Inputs of the encoder with the gaps filled."""
+    """Inputs of the encoder, with missing values filled."""
 
     inputs: jax.Array  # float32 (b, n_components)
-    change: jax.Array  # float32 (u,): last change of each gap's log count; 0 for padding
+    change: jax.Array  # float32 (u,): last change of each missing log count; 0 for padding
     n_iter: jax.Array  # int32
-    contraction: jax.Array  # float32: norm of the last change over that of the one before
+    contraction: jax.Array  # float32: norm of the last change, relative to the one before
 
 
 @partial(jax.jit, static_argnames=("likelihood", "how"))
 def complete(
     network: Network, batch: Batch, weight: Any, center: Any, effects: Any, likelihood: str, how: FixedPoint
 ) -> Completion:
-    """Fill the gaps of a batch of cells.
+    """Fill the missing values of a batch of cells.
 
     Parameters
     ----------
     network
         The network.
     batch
-        The cells; there have to be entries that were not observed.
+        The cells; some values must be missing.
     weight, center, effects
-        Of the axes.
+        Fields of the axes.
     likelihood
-        Law of the counts.
+        Distribution of the counts.
     how
-        Tolerance, limit of iterations, damping.
+        Tolerance, maximum number of iterations, damping.
     """
     model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
@@ -71,9 +71,9 @@ def complete(
         return on_axes(values, weight, center)
 
     def put_in(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Fill and exposure by the reconstruction."""
+        """Compute filled values and exposure from the reconstruction."""
         share = jax.nn.softmax(model.decode(model.encode(inputs, batch.conditions), batch.conditions), axis=1)
-        if factor is not None:  # the profile that the encoder is to see has the effects taken off
+        if factor is not None:  # the encoder sees the profile with the effects removed
             share = share / factor
             share = share / share.sum(axis=1, keepdims=True)
         exposure = total / jnp.maximum(jnp.where(observed, share, 0).sum(axis=1), 1e-6)
@@ -92,7 +92,7 @@ def complete(
         *_, moved, _, k = state
         return (k < how.max_iter) & (jnp.abs(moved).max() > how.tolerance)
 
-    counted = total > 0  # without counts there is nothing to be consistent with
+    counted = total > 0  # without counts, missing values keep the means
     fill, exposure = put_in(batch.inputs)
     start = (fill, exposure, jnp.full_like(fill, jnp.inf), (jnp.float32(jnp.inf), jnp.float32(jnp.inf)), jnp.int32(0))
     fill, exposure, moved, (last, before), n_iter = jax.lax.while_loop(goes_on, step, start)
@@ -102,7 +102,7 @@ def complete(
 
 @dataclass
 class Gaps:
-    """What was filled in all batches, and how well it converged."""
+    """Missing values of all batches, and how well they converged."""
 
     n_unobserved: int = 0
     n_unconverged: int = 0
@@ -110,15 +110,15 @@ class Gaps:
     contractions: list[float] = field(default_factory=list)
 
     def add(self, completion: Completion, batch: Batch, n_cells: int, how: FixedPoint) -> None:
-        """Count the gaps of the first `n_cells` cells of a batch; the others are filling."""
-        moved = np.abs(np.asarray(completion.change)) > how.tolerance  # padding does not move
+        """Count the missing values of the first `n_cells` cells of a batch; the others are padding."""
+        moved = np.abs(np.asarray(completion.change)) > how.tolerance  # padding does not change
         self.n_unconverged += int(moved[batch.hidden_rows < n_cells].sum())
         self.n_iter = max(self.n_iter, int(completion.n_iter))
         if np.isfinite(completion.contraction):
             self.contractions.append(float(completion.contraction))
 
     def report(self) -> dict[str, Any]:
-        """Plain numbers: gaps, those that still moved at the end, most iterations, and the typical contraction."""
+        """Return counts of missing and of unconverged values, most iterations, and the typical contraction."""
         return {
             "n_unobserved": self.n_unobserved,
             "n_unconverged": self.n_unconverged,
