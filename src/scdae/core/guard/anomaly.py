@@ -1,7 +1,7 @@
-"""How unlike normal cells a cell is: how rare its place in latent space is, and what the model leaves unexplained.
+"""Anomaly of cells: how rare their latent position is, and how much the model leaves unexplained.
 
-Both depend on how deeply a cell was sequenced, normal or not: a shallow cell is placed with more noise, and costs more
-deviance per molecule. So each is measured against what normal cells of that depth have.
+Both depend on sequencing depth in all cells, normal or not: a shallow cell has a noisier latent position, and more
+deviance per molecule. Each is therefore compared with normal cells of the same depth.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from scdae.core.runtime.threads import few_threads
 
 __all__ = ["Readings", "cell_deviance", "combined", "entry_deviance", "neighbors", "rarity", "standardize"]
 
-_MOST = 20_000  # normal cells whose density is fitted
+_MOST = 20_000  # normal cells to which the density is fitted, at most
 _GAUSSIANS, _CELLS_EACH, _RIDGE = 20, 50, 0.01
 _PARTS = 5
 _WEIGHT = 0.5
-_ROUNDS, _CUT = 5, 3.0  # of the fit of a trend, and scales beyond which a cell takes no part in it
-_UPPER = 0.8413  # the quantile one standard deviation above the middle of a normal distribution
+_ROUNDS, _CUT = 5, 3.0  # of fitting a trend, and scales beyond which a cell is excluded
+_UPPER = 0.8413  # quantile one standard deviation above the median of a normal distribution
 
 
 class Readings(NamedTuple):
-    """What a model makes of some cells."""
+    """Depth, deviance and latent position of some cells."""
 
     depth: np.ndarray  # float64 (n,): molecules
-    deviance: np.ndarray  # float64 (n,): that the model leaves, per molecule; NaN for a cell without any
+    deviance: np.ndarray  # float64 (n,): unexplained, per molecule; NaN for a cell without molecules
     latent: np.ndarray  # float32 (n, n_latent)
 
 
 def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np.ndarray:
-    """Deviance of each entry: twice the log likelihood that it falls short of a distribution whose mean is the count itself.
+    """Compute the deviance of each entry: twice its log likelihood ratio to a distribution whose mean is the count.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
     Returns
     -------
     numpy.ndarray
-        float64 (..., n), zero or more. The distribution that an entry is measured against has no dropout.
+        float64 (..., n), zero or more. The reference distribution has no dropout.
 
     Notes
     -----
-    That of the negative binomial is in McCullagh and Nelder (1989), section 11; what a count under dropout has on top
-    is ``-2 log(1 - pi)``, and a zero has what is left of it.
+    For the negative binomial see McCullagh and Nelder (1989), section 11. Dropout adds ``-2 log(1 - pi)`` to the
+    deviance of a positive count, and reduces that of a zero.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def entry_deviance(counts: np.ndarray, mean: np.ndarray, laws: Components) -> np
 
 
 def _log_sum(laws: Components, x: np.ndarray, mean: np.ndarray, *, kept: bool = False) -> np.ndarray:
-    """Log probability of counts under the components at each entry; with `kept` if nothing is lost."""
+    """Compute the log probability of counts under the mixture at each entry; with `kept`, without dropout."""
     theta, weight, scale, lost = laws[:4]
     with np.errstate(divide="ignore"):
         log = np.log(weight) + log_counts(x, scale * mean, theta)
@@ -90,16 +90,16 @@ def cell_deviance(
     observed: np.ndarray | None = None,
     level: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The same summed over the observed entries of each cell, float64 (b,): zeros at a logarithm a component.
+    """Sum the deviance over the observed entries of each cell, float64 (b,); a zero costs one logarithm per component.
 
     Parameters
     ----------
     counts
-        CSR (b, n) without counts at entries that were not observed.
+        CSR (b, n) without counts at missing values.
     mean, laws
         As for :func:`entry_deviance`.
     observed
-        Boolean (b, n), or None where all were.
+        Boolean (b, n), or None if no values are missing.
     level
         (b, n): levels of the entries, or None.
     """
@@ -116,35 +116,35 @@ def cell_deviance(
 
 
 def _log_zero(laws: Components, mean: np.ndarray, level: np.ndarray | None) -> np.ndarray:
-    """Log probability of a zero, in the dtype of `mean`: (b, n)."""
+    """Compute the log probability of a zero, in the dtype of `mean`: (b, n)."""
     if len(laws.theta) == 1 and not laws.lost.any():
         return log_prob_zero(HeldOutLaw(mean, laws.theta[0].astype(mean.dtype), np.zeros(1)))
     return np.asarray(np.log(np.maximum(zero_chance(laws, mean, level=level), 1e-35)))
 
 
 def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
-    """How rare the latent position of each cell is among normal cells: minus the logarithm of their density there.
+    """Compute how rare each cell's latent position is: minus the log density of normal cells there.
 
     Parameters
     ----------
     latent
         (n, n_latent).
     normal
-        int (m,): which of the cells are normal, at least two. Their standard deviation is the unit of each coordinate.
+        int (m,): indices of normal cells, at least two. Coordinates are divided by their standard deviation.
     seed
-        Of the mixture, and of what is drawn of more than 20,000 normal cells.
+        Seed of the mixture, and of the sample if there are more than 20,000 normal cells.
 
     Returns
     -------
     numpy.ndarray
-        float64 (n,). The normal cells are put into five parts, and five densities fitted to all but one of these each. A
-        normal cell is judged by the one to which it did not contribute, any other by the mean of the five logarithms, so
-        that both are judged alike.
+        float64 (n,). Normal cells are split into five parts, and five densities are fitted, each to all parts but one.
+        A normal cell gets the density that was not fitted to it, any other cell the mean of the five log densities, so
+        that the two are comparable.
 
     Notes
     -----
-    A density is a mixture of up to 20 Gaussians, one for 50 cells at most, fitted by scikit-learn. Distances to the
-    nearest normal cells tell less (see ``benchmarks/guard.py``).
+    A density is a mixture of up to 20 Gaussians, at most one per 50 cells, fitted by scikit-learn. Distances to the
+    nearest normal cells are less informative (see ``benchmarks/guard.py``).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -158,8 +158,8 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
     for part in parts:
         others = np.setdiff1d(normal, part)
         mixture = GaussianMixture(number, reg_covar=_RIDGE, random_state=seed)
-        with few_threads(len(normal)), warnings.catch_warnings():  # it begins with k-means
-            warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it gets
+        with few_threads(len(normal)), warnings.catch_warnings():  # the fit begins with k-means
+            warnings.simplefilter("ignore", ConvergenceWarning)  # an unconverged mixture is used as it is
             mixture.fit(scaled[others if len(others) > 1 else np.repeat(others, 2)])
         here = np.setdiff1d(np.arange(len(latent)), others)
         minus_log = -mixture.score_samples(scaled[here])
@@ -168,7 +168,7 @@ def rarity(latent: np.ndarray, normal: np.ndarray, seed: int) -> np.ndarray:
 
 
 def neighbors(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray:
-    """The normal cells (m, n_latent) that are nearest to each cell (n, n_latent) and not in the same place: int64 (n, k)."""
+    """Find the nearest normal cells (m, n_latent) of each cell (n, n_latent), without the cell itself: int64 (n, k)."""
     from sklearn.neighbors import NearestNeighbors
 
     unit = np.maximum(normal.std(axis=0), 1e-6)
@@ -180,16 +180,16 @@ def neighbors(latent: np.ndarray, normal: np.ndarray, k: int = 10) -> np.ndarray
 
 
 def combined(rarity: np.ndarray, deviance: np.ndarray) -> np.ndarray:
-    """Score of each cell from both on the scale of normal cells, float64 (n,).
+    """Combine standardized rarity and deviance to one score per cell, float64 (n,).
 
-    What is below the middle of normal cells counts by its place alone. Deviance counts half: most cells that are odd
-    are so in place, but one whose genes the latent space does not know shows in deviance only.
+    Deviance below the median of normal cells is ignored, and deviance above it has half the weight of rarity: most
+    anomalous cells have a rare position, but one with genes that the latent space does not represent has only deviance.
     """
     return np.minimum(rarity, 0) + np.hypot(np.maximum(rarity, 0), _WEIGHT * np.maximum(deviance, 0))
 
 
 def standardize(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Values on the scale of normal cells of the same depth.
+    """Standardize values by those of normal cells of the same depth.
 
     Parameters
     ----------
@@ -198,13 +198,13 @@ def standardize(values: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np
     depth
         (n,) molecules.
     normal
-        Boolean (n,): normal cells. Their trend with the logarithm of depth (a parabola) is taken off, and the rest is
-        divided by their spread above the middle, which may change with depth, too. Cells that stand out take no part.
+        Boolean (n,): normal cells. Their trend with log depth (a parabola) is subtracted, and the residual is divided
+        by their spread above the median, which may also change with depth. Outliers are excluded from both fits.
 
     Returns
     -------
     numpy.ndarray
-        float64 (n,): 0 is the middle of normal cells, 1 as far above it as one in six is.
+        float64 (n,): 0 at the median of normal cells, 1 at their 84 % quantile.
     """
     y, x = np.asarray(values, np.float64), np.log(np.maximum(depth, 1))
     used = normal & np.isfinite(y)

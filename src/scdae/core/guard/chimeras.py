@@ -1,4 +1,4 @@
-"""One place or two: whether the two sides of a sequence have relatives in common."""
+"""Detection of chimeras: do the two sides of a sequence have one relative in common, or two different ones?"""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from scipy.special import logsumexp
 
 __all__ = ["Evidence", "Split", "evidence", "fit_split", "sides"]
 
-_SHRINK = 0.1  # of the correlations between the axes of relatives' differences
+_SHRINK = 0.1  # shrinkage of the correlations between axes in the differences of relatives
 _ROUNDS = 3
-_AT_ONCE = 500  # sequences compared with the reference together
-_CLOSEST = 0.02  # mean squared difference, in units of a usual one, below which relatives count as equally close
+_AT_ONCE = 500  # sequences that are compared with the reference at once
+_CLOSEST = 0.02  # mean squared difference, relative to the usual one, below which relatives count as equally close
 
 
 class Split(NamedTuple):
-    """Relatives in the two sides of one breakpoint.
+    """Differences of relatives on the two sides of a breakpoint.
 
     Parameters
     ----------
     places
-        float64 (n_reference, 2 * n_latent): positions of the reference by its left windows and by its right ones.
+        float64 (n_reference, 2 * n_latent): latent positions of the reference from its left and from its right windows.
     whiten
-        Maps that make the usual difference of relatives a unit one: of both sides, of the left one, of the right one.
+        Whitening matrices of the differences of relatives: for both sides, the left one, the right one.
     shape
         Degrees of freedom of the distribution of differences.
     """
@@ -34,15 +34,15 @@ class Split(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Of each sequence."""
+    """Evidence on each sequence."""
 
-    ratio: np.ndarray  # float64 (n_obs,): log of how much more probable two places are than one
+    ratio: np.ndarray  # float64 (n_obs,): log likelihood ratio of two relatives to one
     left: np.ndarray  # int64 (n_obs,): reference nearest to the left side
     right: np.ndarray
 
 
 def sides(n_windows: int) -> np.ndarray:
-    """Parts of the windows: all of them, then the left sides of each breakpoint, then the right sides.
+    """List parts of the windows: all, then the left sides of each breakpoint, then the right sides.
 
     Returns
     -------
@@ -59,20 +59,19 @@ def sides(n_windows: int) -> np.ndarray:
 
 
 def fit_split(left: np.ndarray, right: np.ndarray, shape: float) -> Split:
-    """Learn from a reference how relatives differ on both sides of a breakpoint.
+    """Learn from a reference how relatives differ on the two sides of a breakpoint.
 
     Parameters
     ----------
     left, right
-        (n_reference, n_latent): positions by the windows of each side.
+        (n_reference, n_latent): latent positions from the windows of each side.
     shape
-        Degrees of freedom; fewer for differences that vary more.
+        Degrees of freedom of the distribution of differences: fewer for heavier tails.
 
     Notes
     -----
-    Each sequence is compared with its nearest relative. Differences are scaled by their size, so that distant and close
-    relatives have an equal say in which axes they differ in, and along which together; then nearest ones are sought
-    anew.
+    Each sequence is compared with its nearest relative. Differences are divided by their size, so that distant and
+    close relatives have equal weight in the covariance of the axes; then the nearest relatives are searched again.
     """
     places = np.concatenate([left, right], axis=1).astype(np.float64)
     n, width = places.shape
@@ -89,22 +88,22 @@ def fit_split(left: np.ndarray, right: np.ndarray, shape: float) -> Split:
 
 
 def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.ndarray | None = None) -> Evidence:
-    """Weigh two places against one.
+    """Compute the evidence for two relatives against one.
 
     Parameters
     ----------
     split
-        Of this breakpoint.
+        From :func:`fit_split`, for this breakpoint.
     left, right
-        (n_obs, n_latent): positions by the windows of each side.
+        (n_obs, n_latent): latent positions from the windows of each side.
     excluded
-        bool (n_obs, n_reference): relatives not to be looked at, such as the sequence itself.
+        bool (n_obs, n_reference): relatives to be ignored, such as the sequence itself.
 
     Notes
     -----
-    A sequence with one place has a relative, any of the reference alike, and differs from it by a multivariate Student
-    distribution in both sides together: a normal distribution whose scale, how distant they are, is not known (Kotz and
-    Nadarajah, 2004). With two places each side has a relative and a distance of its own.
+    A sequence that is no chimera has one relative, each in the reference with equal probability. Its difference from
+    it, on both sides together, has a multivariate Student distribution: a normal distribution of unknown scale, which
+    is the distance of the two (Kotz and Nadarajah, 2004). In a chimera each side has a relative and a scale of its own.
     """
     if len(left) > _AT_ONCE:
         blocks = [slice(start, start + _AT_ONCE) for start in range(0, len(left), _AT_ONCE)]
@@ -125,7 +124,7 @@ def evidence(split: Split, left: np.ndarray, right: np.ndarray, excluded: np.nda
 
 
 def _nearest(places: np.ndarray, whiten: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest other row of each, and its squared distance."""
+    """Find the nearest other row of each row, and its squared distance."""
     near, square = np.zeros(len(places), np.int64), np.zeros(len(places))
     for start in range(0, len(places), _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, len(places)))
@@ -141,11 +140,11 @@ def _shrunk(spread: np.ndarray) -> np.ndarray:
 
 
 def _whitening(spread: np.ndarray) -> np.ndarray:
-    """Map `m` with ``m @ m.T`` the inverse of `spread`."""
+    """Compute a matrix `m` with ``m @ m.T`` the inverse of `spread`."""
     return np.linalg.cholesky(np.linalg.inv(spread))
 
 
 def _squares(one: np.ndarray, other: np.ndarray, whiten: np.ndarray) -> np.ndarray:
-    """Squared distances of whitened rows."""
+    """Compute the squared distances of whitened rows."""
     a, b = one @ whiten, other @ whiten
     return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)

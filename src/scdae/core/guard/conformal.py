@@ -1,4 +1,4 @@
-"""P-values of scores by comparison with scores of normal data, whatever the distribution of the scores is."""
+"""P-values of scores by comparison with scores of normal data, for any distribution of the scores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["conformal_pvalue"]
 
 
 def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Chance of a score at least as high among normal data.
+    """Compute the probability of a score at least as high in normal data.
 
     Parameters
     ----------
     score
-        float (n,): scores to judge, higher is less normal.
+        float (n,): scores to test; higher means less normal.
     normal
         float (m,): scores of normal data that the scoring rule was not fitted to.
 
@@ -25,12 +25,12 @@ def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        There are no normal scores, or some are NaN.
+        When there are no normal scores, or some are NaN.
 
     Notes
     -----
-    Split conformal inference (Vovk, Gammerman and Shafer, 2005): where a score and the normal ones are exchangeable,
-    its p-value is at most any level with at most that probability. Ties count against the score.
+    Split conformal inference (Vovk, Gammerman and Shafer, 2005): if a score and the normal ones are exchangeable, its
+    p-value is below any level with at most that probability. A tie makes the p-value larger.
 
     Examples
     --------

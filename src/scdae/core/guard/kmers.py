@@ -1,7 +1,7 @@
-"""Words of sequences, and where they lie: a frame common to all sequences of one gene family.
+"""Alignment of sequences by anchors: a coordinate frame common to all sequences of one gene family.
 
-Sequences of a gene start and end at different places and differ by insertions. Words of ten letters that most of them
-have once, the anchors, give each sequence the coordinates of one among them, so that windows hold what is homologous.
+Sequences of a gene start and end at different positions and differ by insertions. Anchors are words of ten letters that
+occur once in most of them. They give all sequences the coordinates of one of these, so that windows are homologous.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scdae.core.guard.strands import other_strand
 __all__ = ["ANCHOR", "Frame", "Placed", "find_frame", "letters", "place", "reverse_complement", "words"]
 
 ANCHOR = 10  # letters of an anchor
-_COMMON = 0.3  # share of the sequences that have an anchor
-_LEAST = 8  # anchors by which a sequence is placed
-_STRAY = 15  # letters by which an anchor may be off its neighbors, of which so many are looked at
-_JOINT = 5  # unknown letters in a row between which and what follows anything may be missing
-_STRETCH = 2.0  # coordinates that a letter stands for, at most: between two anchors others may be missing
-_WHOLE = 0.7  # of the windows, as letters, for a sequence without anchors to be laid over them
+_COMMON = 0.3  # fraction of the sequences that have an anchor, at least
+_LEAST = 8  # anchors that are needed to place a sequence
+_STRAY = 15  # letters by which an anchor may deviate from its neighbors, and number of these that are compared
+_JOINT = 5  # unknown letters in a row after which any number of letters may be missing
+_STRETCH = 2.0  # coordinates per letter, at most: between two anchors letters may be missing
+_WHOLE = 0.7  # length of a sequence, as a fraction of the windows, from which on it is placed without anchors
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,11 @@ class Frame:
     Parameters
     ----------
     anchors
-        int64 (n_anchors,): their words, as :func:`words` numbers them, ascending. May be empty: then places are
-        relative.
+        int64 (n_anchors,): their words, as encoded by :func:`words`, ascending. If empty, coordinates are relative.
     places
-        float64 (n_anchors,): coordinate of each.
+        float64 (n_anchors,): coordinate of each anchor.
     edges
-        float64 (n_windows + 1,): where windows begin and end.
+        float64 (n_windows + 1,): bounds of the windows.
     """
 
     anchors: np.ndarray
@@ -59,11 +58,11 @@ class Placed:
     Parameters
     ----------
     letters
-        int8 (length,): the sequence as it was read in, the other way round where `reversed`.
+        int8 (length,): encoded letters, of the reverse complement if `reversed`.
     places
-        float64 (length,): coordinate of each letter, never falling.
+        float64 (length,): coordinate of each letter, not decreasing.
     n_anchors
-        Anchors that were found.
+        Number of anchors found.
     reversed
         Whether the reverse complement was taken.
     """
@@ -74,14 +73,14 @@ class Placed:
     reversed: bool
 
     def coverage(self, edges: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
-        """Share of each window that the sequence covers with letters that are known: float64 (n_windows,).
+        """Compute the fraction of each window that the sequence covers with known letters: float64 (n_windows,).
 
         Parameters
         ----------
         edges
-            float64 (n_windows + 1,): where windows begin and end.
+            float64 (n_windows + 1,): bounds of the windows.
         known
-            Boolean, for the first so many letters: those that count. None: A, C, G and T.
+            Boolean, for the first letters: whether they are known. None: A, C, G and T are.
         """
         if not len(self.places):
             return np.zeros(len(edges) - 1)
@@ -99,20 +98,20 @@ class Placed:
 
 
 def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
-    """Find anchors, and cut what most sequences reach over into windows of one width.
+    """Find anchors, and divide the region that most sequences cover into windows of equal width.
 
     Parameters
     ----------
     sequences
-        Numbered letters of each, on either strand.
+        Encoded letters of each, on either strand.
     n_windows
-        Windows to cut.
+        Number of windows.
 
     Notes
     -----
-    The frame is that of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks get
-    the median of their places in the others. The windows reach from the tenth to the ninetieth percentile of the ends
-    of the sequences.
+    Coordinates are those of the sequence with the most anchors, on the strand of most sequences. Anchors that it lacks
+    get the median of their coordinates in the others. The windows extend from the ninetieth percentile of the starts of
+    the sequences to the tenth percentile of their ends.
     """
     once = [_once(words(sequence, ANCHOR)) for sequence in sequences]
     turned = other_strand([found[0] for found in once], ANCHOR, common=_COMMON, least=_LEAST)
@@ -152,18 +151,18 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
     Parameters
     ----------
     sequence
-        int8 (length,): numbered letters.
+        int8 (length,): encoded letters.
     frame
         The frame.
     turn
-        Look at both strands, and take the one with more anchors.
+        Whether to try both strands, and take the one with more anchors.
 
     Notes
     -----
-    Places between two anchors are on a line, and beyond the last they go on letter by letter. Where unknown letters in
-    a row lie between, they take up what is missing, and what lies behind them without an anchor is left out: nobody
-    knows where it belongs. A sequence with too few anchors is laid over all windows from its first letter to its last
-    if it is about as long as they are; if not, it lies behind them.
+    Coordinates between two anchors are interpolated, and beyond the last anchor they increase by one per letter.
+    Missing letters are assigned to a run of unknown letters if there is one between two anchors. Letters after such a
+    run without an anchor are left out, since their position is unknown. A sequence with too few anchors is stretched
+    over all windows if it is about as long as they are; otherwise it is placed behind them.
     """
     strands = [sequence, reverse_complement(sequence)] if turn else [sequence]
     hits = [_known(_once(words(strand, ANCHOR)), frame.anchors) for strand in strands]
@@ -187,10 +186,10 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
 def _around_gaps(
     sequence: np.ndarray, unknown: np.ndarray, at: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Letters, and points of their line, such that letters on either side of unknown ones go with the anchors there."""
+    """Add points to the interpolation: letters on either side of unknown ones follow the anchors on that side."""
     edge = np.flatnonzero(np.diff(np.concatenate([[False], unknown, [False]]).astype(np.int8)))
     first, stop = edge[::2], edge[1::2]
-    after = np.searchsorted(at, first)  # anchors hold no unknown letter, so each lies before a run or behind it
+    after = np.searchsorted(at, first)  # anchors have no unknown letters, so each lies before or after a run
     joint = stop - first >= _JOINT
     before_all, behind_all = stop[joint & (after == 0)], first[joint & (after == len(at))]
     if len(before_all) or len(behind_all):
@@ -212,14 +211,14 @@ def _around_gaps(
 
 
 def _once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Words that a sequence has once, and where."""
+    """Find the words that occur once in a sequence, and their positions."""
     number, first, counted = np.unique(found, return_index=True, return_counts=True)
     kept = (counted == 1) & (number >= 0)
     return number[kept], first[kept]
 
 
 def _known(found: tuple[np.ndarray, np.ndarray], anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the anchors are among these words, and where, by place."""
+    """Find the anchors among these words, and their positions, by coordinate."""
     number, at = found
     if not len(anchors):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -231,7 +230,7 @@ def _known(found: tuple[np.ndarray, np.ndarray], anchors: np.ndarray) -> tuple[n
 
 
 def _line(at: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Positions in a sequence and their coordinates, without anchors that are there by chance; None if too few are left."""
+    """Remove anchors that match by chance; return positions and coordinates, or None if too few anchors remain."""
     if len(at) < _LEAST:
         return None
     offset = places - at
@@ -242,8 +241,8 @@ def _line(at: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray] |
 
 
 def _rising(values: np.ndarray) -> np.ndarray:
-    """Positions of the longest run of values, with gaps, that rises."""
-    ends: list[float] = []  # lowest end of a run of each length
+    """Find the longest increasing subsequence: its indices."""
+    ends: list[float] = []  # lowest end of a subsequence of each length
     position: list[int] = []
     before = np.full(len(values), -1)
     for i, value in enumerate(values.tolist()):
@@ -261,13 +260,13 @@ def _rising(values: np.ndarray) -> np.ndarray:
 
 
 def _on_line(spots: np.ndarray, at: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Coordinates of positions in a sequence, by interpolation, letter by letter beyond the ends."""
+    """Interpolate the coordinates of positions in a sequence; beyond the ends, one per letter."""
     value = np.interp(spots, at, places)
     return value + np.minimum(spots - at[0], 0) + np.maximum(spots - at[-1], 0)
 
 
 def _medians(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:
-    """Median of the values of each group, NaN where there are none."""
+    """Compute the median of the values of each group, NaN for groups without values."""
     order = np.lexsort((value, group))
     group, value = group[order], value[order]
     size = np.bincount(group, minlength=n_groups)

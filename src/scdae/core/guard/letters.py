@@ -1,4 +1,4 @@
-"""Letters of sequences as numbers, the other strand, and words of them."""
+"""Letters of sequences as integers, reverse complements, and k-mers (words)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLE[[ord("U"), ord("u")]] = 3
 
 
 def letters(text: str) -> np.ndarray:
-    """Number the letters of a sequence: int8 (length,), 0 to 3 for A, C, G and T or U, and -1 for others.
+    """Encode the letters of a sequence: int8 (length,), 0 to 3 for A, C, G and T or U, and -1 for others.
 
     Examples
     --------
@@ -24,24 +24,24 @@ def letters(text: str) -> np.ndarray:
 
 
 def reverse_complement(sequence: np.ndarray) -> np.ndarray:
-    """Return the other strand, of numbered letters."""
+    """Return the reverse complement of encoded letters."""
     return np.where(sequence >= 0, 3 - sequence, -1)[::-1].astype(np.int8)
 
 
 def words(sequence: np.ndarray, k: int) -> np.ndarray:
-    """Number the words that begin at each letter.
+    """Encode the word that begins at each letter.
 
     Parameters
     ----------
     sequence
-        int8 (length,): numbered letters.
+        int8 (length,): encoded letters.
     k
         Letters of a word, up to 15.
 
     Returns
     -------
     numpy.ndarray
-        int64 (length - k + 1,), from 0 to 4**k - 1; -1 where one of the letters is not A, C, G or T.
+        int64 (length - k + 1,), from 0 to 4**k - 1; -1 if one of the letters is not A, C, G or T.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Where a sequence lies in the latent space, judged by some of its windows only.
+"""Latent positions of sequences, from some of their windows only.
 
-The decoder says what each latent position expects of the words of each window. A position is found by going the other
-way: the one under which the words that were counted are most probable, given how positions of normal sequences are
-spread. So a position can rest on any windows, and those that were not observed need no filling.
+The decoder gives the expected words of each window at a latent position. The position of a sequence is found by
+inverting it: the position with the highest posterior probability given the observed words, under a prior from normal
+sequences. It can be based on any windows, so that unobserved windows need not be filled.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from scdae.core.network.parameters import values_of
 
 __all__ = ["Decoder", "Prior", "Windows", "decoder_of", "fit_prior", "misfit", "place_parts"]
 
-_TEMPER = 0.1  # what a word counts: a letter is in several, and relatives differ in ways that no position explains
+_TEMPER = 0.1  # weight of a word: words overlap, and relatives differ in ways that no position explains
 _AT_ONCE = 64
 _STEPS, _DAMPING = 10, 0.9
 _ROUNDS = 3
-_FEW = 64  # sequences that say how sharply each window determines a position
+_FEW = 64  # sequences from which the information of each window on a position is estimated
 
 
 class Decoder(NamedTuple):
-    """What latent positions expect: float32 loading (n_latent, n_windows, n_words), log profile (n_windows, n_words)."""
+    """Decoder: float32 loading (n_latent, n_windows, n_words), log profile (n_windows, n_words)."""
 
     loading: np.ndarray
     log_profile: np.ndarray
@@ -36,21 +36,21 @@ class Decoder(NamedTuple):
 
 @dataclass(frozen=True)
 class Windows:
-    """Words that were counted.
+    """Counts of words.
 
     Parameters
     ----------
     counts
         CSR (n_obs, n_windows * n_words), window by window.
     observed
-        bool (n_obs, n_windows): windows that the sequence reaches over.
+        bool (n_obs, n_windows): windows that the sequence covers.
     """
 
     counts: sp.csr_matrix
     observed: np.ndarray
 
     def block(self, start: int, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return some sequences, filled up with empty ones: float32 (size, n_windows, n_words), what was observed, how many."""
+        """Return padded counts of some sequences, float32 (size, n_windows, n_words), observed windows, and number."""
         dense = np.asarray(self.counts[start : start + size].toarray(), np.float32).reshape(-1, *shape)
         n, seen = len(dense), self.observed[start : start + size].astype(np.float32)
         if n < size:
@@ -60,28 +60,28 @@ class Windows:
 
 
 class Prior(NamedTuple):
-    """Spread of the positions of normal sequences."""
+    """Distribution of the positions of normal sequences."""
 
     mean: np.ndarray  # float32 (n_latent,)
     precision: np.ndarray  # float32 (n_latent, n_latent)
-    sharpness: np.ndarray  # float32 (n_windows, n_latent, n_latent): what the words of a window add to the precision
+    sharpness: np.ndarray  # float32 (n_windows, n_latent, n_latent): precision that the words of a window add
 
 
 def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> Decoder:
-    """Return the decoder of a fitted model over all words of all windows.
+    """Extend the decoder of a fitted model to all words of all windows.
 
     Parameters
     ----------
     fitted
         The model.
     columns
-        int (n_kept,): place of each of its variables among the words of all windows.
+        int (n_kept,): index of each of its variables among the words of all windows.
     shape
-        Windows, and words of each.
+        Number of windows, and of words in each.
 
     Notes
     -----
-    Words that the model has never met get the lowest share that it knows.
+    Words that the model has never seen get the lowest fraction of those it has.
     """
     values = values_of(fitted.params)
     loading = np.zeros((len(values["loading"]), shape[0] * shape[1]), np.float32)
@@ -92,16 +92,16 @@ def decoder_of(fitted: Fitted, columns: np.ndarray, shape: tuple[int, int]) -> D
 
 
 def fit_prior(decoder: Decoder, windows: Windows, rng: np.random.Generator) -> Prior:
-    """Find the spread of the positions of normal sequences from their own words, by turns with the positions.
+    """Estimate the distribution of positions of normal sequences, alternating with these positions.
 
     Parameters
     ----------
     decoder
-        Of the model.
+        Decoder of the model.
     windows
-        The normal sequences.
+        Words of the normal sequences.
     rng
-        Draws the sequences on which it is worked out how sharply words determine a position.
+        Draws the sequences from which the information of words on a position is estimated.
     """
     n_latent, n_windows = decoder.loading.shape[:2]
     all_of_it = np.ones((1, n_windows))
@@ -123,18 +123,18 @@ def fit_prior(decoder: Decoder, windows: Windows, rng: np.random.Generator) -> P
 
 
 def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndarray) -> np.ndarray:
-    """Latent positions by parts of the windows.
+    """Find latent positions from parts of the windows.
 
     Parameters
     ----------
     decoder
-        Of the model.
+        Decoder of the model.
     prior
-        Spread of normal positions.
+        Distribution of normal positions.
     windows
-        The sequences.
+        Words of the sequences.
     parts
-        (n_parts, n_windows): 1 for the windows that a part has, else 0.
+        (n_parts, n_windows): 1 for the windows of a part, else 0.
 
     Returns
     -------
@@ -144,8 +144,8 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
     Notes
     -----
     The words of a window follow a multinomial distribution with the softmax of the decoder's logits. Its logarithm is
-    concave in the position; the steps of Newton's method are taken with the mean curvature over normal sequences, which
-    is worked out once for each choice of windows.
+    concave in the position. Steps of Newton's method use the mean curvature over normal sequences, which is computed
+    once for each choice of windows.
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
@@ -162,7 +162,7 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
 
 
 def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -> np.ndarray:
-    """Inverse of the mean curvature by some windows, worked out once for each choice of windows."""
+    """Compute the inverse of the mean curvature of some windows, once for each choice of windows."""
     name = weight.tobytes()
     if name not in known:
         curvature = prior.precision + np.einsum("w,wde->de", weight, prior.sharpness)
@@ -171,9 +171,9 @@ def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -
 
 
 def misfit(decoder: Decoder, windows: Windows, position: np.ndarray) -> np.ndarray:
-    """Multinomial deviance of the words around what the position expects, for each word: float64 (n_obs,).
+    """Compute the multinomial deviance of the words, given the position, per word: float64 (n_obs,).
 
-    NaN where nothing was counted.
+    It is NaN for sequences without words.
     """
     shape = decoder.log_profile.shape
     n_obs = windows.counts.shape[0]
@@ -225,6 +225,6 @@ def _curvature(decoder: Decoder, position: jax.Array, words: jax.Array) -> jax.A
 
 
 def _sharpness(decoder: Decoder, positions: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Mean curvature of the tempered log probability of each window."""
+    """Compute the mean curvature of the tempered log probability of each window."""
     of_each = [np.asarray(_curvature(decoder, one[None], words)) for one in positions]
     return (_TEMPER * np.mean(of_each, axis=0)).astype(np.float32)

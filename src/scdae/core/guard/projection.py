@@ -1,4 +1,4 @@
-"""Profiles projected to what a model has learned: thinned or rounded, encoded, decoded; differentiable in the counts."""
+"""Projection of profiles on what a model has learned: thin or round, encode, decode; differentiable in the counts."""
 
 from __future__ import annotations
 
@@ -28,28 +28,26 @@ FRACTIONS = {
     "round": "counts are rounded to whole numbers",
     "keep": "fractions stay, and thinning keeps each as a whole or not at all",
 }
-_LARGEST_LOG = 20.0  # log1p of counts per 10,000 is below; what an attack adds is clipped, so that it stays finite
+_LARGEST_LOG = 20.0  # upper bound of log1p of counts per 10,000; perturbed values are clipped to it, to stay finite
 
 
 class Purification(NamedTuple):
     """How profiles are purified."""
 
-    strength: float = 1.0  # share of the projection in what is given back; the rest is the profile itself
-    n_passes: int = 1  # times that a profile is encoded and decoded
+    strength: float = 1.0  # weight of the projection in the result; the rest is the profile itself
+    n_passes: int = 1  # number of times that a profile is encoded and decoded
     n_draws: int = 1  # thinned copies whose projections are averaged
-    keep: float = 1.0  # share of the molecules that a thinned copy keeps; 1 for no thinning
-    fractions: str = "keep"  # one of FRACTIONS: what becomes of counts that are not whole numbers
+    keep: float = 1.0  # fraction of the molecules in a thinned copy; 1 for no thinning
+    fractions: str = "keep"  # one of FRACTIONS: treatment of counts that are not whole numbers
 
     def check(self) -> Purification:
-        """Return the same, or a ValueError that names what is out of its range."""
+        """Return these settings; raise ValueError, with the name, if one is out of its range."""
         for name in ("strength", "keep"):
             value = getattr(self, name)
             if not (np.isfinite(value) and 0 <= value <= 1):
                 raise ValueError(f"{name}={value!r}: use a fraction from 0 to 1.")
         if self.keep == 0:
-            raise ValueError(
-                "keep=0 leaves no molecule to go by. Use a share above 0, such as 0.5, or 1 for no thinning."
-            )
+            raise ValueError("keep=0 leaves no molecules. Use a fraction above 0, such as 0.5, or 1 for no thinning.")
         for name in ("n_passes", "n_draws"):
             value = getattr(self, name)
             if isinstance(value, bool) or value != int(value) or value < 1:
@@ -61,19 +59,19 @@ class Purification(NamedTuple):
 
 
 def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
-    """Counts of cells whose log1p of counts per 10,000 is known.
+    """Compute counts of cells from log1p of counts per 10,000.
 
     Parameters
     ----------
     logs
-        float32 (n_obs, n_vars). Negative values, which no count has but which a perturbation may leave, become 0.
+        float32 (n_obs, n_vars). Negative values, which only a perturbation can cause, become 0.
     depth
-        float32 (n_obs,): molecules that each cell had.
+        float32 (n_obs,): molecules of each cell.
 
     Returns
     -------
     jax.Array
-        float32 (n_obs, n_vars), ``expm1(logs) * depth / 10,000``; no whole numbers where the logs were perturbed.
+        float32 (n_obs, n_vars), ``expm1(logs) * depth / 10,000``; not whole numbers if the logs were perturbed.
 
     Examples
     --------
@@ -88,22 +86,21 @@ def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
 
 
 def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generator) -> np.ndarray | None:
-    """Return what the encoder is shown of counts: thinned copies, or the counts made whole.
+    """Draw the input of the encoder: thinned copies of the counts, or counts made whole.
 
     Parameters
     ----------
     counts
         (n_obs, n_vars), zero or more.
     how
-        Share to keep, number of draws, and what becomes of fractions.
+        Fraction to keep, number of draws, and treatment of fractional counts.
     rng
         Source of random numbers.
 
     Returns
     -------
     numpy.ndarray or None
-        float32 (n_draws, n_obs, n_vars); one copy where nothing is left to chance, and None where the counts are shown
-        as they are.
+        float32 (n_draws, n_obs, n_vars); one copy if nothing is random, and None if the counts are used as they are.
 
     Examples
     --------
@@ -143,7 +140,7 @@ def project_profiles(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """Project profiles to what a model has learned; differentiable in `counts`.
+    """Project profiles on what a model has learned; differentiable in `counts`.
 
     Parameters
     ----------
@@ -152,33 +149,32 @@ def project_profiles(
     counts
         float32 (n_obs, n_kept), zero or more, over the genes of the network; whole numbers or not.
     depth
-        float32 (n_obs,): molecules of each cell at which the result is given. A constant to the gradient.
+        float32 (n_obs,): molecules of each cell in the result. The gradient treats them as constant.
     how
-        Passes, and share that thinning keeps; `strength` is not looked at.
+        Number of passes, and fraction that thinning keeps; `strength` is ignored.
     scale
         One of :data:`SCALES`.
     drawn
         Result of :func:`thinned_draws` for these counts; None without thinning.
     conditions
-        Batch and covariates of the cells; None where the model knows none.
+        Batch and covariates of the cells; None if the model has none.
     observed
-        Boolean (n_kept,): genes that were measured; None for all. The others count as the gene's mean.
+        Boolean (n_kept,): observed genes; None for all. Values of the others are replaced by the gene's mean.
 
     Returns
     -------
     jax.Array
         float32 (n_obs, n_kept): expected counts of a cell of that depth under the decoder, or the expected log1p of
-        counts per 10,000 of a new measurement at that depth, which is what log-normalized counts are on average.
+        counts per 10,000 of a new measurement at that depth, which is the expectation of log-normalized counts.
 
     Notes
     -----
-    The encoder sees log counts per 10,000 on its axes. In a further pass it is shown the expected logs under the
-    distribution that the pass before gave, at the depth that the encoder saw, since logs of expected counts would be
-    larger than any logs it was trained on. The shares of expression are averaged over draws.
+    The input of the encoder is log counts per 10,000 on its axes. In a further pass it is the expected logs under the
+    distribution from the pass before, at the depth that the encoder saw, since logs of expected counts would be larger
+    than any logs in training. Fractions of expression are averaged over draws.
 
-    The gradient takes a thinned copy for ``keep`` times the counts, which it is on average, and a rounded one for the
-    counts (a straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and
-    Wagner 2018).
+    The gradient treats a thinned copy as ``keep`` times the counts, its expectation, and a rounded one as the counts (a
+    straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and Wagner 2018).
     """
     counts, depth = jnp.asarray(counts, jnp.float32), jnp.asarray(depth, jnp.float32)
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
@@ -232,7 +228,7 @@ def _project(
     if drawn is None:
         share = projected(counts)
     else:
-        slope = keep * (counts - jax.lax.stop_gradient(counts))  # 0, but for the gradient
+        slope = keep * (counts - jax.lax.stop_gradient(counts))  # 0, except in the gradient
         share = jax.lax.map(lambda draw: projected(draw + slope), drawn).mean(axis=0)
     if scale == "counts":
         return depth[:, None] * share

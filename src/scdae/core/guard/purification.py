@@ -1,15 +1,15 @@
-"""Profiles projected to what a model has learned: encoded, decoded, and given back without their own counts.
+"""Purification: profiles are projected on what a model has learned, that is, encoded and decoded.
 
-A perturbation that is made to fool a classifier lies mostly in directions in which cells do not vary. The encoder looks
-along few axes, those that cells do vary along, and the decoder knows no others, so that most of it does not come out
-again. What lies along the learned axes does: the projection is no proof against an attack that is made with it in mind.
+A perturbation that is designed to fool a classifier lies mostly in directions in which cells do not vary. Encoder and
+decoder represent only the few axes along which cells do vary, so that most of the perturbation is removed. The part
+along the learned axes remains: the projection does not protect from an attack that takes it into account.
 
 Everything is one differentiable function of the counts, :func:`project_profiles`; only the molecules that thinning
-keeps are drawn beforehand, with :func:`thinned_draws`. That is what such an attack needs, and what it has to be
-measured with.
+keeps are drawn beforehand, with :func:`thinned_draws`. Such an attack needs this function, and so does a test of the
+protection against it.
 
-Counts are whole numbers, and what an attack adds in log space mostly is not: a small share of a molecule in each of
-many genes, which the logarithm makes much of. So fractions are drawn or rounded before anything else.
+Counts are whole numbers. What an attack adds in log space mostly is not: a small fraction of a molecule in each of many
+genes, which the logarithm amplifies. Fractional counts are therefore first drawn or rounded.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def purify_counts(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """Mix profiles given as counts with their projections; a cell without counts comes back as it is.
+    """Mix profiles, given as counts, with their projections; a cell without counts stays as it is.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def purify_counts(
     Returns
     -------
     jax.Array
-        float32 (n_obs, n_kept): ``(1 - strength)`` of the profile and ``strength`` of its projection, on that scale.
+        float32 (n_obs, n_kept): ``(1 - strength)`` of the profile plus ``strength`` of its projection, on `scale`.
     """
     counts = jnp.asarray(counts, jnp.float32)
     depth = counts.sum(axis=1)
@@ -83,7 +83,7 @@ def purify_logs(
     conditions: Conditions | None = None,
     observed: np.ndarray | None = None,
 ) -> jax.Array:
-    """Return the same for profiles given as log1p of counts per 10,000, perturbed or not.
+    """Mix profiles, given as log1p of counts per 10,000, with their projections, as :func:`purify_counts` does.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def purify_logs(
     Returns
     -------
     jax.Array
-        float32 (n_obs, n_kept). With a strength of 0 and ``scale="log1p"`` the logs themselves, negative ones included.
+        float32 (n_obs, n_kept); with strength 0 and ``scale="log1p"`` the logs themselves, including negative ones.
     """
     counts = counts_of_logs(logs, depth)
     own = counts if scale == "counts" else jnp.asarray(logs, jnp.float32)

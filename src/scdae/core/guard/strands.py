@@ -1,4 +1,4 @@
-"""Which sequences of a family lie on the other strand, before there is anything to compare them with."""
+"""Strands of the sequences of a family, found without a reference."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import scipy.sparse as sp
 
 __all__ = ["other_strand"]
 
-_WORDS = 1000  # the commonest, by which strands are told apart
+_WORDS = 1000  # the most common ones, which distinguish the strands
 _ROUNDS = 20
 
 
 def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: int) -> np.ndarray:
-    """Find the sequences that lie on the other strand than most.
+    """Find the sequences on the strand of the minority.
 
     Parameters
     ----------
     words
-        Words that each sequence has once, as :func:`scdae.core.guard.letters.words` numbers them.
+        Words that occur once in each sequence, as :func:`scdae.core.guard.letters.words` encodes them.
     k
         Letters of a word.
     common
-        Share of the sequences that a word has to be in, on either strand.
+        Fraction of the sequences in which a word must occur, on either strand.
     least
-        Words by which a sequence has to be nearer to the other strand.
+        Number of words by which a sequence must be closer to the other strand.
 
     Returns
     -------
     numpy.ndarray
-        Boolean (n_sequences,). Where both strands have as many, the first sequence is not turned.
+        Boolean (n_sequences,). If both strands have equally many, the first sequence is False.
 
     Notes
     -----
-    A word and its reverse complement are one, with a sign for the strand. A sequence is then a vector of signs, and its
-    reverse complement the negative one. The sum of the vectors, each with the sign that agrees with the sum, is found
-    by repetition, from the sequence with the most common words on.
+    A word and its reverse complement are treated as one, with a sign for the strand. A sequence is then a vector of
+    signs, and its reverse complement the negative of it. The sum of the vectors, each with the sign that agrees with
+    the sum, is found by iteration, starting from the sequence with the largest number of common words.
     """
     turned_word = _complements(k)
     counted = np.zeros(4**k, np.int64)
@@ -65,7 +65,7 @@ def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: i
 
 
 def _complements(k: int) -> np.ndarray:
-    """Number of the reverse complement of each word: int64 (4**k,)."""
+    """Return the code of the reverse complement of each word: int64 (4**k,)."""
     left, complement = np.arange(4**k), np.zeros(4**k, np.int64)
     for _ in range(k):
         complement = 4 * complement + 3 - left % 4
@@ -74,7 +74,7 @@ def _complements(k: int) -> np.ndarray:
 
 
 def _signs(words: Sequence[np.ndarray], turned_word: np.ndarray, chosen: np.ndarray, n_words: int) -> sp.csr_matrix:
-    """Strand on which each sequence has each chosen word: float32 CSR of 1 and -1."""
+    """Return the strand on which each sequence has each chosen word: float32 CSR of 1 and -1."""
     column = np.full(n_words, -1, np.int32)
     column[chosen] = np.arange(len(chosen))
     columns, values, ends = [], [], [0]
@@ -88,5 +88,5 @@ def _signs(words: Sequence[np.ndarray], turned_word: np.ndarray, chosen: np.ndar
     matrix = sp.csr_matrix(
         (np.concatenate(values), np.concatenate(columns), np.array(ends)), shape=(len(words), len(chosen))
     )
-    matrix.sum_duplicates()  # a word on both strands tells nothing
+    matrix.sum_duplicates()  # a word on both strands is uninformative
     return matrix
