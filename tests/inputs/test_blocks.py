@@ -124,7 +124,8 @@ def test_same_seed_same_bits(few):
 def test_impute_writes_all_of_it(few):
     adata = small.with_gaps()
     before = adata.X.copy()
-    scdae.pp.impute(adata, max_epochs=7, batch_size=32, quantiles=0.9, batch_key="batch", transform_batch="average")
+    settings = {"likelihood": "nb", "max_epochs": 7, "batch_size": 32}
+    scdae.pp.impute(adata, quantiles=0.9, batch_key="batch", transform_batch="average", **settings)
     key = "scdae_as_average"
     assert np.isfinite(adata.layers[key]).all() and np.isfinite(adata.layers[f"{key}_q90"]).all()
     assert (adata.layers[key][3] == 0).all() and (adata.layers[key][:, 5] == 0).all()
@@ -135,7 +136,7 @@ def test_impute_writes_all_of_it(few):
     without = np.flatnonzero(adata.var[f"{key}_gain"].isna())
     assert 5 in without and len(without) < 5
     assert (before != adata.X).nnz == 0
-    model = scdae.DAE(max_epochs=7).fit(small.structured())
+    model = scdae.DAE(**settings).fit(small.structured())
     scdae.pp.impute(adata, model=model, key_added="other")
     assert 55 <= adata.obs["other_gain"].notna().sum() <= 60 and adata.uns["other"]["report"]["skill"] != 0
 

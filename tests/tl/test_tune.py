@@ -10,6 +10,7 @@ from scdae.tl import _tune
 from scdae.tl._tune import _outcome, _settings
 
 QUICK = {"max_epochs": 3, "batch_size": 64}
+SETTLED = {**QUICK, "n_latent": 12, "likelihood": "nb"}  # trials of one size, which one program serves
 optuna = pytest.importorskip("optuna")
 
 
@@ -48,19 +49,19 @@ def test_a_stopped_search_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(_tune, "fit_split", counted)
     adata, path = small.structured(), tmp_path / "trials.log"
     with pytest.raises(KeyboardInterrupt):
-        scdae.tl.tune(adata, n_trials=4, path=path, **QUICK)
+        scdae.tl.tune(adata, n_trials=4, path=path, **SETTLED)
     assert "scdae_tuning" not in adata.uns
-    scdae.tl.tune(adata, n_trials=4, path=path, **QUICK)
+    scdae.tl.tune(adata, n_trials=4, path=path, **SETTLED)
     assert len(fits) == 5 and len(scdae.get.tuning(adata)) == 4
-    scdae.tl.tune(adata, n_trials=4, path=path, **QUICK)
+    scdae.tl.tune(adata, n_trials=4, path=path, **SETTLED)
     assert len(fits) == 5
-    scdae.tl.tune(adata, n_trials=1, path=path, seed=1, **QUICK)  # another split: trials of its own
+    scdae.tl.tune(adata, n_trials=1, path=path, seed=1, **SETTLED)  # another split: trials of its own
     assert len(fits) == 6 and len(scdae.get.tuning(adata)) == 1
 
 
 def test_time_limit_stops_after_a_trial():
     adata = small.structured()
-    scdae.tl.tune(adata, n_trials=50, time_limit=0.0, **QUICK)
+    scdae.tl.tune(adata, n_trials=50, time_limit=0.0, **SETTLED)
     assert len(scdae.get.tuning(adata)) == 1
 
 

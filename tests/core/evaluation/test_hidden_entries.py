@@ -30,7 +30,7 @@ def test_a_cell_without_gaps_lacks_what_the_other_lacks():
 
 def test_few_observed_entries_in_every_cell_are_filled_in_one_pass():
     """The fixed point multiplied the molecules of such cells by three and more."""
-    adata = scdae.datasets.simulate(150, 60, dropout=0.0, seed=0)
+    adata = scdae.datasets.simulate(250, 120, dropout=0.0, seed=0)
     observed = np.random.default_rng(0).random(adata.shape) < 0.3
     model = scdae.DAE(likelihood="nb", max_epochs=30, batch_size=64).fit(adata, mask=observed)
     assert model.outcome.fitted.gaps.max_iter == 0

@@ -189,10 +189,17 @@ def test_lists_of_no_cells_with_entries_missing():
     assert isinstance(DeviceData(empty, None, None, None).counts, Lists) and isinstance(Size(8), Size)
 
 
-@pytest.mark.parametrize("options", [{}, {"likelihood": "zinb", "batch_key": "batch"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.slow),  # the other has all of it, and the next test fits without batches
+        {"likelihood": "zinb", "batch_key": "batch"},
+    ],
+    ids=["plain", "dropout and batches"],
+)
 def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
     """Other random numbers, so other bits; the same seed gives the same ones."""
-    settings = {"likelihood": "nb", "max_epochs": 40, **options}
+    settings = {"likelihood": "nb", "max_epochs": 20, **options}
     far = small.fitted(**settings)
     monkeypatch.setattr(steppers, "fits", lambda source: True)
     one, same = small.fit(**settings), small.fit(**settings)
@@ -212,4 +219,4 @@ def test_a_fit_near_the_data_with_dropout_gaps_and_blocks(monkeypatch):
     monkeypatch.setattr(scdae.settings, "_max_entries", 1000)
     monkeypatch.setattr(survey, "_CELLS", (60, 60))
     observed = np.random.default_rng(0).random((small.N_OBS, small.N_VARS)) < 0.9
-    assert small.fit(mask=observed, likelihood="nb").outcome.report.skill > 0.02
+    assert small.fit(mask=observed, likelihood="nb", max_epochs=20).outcome.report.skill > 0.02

@@ -27,15 +27,32 @@ def kill_after(monkeypatch):
     """Makes a training end, without any notice, when it is about to make the step after the given one."""
 
     def set_step(last):
-        def watch(steps, **options):
-            for step in steps:
-                if last is not None and step > last:
-                    raise Killed
-                yield step
-
-        monkeypatch.setattr("scdae.model.dae.progress", watch)
+        monkeypatch.setattr("scdae.model.dae.progress", functools.partial(killed_after, last=last))
 
     return set_step
+
+
+def killed_after(steps, last, **options):
+    for step in steps:
+        if last is not None and step > last:
+            raise Killed
+        yield step
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Gives a copy of the folder of a run that was killed after a step; each run is made once."""
+
+    @functools.cache
+    def original(step):
+        folder = tmp_path_factory.mktemp("killed")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scdae.model.dae.progress", functools.partial(killed_after, last=step))
+            with pytest.raises(Killed):
+                fit(folder)
+        return folder
+
+    return lambda step, folder: shutil.copytree(original(step), folder, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -72,6 +89,12 @@ def whole_fit(**options):
     return small.bits(fit(**options))
 
 
+@functools.cache
+def whole_screened_fit():
+    """The same where dropout is found; for tests with the fixture `screened`."""
+    return small.bits(fit())
+
+
 def interrupted(kill_after, stops, folder, run=fit, **options):
     """The model of a run that is killed after each of these steps."""
     for step in stops:
@@ -84,9 +107,9 @@ def interrupted(kill_after, stops, folder, run=fit, **options):
 
 @pytest.mark.parametrize("stops", [[0], [2, 10], [11], [12, 12, 20]], ids=str)
 def test_a_run_that_was_killed_ends_with_the_same_bits(kill_after, tmp_path, stops, screened):
-    whole = small.bits(fit())
+    found = small.bits(interrupted(kill_after, stops, tmp_path / "kept", every=3 if stops != [11] else 1))
     assert screened[0].any()
-    assert small.bits(interrupted(kill_after, stops, tmp_path / "kept", every=3 if stops != [11] else 1)) == whole
+    assert found == whole_screened_fit()
 
 
 @pytest.mark.parametrize(
@@ -168,19 +191,14 @@ def test_nothing_is_kept_unless_asked_for(monkeypatch):
     ],
     ids=["seed", "epochs", "batches", "mask"],
 )
-def test_the_checkpoint_of_another_run_is_no_start(kill_after, tmp_path, change, named):
-    kill_after(6)
-    with pytest.raises(Killed):
-        fit(tmp_path)
-    kill_after(None)
+def test_the_checkpoint_of_another_run_is_no_start(killed, tmp_path, change, named):
+    killed(6, tmp_path)
     with pytest.raises(ValueError, match=f"is of another run: .*{named}.*Choose another folder"):
         fit(tmp_path, **change)
 
 
-def test_other_counts_are_another_run(kill_after, tmp_path):
-    kill_after(6)
-    with pytest.raises(Killed):
-        fit(tmp_path)
+def test_other_counts_are_another_run(killed, tmp_path):
+    killed(6, tmp_path)
     adata = small.structured()
     adata.X[0, 0] += 1
     with pytest.raises(ValueError, match="another run: counts differ"):
@@ -208,22 +226,17 @@ def spoil(folder, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "empty", "no record"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(kill_after, tmp_path, log, how):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(killed, tmp_path, log, how):
     whole = whole_fit()
-    kill_after(13)
-    with pytest.raises(Killed):
-        fit(tmp_path)
+    killed(13, tmp_path)
     spoil(checkpoints_in(tmp_path)[-1], how)
-    kill_after(None)
     assert small.bits(fit(tmp_path)) == whole
     assert how == "empty" or "is damaged" in log.text
     assert "going on after step 9" in log.text
 
 
-def test_a_folder_in_which_all_are_damaged_is_an_error(kill_after, tmp_path):
-    kill_after(13)
-    with pytest.raises(Killed):
-        fit(tmp_path)
+def test_a_folder_in_which_all_are_damaged_is_an_error(killed, tmp_path):
+    killed(13, tmp_path)
     for part in checkpoints_in(tmp_path):
         spoil(part, "cut")
     with pytest.raises(ValueError, match="no checkpoint in this folder can be read.*Choose another folder"):
@@ -305,8 +318,8 @@ def test_a_folder_that_goes_away_in_the_midst(tmp_path, log, monkeypatch, capfd)
 
 
 @pytest.mark.parametrize("name", ["step", "n_worse", "best_score", "rng", "history"])
-def test_a_record_with_one_value_changed_is_refused(tmp_path, name):
-    fit(tmp_path, likelihood="nb")
+def test_a_record_with_one_value_changed_is_refused(killed, tmp_path, name):
+    killed(13, tmp_path)
     found = list(tmp_path.glob("*/record/metadata"))
     assert found
     for path in found:
@@ -320,4 +333,4 @@ def test_a_record_with_one_value_changed_is_refused(tmp_path, name):
             record["progress"][name] = value + 1
         path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="no checkpoint in this folder can be read"):
-        fit(tmp_path, likelihood="nb")
+        fit(tmp_path)
