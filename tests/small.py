@@ -76,8 +76,7 @@ def dense(adata):
 
 def fit(adata=None, *, layer=None, mask=None, batch_key=None, covariates=None, allow_nan=False, **settings):
     adata = structured() if adata is None else adata
-    # as many latent numbers as the package itself chooses for small data: what is compiled serves those fits, too
-    model = scdae.DAE(**{"max_epochs": 40, "batch_size": 64, "n_latent": 12, **settings})
+    model = scdae.DAE(**{"max_epochs": 40, "batch_size": 64, "n_latent": 10, **settings})
     return model.fit(adata, layer=layer, mask=mask, batch_key=batch_key, covariates=covariates, allow_nan=allow_nan)
 
 

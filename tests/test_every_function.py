@@ -41,8 +41,8 @@ def _plain():
     adata.layers["observed"][:40, :5] = False
     scdae.pp.impute(adata, model=_model())
     scdae.tl.rank_genes(adata, "cell_type", model=_model())
-    scdae.tl.evaluate(adata, groupby="cell_type", max_epochs=1, batch_size=64, likelihood="nb")
-    scdae.tl.noise_sweep(adata, (0.3,), max_epochs=1, batch_size=64, likelihood="nb")
+    scdae.tl.evaluate(adata, groupby="cell_type", max_epochs=1, batch_size=64)
+    scdae.tl.noise_sweep(adata, (0.3,), max_epochs=1, batch_size=64)
     adata.uns["scdae"]["report"]["history"] = {name: np.arange(3.0) for name in ("step", "loss", "heldout_loglik")}
     adata.uns["scdae_tuning"] = {
         **{name: np.zeros(2) for name in ("log_likelihood", "gain", "gain_se")},
@@ -287,8 +287,7 @@ CALLS = {
 }
 SLOW = {  # they train; one container that is hard to read will do
     "tl.evaluate": _written(
-        lambda a: scdae.tl.evaluate(a, key="new", batch_key="batch", max_epochs=1, batch_size=64, likelihood="nb"),
-        "new_skill",
+        lambda a: scdae.tl.evaluate(a, key="new", batch_key="batch", max_epochs=1, batch_size=64), "new_skill"
     ),
 }
 ELSEWHERE = {  # no AnnData, or one that these functions make themselves

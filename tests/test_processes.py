@@ -1,12 +1,12 @@
 """Several devices, and several processes, train the network that one trains."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ SIMULATED = {"n_types": 3, "trajectory": False, "depth": 800, "dropout": 0.2, "b
 
 def outcome_on(devices, adata, settings, data):
     """All that a fit on these devices is, by name, and what it restores."""
-    model = scdae.DAE(max_epochs=14, **settings).fit(adata, devices=devices, **data)
+    model = scdae.DAE(max_epochs=40, **settings).fit(adata, devices=devices, **data)
     fitted, history = model.outcome.fitted, model.outcome.history
     values = {name: np.asarray(value) for name, value in nnx.to_pure_dict(fitted.params).items()}
     for name in ("logit_pi", "log_theta_zi"):  # those of other genes are not used
@@ -63,90 +63,38 @@ def test_numbers_of_devices():
         scdae.DAE().fit(small.structured(), devices=100)
 
 
-@contextmanager
-def jobs_in(folder):
+@pytest.fixture
+def start(tmp_path):
     """Starts the processes of a job; those that are left are killed in the end."""
-    small.structured().write_h5ad(folder / "in.h5ad")
+    small.structured().write_h5ad(tmp_path / "in.h5ad")
     jobs = []
 
-    def start_all(*options, number=2, program=("-m", "scdae")):
+    def start_all(*options, number=2):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             meeting = f"127.0.0.1:{free.getsockname()[1]}"
         for i in range(number):
             where = ["--distributed", "--coordinator", meeting, "--num-processes", number, "--process-id", i]
-            words = ["fit", folder / "in.h5ad", folder / "out.scdae", *options, *where]
-            with (folder / f"said{i}").open("w") as said:
-                command = [sys.executable, *program, *map(str, words)]
+            words = ["fit", tmp_path / "in.h5ad", tmp_path / "out.scdae", *options, *where]
+            with (tmp_path / f"said{i}").open("w") as said:
+                command = [sys.executable, "-m", "scdae", *map(str, words)]
                 jobs.append(subprocess.Popen(command, stdout=said, stderr=said))
         return jobs
 
-    try:
-        yield start_all
-    finally:
-        for job in jobs:
-            job.kill()
-            job.wait()
+    yield start_all
+    for job in jobs:
+        job.kill()
+        job.wait()
 
 
-@pytest.fixture
-def start(tmp_path):
-    with jobs_in(tmp_path) as start_all:
-        yield start_all
-
-
-_STREAM = """
-import scdae
-from scdae.matrices import rows as containers
-from scdae.core.minibatches import loader as source
-from scdae.core.data.survey import Survey
-
-def read_by_blocks(patch, devices):
-    plain, add, read, looked = source.Stream._read, Survey.add, [], []
-
-    def of_step(self, steps):
-        read.extend(steps.ravel().tolist())
-        return plain(self, steps)
-
-    def of_pass(self, block, unobserved, first):
-        looked.extend(range(first, first + block.shape[0]))
-        return add(self, block, unobserved, first)
-
-    patch(source, "_CELLS", (64, 64))
-    patch(scdae.settings, "_max_entries", 2000)
-    patch(containers, "BLOCK_VALUES", 1500)
-    patch(source.Stream, "_read", of_step)
-    patch(Survey, "add", of_pass)
-    adata = scdae.datasets.simulate(n_cells=300, n_genes=60, seed=0)
-    outcome = scdae.DAE(max_epochs=4, batch_size=52, likelihood="nb").fit(adata, devices=devices).outcome
-    return {"read": read, "looked": looked, "loglik": outcome.history["heldout_loglik"]}
-"""
-_JOB = f"""{_STREAM}
-import json, sys
-import jax
-from scdae.cli import app
-app(sys.argv[1:], standalone_mode=False)
-print(json.dumps(read_by_blocks(setattr, "all")))
-jax.distributed.shutdown()
-"""
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """Folder of a job of two processes: a network trained by the command line, and then one on counts read by blocks."""
-    folder = tmp_path_factory.mktemp("both")
-    with jobs_in(folder) as start:
-        jobs = start("--max-epochs", "10", "--batch-key", "batch", program=("-c", _JOB))
-        codes = [job.wait(300) for job in jobs]
-    assert codes == [0, 0], [(folder / f"said{i}").read_text() for i in range(2)]
-    return folder
-
-
-def test_two_processes_train_the_same_network_and_one_writes_it(both):
-    said = [(both / f"said{i}").read_text() for i in range(2)]
+def test_two_processes_train_the_same_network_and_one_writes_it(start, tmp_path):
+    options = ["--max-epochs", "40", "--batch-key", "batch"]
+    codes = [job.wait(300) for job in start(*options)]
+    said = [(tmp_path / f"said{i}").read_text() for i in range(2)]
+    assert codes == [0, 0], said
     assert "fitted a model" in said[0] and "fitted a model" not in said[1]
     adata = small.structured()
-    one, two = scdae.DAE(max_epochs=10).fit(adata, batch_key="batch"), scdae.DAE.load(both / "out.scdae")
+    one, two = scdae.DAE(max_epochs=40).fit(adata, batch_key="batch"), scdae.DAE.load(tmp_path / "out.scdae")
     values = [nnx.to_pure_dict(model.outcome.fitted.params) for model in (one, two)]
     np.testing.assert_array_equal(one.outcome.fitted.inflated, two.outcome.fitted.inflated)
     used = set(values[0]) - {"logit_pi", "log_theta_zi", "log_theta"}
@@ -155,19 +103,6 @@ def test_two_processes_train_the_same_network_and_one_writes_it(both):
         np.testing.assert_allclose(values[0][name], values[1][name], atol=1e-4, err_msg=name)
     np.testing.assert_allclose(values[0]["log_theta"], values[1]["log_theta"], atol=1e-3)
     np.testing.assert_allclose(np.log1p(one.impute(adata)), np.log1p(two.impute(adata)), atol=1e-4)
-
-
-def test_each_process_reads_its_share_of_a_file(both, monkeypatch):
-    names = {}
-    exec(_STREAM, names)
-    alone = names["read_by_blocks"](monkeypatch.setattr, None)
-    first, second = (json.loads((both / f"said{i}").read_text().splitlines()[-1]) for i in range(2))
-    assert len(first["read"]) == len(second["read"]) == len(alone["read"]) / 2
-    assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
-    assert sorted(first["looked"] + second["looked"]) == alone["looked"] == list(range(300))
-    assert min(len(first["looked"]), len(second["looked"])) > 100
-    assert first["loglik"] == second["loglik"]
-    np.testing.assert_allclose(first["loglik"], alone["loglik"], atol=0.02)
 
 
 @pytest.mark.slow
@@ -199,6 +134,66 @@ def test_two_processes_that_were_killed_go_on(start, tmp_path):
     for name in values[0]:
         apart = 1e-3 if name == "log_theta" else 1e-4  # as in the test of two processes
         np.testing.assert_allclose(values[0][name], values[1][name], atol=apart, err_msg=name)
+
+
+_STREAM = """
+import json, sys
+import jax
+import scdae
+from scdae.matrices import rows as containers
+from scdae.core.minibatches import loader as source
+from scdae.core.data.survey import Survey
+
+where, number, this = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if number > 1:
+    jax.distributed.initialize(where, number, this)
+source._CELLS, scdae.settings._max_entries = (64, 64), 2000
+plain, read = source.Stream._read, []
+
+def of_step(self, steps):
+    read.extend(steps.ravel().tolist())
+    return plain(self, steps)
+
+source.Stream._read = of_step
+containers.BLOCK_VALUES, looked, add = 1500, [], Survey.add
+
+def of_pass(self, block, unobserved, first):
+    looked.extend(range(first, first + block.shape[0]))
+    return add(self, block, unobserved, first)
+
+Survey.add = of_pass
+adata = scdae.datasets.simulate(n_cells=300, n_genes=60, seed=0)
+outcome = scdae.DAE(max_epochs=4, batch_size=50, likelihood="nb").fit(adata, devices="all").outcome
+print(json.dumps({"read": read, "looked": looked, "loglik": outcome.history["heldout_loglik"], "skill": outcome.report.skill}))
+if number > 1:
+    jax.distributed.shutdown()
+"""
+
+
+def test_each_process_reads_its_share_of_a_file():
+    def train(number):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            where = f"127.0.0.1:{free.getsockname()[1]}"
+        words = [[sys.executable, "-c", _STREAM, where, str(number), str(i)] for i in range(number)]
+        env = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        jobs = [subprocess.Popen(word, env=env, **pipes) for word in words]
+        try:
+            said = [job.communicate(timeout=200) for job in jobs]
+        finally:
+            for job in jobs:
+                job.kill()
+        assert [job.returncode for job in jobs] == [0] * number, said
+        return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+    (alone,), (first, second) = train(1), train(2)
+    assert len(first["read"]) == len(second["read"]) == len(alone["read"]) / 2
+    assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
+    assert sorted(first["looked"] + second["looked"]) == alone["looked"] == list(range(300))
+    assert min(len(first["looked"]), len(second["looked"])) > 100
+    assert first["loglik"] == second["loglik"]
+    np.testing.assert_allclose(first["loglik"], alone["loglik"], atol=0.02)
 
 
 @pytest.mark.slow

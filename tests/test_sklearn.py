@@ -72,7 +72,7 @@ def test_log_normalized_cells_are_taken_back_to_counts():
     adata, model = small.structured(), small.fitted(likelihood="nb")
     counts = small.dense(adata)
     logs = np.log1p(counts * (1e4 / counts.sum(axis=1))[:, None]).astype(np.float32)
-    settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 12, "likelihood": "nb", "seed": 0}
+    settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb", "seed": 0}
     step = Purifier(input_scale="log1p", settings=settings).fit(sp.csr_matrix(logs))
     assert step.depth_ == np.median(counts.sum(axis=1))
     assert small.bits(step.model_) == small.bits(model)  # the counts are found exactly

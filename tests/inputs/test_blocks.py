@@ -102,7 +102,7 @@ def test_max_entries_is_a_number(value):
 def test_same_model_and_layer_whatever_holds_the_counts(few, tmp_path, holder):
     """Block bounds differ, and with them the order of the cells; the rest of the fit is the same."""
     adata = held(holder, tmp_path)
-    model = scdae.DAE(max_epochs=40, batch_size=32, n_latent=12, likelihood="nb").fit(adata)
+    model = scdae.DAE(max_epochs=40, batch_size=32, n_latent=10, likelihood="nb").fit(adata)
     outcome = model.outcome
     assert outcome.report.skill > 0.02
     assert outcome.n_epochs > 5 and len(outcome.cells) == 60
@@ -124,8 +124,7 @@ def test_same_seed_same_bits(few):
 def test_impute_writes_all_of_it(few):
     adata = small.with_gaps()
     before = adata.X.copy()
-    settings = {"likelihood": "nb", "max_epochs": 7, "batch_size": 32}
-    scdae.pp.impute(adata, quantiles=0.9, batch_key="batch", transform_batch="average", **settings)
+    scdae.pp.impute(adata, max_epochs=7, batch_size=32, quantiles=0.9, batch_key="batch", transform_batch="average")
     key = "scdae_as_average"
     assert np.isfinite(adata.layers[key]).all() and np.isfinite(adata.layers[f"{key}_q90"]).all()
     assert (adata.layers[key][3] == 0).all() and (adata.layers[key][:, 5] == 0).all()
@@ -136,7 +135,7 @@ def test_impute_writes_all_of_it(few):
     without = np.flatnonzero(adata.var[f"{key}_gain"].isna())
     assert 5 in without and len(without) < 5
     assert (before != adata.X).nnz == 0
-    model = scdae.DAE(**settings).fit(small.structured())
+    model = scdae.DAE(max_epochs=7).fit(small.structured())
     scdae.pp.impute(adata, model=model, key_added="other")
     assert 55 <= adata.obs["other_gain"].notna().sum() <= 60 and adata.uns["other"]["report"]["skill"] != 0
 

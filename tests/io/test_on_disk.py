@@ -146,8 +146,6 @@ def test_several_files_from_the_command_line(halves):
         folder / "out.zarr",
         "--max-epochs",
         7,
-        "--likelihood",
-        "nb",
         "--batch-key",
         "sample",
         "--dtype",

@@ -84,7 +84,7 @@ def test_the_file_at_fault_is_named(parts, files, tmp_path):
         scdae.pp.join_files(pattern, layer="counts")
     parts["b"].X = parts["b"].X.multiply(0.3).tocsr()
     with pytest.raises(ValueError, match=r"does not hold counts.*in the file b\.h5ad"):
-        scdae.pp.impute(scdae.pp.join_files(files()), max_epochs=1, likelihood="nb")
+        scdae.pp.impute(scdae.pp.join_files(files()), max_epochs=1)
     joint = scdae.pp.join_files(files())
     lazy = small.fitted(likelihood="nb", max_epochs=7).impute(joint, lazy=True)
     del joint

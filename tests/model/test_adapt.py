@@ -87,13 +87,13 @@ def test_a_reference_with_batches_passes_its_groups_on():
     old, now = (nnx.to_pure_dict(m.outcome.fitted.params) for m in (model, new))
     np.testing.assert_array_equal(now["centroids"], old["centroids"])
     assert now["batch_centroids"].shape == (2, *old["centroids"].shape)
-    assert small.fit(adata, likelihood="nb", max_epochs=2).adapt(adata, max_epochs=2).covariates.moved
+    assert small.fit(adata, max_epochs=2).adapt(adata, max_epochs=2).covariates.moved
 
 
 @pytest.mark.parametrize("batch_key", [None, "lane"])
 def test_an_adapted_model_survives_saving(tmp_path, batch_key):
     adata = query()
-    adata.obs["lane"] = ["a"] * 30 + ["b"] * 29 + ["c"]
+    adata.obs["lane"] = ["a"] * 30 + ["b"] * 30
     model = adapted() if batch_key is None else reference().adapt(adata, batch_key=batch_key, max_epochs=2)
     model.save(tmp_path / "new.scdae")
     again = scdae.DAE.load(tmp_path / "new.scdae")

@@ -27,7 +27,7 @@ def adata():
 
 def test_fit_returns_the_model_and_leaves_the_data_alone(adata):
     before = adata.copy()
-    model = scdae.DAE(max_epochs=7, batch_size=64, n_latent=12, likelihood="nb")
+    model = scdae.DAE(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb")
     assert "not fitted" in repr(model)
     assert model.fit(adata) is model
     assert "fitted to 60 genes" in repr(model)
@@ -70,7 +70,7 @@ def test_restored_counts_are_nearer_to_the_truth(adata, likelihood):
 
 def test_latent_tells_cell_types_apart(adata):
     latent = small.fitted(likelihood="nb").latent(adata)
-    assert latent.shape == (small.N_OBS, 12) and latent.dtype == np.float32
+    assert latent.shape == (small.N_OBS, 10) and latent.dtype == np.float32
     types = adata.obs["cell_type"].to_numpy()
     centers = np.stack([latent[types == kind].mean(axis=0) for kind in np.unique(types)])
     nearest = np.argmin(((latent[:, None] - centers) ** 2).sum(axis=2), axis=1)

@@ -181,7 +181,7 @@ def one_law():
     """A model of three hundred cells of the law."""
     counts = law_of_cells(300, 1.0, 0)
     adata = ad.AnnData(counts.matrix, var=small.structured().var[[]])
-    return scdae.DAE(likelihood="nb", max_epochs=60, batch_size=64, n_latent=12).fit(adata)
+    return scdae.DAE(likelihood="nb", max_epochs=60, batch_size=64, n_latent=10).fit(adata)
 
 
 @pytest.fixture(scope="module")

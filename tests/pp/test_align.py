@@ -38,7 +38,7 @@ def test_masks_that_are_there_are_kept(parts):
 
 def test_result_can_be_imputed(parts):
     joint = scdae.pp.align(parts)
-    scdae.pp.impute(joint, mask="observed", batch_key="batch", likelihood="nb", max_epochs=2, batch_size=64)
+    scdae.pp.impute(joint, mask="observed", batch_key="batch", max_epochs=2, batch_size=64)
     assert np.isfinite(joint.layers["scdae"]).all() and (joint.layers["scdae"] > 0).mean() > 0.99
 
 

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import scdae
 import small
 
-QUICK = {"likelihood": "nb", "max_epochs": 7, "batch_size": 64, "n_latent": 12}
+QUICK = {"likelihood": "nb", "max_epochs": 7, "batch_size": 64, "n_latent": 10}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_what_is_written(adata, expected):
     layer = adata.layers["scdae"]
     assert isinstance(layer, np.ndarray) and layer.dtype == np.float32
     np.testing.assert_array_equal(layer, expected)
-    assert adata.obsm["X_scdae"].shape == (150, 12)
+    assert adata.obsm["X_scdae"].shape == (150, 10)
     for name in ("dispersion", "dropout", "zero_inflated", "gate", "gain"):
         assert f"scdae_{name}" in adata.var
     assert "scdae_gain" in adata.obs

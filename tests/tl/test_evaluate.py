@@ -7,7 +7,7 @@ import scdae
 import small
 from scdae.tl._evaluate import VERDICTS
 
-SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 12, "likelihood": "nb"}
+SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_what_is_written(evaluated):
     assert evaluated.var["scdae_verdict"].iloc[5] == "not judged"
     assert list(evaluated.var["scdae_verdict"].cat.categories) == VERDICTS
     assert sum(entry["n_genes"].values()) == evaluated.n_vars
-    assert entry["written_by"] == "scdae.tl.evaluate" and entry["settings"]["n_latent"] == 12
+    assert entry["written_by"] == "scdae.tl.evaluate" and entry["settings"]["n_latent"] == 10
     assert entry["pit"].sum() == pytest.approx(1) and 0.85 < entry["coverage"] < 0.95
     helped = evaluated.var["scdae_verdict"] == "helped"
     assert helped.sum() > 20 and (skill[helped] > 2 * evaluated.var["scdae_skill_se"][helped]).all()

@@ -27,10 +27,10 @@ def test_draws_as_layers():
 
 
 def test_a_model_is_fitted_where_none_is_given():
-    draws = scdae.tl.sample(small.structured(), genes=[0], max_epochs=2, batch_size=64, likelihood="nb")
+    draws = scdae.tl.sample(small.structured(), genes=[0], max_epochs=2, batch_size=64)
     assert next(draws).shape == (small.N_OBS, 1)
     columns = {"batch_key": "batch", "covariates": ["donor", "age"]}
-    draws = scdae.tl.sample(small.covaried(), max_epochs=7, batch_size=64, n_latent=12, likelihood="nb", **columns)
+    draws = scdae.tl.sample(small.covaried(), max_epochs=7, batch_size=64, n_latent=10, likelihood="nb", **columns)
     expected = small.fitted_to_covariates().posterior(small.covaried()).sample()
     np.testing.assert_array_equal(next(draws), next(expected))
 

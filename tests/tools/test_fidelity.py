@@ -16,7 +16,7 @@ from scdae.tl import _evaluate
 from scdae.tools.fidelity import fidelity_entry, read_judged_groups, watch_groups
 from scdae.tools.fidelity_words import verdict_of_all, verdict_of_group
 
-SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 12, "likelihood": "nb"}
+SETTINGS = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}
 RARE = 14
 
 
@@ -225,7 +225,7 @@ def test_with_a_model_batches_and_data_on_disk(fitted, monkeypatch, tmp_path):
     copy = scdae.tl.evaluate(backed, scdae.DAE(**SETTINGS), groupby="kind", batch_key="batch", copy=True, key="again")
     backed.file.close()
     pd.testing.assert_frame_equal(scdae.get.fidelity(copy, "again"), scdae.get.fidelity(fitted[0]))
-    assert jobs[0].covariates.batch_levels == ["one", "two"] and jobs[0].config.n_latent == 12
+    assert jobs[0].covariates.batch_levels == ["one", "two"] and jobs[0].config.n_latent == 10
     pytest.importorskip("xarray")
     lazy = ad.experimental.read_lazy(tmp_path / "a.h5ad")
     scdae.tl.evaluate(lazy, groupby="kind", **SETTINGS)

@@ -123,7 +123,7 @@ def test_dry_runs_leave_no_file(adata, tmp_path, monkeypatch):
 def test_reports_as_json(tmp_path, monkeypatch):
     model = small.fitted()
     monkeypatch.setattr("scdae.model.dae.fit_counts", lambda *arguments, **options: model.outcome)
-    monkeypatch.setattr("scdae.core.config.Config.n_latent", 12)
+    monkeypatch.setattr("scdae.core.config.Config.n_latent", 10)
     model.save(tmp_path / "m.scdae")
     write_atomic(small.structured(), tmp_path / "in.h5ad")
     result = run(

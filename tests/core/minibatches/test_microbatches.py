@@ -31,7 +31,7 @@ def test_a_step_in_parts_trains_the_same_network(settings, monkeypatch):
     found = []
     for values in (1e9, 14 * adata.n_vars):
         monkeypatch.setattr(cutting, "_VALUES", values)
-        model = small.fit(adata, mask=seen, batch_size=50, max_epochs=20, **settings)
+        model = small.fit(adata, mask=seen, batch_size=50, **settings)
         params = nnx.to_pure_dict(model.outcome.fitted.params)
         decoded, restored = (np.log1p(model.impute(adata, mask=seen, output=output)) for output in ("prior", "mean"))
         found.append((np.asarray(params["loading"]), decoded, restored, model.outcome.history))

@@ -199,7 +199,7 @@ def test_lists_of_no_cells_with_entries_missing():
 )
 def test_a_fit_near_the_data_is_as_good(monkeypatch, options):
     """Other random numbers, so other bits; the same seed gives the same ones."""
-    settings = {"likelihood": "nb", "max_epochs": 20, **options}
+    settings = {"likelihood": "nb", "max_epochs": 40, **options}
     far = small.fitted(**settings)
     monkeypatch.setattr(steppers, "fits", lambda source: True)
     one, same = small.fit(**settings), small.fit(**settings)
@@ -219,4 +219,4 @@ def test_a_fit_near_the_data_with_dropout_gaps_and_blocks(monkeypatch):
     monkeypatch.setattr(scdae.settings, "_max_entries", 1000)
     monkeypatch.setattr(survey, "_CELLS", (60, 60))
     observed = np.random.default_rng(0).random((small.N_OBS, small.N_VARS)) < 0.9
-    assert small.fit(mask=observed, likelihood="nb", max_epochs=20).outcome.report.skill > 0.02
+    assert small.fit(mask=observed, likelihood="nb").outcome.report.skill > 0.02

@@ -48,7 +48,7 @@ def test_prior_rows_add_up_to_the_library_size(plain, counts):
     prior, latent = read(plain, counts, "prior")
     np.testing.assert_allclose(prior.sum(axis=1), counts.sum(axis=1), rtol=1e-4)
     assert prior.dtype == latent.dtype == np.float32
-    assert latent.shape == (small.N_OBS, 12)
+    assert latent.shape == (small.N_OBS, 10)
 
 
 def test_mean_and_sd_are_those_of_the_posterior(plain, counts):

@@ -122,7 +122,7 @@ def test_gaps_filled_by_self_consistency_are_nearer_the_truth():
     adata = small.structured()
     observed = hide(adata, seed=2)
     truth, gap = np.asarray(adata.layers["truth"]), ~observed
-    settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 12, "likelihood": "nb"}
+    settings = {"max_epochs": 40, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}
     one, fixed = (
         scdae.DAE(gap_max_iter=n, **settings).fit(adata, mask=observed).impute(adata, mask=observed) for n in (0, 50)
     )
@@ -139,11 +139,11 @@ def test_gaps_filled_by_self_consistency_are_nearer_the_truth():
 def test_run_reports_its_gaps():
     adata = small.structured()
     adata.layers["seen"] = hide(adata)
-    scdae.pp.impute(adata, mask="seen", likelihood="nb", max_epochs=3, batch_size=64)
+    scdae.pp.impute(adata, mask="seen", max_epochs=3, batch_size=64)
     report = adata.uns["scdae"]["missing"]
     assert report["n_unobserved"] == (~adata.layers["seen"]).sum()
     assert report["n_unconverged"] == 0 and report["n_iter"] >= 1
-    scdae.pp.impute(adata, likelihood="nb", max_epochs=3, batch_size=64)
+    scdae.pp.impute(adata, max_epochs=3, batch_size=64)
     assert "missing" not in adata.uns["scdae"]
 
 
@@ -155,7 +155,7 @@ def test_values_under_the_mask_do_not_matter():
     found = []
     for filling in (0.0, 7.0, -3.5, np.nan, np.inf):
         copy = small.wrap(np.where(observed, dense, filling))
-        model = scdae.DAE(likelihood="nb", max_epochs=3, batch_size=64).fit(copy, mask=observed)
+        model = scdae.DAE(max_epochs=3, batch_size=64).fit(copy, mask=observed)
         params = jax.tree.leaves(model.outcome.fitted.params)
         found.append([np.asarray(part) for part in params] + [model.impute(copy, mask=observed)])
     for other in found[1:]:

@@ -14,7 +14,7 @@ from scdae.core.progress import checkpoints as module
 from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.core.training import loop as training
 
-QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 12}  # 21 steps, genes are screened after 11
+QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 10}  # 21 steps, genes are screened after 11
 STEPS = 21
 
 

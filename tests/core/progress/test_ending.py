@@ -12,7 +12,7 @@ from scdae.core.progress.ending import stopped_well
 from scdae.core.runtime import stopping
 from scdae.core.runtime.stopping import Stopped
 
-QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 12, "likelihood": "nb"}  # 21 steps
+QUICK = {"max_epochs": 7, "batch_size": 64, "n_latent": 10, "likelihood": "nb"}  # 21 steps
 
 
 @pytest.fixture(autouse=True)

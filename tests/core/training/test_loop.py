@@ -120,7 +120,7 @@ def test_progress_sees_every_step():
             seen.append((step, total))
             yield step
 
-    fit_counts(counts, None, None, 0, 0, Config(max_epochs=7, batch_size=64, n_latent=12, likelihood="nb"), watch=watch)
+    fit_counts(counts, None, None, 0, 0, Config(max_epochs=7, batch_size=64, n_latent=10, likelihood="nb"), watch=watch)
     assert seen == [(step, 21) for step in range(1, 22)]
 
 
