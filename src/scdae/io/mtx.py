@@ -275,6 +275,7 @@ def _no_names(path: Path, sides: tuple[int, int], tables: list[_Table]) -> str:
     if not tables:
         return (
             f"{has}, but no tables with the names of cells and genes are beside it (barcodes.tsv and features.tsv, or genes.tsv). "
+            "From R, write them with writeLines(colnames(counts), 'barcodes.tsv') and writeLines(rownames(counts), 'genes.tsv'). "
             "Without names: anndata.io.read_mtx(path).write_h5ad(...), with .T if genes are in rows"
         )
     cells, genes = [t for t in tables if t.is_cells], [t for t in tables if not t.is_cells]
