@@ -54,6 +54,21 @@ def test_folders_patterns_and_sheets_are_samples(samples):
 
 
 @pytest.mark.parametrize(
+    ("name", "lines"),
+    [  # write.csv, write.csv2, write.table with tabs
+        ("s.csv", ['"","sample","path","batch_key"', '"1","x","a.h5ad","batch"', '"2","y","b.h5ad",NA']),
+        ("s.csv", ['"";"sample";"path";"batch_key"', '"1";"x";"a.h5ad";"batch"', '"2";"y";"b.h5ad";NA']),
+        ("s.tsv", ['"sample"\t"path"\t"batch_key"', '"1"\t"x"\t"a.h5ad"\t"batch"', '"2"\t"y"\t"b.h5ad"\tNA']),
+        ("s.tsv", ["sample\tpath\tbatch_key", "1\tx\ta.h5ad\tbatch", "2\ty\tb.h5ad\tNA"]),
+    ],
+)
+def test_sheets_of_r(samples, log, name, lines):
+    found = read_samples(sheet(samples, *lines, name=name), ["batch-key"])
+    assert [(sample.name, sample.path.name) for sample in found] == [("x", "a.h5ad"), ("y", "b.h5ad")]
+    assert [sample.options for sample in found] == [(("batch-key", "batch"),), ()] and not log.text
+
+
+@pytest.mark.parametrize(
     ("lines", "words"),
     [
         (["sample,path", "a,a.h5ad", "b,no.h5ad"], "1 of 2 files do not exist: b ("),

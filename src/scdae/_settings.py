@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 
@@ -57,7 +58,7 @@ class Settings:
 
     @max_entries.setter
     def max_entries(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0 or value % 1:
             raise ValueError(f"settings.max_entries = {value!r}: use a whole number of entries, 0 or more.")
         self._max_entries = int(value)
 
@@ -72,7 +73,7 @@ class Settings:
 
     @kept_fits.setter
     def kept_fits(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0 or value % 1:
             raise ValueError(f"settings.kept_fits = {value!r}: use a whole number of fits, 0 or more.")
         self._kept_fits = int(value)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from scdae.arguments.objects import spelled
 from scdae.matrices.columns import as_dense
 
 __all__ = ["deviance_skill", "gene_correlation", "gene_mean", "log_normalize", "poisson_deviance", "rmse"]
@@ -143,6 +144,7 @@ def log_normalize(counts: np.ndarray, target: float = 1e4) -> np.ndarray:
     return np.log1p(np.divide(target * counts, total, out=np.zeros_like(counts), where=total > 0))
 
 
+@spelled
 def rmse(predicted: np.ndarray, truth: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Root mean squared error of two arrays of the same shape, over all entries or along an axis.
 

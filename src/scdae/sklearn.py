@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from scdae.arguments.numbers import integer
 from scdae.core.guard.purification import Purification
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.logs import check_logs, one_molecule
@@ -136,7 +137,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         depth = depth[depth > 0]
         self.depth_ = float(np.median(depth) if depth.size else 1.0) if self.depth is None else float(self.depth)
         if self.model is None:
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            seed = self._seed()
             model = DAE(**{"seed": seed, **(self.settings or {})})
             fractional = self.allow_fractional or self.input_scale == "log1p"
             self.model_ = model.fit(AnnData(matrix), allow_fractional=fractional)
@@ -162,12 +163,17 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         how, matrix = self._how(), self._matrix(X, reset=False)
         outcome = self.model_.fitted_model().outcome
         depth = np.full(matrix.shape[0], self.depth_, np.float32)
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = np.random.default_rng(self._seed())
         out = np.zeros(matrix.shape, np.float32)
         scales: dict[str, Any] = {"input_scale": self.input_scale, "scale": self.scale, "depth": depth}
         for rows, part in purified_rows(outcome.fitted, _sorted(matrix[:, outcome.genes]), how, rng, **scales):
             out[rows, outcome.genes] = part
         return out
+
+    def _seed(self) -> int:
+        state = self.random_state
+        state = state if isinstance(state, np.random.RandomState) else integer("random_state", state)
+        return int(check_random_state(state).randint(2**31 - 1))
 
     def _how(self) -> Purification:
         return Purification(self.strength, self.n_passes, self.n_draws, self.keep, self.fractions).check()

@@ -72,6 +72,20 @@ def test_versions_and_case_are_overlooked_where_that_leaves_no_doubt(log):
     assert "4 gene(s) were matched though they are spelled otherwise" in log.text
 
 
+def test_dashes_of_seurat_stand_for_underscores(log):
+    model = np.array(["PF3D7_0100100", "GRCh38_CD3D", "HLA-A", "a_b", "a-b", "x|y_z"])
+    names = ["x-y-z", "a-b", "HLA-A", "pf3d7-0100100", "GRCh38-CD3D"]
+    known, _, _, columns = match_genes(query(names), model, np.arange(6))
+    np.testing.assert_array_equal(columns, [3, 4, 2, -1, 1, 0])  # "a-b" is itself and not "a_b"
+    assert known.all()
+    assert "3 gene(s) were matched though they are spelled otherwise" in log.text
+    wanted = np.array(["a_b", "a|b", "c", "d"])
+    _, _, _, columns = match_genes(query(["a-b", "c", "d"]), wanted, np.arange(4))
+    np.testing.assert_array_equal(columns, [-1, -1, 1, 2])  # it may be either
+    _, _, _, columns = match_genes(query(["a_b", "c", "a-b", "d"]), wanted, np.arange(4))
+    np.testing.assert_array_equal(columns, [0, 2, 1, 3])
+
+
 def test_doubtful_names_are_not_matched():
     model = np.array(["GENE1", "b", "c"])
     _, _, _, columns = match_genes(query(["gene1", "Gene1", "b", "c"]), model, np.arange(3))

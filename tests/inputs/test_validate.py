@@ -189,14 +189,25 @@ BARCODES = ["".join("ACGT"[(i >> 2 * k) & 3] for k in range(12)) + "-1" for i in
 def test_transposed():
     symbols = ["ACTB", "GAPDH", "MALAT1", "B2M", *(f"LOC{i}" for i in range(16))]
     for obs in (GENE_IDS, [f"{g}.3" for g in GENE_IDS], symbols):
-        text = _message(_wrap(_counts(20, 20), obs=obs, var=BARCODES))
-        assert "looks transposed" in text
-        assert "adata.T" in text
+        for var in (
+            BARCODES,
+            [name.replace("-", ".") for name in BARCODES],
+            [f"X1.{name[:-2]}.1.2" for name in BARCODES],
+        ):
+            text = _message(_wrap(_counts(20, 20), obs=obs, var=var))
+            assert "looks transposed" in text
+            assert "adata.T" in text
 
 
 @pytest.mark.parametrize(
     ("obs", "var"),
-    [(BARCODES, GENE_IDS), (BARCODES, BARCODES), (GENE_IDS, GENE_IDS), (GENE_IDS, [f"c{i}" for i in range(20)])],
+    [
+        (BARCODES, GENE_IDS),
+        (BARCODES, BARCODES),
+        (GENE_IDS, GENE_IDS),
+        (GENE_IDS, [f"c{i}" for i in range(20)]),
+        (BARCODES, [f"AC0{i:05d}.1" for i in range(20)]),  # clones that are genes
+    ],
 )
 def test_not_taken_for_transposed(obs, var):
     assert read_counts(_wrap(_counts(20, 20), obs=obs, var=var)).matrix.nnz > 0

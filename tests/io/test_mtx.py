@@ -138,3 +138,56 @@ def test_kinds_of_features(tmp_path):
     lines = [f"chr1\t{j}\t{j + 1}" for j in range(40)]
     text = _error(_write(tmp_path / "many", "matrix.mtx", x.T, {"barcodes.tsv": CELLS, "features.tsv": lines}))
     assert "13, ..." in text and len(text) < 500
+
+
+def _r_lines(columns, quote, separator, names):
+    """Lines as R's write.table makes them: row numbers, and names of the columns where there are any."""
+    mark = '"' if quote else ""
+    rows = [separator.join(f"{mark}{field}{mark}" for field in row) for row in zip(*columns, strict=True)]
+    return [separator.join(f"{mark}{name}{mark}" for name in names), *rows] if names else rows
+
+
+@pytest.mark.parametrize("quote", [True, False])
+@pytest.mark.parametrize("separator", ["\t", " "])
+@pytest.mark.parametrize("numbers", [True, False])
+@pytest.mark.parametrize("names", [True, False])
+def test_tables_as_r_writes_them(tmp_path, log, quote, separator, numbers, names):
+    if separator == " " and not (quote or numbers):
+        pytest.skip("nothing says that spaces separate")
+    counted = [str(i + 1) for i in range(6)]
+    cells = _r_lines([*([counted] if numbers else []), CELLS], quote, separator, ["x"] if names else [])
+    genes = _r_lines(
+        [*([counted[:5]] if numbers else []), IDS, GENES], quote, separator, ["rownames.m.", "symbol"] if names else []
+    )
+    path = _write(tmp_path, "matrix.mtx", X.T, {"barcodes.tsv": cells, "genes.tsv": genes})
+    adata = read_any(path)
+    np.testing.assert_array_equal(adata.X.toarray(), X)
+    assert list(adata.obs_names) == CELLS
+    assert list(adata.var_names) == GENES and list(adata.var["gene_ids"]) == IDS
+    assert ("counts the rows, as R writes it" in log.text) == numbers
+
+
+def test_tables_of_row_data(tmp_path):
+    """write.table(rowData(sce), "features.tsv", sep = "\t"): names of rows without a name, and columns by their names."""
+    genes = ['"ID"\t"Symbol"\t"Type"']
+    genes += [
+        f'"{i}"\t"{i}"\t{g}\t"Gene Expression"' for i, g in zip(IDS, ['"A"', '"B"', "NA", '""', '"C"'], strict=True)
+    ]
+    cells = ['"","batch"', *(f'"{c}","b1"' for c in CELLS)]
+    path = _write(tmp_path, "matrix.mtx", X.T, {"barcodes.csv": cells, "features.tsv": genes})
+    adata = read_any(path)
+    assert list(adata.var_names) == ["A", "B", IDS[2], IDS[3], "C"] and list(adata.var["gene_ids"]) == IDS
+    assert list(adata.obs_names) == CELLS and set(adata.obs["batch"]) == {"b1"}
+
+
+def test_marks_that_are_part_of_names_stay(tmp_path):
+    names = ["5' end", '3"', "HLA-A", "b", "c"]
+    path = _write(tmp_path, "matrix.mtx", X.T, {"barcodes.tsv": CELLS, "genes.tsv": names})
+    assert list(read_any(path).var_names) == names
+
+
+def test_a_line_of_names_is_no_cell(tmp_path):
+    """One line too few, of which the first is one field short, is no table of these cells."""
+    cells = ["x", *(f"{i}\t{c}" for i, c in enumerate(CELLS[:5], 1))]
+    path = _write(tmp_path, "matrix.mtx", X.T, {"barcodes.tsv": cells, "genes.tsv": GENES})
+    assert "barcodes.tsv 6 cells" in _error(path)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from scdae.arguments.text_tables import MARKS, counts_rows, decoded, is_marked, parse_table
+
 __all__ = ["read_gene_list"]
 
 _TITLES = frozenset(
     "gene genes gene_name gene_names gene_symbol gene_symbols gene_id gene_ids symbol symbols hgnc_symbol name names id ids "
     "feature features feature_name marker markers var_names index ensembl ensembl_id x".split()
 )
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
 def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
@@ -49,35 +50,46 @@ def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"The list of genes {path} {'is not a file' if path.exists() else 'does not exist'}.")
-    lines = [line.strip() for line in _decode(path).splitlines()]
+    try:
+        text = decoded(path.read_bytes())
+    except ValueError as error:
+        what = "text" if "zero" in str(error) else "text in UTF-8 or UTF-16"
+        raise ValueError(f"The list of genes {path} is not {what}. Save it as plain text, one name a line.") from error
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise ValueError(f"The list of genes {path} is empty. Give one name a line.")
     known = {str(name) for name in var_names}
-    fields = [[part.strip().strip("\"'") for part in re.split(r"[,;\t]", line)] for line in lines]
-    whole = [line.strip("\"'") for line in lines]
+    fields = _fields(lines)
+    whole = [_bare(line) for line in lines]
     choices = [whole, [part for line in fields for part in line if part]]
-    for column in (0, -1):  # of a table; R writes row numbers or names before the column that is meant
+    for column in (
+        *range(min(map(len, fields))),
+        -1,
+    ):  # of a table; R writes row numbers before the column that is meant
         chosen = [line[column] for line in fields]
-        others = [part for line in fields for part in (line[1:] if column == 0 else line[:-1])]
+        others = [part for line in fields for i, part in enumerate(line) if i != column % len(line)]
         if len(lines) > 1 and others and not known.intersection(others):
             choices.append(chosen)
-    has_title = len(lines) > 1 and (fields[0][0].lower().replace(" ", "_") in _TITLES or len(fields[0]) > 1)
+    numbered = counts_rows([line[0] for line in fields])  # from the first line on: it is no title
+    has_title = (
+        len(lines) > 1 and not numbered and (fields[0][0].lower().replace(" ", "_") in _TITLES or len(fields[0]) > 1)
+    )
     choices += [choice[1:] for choice in choices if len(choice) > 1 and choice[0] not in known] if has_title else []
     complete = next((choice for choice in choices if known.issuperset(choice)), None)
     best = complete or max(choices, key=lambda choice: sum(name in known for name in choice))
     return list(dict.fromkeys(best))
 
 
-def _decode(path: Path) -> str:
-    content = path.read_bytes()
-    coding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    if coding == "utf-8" and content[1:2] == b"\x00":
-        coding = "utf-16-le"
-    try:
-        text = content.decode(coding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The list of genes {path} is not text in UTF-8 or UTF-16. Save it as plain text.") from error
-    if "\x00" in text:
-        raise ValueError(f"The list of genes {path} is not text. Save it as plain text, one name a line.")
-    return text
+def _fields(lines: list[str]) -> list[list[str]]:
+    """Fields of each line: with commas, semicolons or tabs between them, or, in tables of R, spaces."""
+    if not any(mark in line for line in lines for mark in ",;\t"):
+        rows = parse_table("\n".join(lines)).rows
+        if rows.shape[1] > 1:
+            return [[str(part) for part in line] for line in rows.to_numpy().tolist()]
+    return [[_bare(part.strip()) for part in re.split(r"[,;\t]", line)] for line in lines]
+
+
+def _bare(name: str) -> str:
+    """Return a name without quotation marks around it; those at one end, as of 5', are part of it."""
+    return name[1:-1] if any(is_marked(name, mark) for mark in MARKS) else name

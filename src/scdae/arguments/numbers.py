@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from operator import index
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_form", "check_seed", "real_number", "whole_number"]
+__all__ = ["check_form", "check_seed", "integer", "real_number", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -18,14 +19,49 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
     ValueError
         It is none, or out of its range.
     """
-    try:
-        number = int(value) if isinstance(value, float) and value == int(value) else index(value)
-    except (TypeError, ValueError, OverflowError):
-        number = least - 1
-    if isinstance(value, bool) or number < least or (most is not None and number > most):
+    number = _whole(value)
+    if number is None or number < least or (most is not None and number > most):
         span = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
         raise ValueError(f"{name}={value!r}: use a whole number {span}.")
     return number
+
+
+def integer(name: str, value: Any, *, text: bool = False) -> Any:
+    """Return a number as an integer, None and lists as they are.
+
+    Parameters
+    ----------
+    name, value
+        The argument.
+    text
+        Whether it may be text as well.
+
+    Raises
+    ------
+    ValueError
+        It is no whole number; or a seed below zero.
+
+    Examples
+    --------
+    >>> integer("n_samples", 500.0)
+    500
+    """
+    if value is None or np.ndim(value) > 0 or (text and isinstance(value, str)):
+        return value
+    number = _whole(value.item() if hasattr(value, "item") else value)  # of NumPy
+    if number is None:
+        raise ValueError(f"{name}={value!r}: use a whole number.")
+    return check_seed(number) if name == "seed" else number
+
+
+def _whole(value: Any) -> int | None:
+    """Return the integer that a number is; None where it is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return int(value) if isinstance(value, Real) and value % 1 == 0 else index(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def real_number(name: str, value: Any, wanted: str) -> float:

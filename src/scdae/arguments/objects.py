@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from anndata import AnnData
 
+from scdae.arguments.numbers import integer
 from scdae.core.config import Config
 
 __all__ = ["RAW", "check_adata", "check_settings", "listed", "nearest", "spelled"]
@@ -69,23 +70,41 @@ def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 
 
 def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function answer an argument that it does not have with the closest that it has.
+    """Let a function answer an argument that it does not have with the closest that it has, and take whole doubles as integers.
 
-    A setting of the model that is given to a function which takes none is told where it belongs.
+    A setting of the model that is given to a function which takes none is told where it belongs. Functions that pass
+    further settings on (``**settings``) look at their names themselves. An argument that is annotated as an integer may
+    be a float of a whole number, which is what R's numbers are, or a NumPy scalar; other numbers are refused.
     """
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function).parameters
+    names = [name for name in parameters if name != "self"]
+    passes_on = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    order = list(parameters)
+    integers = {name: kinds for name, one in parameters.items() if "int" in (kinds := _kinds(one.annotation))}
     shown = function.__qualname__.removesuffix(".__init__")
 
     @wraps(function)
     def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         for name in kwargs:
-            if name not in names:
+            if name not in names and not passes_on:
                 raise TypeError(
                     f"{shown}() has no argument {name!r}.{_meant(name, names)} Arguments: {', '.join(names)}."
                 )
-        return function(*args, **kwargs)
+        given = [
+            integer(name, value, text="str" in integers[name]) if name in integers else value
+            for name, value in zip(order, args, strict=False)
+        ]
+        for name in integers.keys() & kwargs.keys():
+            kwargs[name] = integer(name, kwargs[name], text="str" in integers[name])
+        return function(*given, *args[len(given) :], **kwargs)  # type: ignore[arg-type]
 
     return called
+
+
+def _kinds(annotation: Any) -> set[str]:
+    """Names of the types that an annotation joins."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    return {part.strip() for part in text.split("|")}
 
 
 def _meant(name: str, names: list[str]) -> str:

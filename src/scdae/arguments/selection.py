@@ -53,6 +53,13 @@ def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
             )
         return _some(np.flatnonzero(values), what)
     values = _some(values, what)
+    if values.dtype.kind == "f":  # R's numbers
+        odd = values[~(values % 1 == 0)]
+        if len(odd):
+            raise ValueError(
+                f"{what}: {odd[0]} is not a position, which are whole numbers. Give names, or positions from 0 on."
+            )
+        values = values.astype(np.int64)
     if values.dtype.kind in "iu":
         wrong = (values < -len(index)) | (values >= len(index))
         if wrong.any():

@@ -23,6 +23,7 @@ __all__ = ["evaluate"]
 def evaluate(
     source: opt.Source,
     layer: opt.Layer = None,
+    obs: opt.Obs = None,
     batch_key: opt.BatchKey = None,
     covariate: opt.Covariate = None,
     mask_layer: opt.MaskLayer = None,
@@ -71,7 +72,7 @@ def evaluate(
         run.check()
         if genes is not None:
             check_target(genes, overwrite=overwrite, endings=(".csv",))
-        opened = run.open(genome, layer, mask_layer, genes_only=genes_only)
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, obs=obs)
         adata = opened.adata
         if genes is not None:
             shared.data.check_in_place(source, genes, alone=True)

@@ -37,6 +37,7 @@ def fit(
     source: opt.Source,
     model_file: Model,
     layer: opt.Layer = None,
+    obs: opt.Obs = None,
     batch_key: opt.BatchKey = None,
     covariate: opt.Covariate = None,
     reference: Annotated[
@@ -91,7 +92,7 @@ def fit(
         run.check((".scdae",))
         kept = checkpoint_options(checkpoint_dir, checkpoint_every, resume)
         known = None if reference is None else scdae.DAE.load(reference)
-        opened = run.open(genome, layer, mask_layer, genes_only=genes_only)
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, obs=obs)
         run.clock.lap("reading")
         options: dict[str, Any] = {
             "layer": opened.layer,
@@ -130,6 +131,7 @@ def apply(
     model_file: Model,
     target: opt.Target,
     layer: opt.Layer = None,
+    obs: opt.Obs = None,
     mask_layer: opt.MaskLayer = None,
     transform_batch: opt.TransformBatch = None,
     output_scale: Annotated[
@@ -174,6 +176,7 @@ def apply(
             layer,
             mask_layer,
             genes_only=genes_only,
+            obs=obs,
             genes=genes,
             dtype=dtype,
             threshold=threshold,

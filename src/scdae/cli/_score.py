@@ -54,6 +54,7 @@ def score(
         ),
     ] = None,
     layer: opt.Layer = None,
+    obs: opt.Obs = None,
     batch_key: opt.BatchKey = None,
     covariate: opt.Covariate = None,
     mask_layer: opt.MaskLayer = None,
@@ -90,7 +91,7 @@ def score(
     with run:
         run.check(_ENDINGS)
         model = None if model_file is None else scdae.DAE.load(model_file)
-        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, avoid_target=True)
+        opened = run.open(genome, layer, mask_layer, genes_only=genes_only, obs=obs, avoid_target=True)
         adata, as_table = opened.adata, target.suffix == ".csv"
         if opened.large and not as_table:
             raise ValueError(f"{source} is not read into memory as a whole, so OUTPUT has to be a table, .csv.")
@@ -103,6 +104,8 @@ def score(
                 other = shared.data.open_source(
                     Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only
                 )
+                if obs is not None:
+                    shared.data.join_obs(other.adata, obs, if_there=True)
                 known = shared.data.normal_cells(
                     other, opened, {"allow_fractional": allow_fractional, "allow_nan": allow_nan}
                 )

@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scdae.arguments.numbers import check_seed, real_number, whole_number
+from scdae.arguments.objects import spelled
 from scdae.datasets._download import paul15, pbmc3k, pbmc5k_citeseq
 from scdae.datasets._simulate_16s import simulate_16s
 
@@ -24,6 +25,7 @@ _MARKER_SHARE = 0.04  # of the genes, for each cell type and for the trajectory
 _BACKGROUND_SHARE = 0.15  # of the genes, for each cell type: mildly changed, up or down
 
 
+@spelled
 def simulate(
     n_cells: int = 2000,
     n_genes: int = 2000,

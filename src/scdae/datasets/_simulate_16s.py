@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scdae.arguments.numbers import check_seed, real_number, whole_number
+from scdae.arguments.objects import spelled
 
 __all__ = ["simulate_16s"]
 
@@ -21,6 +22,7 @@ _INDEL = 0.04  # of the changes
 _CUT = 30  # letters, at most, by which a sequence begins later or ends earlier
 
 
+@spelled
 def simulate_16s(
     n_genera: int = 150, *, n_per_genus: int = 2, length: int = 1200, divergence: float = 1.0, seed: int = 0
 ) -> dict[str, str]:

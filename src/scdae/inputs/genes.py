@@ -160,7 +160,7 @@ def _by_name(
     if spelled and not quiet:
         get_logger().warning(
             f"scdae: {len(spelled):,} gene(s) were matched though they are spelled otherwise, the first being {spelled[0][1]!r} for "
-            f"{spelled[0][0]!r} of the model (versions of Ensembl ids and case are overlooked where that leaves no doubt)."
+            f"{spelled[0][0]!r} of the model (versions of Ensembl ids, case, and Seurat's dashes for underscores are overlooked where that leaves no doubt)."
         )
     if n_found < len(columns) and not quiet and not adapting:
         get_logger().warning(
@@ -220,7 +220,7 @@ def _find(query: np.ndarray, wanted: np.ndarray, taken: np.ndarray = _NONE) -> n
     """
     names, targets = [str(name) for name in query], [str(name) for name in wanted]
     places = np.full(len(targets), -1, np.int64)
-    for alike in (str, _without_version, lambda name: _without_version(name).casefold()):
+    for alike in (str, _without_version, _without_case, _dashed, lambda name: _dashed(name).casefold()):
         left = np.flatnonzero(places < 0)
         if not len(left):
             break
@@ -248,6 +248,15 @@ def _without_version(name: str) -> str:
     """Return an Ensembl id without the version behind its point."""
     match = _ENSEMBL.fullmatch(name)
     return match[1] if match else name
+
+
+def _without_case(name: str) -> str:
+    return _without_version(name).casefold()
+
+
+def _dashed(name: str) -> str:
+    """Return a name as Seurat calls the gene, in which dashes stand for underscores and bars, without its version."""
+    return _without_version(name).replace("_", "-").replace("|", "-")
 
 
 def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:

@@ -28,7 +28,7 @@ __all__ = [
 _GENE_ID = re.compile(
     r"(ENS[A-Z]{0,6}G\d{9,}(\.\d+)?|FBgn\d{7}|WBGene\d{8}|AT[1-5CM]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?)", re.IGNORECASE
 )
-_BARCODE = re.compile(r"([A-Za-z0-9]+[_#:.-])*[ACGTN]{8,}([_-][A-Za-z0-9]+)*")
+_BARCODE = re.compile(r"([A-Za-z0-9]+[_#:.-])*[ACGTN]{8,}([_.-][A-Za-z0-9]+)*")  # R makes dots of dashes
 _WELL_KNOWN_GENES = frozenset(("ACTB", "B2M", "CD3D", "EEF1A1", "GAPDH", "MALAT1", "MT-CO1", "PPIA", "RPLP0", "VIM"))
 _FEW = 5  # names shown before "..."
 _LOG_VALUE_LIMIT = 20.0  # log1p of counts per 10k, or of anything countable, stays below

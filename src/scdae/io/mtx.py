@@ -6,20 +6,20 @@ Which table is of the cells and which side is theirs is told by names and by len
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from scipy.io import mmread
 
 from scdae._log import get_logger
+from scdae.arguments.text_tables import TextTable, counts_rows, decoded, parse_table
 from scdae.files.errors import first_line
 from scdae.matrices.features import genes_only
+from scdae.matrices.gene_tables import gene_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,10 @@ _GENES = re.compile(
 _TABLE = re.compile(r"\.(tsv|txt|csv)(\.gz)?$")
 _MATRIX = re.compile(r"\.mtx(\.gz)?$")
 _CELLS_IN_ROWS = re.compile(r"cells_x_|quants_mat|DGE|count_matrix")  # kb, alevin-fry, Parse
-_HEADERS = frozenset(
-    "gene_id gene_name gene_symbol gene genes id name symbol feature feature_id bc_wells barcode barcodes cell cell_barcode "
-    "cell_id sample samples index".split()
+_HEADER = re.compile(
+    r"gene_?(id|name|symbol)s?|genes?|id|name|symbol|feature(_id)?|bc_wells|barcodes?|cells?|cell_(barcode|id)|samples?|index"
+    r"|x|v\d|(row|col)names\W.*",  # R's: of a vector, of columns without a name, of an expression
+    re.I,
 )
 _FEW = 5  # names shown before "..."
 _LEAST_LINE, _MOST_PACKED = 4, 1100  # bytes of an entry; times that gzip makes text smaller
@@ -51,6 +52,13 @@ class _Table(NamedTuple):
     path: Path
     is_cells: bool
     rows: pd.DataFrame
+    is_short: bool = False  # its first line is one field short: names of columns, as R writes them
+
+    @property
+    def has_header(self) -> bool:
+        """Whether its first line names the columns."""
+        first = [str(name).strip() for name in self.rows.iloc[0]] if len(self.rows) else [""]
+        return self.is_short or any(_HEADER.fullmatch(name) for name in (first if first[0] == "" else first[:1]))
 
 
 def find_matrices(folder: Path) -> list[Path]:
@@ -179,7 +187,11 @@ def _tables(path: Path) -> list[_Table]:
         is_cells = bool(_CELLS.match(rest))
         if is_cells or _GENES.match(rest):
             tables.append((-len(shared), len(beside.name), beside, is_cells))
-    return [_Table(beside, is_cells, _read_table(beside)) for _, _, beside, is_cells in sorted(tables)]
+    found = []
+    for _, _, beside, is_cells in sorted(tables):
+        table = _read_table(beside)
+        found.append(_Table(beside, is_cells, table.rows, table.is_short))
+    return found
 
 
 def _shared_start(name: str, other: str) -> str:
@@ -201,20 +213,11 @@ def _own_start(name: str, other: str) -> str:
     return ""
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    separator = "," if ".csv" in path.name else "\t"
+def _read_table(path: Path) -> TextTable:
     try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            quoting=csv.QUOTE_MINIMAL if ".csv" in path.name else csv.QUOTE_NONE,
-            keep_default_na=False,
-            skip_blank_lines=False,  # kb has them for genes without a symbol
-        )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame({0: []})
+        with _open(path) as stream:
+            content = stream.read()
+        return parse_table(decoded(content), comma=".csv" in path.name)
     except MemoryError:
         raise
     except Exception as error:
@@ -233,16 +236,22 @@ def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[
 
 
 def _of_length(table: _Table, n: int) -> _Table | None:
-    """Return the table, with its header as the names of its columns, if it then has `n` rows."""
+    """Return the table, with its header as the names of its columns and without R's row numbers, if it then has `n` rows."""
     rows = table.rows
     while len(rows) > n and (rows.iloc[-1] == "").all():
         rows = rows.iloc[:-1]
-    has_header = len(rows) > 0 and str(rows.iloc[0, 0]).strip().lower() in _HEADERS
-    if len(rows) == n + 1 and (has_header or ".csv" in table.path.name):
+    if len(rows) == n + 1 and (table.has_header or ".csv" in table.path.name):
         named = rows.iloc[1:].reset_index(drop=True)
         named.columns = [str(name) for name in rows.iloc[0]]
-        return table._replace(rows=named)
-    return table._replace(rows=rows) if len(rows) == n else None
+    elif len(rows) == n and not table.is_short:
+        named = rows
+    else:
+        return None
+    if named.shape[1] > 1 and counts_rows(named.iloc[:, 0].tolist()):
+        get_logger().info(f"{table.path.name}: the first column counts the rows, as R writes it, and is left out.")
+        named = named.iloc[:, 1:]
+        named.columns = named.columns if isinstance(named.columns[0], str) else range(named.shape[1])
+    return table._replace(rows=named)
 
 
 def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -252,25 +261,13 @@ def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gene_frame(genes: _Table, tables: list[_Table]) -> pd.DataFrame:
-    """Columns `gene_ids`, `name`, `feature_types` and `genome`, as far as they are there."""
-    rows = genes.rows
-    if isinstance(rows.columns[0], str):
-        ours = {"gene_id": "gene_ids", "gene_name": "name", "genome": "genome", "feature_type": "feature_types"}
-        frame = rows.rename(columns=ours)
-        kept = [name for name in ours.values() if name in frame and name != "genome"]
-        if kept:
-            return frame[kept]
-        return pd.DataFrame({"gene_ids": rows.iloc[:, 0]})
-    features = rows.iloc[:, :3].copy()
-    features.columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
-    if "name" not in features:  # kb has symbols in a file of their own
+    """Columns `gene_ids`, `name` and `feature_types`, as far as they are there."""
+    symbols = None
+    if genes.rows.shape[1] == 1 and not isinstance(genes.rows.columns[0], str):  # kb has symbols in a file of their own
         stem = _TABLE.sub("", genes.path.name)
-        for table in tables:
-            fits = _of_length(table, len(features)) if table.path.name.startswith(f"{stem}.names") else None
-            if fits is not None:
-                symbols = fits.rows.iloc[:, 0].to_numpy()
-                features["name"] = np.where(symbols == "", features["gene_ids"].to_numpy(), symbols)
-    return features
+        beside = (table for table in tables if table.path.name.startswith(f"{stem}.names"))
+        symbols = next((fits.rows.iloc[:, 0] for table in beside if (fits := _of_length(table, len(genes.rows)))), None)
+    return gene_columns(genes.rows, symbols)
 
 
 def _no_names(path: Path, sides: tuple[int, int], tables: list[_Table]) -> str:
@@ -278,6 +275,7 @@ def _no_names(path: Path, sides: tuple[int, int], tables: list[_Table]) -> str:
     if not tables:
         return (
             f"{has}, but no tables with the names of cells and genes are beside it (barcodes.tsv and features.tsv, or genes.tsv). "
+            "From R, write them with writeLines(colnames(counts), 'barcodes.tsv') and writeLines(rownames(counts), 'genes.tsv'). "
             "Without names: anndata.io.read_mtx(path).write_h5ad(...), with .T if genes are in rows"
         )
     cells, genes = [t for t in tables if t.is_cells], [t for t in tables if not t.is_cells]

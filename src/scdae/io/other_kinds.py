@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["READ", "check_is_file", "describe_other", "first_bytes"]
+__all__ = ["BIOM", "FROM_R", "READ", "check_is_file", "describe_other", "first_bytes", "of_r_folder"]
 
 READ = (
     "scdae reads .h5ad, .zarr, .loom, 10x .h5, Matrix Market files (.mtx, with barcodes and features beside them) and "
@@ -21,7 +21,16 @@ _TABLE = (
     "Read it with pandas.read_csv or anndata.io.read_csv(path, first_column_names=True), turn it with .T if genes are in "
     "rows, and save it with .write_h5ad"
 )
-_FROM_R = "Save it from R, for example with zellkonverter::writeH5AD(sce, 'counts.h5ad')"
+FROM_R = "In R, DropletUtils::write10xCounts('counts.h5', {counts}, version = '3') writes a file that is read here"
+_SAVED = (
+    FROM_R.format(counts="counts")
+    + ", with counts = SingleCellExperiment::counts(sce) or Seurat::GetAssayData(object, slot = 'counts'); "
+    "zellkonverter::writeH5AD(sce, 'counts.h5ad') takes the columns of the cells along"
+)
+BIOM = (
+    "a BIOM table: counts of taxa or sequences in samples, which this model is not for. To look for chimeras among the sequences, "
+    "pass them as FASTA to scdae.pp.kmers and scdae.tl.score_sequences"
+)
 _PACKED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
     b"BZh": ("bzip2", "bunzip2"),
@@ -36,11 +45,11 @@ _BYTES = (
     (b"BAM\x01", "a BAM file of reads", "Count molecules first, with STARsolo, kb or Cell Ranger"),
     (b"CRAM", "a CRAM file of reads", "Count molecules first, with STARsolo, kb or Cell Ranger"),
     (b"@HD\t", "a SAM file of reads", "Count molecules first, with STARsolo, kb or Cell Ranger"),
-    (b"RDX", "a workspace of R", _FROM_R),
-    (b"RDA", "a workspace of R", _FROM_R),
-    (b"X\n\x00\x00\x00", "an object of R", _FROM_R),
-    (b"A\n2\n", "an object of R", _FROM_R),
-    (b"A\n3\n", "an object of R", _FROM_R),
+    (b"RDX", "a workspace of R", _SAVED),
+    (b"RDA", "a workspace of R", _SAVED),
+    (b"X\n\x00\x00\x00", "an object of R", _SAVED),
+    (b"A\n2\n", "an object of R", _SAVED),
+    (b"A\n3\n", "an object of R", _SAVED),
     (b"\x93NUMPY", "a NumPy array", "Wrap it: anndata.AnnData(numpy.load(path)).write_h5ad(...)"),
     (b"MATLAB 5", "a file of MATLAB", "Read it with scipy.io.loadmat and save it as AnnData with .write_h5ad"),
     (b"%PDF", "a PDF", READ),
@@ -95,6 +104,14 @@ def first_bytes(path: Path, number: int = 512) -> bytes:
     return start
 
 
+def of_r_folder(path: Path) -> str | None:
+    """Say what a folder is that HDF5Array's saveHDF5SummarizedExperiment wrote, and what to do; None for others."""
+    if not (path / "assays.h5").is_file() or not list(path.glob("*.rds")):
+        return None
+    line = FROM_R.format(counts=f"SummarizedExperiment::assay(HDF5Array::loadHDF5SummarizedExperiment('{path.name}'))")
+    return f"{path} is a SummarizedExperiment of R (saveHDF5SummarizedExperiment). {line}."
+
+
 def describe_other(path: Path) -> str:
     """Return what a file of a kind that is not read is, and what to do, in one line that begins with its name."""
     with path.open("rb") as stream:
@@ -113,7 +130,7 @@ def _known(path: Path, start: bytes, inner: bytes) -> tuple[str, str]:
         return "a tar archive", f"Unpack it with tar xf {path.name}, and pass what it holds"
     suffix = "".join(path.suffixes).lower()
     if suffix.endswith((".rds", ".rda", ".rdata")):
-        return "an object of R", _FROM_R
+        return "an object of R", _SAVED
     for magic, what, remedy in _BYTES:
         if inner.startswith(magic):
             return what, remedy
@@ -122,6 +139,9 @@ def _known(path: Path, start: bytes, inner: bytes) -> tuple[str, str]:
     if inner[:2] in (b"\xff\xfe", b"\xfe\xff") or _is_text(inner):
         if suffix.endswith((".fastq", ".fq", ".fastq.gz", ".fq.gz")):
             return "FASTQ", "Count molecules first, with STARsolo, kb or Cell Ranger"
+        if suffix.endswith((".biom", ".biom.gz")) or b"Biological Observation Matrix" in inner:
+            what, _, remedy = BIOM.partition(". ")
+            return what, remedy
         return "a kind that cannot be read here: text", f"{READ}. {_TABLE}"
     if start[:1] == b"\x80" and suffix.endswith((".pkl", ".pickle")):
         return "a pickle", "Load it in Python and save it as AnnData with .write_h5ad"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from scdae.files.errors import reading
 from scdae.io.hdf5 import open_hdf5
 from scdae.io.loom import read_loom
 from scdae.io.mtx import main_matrix, read_mtx
-from scdae.io.other_kinds import READ, check_is_file, describe_other, first_bytes
+from scdae.io.other_kinds import BIOM, FROM_R, READ, check_is_file, describe_other, first_bytes, of_r_folder
 from scdae.io.stored import is_store, read_anndata
 from scdae.io.tenx import is_v2_group, read_10x_h5
 
@@ -118,11 +119,18 @@ def _read_folder(path: Path, genome: str | None) -> AnnData:
         elif inner:
             matrix = next(iter(inner.values()))
     if matrix is None:
-        files = [p for p in sorted(path.iterdir()) if p.suffix in (".h5", ".h5ad", ".loom", ".zarr")]
+        if (saved := of_r_folder(path)) is not None:
+            raise ValueError(saved)
+        files = [p for p in sorted(path.iterdir()) if p.suffix in (".h5", ".h5ad", ".loom", ".zarr") or _is_mtx(p)]
         hint = f" Pass a file in it, such as {files[0]}." if files else ""
         raise ValueError(f"{path} is a folder that holds neither a zarr store nor a matrix.mtx. {READ}.{hint}")
     with reading(path):
         return read_mtx(matrix, genome)
+
+
+def _is_mtx(path: Path) -> bool:
+    """Return whether a file is a matrix though its name does not say so: writeMM takes any."""
+    return path.is_file() and first_bytes(path, 16).startswith(b"%%MatrixMarket")
 
 
 def _read_hdf5(path: Path, genome: str | None) -> AnnData:
@@ -148,8 +156,29 @@ def _no_counts(path: Path, file: h5py.File, kind: str) -> str:
         )
     if kind == "h5seurat":
         return f"{path} is an object of Seurat (h5Seurat). In R, SeuratDisk::Convert('{path.name}', dest = 'h5ad') makes an .h5ad of it."
+    if kind == "biom":
+        return f"{path} is {BIOM}."
+    if kind == "assays" and (saved := of_r_folder(path.parent)) is not None:
+        return saved
     shown = ", ".join(repr(key) for key in list(file)[:8]) or "nothing"
-    return f"{path} is an HDF5 file without a count matrix that is known here: it holds {shown}. {READ}."
+    found = f"{path} is an HDF5 file without a count matrix that is known here: it holds {shown}."
+    matrix = _first_matrix(file)
+    if matrix is None:
+        return f"{found} {READ}."
+    line = FROM_R.format(counts="counts")
+    return (
+        f"{found} {matrix!r} is a matrix, but nothing says of which cells and genes. {line}, with their names. {READ}."
+    )
+
+
+def _first_matrix(file: h5py.File) -> str | None:
+    """Name of the first dataset of numbers with two sides, such as rhdf5's h5write makes."""
+
+    def look(name: str, item: object) -> str | None:
+        is_matrix = isinstance(item, h5py.Dataset) and len(item.shape or ()) == 2 and item.dtype.kind in "iuf"
+        return name if is_matrix else None
+
+    return file.visititems(look)
 
 
 def _hdf5_kind(file: h5py.File) -> str:
@@ -162,6 +191,10 @@ def _hdf5_kind(file: h5py.File) -> str:
         return "loom"
     if {"assays", "cell.names"} <= keys:
         return "h5seurat"
+    if {"observation", "sample"} <= keys:
+        return "biom"
+    if keys and all(re.fullmatch(r"assay\d+", key) for key in keys):
+        return "assays"
     if {"barcode_idx", "feature_idx"} <= keys or {"barcode", "umi"} <= keys:
         return "molecule_info"
     if ("matrix" in keys and hasattr(file["matrix"], "keys")) or any(is_v2_group(file[key]) for key in keys):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from scdae.arguments.objects import spelled
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.extreme_counts import extreme_entries, put_back
 from scdae.core.distributions import posterior as law
@@ -121,6 +122,7 @@ class Posterior:
         lower, upper = self.quantile([(1 - level) / 2, (1 + level) / 2])
         return lower, upper
 
+    @spelled
     def sample(self, n: int = 1, *, seed: int = 0) -> Iterator[np.ndarray]:
         """Draw expected counts.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scdae import get
-from scdae.arguments.objects import check_adata
+from scdae.arguments.objects import check_adata, spelled
 from scdae.matrices.annotation import obs_column
 from scdae.matrices.columns import columns_of
 from scdae.outputs.names import quantile_layers
@@ -122,6 +122,7 @@ def embedding(
     return finish(axes, figure, ax is not None, show, save)
 
 
+@spelled
 def gene_gene(
     adata: AnnData,
     x: str,

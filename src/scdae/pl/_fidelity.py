@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae import get
-from scdae.arguments.objects import check_adata
+from scdae.arguments.objects import check_adata, spelled
 from scdae.core.evaluation.report import ENOUGH
 from scdae.pl._common import finish, new_axes
 
@@ -28,6 +28,7 @@ _RATIOS = {  # drawn above one another in the row of a group
 _APART = 0.22  # of the rows of one group
 
 
+@spelled
 def fidelity(
     adata: AnnData,
     *,

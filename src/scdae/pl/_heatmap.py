@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scdae import get
-from scdae.arguments.objects import check_adata
+from scdae.arguments.objects import check_adata, spelled
 from scdae.matrices.annotation import frame_of, obs_column
 from scdae.matrices.columns import columns_of, totals_of
 from scdae.pl._common import before, finish, log_per_10k
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["before_after"]
 
 
+@spelled
 def before_after(
     adata: AnnData,
     genes: Sequence[str],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.minibatches.devices import devices_for
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import open_counts
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["impute"]
 
 
+@spelled
 @transfers
 def impute(
     adata: AnnData,

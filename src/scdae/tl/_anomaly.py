@@ -10,7 +10,7 @@ from scipy import stats
 
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.anomaly import Readings, combined, rarity, standardize
 from scdae.core.guard.conformal import conformal_pvalue
 from scdae.core.runtime.transfers import transfers
@@ -31,6 +31,7 @@ __all__ = ["anomaly_columns", "anomaly_score"]
 _WRITER = "scdae.tl.anomaly_score"
 
 
+@spelled
 @transfers
 def anomaly_score(
     adata: AnnData,

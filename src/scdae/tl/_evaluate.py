@@ -11,7 +11,7 @@ import pandas as pd
 from scdae import __version__
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
 from scdae.core.evaluation.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
@@ -33,6 +33,7 @@ RAW, LOW_RANK = "raw counts", "low rank"
 VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not judged"]
 
 
+@spelled
 @transfers
 def evaluate(
     adata: AnnData,

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.purification import SCALES, Purification
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import counts_to_apply, matrix_of
@@ -32,6 +32,7 @@ __all__ = ["purify"]
 _WRITER = "scdae.tl.purify"
 
 
+@spelled
 @transfers
 def purify(
     adata: AnnData,

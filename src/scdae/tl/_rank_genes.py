@@ -10,7 +10,7 @@ import pandas as pd
 
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings, listed, nearest
+from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
 from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
@@ -41,6 +41,7 @@ _COLUMNS = {  # of the table in `uns`: what scanpy reads, then ours
 }
 
 
+@spelled
 @transfers
 def rank_genes(
     adata: AnnData,

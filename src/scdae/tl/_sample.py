@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.inputs.options import DataOptions
 from scdae.model import DAE
 from scdae.model.options import log_layer_size
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
+@spelled
 def sample(
     adata: AnnData,
     model: DAE | None = None,

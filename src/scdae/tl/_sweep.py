@@ -10,7 +10,7 @@ import numpy as np
 
 from scdae._log import get_logger, progress
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, score
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.options import DataOptions
@@ -25,6 +25,7 @@ __all__ = ["noise_sweep"]
 _WRITER = "scdae.tl.noise_sweep"
 
 
+@spelled
 @transfers
 def noise_sweep(
     adata: AnnData,

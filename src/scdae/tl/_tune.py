@@ -16,7 +16,7 @@ import numpy as np
 from scdae import __version__
 from scdae._log import get_logger, progress
 from scdae.arguments.names import check_name
-from scdae.arguments.objects import check_adata, check_settings
+from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import own_log_likelihood
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.options import DataOptions
@@ -33,6 +33,7 @@ _CLEAR = 2.0  # standard errors by which settings have to beat the defaults
 _WRITER = "scdae.tl.tune"
 
 
+@spelled
 @transfers
 def tune(
     adata: AnnData,

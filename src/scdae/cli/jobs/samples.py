@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scdae._log import get_logger
+from scdae.arguments.text_tables import counts_rows, decoded
 from scdae.files.targets import is_store
 from scdae.io.mtx import main_matrix
 from scdae.io.on_disk import find_files
@@ -22,6 +23,7 @@ __all__ = ["Sample", "read_samples"]
 _ENDINGS = (".h5ad", ".zarr", ".loom", ".h5", ".mtx", ".mtx.gz")
 _NAME = re.compile(r"[^\W_][\w.+ @=,-]*")  # what becomes the name of a file
 _NEEDED = ("sample", "path")
+_ABSENT = ("", "NA")  # as R writes what is missing
 _FEW = 5  # names shown before "..."
 
 
@@ -85,14 +87,15 @@ def read_samples(source: str | os.PathLike[str], known: Collection[str] = ()) ->
 
 def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
     try:
-        text = sheet.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decoded(sheet.read_bytes())
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"{sheet} cannot be read: {reason}.") from error
-    delimiter = "\t" if sheet.suffix == ".tsv" else ","
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    lines = text.splitlines()
+    delimiter = "\t" if sheet.suffix == ".tsv" else ";" if ";" in text and "," not in "".join(lines[:1]) else ","
+    reader = csv.reader(lines, delimiter=delimiter)
     rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    (_, header), *rest = [(line, row) for line, row in rows if any(row)] or [(0, [])]
+    (_, header), *rest = _without_row_names([(line, row) for line, row in rows if any(row)]) or [(0, [])]
     missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise ValueError(
@@ -115,11 +118,21 @@ def _of_sheet(sheet: Path, known: Collection[str]) -> list[Sample]:
         file = sheet.parent / Path(cells["path"]).expanduser()
         if not file.exists():
             lost.append(f"{cells['sample'] or 'without a name'} ({file})")
-        own = tuple((option, cells[name]) for name, option in options.items() if cells[name])
+        own = tuple((option, cells[name]) for name, option in options.items() if cells[name] not in _ABSENT)
         samples.append(Sample(cells["sample"], file, own))
     if lost:
         raise FileNotFoundError(f"{sheet}: {len(lost)} of {len(samples)} files do not exist: {_some(lost)}.")
     return samples
+
+
+def _without_row_names(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """Lines without the row numbers that R writes first: their column has no name, or no field in the first line."""
+    (line, header), *rest = rows or [(0, [])]
+    if not rest or not counts_rows([row[0] for _, row in rest]):
+        return rows
+    if all(len(row) == len(header) + 1 for _, row in rest):
+        header = ["", *header]
+    return [(number, row[1:]) for number, row in ((line, header), *rest)] if not header[0] else rows
 
 
 def _columns(sheet: Path, header: Sequence[str], known: Collection[str]) -> dict[str, str]:

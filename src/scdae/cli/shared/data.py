@@ -24,6 +24,7 @@ from scdae.io.probing import probe
 from scdae.io.read import is_anndata, read_any
 from scdae.io.write import check_in_place, is_result_alone, write_atomic
 from scdae.matrices.features import keep_genes
+from scdae.matrices.obs_tables import join_obs
 
 __all__ = [
     "Opened",
@@ -31,6 +32,7 @@ __all__ = [
     "check_form",
     "check_in_place",
     "describe_source",
+    "join_obs",
     "normal_cells",
     "open_source",
     "probe_source",

@@ -32,6 +32,7 @@ __all__ = [
     "LikelihoodOfModel",
     "MaskLayer",
     "MaxEpochs",
+    "Obs",
     "OverwriteResult",
     "Quantile",
     "Quiet",
@@ -131,6 +132,17 @@ Layer = Annotated[
 ]
 BatchKey = Annotated[
     str | None, typer.Option(help="Column of obs with the batch.", show_default="none", rich_help_panel="Counts")
+]
+Obs = Annotated[
+    Path | None,
+    typer.Option(
+        "--obs",
+        metavar="FILE",
+        callback=home,
+        help="Table (.csv, .tsv) of further columns of obs, such as a batch; cells are found by name in one of its columns.",
+        show_default="none",
+        rich_help_panel="Counts",
+    ),
 ]
 Covariate = Annotated[
     list[str] | None,

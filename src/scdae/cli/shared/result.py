@@ -22,6 +22,8 @@ class ResultFile:
         The command, which has a target.
     genome, layer, mask, genes_only
         What is read of INPUT, as they were given.
+    obs
+        Table of further columns of obs.
     genes, dtype, threshold, n_quantiles, results_only
         What is written of the results, and as what, as they were given.
     key_added, transform_batch
@@ -50,6 +52,7 @@ class ResultFile:
         mask: str | None,
         *,
         genes_only: bool,
+        obs: Path | None,
         genes: Path | None,
         dtype: str,
         threshold: float | None,
@@ -61,7 +64,7 @@ class ResultFile:
         if run.target is None:
             raise ValueError("A result needs a target.")
         self._run, self._target, self._layer = run, run.target, layer
-        self.opened = run.open(genome, layer, mask, genes_only=genes_only, avoid_target=True)
+        self.opened = run.open(genome, layer, mask, genes_only=genes_only, obs=obs, avoid_target=True)
         adata = self.opened.adata
         self.genes = shared.data.wanted_genes(genes, adata)
         self.dtype, self.key = dtype, key_of(key_added, transform_batch)

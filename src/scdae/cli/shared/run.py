@@ -82,12 +82,30 @@ class Run:
         shared.data.probe_source(self.source)
 
     def open(
-        self, genome: str | None, layer: str | None, mask: str | None, *, genes_only: bool, avoid_target: bool = False
+        self,
+        genome: str | None,
+        layer: str | None,
+        mask: str | None,
+        *,
+        genes_only: bool,
+        obs: Path | None = None,
+        avoid_target: bool = False,
     ) -> Opened:
-        """Start the clock and open the source; a pattern does not take in the target where `avoid_target`."""
+        """Start the clock and open the source, with the columns of the table `obs`.
+
+        A pattern does not take in the target where `avoid_target`.
+        """
         self.clock = Clock()
+        table = one_line_errors(self._debug, about=f"--obs {obs}")
+        if obs is not None and not obs.is_file():
+            with table:
+                raise FileNotFoundError("it is not a file." if obs.exists() else "it does not exist.")
         target = self.target if avoid_target else None
-        return shared.data.open_source(self.source, genome, layer, mask, genes_only=genes_only, target=target)
+        opened = shared.data.open_source(self.source, genome, layer, mask, genes_only=genes_only, target=target)
+        if obs is not None:
+            with table:
+                shared.data.join_obs(opened.adata, obs)
+        return opened
 
     def tell(self, plan: Plan, command: str) -> None:
         """Print what would be done."""

@@ -50,12 +50,12 @@ class Purification(NamedTuple):
             raise ValueError("keep=0 leaves no molecules. Use a fraction above 0, such as 0.5, or 1 for no thinning.")
         for name in ("n_passes", "n_draws"):
             value = getattr(self, name)
-            if isinstance(value, bool) or value != int(value) or value < 1:
+            if isinstance(value, (bool, str)) or not value >= 1 or value % 1:
                 raise ValueError(f"{name}={value!r}: use a whole number, 1 or more.")
         if self.fractions not in FRACTIONS:
             choices = ", ".join(f"{name!r} ({what})" for name, what in FRACTIONS.items())
             raise ValueError(f"fractions={self.fractions!r}: choose one of {choices}.")
-        return self
+        return self._replace(n_passes=int(self.n_passes), n_draws=int(self.n_draws))
 
 
 def counts_of_logs(logs: jax.Array, depth: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ def thinned_draws(counts: np.ndarray, how: Purification, rng: np.random.Generato
         return None
     if how.fractions == "round":
         values = np.rint(values)
-    drawn = np.zeros((how.n_draws if chance else 1, *counts.shape), np.float32)
+    drawn = np.zeros((int(how.n_draws) if chance else 1, *counts.shape), np.float32)
     for draw in drawn:
         shown = values
         if how.fractions == "draw":
