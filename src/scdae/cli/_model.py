@@ -132,9 +132,7 @@ def apply(
     layer: opt.Layer = None,
     mask_layer: opt.MaskLayer = None,
     transform_batch: opt.TransformBatch = None,
-    output_scale: Annotated[
-        opt.Scale, typer.Option(help="What the layer holds, as for scdae impute.", rich_help_panel="Output")
-    ] = opt.Scale.mean,
+    output: opt.Outputs = None,
     quantile: opt.Quantile = None,
     threshold: opt.Threshold = None,
     genes: opt.Genes = None,
@@ -177,7 +175,7 @@ def apply(
             genes=genes,
             dtype=dtype,
             threshold=threshold,
-            n_quantiles=len(quantile or ()),
+            n_layers=len(output or ()) + len(quantile or ()),
             results_only=results_only,
             key_added=key_added,
             transform_batch=transform_batch,
@@ -188,7 +186,7 @@ def apply(
             layer=result.opened.layer,
             mask=result.opened.mask,
             key_added=key_added,
-            output=output_scale.value,
+            output=opt.one_or_several(output),
             quantiles=tuple(quantile or ()),
             lazy=True if result.alone else None,
             threshold=threshold,
