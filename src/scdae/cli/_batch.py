@@ -31,7 +31,7 @@ __all__ = ["TASKS", "batch"]
 
 TASKS = "tasks.csv"
 _USUAL = 1001  # tasks of an array, in SLURM as it is installed
-_OWN = {"json_file", "checkpoint_dir", "skip_existing", "overwrite", "quiet", "resume", "dry_run", "debug"}
+_OWN = {"json_file", "checkpoint_dir", "skip_existing", "overwrite", "quiet", "resume", "dry_run", "debug", "shard"}
 
 
 class Scheduler(StrEnum):

@@ -10,6 +10,7 @@ import scdae
 from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.common import checkpoint_options
+from scdae.cli.shared.outputs import Outputs, one_or_several
 from scdae.cli.shared.result import ResultFile
 from scdae.cli.shared.run import Run
 from scdae.cli.shared.skip import key_of, report_of_result
@@ -26,7 +27,7 @@ def impute(
     transform_batch: opt.TransformBatch = None,
     mask_layer: opt.MaskLayer = None,
     likelihood: opt.LikelihoodOfModel = opt.Likelihood.zinb,
-    output: opt.Outputs = None,
+    output: Outputs = None,
     depth: Annotated[
         float | None,
         typer.Option(
@@ -95,7 +96,7 @@ def impute(
             "transform_batch": transform_batch,
             "key_added": key_added,
             "likelihood": likelihood.value,
-            "output": opt.one_or_several(output),
+            "output": one_or_several(output),
             "depth": depth,
             "quantiles": tuple(quantile or ()),
             "lazy": True if result.alone else None,

@@ -12,6 +12,7 @@ import scdae
 from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.common import checkpoint_options
+from scdae.cli.shared.outputs import Outputs, one_or_several
 from scdae.cli.shared.processes import (
     Coordinator,
     Distributed,
@@ -132,7 +133,7 @@ def apply(
     layer: opt.Layer = None,
     mask_layer: opt.MaskLayer = None,
     transform_batch: opt.TransformBatch = None,
-    output: opt.Outputs = None,
+    output: Outputs = None,
     quantile: opt.Quantile = None,
     threshold: opt.Threshold = None,
     genes: opt.Genes = None,
@@ -144,6 +145,7 @@ def apply(
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
     overwrite: opt.OverwriteResult = False,
+    shard: opt.Shard = None,
     skip_existing: opt.SkipExisting = False,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
@@ -165,6 +167,26 @@ def apply(
     with run:
         run.check()
         shared.data.check_form(threshold, dtype)
+        if shard is not None:
+            asked = shared.parts.Asked.of(
+                source,
+                model_file,
+                layer=layer,
+                mask_layer=mask_layer,
+                transform_batch=transform_batch,
+                output=output,
+                quantile=quantile,
+                threshold=threshold,
+                genes=genes,
+                dtype=dtype,
+                key_added=key_added,
+                genome=genome,
+                genes_only=genes_only,
+                allow_fractional=allow_fractional,
+                allow_nan=allow_nan,
+            )
+            shared.parts.apply_part(run, shard, asked, genes, skip=skip_existing)
+            return
         model = scdae.DAE.load(model_file)
         result = ResultFile(
             run,
@@ -186,7 +208,7 @@ def apply(
             layer=result.opened.layer,
             mask=result.opened.mask,
             key_added=key_added,
-            output=opt.one_or_several(output),
+            output=one_or_several(output),
             quantiles=tuple(quantile or ()),
             lazy=True if result.alone else None,
             threshold=threshold,

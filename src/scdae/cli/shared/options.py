@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,14 +33,13 @@ __all__ = [
     "LikelihoodOfModel",
     "MaskLayer",
     "MaxEpochs",
-    "Outputs",
     "OverwriteResult",
     "Quantile",
     "Quiet",
     "ResultsOnly",
     "Resume",
-    "Scale",
     "Seed",
+    "Shard",
     "SkipExisting",
     "Source",
     "Target",
@@ -48,7 +48,6 @@ __all__ = [
     "Verbose",
     "home",
     "jobs_folder",
-    "one_or_several",
 ]
 
 
@@ -71,16 +70,6 @@ class Likelihood(StrEnum):
     zinb = "zinb"
     nb = "nb"
     poisson = "poisson"
-
-
-class Scale(StrEnum):
-    """What is written into the layer."""
-
-    mean = "mean"
-    prior = "prior"
-    rate = "rate"
-    sd = "sd"
-    log1p = "log1p"
 
 
 def _input(path: str) -> Path:
@@ -196,43 +185,26 @@ AllowNan = Annotated[
 ]
 
 
-def _scales(value: str) -> list[str]:
-    """One word of --output: scales with commas between them."""
-    names = [name.strip() for name in value.split(",")]
-    wrong = [name for name in names if name not in Scale.__members__]
-    if wrong:
-        raise typer.BadParameter(f"{wrong[0]!r} is not one of {', '.join(map(repr, Scale.__members__))}.")
-    return names
+def _shard(value: str) -> tuple[int, int]:
+    """`--shard 3/20`: the third of twenty parts."""
+    match = re.fullmatch(r"(\d+)/(\d+)", value.strip())
+    if match is None:
+        raise typer.BadParameter(
+            f"{value!r} is not I/N, such as 3/20 for the third of twenty parts. In a script the number of the task may not be set."
+        )
+    return int(match[1]), int(match[2])
 
 
-def one_or_several(outputs: list[str] | None) -> str | tuple[str, ...]:
-    """The argument `output` of a call."""
-    names = outputs or [Scale.mean.value]
-    return names[0] if len(names) == 1 else tuple(names)
-
-
-def _outputs(words: list[list[str]] | None) -> list[str]:
-    """All scales that were asked for, in order."""
-    names = [name for word in words or () for name in word] or [Scale.mean.value]
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise typer.BadParameter(f"{twice[0]!r} is named twice.")
-    return names
-
-
-Outputs = Annotated[
-    list[str] | None,
+Shard = Annotated[
+    Any,
     typer.Option(
-        "--output",
-        "--output-scale",
-        metavar="SCALE[,SCALE...]",
-        parser=_scales,
-        callback=_outputs,
-        help="What layers hold. mean: expected counts at the cell's own depth; prior: the same without the cell's own "
-        "counts, fully smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts "
-        "per 10,000. Several are several layers of one fit, such as 'scdae' and 'scdae_log1p'.",
-        show_default="mean",
-        rich_help_panel="Output",
+        "--shard",
+        metavar="I/N",
+        parser=_shard,
+        help="Restore the I-th of N parts alone, numbered from 1, into OUTPUT.parts: for many jobs, of any number of machines. "
+        "'scdae collect OUTPUT' makes one .zarr of them.",
+        show_default="all cells",
+        rich_help_panel="Jobs",
     ),
 ]
 KeyAdded = Annotated[
