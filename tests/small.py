@@ -70,6 +70,11 @@ def of_levels(*columns, values=()):
     return Conditions(levels.T.astype(np.int32), values.T.astype(np.float32))
 
 
+def layers_of(adata):
+    """Names of the layers; `X` is one without a name from anndata 0.13 on."""
+    return sorted(name for name in adata.layers if name is not None)
+
+
 def dense(adata):
     return np.asarray(adata.X.toarray() if sp.issparse(adata.X) else adata.X)
 

@@ -100,7 +100,7 @@ def test_commands_on_the_page_have_these_options(page):
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         for name, rest in re.findall(
-            r"(?:^|\s)scdae (impute|fit|apply|evaluate|score|gather|demo|info)\b([^\n#]*)", block
+            r"(?:^|\s)scdae (impute|fit|apply|collect|evaluate|score|gather|demo|info)\b([^\n#]*)", block
         ):
             unknown = set(re.findall(r"(?:^|\s)(--?[a-z][\w-]*)", rest)) - options_of(name)
             assert not unknown, f"scdae {name}{rest}"

@@ -12,6 +12,7 @@ from scdae.arguments.objects import check_adata
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.columns import columns_of
 from scdae.outputs.group_tables import fidelity
+from scdae.outputs.names import output_layers, outputs_of
 from scdae.outputs.results import results
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["evaluation", "fidelity", "genes", "imputed", "model", "rank_genes", "report", "results", "tuning"]
 
 
-def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None) -> pd.DataFrame:
+def imputed(
+    adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None, *, output: str | None = None
+) -> pd.DataFrame:
     """Restored values as a table of cells by genes.
 
     Parameters
@@ -33,16 +36,19 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
         The `key_added` of that call.
     genes
         One gene or several, in the order wanted; all genes when left out.
+    output
+        Which of several outputs, such as ``"log1p"`` of a call with ``output=("mean", "log1p")``; the first when left
+        out.
 
     Returns
     -------
     DataFrame of shape ``(n_cells, n_genes)``
-        A copy, named by ``obs_names`` and the genes. Its unit is in ``adata.uns[key]["unit"]``.
+        A copy, named by ``obs_names`` and the genes. Its unit is in ``adata.uns[key]["units"]``, by the layer.
 
     Raises
     ------
     KeyError
-        When there is no such layer, or a gene is not in ``var_names``.
+        When there is no such layer or output, or a gene is not in ``var_names``.
 
     Examples
     --------
@@ -51,13 +57,17 @@ def imputed(adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | Non
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> scdae.get.imputed(adata, genes=["gene_7", "gene_2"]).shape
     (200, 2)
+    >>> scdae.pp.impute(adata, output=("mean", "log1p"), max_epochs=2)
+    >>> scdae.get.imputed(adata, output="log1p", genes="gene_7").shape
+    (200, 1)
     """
     check_adata(adata)
-    if key not in adata.layers:
-        raise KeyError(_nothing_under(adata, key, f"layers[{key!r}]"))
-    layer = adata.layers[key]
+    name = key if output is None else _layer_of(adata, key, output)
+    if name not in adata.layers:
+        raise KeyError(_nothing_under(adata, key, f"layers[{name!r}]"))
+    layer = adata.layers[name]
     names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{key!r}]")
+    values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{name!r}]")
     return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
 
 
@@ -293,6 +303,18 @@ def stored_report(adata: AnnData, key: str) -> Mapping[str, Any]:
     if not isinstance(written, Mapping) or "report" not in written:
         raise KeyError(_nothing_under(adata, key, f"uns[{key!r}]"))
     return written["report"]
+
+
+def _layer_of(adata: AnnData, key: str, output: str) -> str:
+    """Name of the layer of one of the outputs of a run; a KeyError that names those there are."""
+    stored_report(adata, key)
+    outputs = outputs_of(adata.uns[key])
+    if output not in outputs:
+        raise KeyError(
+            f"output={output!r} was not asked for: adata.uns[{key!r}] has {', '.join(map(repr, outputs))}. Call "
+            f"scdae.pp.impute(adata, output={(*outputs, output)!r}), which takes the fit that is there."
+        )
+    return output_layers(key, outputs)[outputs.index(output)]
 
 
 def _nothing_under(adata: AnnData, key: str, slot: str) -> str:

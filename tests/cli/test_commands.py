@@ -44,7 +44,7 @@ def calls(monkeypatch):
             adata.var[f"{key}_{end}"] = 0.5
         adata.obs[f"{key}_gain"] = 0.5
         adata.uns[key] = {
-            "output": options["output"],
+            "output": options["output"] if isinstance(options["output"], str) else options["output"][0],
             "unit": "counts",
             "likelihood": options["likelihood"],
             "version": "0.0",
@@ -146,6 +146,28 @@ def test_every_option_reaches_the_call(counts, tmp_path, calls):
         }
     ]
     assert "dae" in ad.read_zarr(tmp_path / "out.zarr").layers
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        ("--output log1p", "log1p"),
+        ("--output mean,log1p", ("mean", "log1p")),
+        ("--output sd --output mean,log1p", ("sd", "mean", "log1p")),
+        ("--output-scale mean --output-scale sd", ("mean", "sd")),
+    ],
+)
+def test_several_outputs(counts, tmp_path, calls, words, output):
+    result = _run("impute", counts, tmp_path / "out.zarr", *words.split(), "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert [call["output"] for call in calls] == [output]
+
+
+@pytest.mark.parametrize("words", ["--output mean,log2p", "--output mean --output mean", "--output ,"])
+def test_outputs_that_cannot_be(counts, tmp_path, calls, words):
+    result = _run("impute", counts, tmp_path / "out.zarr", *words.split())
+    assert result.exit_code == 2 and ("is not one of" in result.stderr or "is named twice" in result.stderr)
+    assert calls == [] and not (tmp_path / "out.zarr").exists()
 
 
 def test_the_page_says_when_nothing_was_learned(counts, tmp_path, calls):

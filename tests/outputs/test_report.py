@@ -12,7 +12,7 @@ from scdae.core.prediction.decode import law_of_genes
 from scdae.inputs.counts import Counts, read_counts
 from scdae.outputs.report import cell_gain, gene_table, is_foreign, query_report, summary, verdict
 
-RECORD = {"output": "mean", "layer": "X"}
+RECORD = {"outputs": np.array(["mean"], dtype=object), "layer": "X"}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import typer
 
 from scdae.cli._about import demo, info
 from scdae.cli._batch import batch
+from scdae.cli._collect import collect
 from scdae.cli._evaluate import evaluate
 from scdae.cli._gather import gather
 from scdae.cli._impute import impute
@@ -66,7 +67,9 @@ _APPLY = """Examples:
 
 scdae apply sample.h5ad reference.scdae restored.h5ad
 
-scdae apply atlas.h5ad atlas.scdae restored.zarr --genes markers.txt --threshold 0.01"""
+scdae apply atlas.h5ad atlas.scdae restored.zarr --genes markers.txt --threshold 0.01
+
+scdae apply atlas.h5ad atlas.scdae restored.zarr --shard 3/20"""
 
 _SCORE = """Examples:
 
@@ -83,6 +86,14 @@ scdae batch samples.csv jobs
 scdae batch 'samples/*.h5ad' jobs --model shared.scdae --format zarr -- --threshold 0.01
 
 scdae batch samples jobs --scheduler sge --at-once 20"""
+
+_COLLECT = """Example:
+
+scdae apply atlas.h5ad atlas.scdae restored.zarr --shard 1/2
+
+scdae apply atlas.h5ad atlas.scdae restored.zarr --shard 2/2
+
+scdae collect restored.zarr"""
 
 _GATHER = """Example:
 
@@ -111,8 +122,9 @@ for command, panel, epilog in (
     (apply, "Restore counts", _APPLY),
     (evaluate, "Did it help?", _EVALUATE),
     (score, "Which cells are odd?", _SCORE),
-    (batch, "Many samples on a cluster", _BATCH),
-    (gather, "Many samples on a cluster", _GATHER),
+    (collect, "Many jobs on a cluster", _COLLECT),
+    (batch, "Many jobs on a cluster", _BATCH),
+    (gather, "Many jobs on a cluster", _GATHER),
     (demo, "Does it work here?", _DEMO),
     (info, "Does it work here?", _INFO),
 ):

@@ -31,7 +31,7 @@ __all__ = ["TASKS", "batch"]
 
 TASKS = "tasks.csv"
 _USUAL = 1001  # tasks of an array, in SLURM as it is installed
-_OWN = {"json_file", "checkpoint_dir", "skip_existing", "overwrite", "quiet", "resume", "dry_run", "debug"}
+_OWN = {"json_file", "checkpoint_dir", "skip_existing", "overwrite", "quiet", "resume", "dry_run", "debug", "shard"}
 
 
 class Scheduler(StrEnum):
@@ -239,7 +239,7 @@ def _largest(tasks: list[_Task], cores: int | None) -> tuple[Ask, str]:
             size = size_of(task.sample.path, values.get("layer"))
             config = Config(values.get("likelihood", "zinb"), max_epochs=values.get("max_epochs"))
             alone = values["results_only"] or values["genes"] is not None or values["dtype"] != "float32"
-            layers = 1 + len(values.get("quantile") or ())
+            layers = len(values["output"]) + len(values.get("quantile") or ())
             threshold = values.get("threshold")
             asks.append(ask_for(size, config, n_layers=layers, alone=alone, threshold=threshold, cores=cores))
     most = max(range(len(asks)), key=lambda i: asks[i].memory)

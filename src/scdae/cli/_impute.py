@@ -10,6 +10,7 @@ import scdae
 from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.common import checkpoint_options
+from scdae.cli.shared.outputs import Outputs, one_or_several
 from scdae.cli.shared.result import ResultFile
 from scdae.cli.shared.run import Run
 from scdae.cli.shared.skip import key_of, report_of_result
@@ -27,18 +28,11 @@ def impute(
     transform_batch: opt.TransformBatch = None,
     mask_layer: opt.MaskLayer = None,
     likelihood: opt.LikelihoodOfModel = opt.Likelihood.zinb,
-    output_scale: Annotated[
-        opt.Scale,
-        typer.Option(
-            help="mean: expected counts at the cell's own depth; prior: the same without the cell's own counts, fully "
-            "smoothed; rate: proportions; sd: standard deviation of the mean; log1p: expected log1p of counts per 10,000.",
-            rich_help_panel="Output",
-        ),
-    ] = opt.Scale.mean,
+    output: Outputs = None,
     depth: Annotated[
         float | None,
         typer.Option(
-            help="Molecules a cell, for --output-scale log1p.", show_default="the cell's own", rich_help_panel="Output"
+            help="Molecules a cell, for --output log1p.", show_default="the cell's own", rich_help_panel="Output"
         ),
     ] = None,
     quantile: opt.Quantile = None,
@@ -91,7 +85,7 @@ def impute(
             genes=genes,
             dtype=dtype,
             threshold=threshold,
-            n_quantiles=len(quantile or ()),
+            n_layers=len(output or ()) + len(quantile or ()),
             results_only=results_only,
             key_added=key_added,
             transform_batch=transform_batch,
@@ -104,7 +98,7 @@ def impute(
             "transform_batch": transform_batch,
             "key_added": key_added,
             "likelihood": likelihood.value,
-            "output": output_scale.value,
+            "output": one_or_several(output),
             "depth": depth,
             "quantiles": tuple(quantile or ()),
             "lazy": True if result.alone else None,

@@ -12,6 +12,7 @@ import scdae
 from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.common import checkpoint_options
+from scdae.cli.shared.outputs import Outputs, one_or_several
 from scdae.cli.shared.processes import (
     Coordinator,
     Distributed,
@@ -134,9 +135,7 @@ def apply(
     obs: opt.Obs = None,
     mask_layer: opt.MaskLayer = None,
     transform_batch: opt.TransformBatch = None,
-    output_scale: Annotated[
-        opt.Scale, typer.Option(help="What the layer holds, as for scdae impute.", rich_help_panel="Output")
-    ] = opt.Scale.mean,
+    output: Outputs = None,
     quantile: opt.Quantile = None,
     threshold: opt.Threshold = None,
     genes: opt.Genes = None,
@@ -148,6 +147,7 @@ def apply(
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
     overwrite: opt.OverwriteResult = False,
+    shard: opt.Shard = None,
     skip_existing: opt.SkipExisting = False,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
@@ -169,6 +169,26 @@ def apply(
     with run:
         run.check()
         shared.data.check_form(threshold, dtype)
+        if shard is not None:
+            asked = shared.parts.Asked.of(
+                source,
+                model_file,
+                layer=layer,
+                mask_layer=mask_layer,
+                transform_batch=transform_batch,
+                output=output,
+                quantile=quantile,
+                threshold=threshold,
+                genes=genes,
+                dtype=dtype,
+                key_added=key_added,
+                genome=genome,
+                genes_only=genes_only,
+                allow_fractional=allow_fractional,
+                allow_nan=allow_nan,
+            )
+            shared.parts.apply_part(run, shard, asked, genes, skip=skip_existing)
+            return
         model = scdae.DAE.load(model_file)
         result = ResultFile(
             run,
@@ -180,7 +200,7 @@ def apply(
             genes=genes,
             dtype=dtype,
             threshold=threshold,
-            n_quantiles=len(quantile or ()),
+            n_layers=len(output or ()) + len(quantile or ()),
             results_only=results_only,
             key_added=key_added,
             transform_batch=transform_batch,
@@ -191,7 +211,7 @@ def apply(
             layer=result.opened.layer,
             mask=result.opened.mask,
             key_added=key_added,
-            output=output_scale.value,
+            output=one_or_several(output),
             quantiles=tuple(quantile or ()),
             lazy=True if result.alone else None,
             threshold=threshold,

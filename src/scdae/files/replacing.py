@@ -27,7 +27,7 @@ from typing import Any
 from scdae._log import get_logger
 from scdae.core.runtime.stopping import Shield
 
-__all__ = ["beside", "in_place", "is_alive", "put_back", "remove", "this_machine", "tidy_up"]
+__all__ = ["beside", "in_place", "is_alive", "put", "put_back", "remove", "this_machine", "tidy_up"]
 
 _SHORTEST = 24  # letters of a target's name that a hidden name begins with, where it cannot have all
 _LONGEST = 60.0  # seconds that two renames of a job on another machine may take
@@ -90,6 +90,33 @@ def in_place(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterato
             atexit.register(remove, complete)  # once more when other threads have ended
             remove(complete)
             raise
+        if os.path.lexists(complete):
+            remove(complete)  # the old one
+
+
+def put(complete: Path, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Give what is complete, in a folder of its own on the same file system, its name in one step; it stays where that fails.
+
+    Parameters
+    ----------
+    complete
+        What was written; afterwards nothing is there.
+    path
+        The target; links are followed.
+    overwrite
+        Whether something that is there is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        There is something, and `overwrite` is False.
+    """
+    target = Path(os.path.realpath(path))
+    with Shield():
+        if not overwrite:
+            _add(complete, target, path)
+            return
+        _replace(complete, target)
         if os.path.lexists(complete):
             remove(complete)  # the old one
 

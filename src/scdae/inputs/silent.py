@@ -8,6 +8,7 @@ back as NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,12 @@ __all__ = [
     "never_observed",
     "own_counts",
     "say_blind",
+    "say_filled",
     "say_silent",
 ]
 
 AS_COUNTED = "their counts come back as they are"
+_LOST = "entries with counts come back as NaN"
 _KNOWN = ("mean", "rate", "log1p")  # outputs for which the count itself is an answer
 
 
@@ -129,15 +132,21 @@ class OwnCounts:
         share = np.divide(x, depth[row], out=np.full(len(x), np.nan), where=depth[row] > 0)
         return np.log1p(1e4 * share) if self.output == "log1p" else share
 
-    def say(self, counts: AnyCounts) -> None:
-        """Warn of what was found, once all blocks are filled in."""
-        say_silent(self.counted, self.found, counts.var_names, fate(self.output))
-        say_blind(self.n_blind, counts.shape[0])
+
+def say_filled(blocks: Sequence[Sequence[OwnCounts]], counts: AnyCounts) -> None:
+    """Warn of what was found, once all blocks are filled in; of each block there is one filler for each output."""
+    first = [fillers[0] for fillers in blocks]
+    counted = np.logical_or.reduce([filler.counted for filler in first])
+    say_silent(counted, first[0].found, counts.var_names, fate(*(filler.output for filler in blocks[0])))
+    say_blind(sum(filler.n_blind for filler in first), counts.shape[0])
 
 
-def fate(output: str | float) -> str:
+def fate(*outputs: str | float) -> str:
     """Return what becomes of the counts of silent genes, in words."""
-    return AS_COUNTED if output in _KNOWN else "entries with counts come back as NaN"
+    words: dict[str, list[str]] = {}
+    for output in outputs:
+        words.setdefault(AS_COUNTED if output in _KNOWN else _LOST, []).append(repr(output))
+    return "; ".join(what if len(words) == 1 else f"{what} ({', '.join(which)})" for what, which in words.items())
 
 
 def say_blind(n_blind: int, n_obs: int) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
-__all__ = ["available_memory", "joined", "lazy_layer"]
+__all__ = ["available_memory", "chunk_spans", "joined", "lazy_layer", "stacked"]
 
 
 def lazy_layer(
@@ -71,7 +71,7 @@ def lazy_layer(
     gene_map = find_genes(model, counts, quiet=quiet)
     n_vars = counts.shape[1]
     columns = np.arange(n_vars) if genes is None else genes
-    spans = _spans(counts, n_vars)
+    spans = chunk_spans(counts, n_vars)
 
     wanted, chosen = (None, gene_map) if genes is None else gene_map.choose(columns)
     of_query = model, counts, conditions, gene_map
@@ -140,7 +140,7 @@ def joined(layer: da.Array) -> Any:
     """All of a lazy layer, in memory: one chunk after the other, as a dense array or a CSR matrix."""
     parts = (layer.blocks[i].compute(scheduler="synchronous") for i in range(layer.numblocks[0]))
     if sp.issparse(layer._meta):
-        return _stacked(list(parts), layer.shape)
+        return stacked(list(parts), layer.shape)
     values, start = np.empty(layer.shape, layer.dtype), 0
     for part in parts:  # into its place, so that no second copy is ever there
         values[start : start + len(part)] = part
@@ -148,7 +148,7 @@ def joined(layer: da.Array) -> Any:
     return values
 
 
-def _stacked(parts: list[Any], shape: tuple[int, int]) -> Any:
+def stacked(parts: list[Any], shape: tuple[int, int]) -> Any:
     """CSR matrices, one below the other, each given up as soon as it is in its place; the list is empty afterwards."""
     kind, n_stored, start, row = type(parts[0]), sum(part.nnz for part in parts), 0, 0
     index = np.int32 if max(n_stored, shape[1]) <= np.iinfo(np.int32).max else np.int64
@@ -164,7 +164,7 @@ def _stacked(parts: list[Any], shape: tuple[int, int]) -> Any:
     return kind((data, indices, starts), shape=shape)
 
 
-def _spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:
+def chunk_spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:
     """First and last (excluded) row of each chunk: blocks as they are read, cut or joined to about one size."""
     height = max(CHUNK_VALUES // max(n_vars, 1), 1)
     spans: list[tuple[int, int]] = []

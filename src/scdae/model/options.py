@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scdae.core.prediction.decode import OUTPUTS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["InPlace", "check_depth", "check_output", "check_quantiles", "depths", "log_layer_size"]
+__all__ = ["InPlace", "check_depth", "check_outputs", "check_quantiles", "depths", "log_layer_size"]
 
 
 class InPlace:
@@ -37,20 +38,32 @@ class InPlace:
             self.array[rows, self._columns[self._present]] = part[:, self._present]
 
 
-def check_output(output: str) -> None:
-    """Raise a ValueError that names the outputs there are."""
-    if output not in OUTPUTS:
-        raise ValueError(f"output={output!r}: choose one of {', '.join(map(repr, OUTPUTS))}.")
+def check_outputs(output: str | Sequence[str]) -> tuple[str, ...]:
+    """Outputs in the order given; a ValueError that says what is wrong with one, and names those there are."""
+    if isinstance(output, (set, frozenset)):
+        raise ValueError(f"output={output!r} has no order. Pass a tuple: its first output is that of the main layer.")
+    outputs = (output,) if isinstance(output, str) or not isinstance(output, Iterable) else tuple(output)
+    known = ", ".join(map(repr, OUTPUTS))
+    if not outputs:
+        raise ValueError(f"output={output!r} is empty: choose one of {known}, or several.")
+    wrong = [name for name in outputs if not (isinstance(name, str) and name in OUTPUTS)]
+    if wrong:
+        several = f" (of output={output!r})" if len(outputs) > 1 else ""
+        raise ValueError(f"output={wrong[0]!r}{several}: choose one of {known}, or several as a tuple.")
+    twice = [name for i, name in enumerate(outputs) if name in outputs[:i]]
+    if twice:
+        raise ValueError(f"output={output!r} names {twice[0]!r} twice. Name each once.")
+    return outputs
 
 
-def check_depth(depth: Any, output: str, obs_names: pd.Index) -> np.ndarray | None:
+def check_depth(depth: Any, output: str | Sequence[str], obs_names: pd.Index) -> np.ndarray | None:
     """Depth of each cell, float32 (n_obs,), or None; a ValueError that says what is wrong with it.
 
     A Series is taken by its names.
     """
     if depth is None:
         return None
-    if output != "log1p":
+    if output != "log1p" and (isinstance(output, str) or "log1p" not in output):
         shown = repr(depth) if np.ndim(depth) == 0 else f"{type(depth).__name__} of {len(depth):,} values"
         raise ValueError(f"depth={shown} has a meaning for output='log1p' only, but output={output!r}. Leave it out.")
     return depths(depth, obs_names)

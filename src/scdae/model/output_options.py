@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae.arguments.numbers import check_form
-from scdae.model.options import check_depth, check_output, check_quantiles
+from scdae.model.options import check_depth, check_outputs, check_quantiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,8 +23,8 @@ class OutputOptions:
 
     Parameters
     ----------
-    output
-        Scale of the layer.
+    outputs
+        Scales of the layers; that of the main layer comes first.
     depth
         Molecules of the new measurement, float32 (n_obs,), or None.
     quantiles
@@ -35,7 +35,7 @@ class OutputOptions:
         Value below which nothing is kept, or None.
     """
 
-    output: str = "mean"
+    outputs: tuple[str, ...] = ("mean",)
     depth: np.ndarray | None = None
     quantiles: tuple[float, ...] = ()
     lazy: bool | None = None
@@ -44,19 +44,19 @@ class OutputOptions:
     @staticmethod
     def checked(
         adata: AnnData,
-        output: str,
+        output: str | Sequence[str],
         depth: Any,
         quantiles: float | Sequence[float],
         lazy: bool | None,
         threshold: float | None,
     ) -> OutputOptions:
         """Return the options, or a ValueError that says what is wrong with one."""
-        check_output(output)
+        outputs = check_outputs(output)
         check_form(threshold, np.float32)
         chances = check_quantiles(quantiles)
-        return OutputOptions(output, check_depth(depth, output, adata.obs_names), chances, lazy, threshold)
+        return OutputOptions(outputs, check_depth(depth, output, adata.obs_names), chances, lazy, threshold)
 
     @property
     def n_layers(self) -> int:
         """Layers that are written."""
-        return 1 + len(self.quantiles)
+        return len(self.outputs) + len(self.quantiles)

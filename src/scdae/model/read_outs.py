@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from scdae.arguments.selection import positions
 from scdae.core.runtime.platforms import check_platform
 from scdae.core.runtime.transfers import transfers
 from scdae.core.training.fit import Outcome
-from scdae.inputs.counts import counts_to_apply, read_counts, unread_counts
+from scdae.inputs.counts import AnyCounts, counts_to_apply, read_counts, unread_counts
 from scdae.inputs.covariates import Covariates
 from scdae.inputs.options import DataOptions
 from scdae.model.fitted_model import FittedModel
 from scdae.model.lazy import joined, lazy_layer
-from scdae.model.options import check_depth, check_output
+from scdae.model.options import check_depth, check_outputs
 from scdae.model.posterior import Posterior, posterior_of
 from scdae.model.restore import read_latent, read_query
 
@@ -81,7 +82,7 @@ class ReadOuts:
         self,
         adata: AnnData,
         *,
-        output: str = "mean",
+        output: str | Sequence[str] = "mean",
         depth: float | np.ndarray | None = None,
         transform_batch: str | None = None,
         lazy: bool = False,
@@ -102,7 +103,8 @@ class ReadOuts:
         output
             ``"mean"``: expected counts at the cell's own depth; ``"prior"``: the same without the cell's own count of
             the gene; ``"rate"``: fraction of the cell's expression; ``"sd"``: standard deviation of the expected count;
-            ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew.
+            ``"log1p"``: expected log1p of counts per 10,000, as if the cell were measured anew. Several, such as
+            ``("mean", "log1p")``, come back as a dictionary.
         depth
             Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is taken
             by its names. None: as many as the cell has.
@@ -124,7 +126,8 @@ class ReadOuts:
         Returns
         -------
         numpy.ndarray, scipy.sparse.csr_matrix or dask.array.Array
-            (n_obs, n_genes), in the order of `adata`. Genes that the model does not know are NaN, as are cells of which
+            (n_obs, n_genes), in the order of `adata`; a dictionary of these by their `output` where several were asked
+            for. Genes that the model does not know are NaN, as are cells of which
             nothing was observed. Genes that the model names and never counted come back as they were counted;
             ``"prior"`` and ``"sd"`` of such counts are NaN.
 
@@ -136,23 +139,29 @@ class ReadOuts:
         >>> layer = model.impute(adata, lazy=True)
         >>> layer[:5, :3].compute().shape
         (5, 3)
+        >>> restored = model.impute(adata, output=("mean", "log1p"))
+        >>> {name: values.shape for name, values in restored.items()}
+        {'mean': (80, 50), 'log1p': (80, 50)}
         """
         check_adata(adata)
-        check_output(output)
+        outputs = check_outputs(output)
         new_depth = check_depth(depth, output, adata.obs_names)
         check_form(threshold, dtype)
         columns = None if genes is None else positions(adata.var_names, genes, "genes")
         data = DataOptions(layer, mask, None, None, allow_fractional, allow_nan)
         model = self.fitted_model()
         conditions, batch = model.conditions(adata), model.batch_weights(transform_batch)
-        if lazy:
-            unread = unread_counts(adata, **data.counts)
-            return lazy_layer(model, unread, conditions, output, new_depth, batch, columns, threshold, dtype)
-        counts = counts_to_apply(adata, **data.counts)
-        if threshold is None and columns is None:
-            return read_query(model, counts, conditions, output, new_depth, batch=batch)[0].astype(dtype, copy=False)
-        layer_of = lazy_layer(model, counts, conditions, output, new_depth, batch, columns, threshold, dtype)
-        return joined(layer_of)
+        counts: AnyCounts = unread_counts(adata, **data.counts) if lazy else counts_to_apply(adata, **data.counts)
+        layers: dict[str, Any] = {}
+        if not lazy and threshold is None and columns is None:
+            values, _ = read_query(model, counts, conditions, outputs, new_depth, batch=batch)
+            layers = {name: part.astype(dtype, copy=False) for name, part in zip(outputs, values, strict=True)}
+        else:
+            form: dict[str, Any] = {"genes": columns, "threshold": threshold, "dtype": dtype}
+            for name in outputs:
+                layer_of = lazy_layer(model, counts, conditions, name, new_depth, batch, quiet=len(layers) > 0, **form)
+                layers[name] = layer_of if lazy else joined(layer_of)
+        return layers[outputs[0]] if isinstance(output, str) else layers
 
     @spelled
     @transfers

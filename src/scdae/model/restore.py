@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +20,7 @@ from scdae.core.prediction.decode import law_of_genes, read_out
 from scdae.core.prediction.missing import Gaps
 from scdae.inputs.counts import AnyCounts, Counts
 from scdae.inputs.genes import GeneMap, map_genes
-from scdae.inputs.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_silent
+from scdae.inputs.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_filled, say_silent
 from scdae.model.fitted_model import FittedModel
 from scdae.model.options import InPlace
 
@@ -69,12 +70,12 @@ def read_query(
     model: FittedModel,
     counts: AnyCounts,
     conditions: Conditions | None,
-    output: str,
+    output: str | tuple[str, ...],
     depth: np.ndarray | None = None,
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values of `output` in the order of the query's genes, and the latent representation.
+) -> tuple[Any, np.ndarray]:
+    """Values of `output` in the order of the query's genes, a list of them for several, and the latent representation.
 
     Parameters
     ----------
@@ -88,14 +89,16 @@ def read_query(
         As for :func:`scdae.core.prediction.decode.read_out`.
     """
     gene_map = find_genes(model, counts)
-    values = InPlace(counts.shape[0], gene_map.columns, gene_map.known)
+    several = (output,) if isinstance(output, str) else output
+    values = [InPlace(counts.shape[0], gene_map.columns, gene_map.known) for _ in several]
     latent = np.zeros((counts.shape[0], model.config.n_latent or 0), np.float32)
-    own = OwnCounts(gene_map, output, values.array)
-    for rows, part, position in read_blocks(model, counts, conditions, gene_map, output, depth, gaps, batch, own=own):
+    own = [OwnCounts(gene_map, name, place.array) for name, place in zip(several, values, strict=True)]
+    for rows, parts, position in read_blocks(model, counts, conditions, gene_map, several, depth, gaps, batch, own=own):
         latent[rows] = position
-        values.put(rows, part)
-    own.say(counts)
-    return values.array, latent
+        for place, part in zip(values, parts, strict=True):
+            place.put(rows, part)
+    say_filled([own], counts)
+    return (values[0].array if isinstance(output, str) else [place.array for place in values]), latent
 
 
 def read_blocks(
@@ -103,14 +106,14 @@ def read_blocks(
     counts: AnyCounts,
     conditions: Conditions | None,
     gene_map: GeneMap,
-    output: str,
+    output: str | tuple[str, ...],
     depth: np.ndarray | None = None,
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
     spans: Sequence[tuple[int, int]] | None = None,
     genes: np.ndarray | None = None,
-    own: OwnCounts | None = None,
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    own: OwnCounts | Sequence[OwnCounts] | None = None,
+) -> Iterator[tuple[slice, Any, np.ndarray]]:
     """The same, some cells at a time, over the genes of the network.
 
     Parameters
@@ -122,34 +125,39 @@ def read_blocks(
     genes
         Genes of the network that are wanted, int (n,); None for all, n_kept.
     own
-        Gets to see each block, and fills in the genes that are not in the network.
+        Gets to see each block, and fills in the genes that are not in the network; one for each output.
 
     Yields
     ------
     tuple
-        Slice of cells, float32 (cells, n) values, and float32 (cells, n_latent) latent representation.
+        Slice of cells, float32 (cells, n) values, a list of them for several outputs, and float32 (cells, n_latent)
+        latent representation.
     """
     fitted = model.network
+    several = (output,) if isinstance(output, str) else output
+    fillers = [] if own is None else [own] if isinstance(own, OwnCounts) else own
     at_once = cells_at_once(counts.shape[0], len(gene_map.columns))
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
         block = counts.read(start, stop)
         matrix, unobserved = gene_map.take(*block)
         data = cell_data(matrix, unobserved, here, fitted.profile, fitted.largest)
-        extremes = extreme_entries(matrix, fitted.largest if output == "mean" else np.inf)
-        if own is not None:
-            own.add(start, *block, data)
+        extremes = extreme_entries(matrix, fitted.largest if "mean" in several else np.inf)
+        for filler in fillers:
+            filler.add(start, *block, data)
         blind = blind_cells(data)
         anew = None if depth is None else depth[start:stop]
         shape = None
         if data.n_obs < counts.shape[0]:  # one of many blocks: what is compiled for it serves most others
             shape = at_once, Size.of(data, slices(data.n_obs, at_once)).rounded()
-        for rows, part, position in read_out(fitted, data, output, anew, gaps, batch, shape, genes):
+        for rows, parts, position in read_out(fitted, data, several, anew, gaps, batch, shape, genes):
             if blind[rows].any():  # nothing says how many molecules to expect
-                part = np.where(blind[rows, None], np.float32(np.nan), part)
+                parts = [np.where(blind[rows, None], np.float32(np.nan), part) for part in parts]
             if len(extremes):
-                part = put_back(part, matrix, extremes, rows, genes)
-            yield slice(start + rows.start, start + rows.stop), part, position
+                at = several.index("mean")
+                parts[at] = put_back(parts[at], matrix, extremes, rows, genes)
+            shaped = parts[0] if isinstance(output, str) else parts
+            yield slice(start + rows.start, start + rows.stop), shaped, position
 
 
 def read_latent(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scdae.arguments.names import check_name
 from scdae.matrices.obs_columns import level_name
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["Names", "check_corrected", "corrected_key", "quantile_layers"]
+__all__ = ["Names", "check_corrected", "corrected_key", "layers_of", "output_layers", "outputs_of", "quantile_layers"]
 
 _WRITER = "scdae.pp.impute"
 _VAR = ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "gate", "gain", "helped")
@@ -25,20 +27,21 @@ class Names:
     """Names of what one call writes."""
 
     key: str
+    output_layers: tuple[str, ...]
     quantile_layers: tuple[str, ...]
 
     @staticmethod
-    def of(key_added: str, transform_batch: str | None, chances: Sequence[float]) -> Names:
+    def of(key_added: str, transform_batch: str | None, outputs: Sequence[str], chances: Sequence[float] = ()) -> Names:
         """Names under `key_added`; those of what was corrected for batches have the batch behind it."""
         if transform_batch is not None:
             check_name(key_added, "key_added")
             key_added = corrected_key(key_added, transform_batch)
-        return Names(key_added, tuple(quantile_layers(key_added, chances)))
+        return Names(key_added, tuple(output_layers(key_added, outputs)), tuple(quantile_layers(key_added, chances)))
 
     @property
     def layers(self) -> list[str]:
         """All layers."""
-        return [self.key, *self.quantile_layers]
+        return [*self.output_layers, *self.quantile_layers]
 
     @property
     def latent(self) -> str:
@@ -48,10 +51,13 @@ class Names:
     def check_free(self, adata: AnnData, layer: str | None, *, overwrite: bool, copy: bool = False) -> None:
         """Raise unless what is written has its names to itself."""
         check_name(self.key, "key_added")
-        if self.key == layer:
+        if layer in self.layers:
+            what = "is" if layer == self.key else "would also write"
             raise ValueError(
-                f"key_added={self.key!r} is the layer that the counts are read from (layer={layer!r}). Choose another."
+                f"key_added={self.key!r} {what} the layer that the counts are read from (layer={layer!r}). Choose another."
             )
+        if not overwrite:
+            self._check_owners(adata)
         names = {
             "layers": tuple(self.layers),
             "obsm": (self.latent,),
@@ -60,6 +66,41 @@ class Names:
             "uns": (self.key,),
         }
         check_free(adata, names, self.key, _WRITER, overwrite=overwrite, copy=copy)
+
+    def stale(self, adata: AnnData) -> list[str]:
+        """Layers that an earlier call wrote under the same key, and this one does not."""
+        return [name for name in layers_of(adata, self.key) if name in adata.layers and name not in self.layers]
+
+    def _check_owners(self, adata: AnnData) -> None:
+        """Raise where a layer is part of what another call wrote, under a key of its own."""
+        for key in adata.uns:
+            taken = [name for name in layers_of(adata, key) if key != self.key and name in self.layers]
+            taken = [name for name in taken if name in adata.layers]
+            if taken:
+                raise ValueError(
+                    f"adata.layers[{taken[0]!r}] belongs to adata.uns[{key!r}], which an earlier call of {_WRITER} wrote. Pass "
+                    "another key_added=, or overwrite=True to replace it."
+                )
+
+
+def layers_of(adata: AnnData, key: Any) -> list[str]:
+    """Layers that `scdae.pp.impute` wrote under a key, by what it has left in `uns`; none where it has left nothing there."""
+    entry = adata.uns.get(key)
+    if not isinstance(entry, Mapping) or entry.get("written_by") != _WRITER:
+        return []
+    if "units" in entry:
+        return [str(name) for name in entry["units"]]
+    return [key, *quantile_layers(key, np.atleast_1d(entry.get("quantiles", ())).tolist())]  # of earlier versions
+
+
+def outputs_of(run: Mapping[str, Any]) -> list[str]:
+    """Outputs of a run, by what it has left in `uns`; earlier versions wrote one."""
+    return [str(name) for name in np.atleast_1d(run.get("outputs", run["output"]))]
+
+
+def output_layers(key: str, outputs: Sequence[str]) -> list[str]:
+    """The key for the first output, and names such as ``scdae_log1p`` for the others."""
+    return [key if i == 0 else f"{key}_{output}" for i, output in enumerate(outputs)]
 
 
 def corrected_key(key: str, transform_batch: str) -> str:

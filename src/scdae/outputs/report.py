@@ -19,7 +19,10 @@ from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import OUTPUTS, dropout_chance, law_of_genes
 from scdae.core.training.fit import held_out_share
 from scdae.inputs.counts import CountBlocks, Counts
+from scdae.inputs.options import DataOptions
+from scdae.matrices.obs_columns import level_name
 from scdae.model.fitted_model import FittedModel
+from scdae.model.output_options import OutputOptions
 from scdae.model.restore import find_genes
 
 __all__ = [
@@ -29,8 +32,10 @@ __all__ = [
     "gene_table",
     "is_foreign",
     "query_report",
+    "record_of",
     "say_if_foreign",
     "summary",
+    "units_of",
     "verdict",
 ]
 
@@ -138,13 +143,14 @@ def summary(
 ) -> dict[str, Any]:
     """Entry for `uns`: plain numbers, strings and arrays."""
     outcome, config = model.outcome, model.config
+    units = units_of(record)
     n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
     settings = {k: np.asarray(v) if isinstance(v, list) else v for k, v in config.to_dict().items()}
     entry: dict[str, Any] = {
         "written_by": "scdae.pp.impute",
         "version": __version__,
-        "output": record["output"],
-        "unit": OUTPUTS[record["output"]] + _as_if(record),
+        "output": record["outputs"][0],
+        "unit": units[0],
         "layer": record["layer"],
         "likelihood": config.likelihood,
         "seed": config.seed,
@@ -172,6 +178,33 @@ def summary(
     if model.covariates.others:
         entry["covariates"] = np.asarray(model.covariates.others, dtype=object)
     return entry
+
+
+def record_of(data: DataOptions, wanted: OutputOptions, transform_batch: str | None) -> dict[str, Any]:
+    """Return what was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
+    record: dict[str, Any] = {
+        "outputs": np.array(wanted.outputs, dtype=object),
+        "layer": data.layer or "X",
+        "allow_fractional": data.allow_fractional,
+        "allow_nan": data.allow_nan,
+    }
+    if wanted.depth is not None:
+        same = (wanted.depth == wanted.depth[0]).all()
+        record["depth"] = float(wanted.depth[0]) if same else np.array(wanted.depth)
+    if data.mask is not None:
+        record["mask"] = f"layer {data.mask}" if isinstance(data.mask, str) else "given"
+    if wanted.quantiles:
+        record["quantiles"] = np.array(wanted.quantiles)
+    if transform_batch is not None:
+        record["transform_batch"] = level_name(transform_batch)
+    return record
+
+
+def units_of(record: dict[str, Any]) -> list[str]:
+    """Unit of each layer: of the outputs, and then of the quantiles."""
+    units = [OUTPUTS[output] for output in record["outputs"]]
+    units += [f"{chance:.10g} quantile of the expected count" for chance in record.get("quantiles", ())]
+    return [unit + _as_if(record) for unit in units]
 
 
 def verdict(skill: float, n_helped: int, n_genes: int) -> str:

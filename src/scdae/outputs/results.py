@@ -13,6 +13,7 @@ from scdae.arguments.objects import check_adata
 from scdae.arguments.selection import positions
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.rows import in_memory, is_dask
+from scdae.outputs.names import layers_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,7 +38,7 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     Returns
     -------
     anndata.AnnData
-        `obs` and `var` (of the genes wanted), ``layers[key]`` and its quantiles, ``obsm["X_" + key]`` and ``uns[key]``.
+        `obs` and `var` (of the genes wanted), ``layers[key]`` and those of further outputs and of quantiles, ``obsm["X_" + key]`` and ``uns[key]``.
         No `X`. Layers that are lazy stay so: ``.write_zarr`` and ``.write_h5ad`` then restore and write them chunk by
         chunk.
 
@@ -58,7 +59,8 @@ def results(adata: AnnData, key: str = "scdae", *, genes: Any = None, dtype: Any
     ((80, 2), dtype('float16'))
     """
     check_adata(adata)
-    names = [name for name in adata.layers if name is not None and (name == key or name.startswith(f"{key}_q"))]
+    own = layers_of(adata, key)
+    names = [name for name in adata.layers if name is not None and (name in own or name == key)]
     if key not in names:
         raise KeyError(f"There is no layers[{key!r}]. Call scdae.pp.impute(adata, key_added={key!r}) first.")
     columns = positions(adata.var_names, genes, "genes")

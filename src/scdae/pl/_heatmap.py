@@ -145,7 +145,7 @@ def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order
     if output not in ("mean", "prior", "rate"):
         raise ValueError(
             f"before_after draws expected counts, but adata.layers[{key!r}] holds output={output!r}. "
-            "Call scdae.pp.impute with output='mean' (another key_added keeps both)."
+            f"Call scdae.pp.impute with output=('mean', {output!r}), which writes both."
         )
     counts, size = before(adata, key, at)
     panels = {

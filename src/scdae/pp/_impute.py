@@ -38,7 +38,7 @@ def impute(
     transform_batch: str | None = None,
     key_added: str = "scdae",
     likelihood: str = "zinb",
-    output: str = "mean",
+    output: str | Sequence[str] = "mean",
     depth: float | np.ndarray | None = None,
     quantiles: float | Sequence[float] = (),
     lazy: bool | None = None,
@@ -84,7 +84,7 @@ def impute(
         so that the layer is corrected for batches. Everything written then has ``"_as_"`` and this name behind
         `key_added`: ``layers["scdae_as_average"]``. Leave it out where the batch is biology that has to stay.
     key_added
-        Name of the output. A second call with the same name replaces the output of the first.
+        Name of the output. A second call with the same name replaces the output of the first, with all its layers.
     likelihood
         ``"zinb"``: negative binomial, with dropout for the genes in which it earns its place on held-out molecules;
         ``"nb"``: without; ``"poisson"``.
@@ -92,7 +92,9 @@ def impute(
         What the layer holds: ``"mean"``, expected counts at the cell's own depth; ``"prior"``, the same without the
         cell's own count of the gene (the full smoothing); ``"rate"``, fraction of the cell's expression; ``"sd"``,
         standard deviation of the expected count; ``"log1p"``, expected log1p of counts per 10,000, as if the cell were
-        measured anew (less than the logarithm of the mean, since counts vary).
+        measured anew (less than the logarithm of the mean, since counts vary). Several, such as ``("mean", "log1p")``,
+        become several layers of one fit: the first is ``layers[key_added]``, and each other has its name behind that,
+        ``layers[key_added + "_log1p"]``.
     depth
         Molecules of that new measurement, for ``output="log1p"``: a number, or one for each cell; a Series is
         taken by its names. None: as many as the cell has.
@@ -134,14 +136,14 @@ def impute(
     -------
     anndata.AnnData or None
         The copy if `copy`, else None. Written are ``layers[key_added]`` (float32, n_obs x n_vars; NumPy array, SciPy
-        CSR matrix with `threshold`, or dask array if lazy) and those of `quantiles`, ``obsm["X_" + key_added]`` (latent
+        CSR matrix with `threshold`, or dask array if lazy) and those of further outputs and of `quantiles`, ``obsm["X_" + key_added]`` (latent
         representation), ``var[key_added + ...]``: ``_dispersion`` (1 / theta), ``_dropout`` (mean probability),
         ``_zero_inflated`` (whether the gene rather has dropout than not), ``_zero_inflated_probability`` (how probable
         that is), ``_gate`` (how much of the network's departure from the gene's mean was kept, 0 to 1), ``_gain`` (by
         how much held-out molecules are likelier by what the cell's other genes say than by the gene's average, in nats
         per molecule; NaN where there are none) and ``_helped`` (whether that is beyond chance); ``obs[key_added +
-        "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings, history, report and the unit of the
-        layer.
+        "_gain"]``, the same for each cell; and ``uns[key_added]`` with settings, history, report and the unit of each
+        layer (``uns[key_added]["units"]``).
 
     Raises
     ------
@@ -160,12 +162,15 @@ def impute(
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> adata.layers["scdae"].shape
     (80, 50)
+    >>> scdae.pp.impute(adata, output=("mean", "log1p"), max_epochs=2)  # the fit that is there
+    >>> "scdae" in adata.layers, "scdae_log1p" in adata.layers
+    (True, True)
     """
     check_adata(adata)
     check_settings(impute, settings)
     data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
     wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
-    names = Names.of(key_added, transform_batch, wanted.quantiles)
+    names = Names.of(key_added, transform_batch, wanted.outputs, wanted.quantiles)
     devices_of_fit = devices_for(devices)
     counts = open_counts(
         adata, for_fit=model is None, seed=seed, together=devices_of_fit if model is None else None, **data.counts

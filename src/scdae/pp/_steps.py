@@ -17,18 +17,18 @@ from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
-from scdae.inputs.silent import n_never_observed
+from scdae.inputs.silent import n_never_observed, say_filled
 from scdae.matrices.chunk_sizes import choose_lazy
-from scdae.matrices.obs_columns import level_name
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
 from scdae.model.known_fits import fit_once, keep
-from scdae.model.lazy import joined, lazy_layer
+from scdae.model.lazy import chunk_spans, joined, lazy_layer, stacked
 from scdae.model.options import log_layer_size
 from scdae.model.output_options import OutputOptions
-from scdae.model.restore import counted_silent_names, read_latent, read_query
+from scdae.model.restore import counted_silent_names, find_genes, read_latent, read_query
+from scdae.outputs.blocks import BlockReader
 from scdae.outputs.names import Names, check_corrected
-from scdae.outputs.report import cell_gain, gene_table, query_report, say_if_foreign, summary
+from scdae.outputs.report import cell_gain, gene_table, query_report, record_of, say_if_foreign, summary, units_of
 from scdae.outputs.slots import writing_to
 
 if TYPE_CHECKING:
@@ -108,11 +108,16 @@ def restore(run: Run, ready: Ready, names: Names) -> Restored:
     lazily = choose_lazy(wanted.lazy if wanted.threshold is None else bool(wanted.lazy), n_bytes)
     form: dict[str, Any] = {"threshold": wanted.threshold}
     layers: dict[str, Any] = {}
-    if lazily or wanted.threshold is not None:
+    if wanted.threshold is not None and not lazily:
+        return _restore_sparse(run, ready, names)
+    if lazily:
         latent = read_latent(*query, quiet=True, gaps=gaps)
-        layers[names.key] = lazy_layer(*query, wanted.output, wanted.depth, ready.batch, **form)
+        for name, output in zip(names.output_layers, wanted.outputs, strict=True):
+            first = name == names.key
+            layers[name] = lazy_layer(*query, output, wanted.depth, ready.batch, quiet=not first, **form)
     else:
-        layers[names.key], latent = read_query(*query, wanted.output, wanted.depth, gaps, ready.batch)
+        values, latent = read_query(*query, wanted.outputs, wanted.depth, gaps, ready.batch)
+        layers |= dict(zip(names.output_layers, values, strict=True))
     for name, chance in zip(names.quantile_layers, wanted.quantiles, strict=True):
         layers[name] = lazy_layer(*query, chance, None, ready.batch, quiet=True, **form)
     if not lazily:
@@ -120,9 +125,27 @@ def restore(run: Run, ready: Ready, names: Names) -> Restored:
     return Restored(layers, latent, gaps)
 
 
+def _restore_sparse(run: Run, ready: Ready, names: Names) -> Restored:
+    """The same without values below a threshold, block by block, so that no layer is ever dense as a whole."""
+    reader = BlockReader(ready.model, run.counts, ready.conditions, run.wanted, ready.batch)
+    find_genes(ready.model, run.counts)  # for its warnings
+    gaps = Gaps()
+    parts: list[list[Any]] = [[] for _ in names.layers]
+    latent, filled = [], []
+    for start, stop in chunk_spans(run.counts, run.adata.n_vars):
+        block = reader.read(start, stop, gaps)
+        latent.append(block.latent)
+        filled.append(block.own)
+        for layer, part in zip(parts, block.layers, strict=True):
+            layer.append(part)
+    say_filled(filled, run.counts)
+    layers = {name: stacked(layer, run.adata.shape) for name, layer in zip(names.layers, parts, strict=True)}
+    return Restored(layers, np.concatenate(latent), gaps)
+
+
 def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Names) -> None:
     """Put the results where they belong, all of them at the end."""
-    record = _record(run)
+    record = record_of(run.data, run.wanted, run.transform_batch)
     never = n_never_observed(run.counts)
     if restored.gaps.n_unobserved or any(never.values()):
         record["missing"] = restored.gaps.report() | never
@@ -132,7 +155,10 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
     table = gene_table(ready.model, run.counts, ready.report)
     of_cell = cell_gain(ready.report, ready.judged, run.counts)
     report = summary(ready.model, table, record, ready.report) | {"fit": ready.name}
+    report["units"] = dict(zip(names.layers, units_of(record), strict=True))
     with writing_to(adata):
+        for name in names.stale(adata):
+            del adata.layers[name]
         for name, values in restored.layers.items():
             adata.layers[name] = values
         adata.obsm[names.latent] = restored.latent
@@ -141,26 +167,6 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
         adata.obs[f"{names.key}_gain"] = of_cell
         adata.uns[names.key] = report
     log = get_logger()
-    log.info(f"scdae: wrote layers[{names.key!r}], {report['unit']}. {report['report']['verdict']}")
+    wrote = "; ".join(f"layers[{name!r}], {report['units'][name]}" for name in names.output_layers)
+    log.info(f"scdae: wrote {wrote}. {report['report']['verdict']}")
     log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")
-
-
-def _record(run: Run) -> dict[str, Any]:
-    """Return what was asked for, for `uns`: enough for :func:`scdae.tl.evaluate` to judge the same run."""
-    data, wanted = run.data, run.wanted
-    record: dict[str, Any] = {
-        "output": wanted.output,
-        "layer": data.layer or "X",
-        "allow_fractional": data.allow_fractional,
-        "allow_nan": data.allow_nan,
-    }
-    if wanted.depth is not None:
-        same = (wanted.depth == wanted.depth[0]).all()
-        record["depth"] = float(wanted.depth[0]) if same else np.array(wanted.depth)
-    if data.mask is not None:
-        record["mask"] = f"layer {data.mask}" if isinstance(data.mask, str) else "given"
-    if wanted.quantiles:
-        record["quantiles"] = np.array(wanted.quantiles)
-    if run.transform_batch is not None:
-        record["transform_batch"] = level_name(run.transform_batch)
-    return record

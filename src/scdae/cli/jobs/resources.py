@@ -83,7 +83,7 @@ def ask_for(
     config
         Settings of the training.
     n_layers
-        Layers that are written: 1, and one for each quantile.
+        Layers that are written: one for each output and each quantile.
     alone
         Whether the results are written without the data.
     threshold

@@ -147,7 +147,7 @@ def plan_impute(
     layer: str | None = None,
     transform_batch: str | None = None,
     key_added: str = "scdae",
-    output: str = "mean",
+    output: str | Sequence[str] = "mean",
     depth: Any = None,
     quantiles: Any = (),
     lazy: bool | None = None,
@@ -180,7 +180,7 @@ def plan_impute(
     """
     check_adata(adata)
     wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
-    names = Names.of(key_added, transform_batch, wanted.quantiles)
+    names = Names.of(key_added, transform_batch, wanted.outputs, wanted.quantiles)
     plan = plan_training(
         adata, Config(likelihood, max_epochs=max_epochs, seed=seed, effort=effort), layer=layer, **data
     )
@@ -194,6 +194,7 @@ def plan_impute(
     lazily = choose_lazy(lazy if threshold is None else bool(lazy), size, quiet=True)
     plan.write = {
         "layers": names.layers,
+        "n_quantiles": len(wanted.quantiles),
         "n_vars": n_genes,
         "form": "dense" if threshold is None else "sparse",
         "dtype": dtype,
@@ -204,7 +205,7 @@ def plan_impute(
     }
     cost = plan.cost
     if cost["estimated_seconds"] is not None:
-        values = adata.n_obs * plan.train["n_vars"]  # of the first layer; how long quantiles take was not measured
+        values = adata.n_obs * plan.train["n_vars"] * len(wanted.outputs)  # how long quantiles take was not measured
         cost["estimated_seconds"] = round(cost["estimated_seconds"] + seconds_of_restoring(values), 1)
     if not lazily:
         matrix = adata.X if layer is None else adata.layers[layer]
@@ -220,7 +221,7 @@ def check_result_room(
     adata: AnnData,
     genes: Sequence[str] | None,
     dtype: str,
-    n_quantiles: int,
+    n_layers: int,
     threshold: float | None,
     *,
     alone: bool,
@@ -235,7 +236,7 @@ def check_result_room(
         They will not fit.
     """
     n_genes = adata.n_vars if genes is None else len(genes)
-    size = 0 if threshold is not None else (1 + n_quantiles) * adata.n_obs * n_genes * np.dtype(dtype).itemsize
+    size = 0 if threshold is not None else n_layers * adata.n_obs * n_genes * np.dtype(dtype).itemsize
     size += 4 * adata.n_obs * most_latent(Config(), adata.n_obs) + (0 if alone else bytes_of(adata))
     with writes(target):
         check_room(target, size / 4 if str(target).endswith(".zarr") else size)

@@ -10,6 +10,7 @@ import numpy as np
 from scdae import __version__
 from scdae.get import evaluation
 from scdae.outputs.group_tables import describe_groups
+from scdae.outputs.names import output_layers, outputs_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -214,7 +215,7 @@ def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
     rows += [("write", target), *(("", line) for line in _written(plan.write))]
     seconds, free = cost["estimated_seconds"], cost["free_gib"]
     time = "not estimated for this device" if seconds is None else f"about {_rounded(seconds)} on two cores"
-    time += " beside quantiles" if len(plan.write.get("layers", ())) > 1 and seconds is not None else ""
+    time += " beside quantiles" if plan.write.get("n_quantiles") and seconds is not None else ""
     memory = f"about {cost['estimated_peak_gib']:.1f} GiB" + (
         "" if free is None else f"; {free:.1f} GiB are free ({cost['free_by']})"
     )
@@ -234,8 +235,11 @@ def describe_plan(plan: Plan, command: str, *, source: str, target: str) -> str:
 
 def _contents(adata: AnnData, key: str, run: Mapping[str, Any]) -> list[tuple[str, str]]:
     latent = adata.obsm[f"X_{key}"]
+    outputs = outputs_of(run)
+    units = run.get("units", {key: run["unit"]})
+    layers = zip(output_layers(key, outputs), outputs, strict=True)
     rows = [
-        (f"layers['{key}']", f"{_SCALES.get(str(run['output']), str(run['output']))} ({run['unit']})"),
+        *((f"layers['{name}']", f"{_SCALES.get(scale, scale)} ({units[name]})") for name, scale in layers),
         (f"obsm['X_{key}']", f"latent representation, {latent.shape[1]} dimensions"),
     ]
     for end, meaning in _COLUMNS.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,8 +39,8 @@ __all__ = [
     "Quiet",
     "ResultsOnly",
     "Resume",
-    "Scale",
     "Seed",
+    "Shard",
     "SkipExisting",
     "Source",
     "Target",
@@ -70,16 +71,6 @@ class Likelihood(StrEnum):
     zinb = "zinb"
     nb = "nb"
     poisson = "poisson"
-
-
-class Scale(StrEnum):
-    """What is written into the layer."""
-
-    mean = "mean"
-    prior = "prior"
-    rate = "rate"
-    sd = "sd"
-    log1p = "log1p"
 
 
 def _input(path: str) -> Path:
@@ -203,6 +194,30 @@ AllowFractional = Annotated[
 ]
 AllowNan = Annotated[
     bool, typer.Option("--allow-nan", help="Treat NaN as entries that were not measured.", rich_help_panel="Counts")
+]
+
+
+def _shard(value: str) -> tuple[int, int]:
+    """`--shard 3/20`: the third of twenty parts."""
+    match = re.fullmatch(r"(\d+)/(\d+)", value.strip())
+    if match is None:
+        raise typer.BadParameter(
+            f"{value!r} is not I/N, such as 3/20 for the third of twenty parts. In a script the number of the task may not be set."
+        )
+    return int(match[1]), int(match[2])
+
+
+Shard = Annotated[
+    Any,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        parser=_shard,
+        help="Restore the I-th of N parts alone, numbered from 1, into OUTPUT.parts: for many jobs, of any number of machines. "
+        "'scdae collect OUTPUT' makes one .zarr of them.",
+        show_default="all cells",
+        rich_help_panel="Jobs",
+    ),
 ]
 KeyAdded = Annotated[
     str, typer.Option(help="Name of the layer, and start of the other names, to write.", rich_help_panel="Output")

@@ -24,7 +24,7 @@ class ResultFile:
         What is read of INPUT, as they were given.
     obs
         Table of further columns of obs.
-    genes, dtype, threshold, n_quantiles, results_only
+    genes, dtype, threshold, n_layers, results_only
         What is written of the results, and as what, as they were given.
     key_added, transform_batch
         Determine the name of the layer.
@@ -56,7 +56,7 @@ class ResultFile:
         genes: Path | None,
         dtype: str,
         threshold: float | None,
-        n_quantiles: int,
+        n_layers: int,
         results_only: bool,
         key_added: str,
         transform_batch: str | None,
@@ -71,7 +71,7 @@ class ResultFile:
         self.alone = self.opened.large or results_only or genes is not None or dtype != "float32"
         shared.data.check_can_be_written(adata, run.target, alone=self.alone)
         shared.data.check_in_place(run.source, run.target, alone=self.alone, whole=self.opened.whole)
-        pages.check_result_room(run.target, adata, self.genes, dtype, n_quantiles, threshold, alone=self.alone)
+        pages.check_result_room(run.target, adata, self.genes, dtype, n_layers, threshold, alone=self.alone)
         run.clock.lap("reading")
 
     def write(self, model_file: Path | None = None) -> None:

@@ -41,13 +41,13 @@ OUTPUTS = {
 def read_out(
     fitted: Fitted,
     data: CellData,
-    output: str,
+    output: str | tuple[str, ...],
     depth: np.ndarray | None = None,
     gaps: Gaps | None = None,
     batch: np.ndarray | None = None,
     shape: tuple[int, Size] | None = None,
     genes: np.ndarray | None = None,
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[slice, Any, np.ndarray]]:
     """Compute an output of the model for cells, in order.
 
     Parameters
@@ -57,7 +57,8 @@ def read_out(
     data
         The cells.
     output
-        One of :data:`OUTPUTS`, or ``"latent"`` for the latent space only, without decoding.
+        One of :data:`OUTPUTS`; several of them, of which all but the last step is computed once; or ``"latent"`` for the
+        latent space only, without decoding.
     depth
         Molecules of a new measurement of each cell, float32 (n_obs,), for ``"log1p"``; None for as many as counted.
     gaps
@@ -74,8 +75,10 @@ def read_out(
     Yields
     ------
     tuple
-        Slice of cells, float32 (cells, n) values of `output`, and float32 (cells, n_latent) latent representation.
+        Slice of cells, float32 (cells, n) values of `output`, or a list of such arrays where several are asked for, and
+        float32 (cells, n_latent) latent representation.
     """
+    outputs = (output,) if isinstance(output, str) else output
     size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
@@ -85,9 +88,11 @@ def read_out(
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
-    if output == "latent" and not has_gaps:
+    alone = isinstance(output, str)
+    if outputs == ("latent",) and not has_gaps:
         for rows, latent in latents(fitted, data):
-            yield rows, np.zeros((len(latent), 0), np.float32), latent
+            nothing = np.zeros((len(latent), 0), np.float32)
+            yield rows, nothing if alone else [nothing], latent
         return
 
     def started() -> Iterator[tuple[slice, Any, Any]]:
@@ -99,8 +104,8 @@ def read_out(
                 cells = cells._replace(inputs=completed.inputs)
                 if gaps is not None:
                     gaps.add(completed, cells, rows.stop - rows.start, how)
-            if output == "latent":
-                yield rows, np.zeros((size, 0), np.float32), encode(fitted, cells.inputs, cells.conditions)
+            if outputs == ("latent",):
+                yield rows, (np.zeros((size, 0), np.float32),), encode(fitted, cells.inputs, cells.conditions)
                 continue
             anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
             values, latent = _read_out(
@@ -112,13 +117,14 @@ def read_out(
                 genes,
                 fitted.likelihood,
                 laws,
-                output=output,
+                outputs=outputs,
             )
             yield rows, values, latent
 
     for rows, values, latent in one_behind(started()):
         n_cells = rows.stop - rows.start
-        yield rows, np.asarray(values)[:n_cells], np.asarray(latent)[:n_cells]
+        parts = [np.asarray(part)[:n_cells] for part in values]
+        yield rows, parts[0] if alone else parts, np.asarray(latent)[:n_cells]
 
 
 def law_of_genes(fitted: Fitted) -> Components:
@@ -155,7 +161,7 @@ def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.
     return np.asarray(jnp.exp(log_share))
 
 
-@partial(jax.jit, static_argnames=("likelihood", "output"))
+@partial(jax.jit, static_argnames=("likelihood", "outputs"))
 def _read_out(
     network: Network,
     in_batch: Network | None,
@@ -166,8 +172,8 @@ def _read_out(
     likelihood: str,
     laws: Laws | None,
     *,
-    output: str,
-) -> tuple[jax.Array, jax.Array]:
+    outputs: tuple[str, ...],
+) -> tuple[tuple[jax.Array, ...], jax.Array]:
     model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
@@ -187,22 +193,34 @@ def _read_out(
             other = corrected_share(laws, other, jnp.ones(n_cells, jnp.float32))
         factor = jnp.exp(other) * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
+    ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)  # of a new measurement
     if laws is not None:
         level = level_at(laws, log_share, batch.share)
         block = Block.of(laws, mean * laws.lift[None, :], batch, genes, n_vars, observed, level)
-        if output == "log1p":
-            ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
-            return log1p_of(block, ratio, (TARGET / jnp.maximum(depth, 1e-12))[:, None]), latent
-        values = block.mean if output == "prior" else sd_of(block) if output == "sd" else mean_of(block)
-        return _moved(values, factor, total * whole, output), latent
+        scale = (TARGET / jnp.maximum(depth, 1e-12))[:, None]
+        values = {
+            name: log1p_of(block, ratio, scale)
+            if name == "log1p"
+            else _moved(_of_laws(block, name), factor, total * whole, name)
+            for name in outputs
+        }
+        return tuple(values.values()), latent
     theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     pi = _some(model.pi(inflated), genes)[None, :] if likelihood == "zinb" else None
     x = _scatter_some(batch, n_cells, n_vars, genes)
     entries = _Entries(x, mean, _some(theta, genes)[None, :], pi, observed)
-    if output == "log1p":
-        ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)
-        return _expected_log(entries, ratio, depth), latent
-    return _moved(_counts(entries, output), factor, total * whole, output), latent
+    values = {
+        name: _expected_log(entries, ratio, depth)
+        if name == "log1p"
+        else _moved(_counts(entries, name), factor, total * whole, name)
+        for name in outputs
+    }
+    return tuple(values.values()), latent
+
+
+def _of_laws(block: Block, output: str) -> jax.Array:
+    """Expected counts, before or after each entry's own count is known, or their standard deviation."""
+    return block.mean if output == "prior" else sd_of(block) if output == "sd" else mean_of(block)
 
 
 def _moved(values: jax.Array, factor: Any, molecules: jax.Array, output: str) -> jax.Array:
