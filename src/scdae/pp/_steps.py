@@ -20,6 +20,7 @@ from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import n_never_observed
 from scdae.matrices.chunk_sizes import choose_lazy
 from scdae.matrices.obs_columns import level_name
+from scdae.matrices.rows import is_dask
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
 from scdae.model.known_fits import fit_once, keep
@@ -142,6 +143,11 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
         adata.uns[names.key] = report
     log = get_logger()
     log.info(f"scdae: wrote layers[{names.key!r}], {report['unit']}. {report['report']['verdict']}")
+    if is_dask(restored.layers[names.key]):
+        log.info(
+            f"scdae: layers[{names.key!r}] is lazy: whatever reads it restores its cells anew. scdae.get.imputed(adata, genes=[...], "
+            f"key={names.key!r}) restores some genes alone; adata.layers[{names.key!r}].persist() holds all of them, for several readings."
+        )
     log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")
 
 
