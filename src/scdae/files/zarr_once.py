@@ -71,7 +71,8 @@ def _write_dense(group: zarr.Group, name: str, array: da.Array) -> None:
     columns = int(np.clip(_CHUNK // rows, 1, array.shape[1]))
     shard = together, -(-array.shape[1] // columns) * columns
     stored = _create(group, name, array.shape, array.dtype, (rows, columns), shard, _ARRAY)
-    da.store(array, _ByShard(stored, together), lock=False)
+    target: Any = _ByShard(stored, together)
+    da.store(array, target, lock=False)
 
 
 def _divisor(number: int, most: int) -> int:

@@ -81,10 +81,10 @@ def lazy_layer(
     silent = counted_silent(counts, chosen)
     if not quiet:
         say_silent(silent, chosen, counts.var_names, fate(output))
-    in_memory = isinstance(counts, Counts)
+    held = counts if isinstance(counts, Counts) else None
     shared = _Shared(
         model=model,
-        counts=_Elsewhere(counts.shape, counts.var_names) if in_memory else counts,
+        counts=counts if held is None else _Elsewhere(held.shape, held.var_names),
         conditions=conditions,
         gene_map=gene_map,
         output=output,
@@ -109,7 +109,7 @@ def lazy_layer(
     graph: dict[Any, Any] = {here: (bool, (import_module, "scdae"))}
     graph[key] = _known, here, Sent(shared, of_genes=of_genes)
     for i, (start, stop) in enumerate(spans):
-        graph[name, i, 0] = _decode, here, key, start, stop, _Rows(counts, start, stop) if in_memory else None
+        graph[name, i, 0] = _decode, here, key, start, stop, None if held is None else _Rows(held, start, stop)
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
     heights = tuple(stop - start for start, stop in spans)
     layer = HighLevelGraph.from_collections(name, graph)
@@ -192,10 +192,10 @@ class _Shared:
 
     def read(self, counts: Any, **which: Any) -> Iterator[tuple[Any, ...]]:
         """Values of some rows of the counts, some cells at a time."""
-        query = self.model, counts, self.conditions, self.gene_map, self.output
+        query = self.model, counts, self.conditions, self.gene_map
         if isinstance(self.output, str):
-            return read_blocks(*query, self.depth, None, self.batch, genes=self.wanted, **which)
-        return read_quantile(*query, self.batch, genes=self.wanted, **which)
+            return read_blocks(*query, self.output, self.depth, None, self.batch, genes=self.wanted, **which)
+        return read_quantile(*query, self.output, self.batch, genes=self.wanted, **which)
 
 
 def _known(here: bool, sent: Sent) -> Sent:
@@ -206,10 +206,10 @@ def _known(here: bool, sent: Sent) -> Sent:
 @transfers
 def _decode(here: bool, sent: Sent, start: int, stop: int, rows: _Rows | None) -> Any:
     """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
-    shared = sent.open()
+    shared: _Shared = sent.open()
     counts, chosen = shared.counts, shared.chosen
     if rows is not None:
-        counts = _Given(*counts, rows)
+        counts = _Given(counts.shape, counts.var_names, rows)
     values = InPlace(stop - start, chosen.columns, chosen.known)
     own = OwnCounts(chosen, shared.output, values.array, start)
     for block, part, *_ in shared.read(counts, spans=[(start, stop)], own=own):
