@@ -1,6 +1,6 @@
 """Lazy layers worked out by the workers of a dask cluster that SLURM runs: python dask_job.py counts.h5ad model.scdae out.zarr
 
-The scheduler and the workers open the file by its path, which has to be the same on all nodes.
+The workers open the file by its path, which has to be the same on all nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dask.distributed import Client
 from dask_jobqueue import SLURMCluster
 
 import scdae
+from scdae.io.write import write_atomic
 
 
 def main(source: str, model_file: str, target: str) -> None:
@@ -30,7 +31,7 @@ def main(source: str, model_file: str, target: str) -> None:
         client.wait_for_workers(2, timeout=300)
         adata = ad.read_h5ad(source, backed="r")
         scdae.pp.impute(adata, model=scdae.DAE.load(model_file), lazy=True)
-        scdae.get.results(adata).write_zarr(target)
+        write_atomic(scdae.get.results(adata), target)
 
 
 if __name__ == "__main__":

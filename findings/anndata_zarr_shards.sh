@@ -11,8 +11,8 @@
 # Why it matters: large matrices of counts, and results worked out as they are written, are dask arrays, and .zarr on
 #   shared or cloud storage is where they go. Time, traffic and memory grow with the size of a shard, not with that of
 #   a block.
-# What scdae does: its command line writes .zarr without shards (`lazy.whole_chunks`), and docs/hpc.md says to set
-#   `anndata.settings.auto_shard_zarr_v3 = False` before `write_zarr` in Python.
+# What scdae does: its command line and `write_atomic` write shards that lie within a dask block (`files/zarr_once.py`); chunks of
+#   its lazy layers end where a shard ends, while that is small; docs/lazy.md says what to do beyond that.
 set -euo pipefail
 
 python="${PYTHON:-python3.13}"

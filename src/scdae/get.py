@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 
 from scdae.arguments.objects import check_adata
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.columns import columns_of
+from scdae.matrices.rows import is_dask
 from scdae.outputs.group_tables import fidelity
 from scdae.outputs.names import output_layers, outputs_of
 from scdae.outputs.results import results
@@ -27,6 +29,8 @@ def imputed(
     adata: AnnData, key: str = "scdae", genes: str | Iterable[str] | None = None, *, output: str | None = None
 ) -> pd.DataFrame:
     """Restored values as a table of cells by genes.
+
+    Of a lazy layer these genes are restored and no others, once: this is the cheap way to look at some of them.
 
     Parameters
     ----------
@@ -67,8 +71,24 @@ def imputed(
         raise KeyError(_nothing_under(adata, key, f"layers[{name!r}]"))
     layer = adata.layers[name]
     names = list(adata.var_names) if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    values = columns_of(layer, None if genes is None else positions(adata, names), f"layers[{name!r}]")
+    columns = None if genes is None else positions(adata, names)
+    values = None if columns is None else _restored(layer, columns)
+    if values is None:
+        values = columns_of(layer, columns, f"layers[{name!r}]")
     return pd.DataFrame(values, index=adata.obs_names.copy(), columns=names)
+
+
+def _restored(layer: Any, columns: np.ndarray) -> np.ndarray | None:
+    """Return some genes of a lazy layer, of which no others are worked out; None where the layer is of another kind."""
+    if not is_dask(layer) or not str(layer.name).startswith("scdae-"):
+        return None
+    from scdae.model.lazy import some_genes  # late: other readers need no JAX
+
+    part = some_genes(layer, columns)
+    if part is None:
+        return None
+    values = part.compute()
+    return values.toarray() if issparse(values) else values
 
 
 def model(adata: AnnData, key: str = "scdae") -> DAE:

@@ -22,7 +22,7 @@ MODEL = {"likelihood": "nb", "max_epochs": 7}
 
 @pytest.fixture
 def chunked(monkeypatch):
-    monkeypatch.setattr(lazy, "CHUNK_VALUES", 40 * small.N_VARS)
+    monkeypatch.setattr(chunk_sizes, "CHUNK_VALUES", 40 * small.N_VARS)
 
 
 @pytest.fixture
@@ -195,11 +195,39 @@ def test_lazy_layers_are_pickled_and_copied(chunked, model, held, threshold):
     assert layer.shape == expected.shape and layer.dtype == np.float32
 
 
-def test_zarr_files_of_lazy_layers_have_no_shards(chunked, model, tmp_path):
+def test_shards_of_lazy_layers_lie_within_their_chunks(chunked, model, tmp_path):
     import zarr
 
     adata = small.structured()
     scdae.pp.impute(adata, model=model, lazy=True)
     write_atomic(adata, tmp_path / "a.zarr")
     found = zarr.open_group(tmp_path / "a.zarr", mode="r")["layers/scdae"]
-    assert getattr(found, "shards", None) is None
+    assert 40 % (getattr(found, "shards", None) or found.chunks)[0] == 0
+
+
+@pytest.mark.parametrize("threshold", [None, 2.0])
+def test_genes_that_are_asked_for_are_restored_alone(chunked, model, monkeypatch, threshold, log):
+    adata = small.structured()
+    scdae.pp.impute(adata, model=model, lazy=True, threshold=threshold)
+    assert "scdae.get.imputed(adata, genes=[...], key='scdae')" in log.text and "persist()" in log.text
+    read, whole = [], lazy.InPlace
+
+    def counted(n_obs, columns, known):
+        read.append((n_obs, len(known)))
+        return whole(n_obs, columns, known)
+
+    expected = scdae.get.imputed(adata)
+    monkeypatch.setattr(lazy, "InPlace", counted)
+    found = scdae.get.imputed(adata, genes=["gene_7", "gene_2"])
+    assert sum(n_obs for n_obs, _ in read) == small.N_OBS, "each cell once"
+    assert {n_genes for _, n_genes in read} == {2}, "two genes of it"
+    np.testing.assert_allclose(found, expected[["gene_7", "gene_2"]], rtol=1e-4, atol=1e-4)
+    part = adata[5:45]
+    np.testing.assert_allclose(
+        scdae.get.imputed(part, genes="gene_7"), expected[["gene_7"]][5:45], rtol=1e-4, atol=1e-4
+    )
+    adata.layers["scdae"] = adata.layers["scdae"].persist()
+    read.clear()
+    for _ in range(3):
+        np.testing.assert_allclose(scdae.get.imputed(adata, genes="gene_7"), expected[["gene_7"]], rtol=1e-4, atol=1e-4)
+    assert read == [], "what is held is not restored anew"

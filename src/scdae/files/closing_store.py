@@ -44,11 +44,20 @@ class ClosingStore(LocalStore):
     def __init__(self, root: Any, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self._writes = 0
-        self._ended = False
+        self._ended = self._away = False
         self._changed = threading.Condition()
 
     def __fspath__(self) -> str:
         return str(self.root)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process it can be written to as long as the folder is there: it is taken away when the one that waits gives up."""
+        return {"root": self.root, "read_only": self.read_only}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"], read_only=state["read_only"])  # type: ignore[misc]
+        self._is_open = True
+        self._away = True
 
     def end(self) -> None:
         """Let no further write begin, and wait for those that have begun."""
@@ -61,7 +70,7 @@ class ClosingStore(LocalStore):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._changed:
-            if self._ended:
+            if self._ended or (self._away and not self.root.is_dir()):
                 raise RuntimeError("This store takes nothing more.")
             self._writes += 1
         try:

@@ -14,7 +14,9 @@ import anndata
 import dask
 import h5py
 import pandas as pd
+import zarr
 from anndata import AnnData
+from anndata.experimental import write_dispatched
 from dask.callbacks import Callback
 from scipy.sparse import issparse
 
@@ -25,9 +27,11 @@ from scdae.files.room import NoRoom, free_bytes, in_words, release, reserve
 from scdae.files.sizes import bytes_of
 from scdae.files.targets import check_replaceable, check_target, same_place, writes
 from scdae.files.writable import nullable_strings
+from scdae.files.zarr_once import can_write_once, write_once
 from scdae.io.on_disk import find_files
 from scdae.io.stored import open_group
-from scdae.matrices.chunk_sizes import chunks_at_once, whole_chunks
+from scdae.matrices.chunk_sizes import chunks_at_once, whole_chunks, zarr_version
+from scdae.matrices.rows import is_dask, plain_dask
 
 __all__ = ["check_in_place", "is_result_alone", "write_atomic"]
 
@@ -125,7 +129,7 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
     with writes(path), in_place(path, overwrite=overwrite) as (complete, shield):
         with (
             shield.open(),
-            _ending_threads(path, guarded=not as_zarr and _has_unknown(adata)),
+            _ending_threads(path, guarded=not as_zarr and _has_unknown(adata), at_once=_at_once(adata)),
             whole_chunks(),
             nullable_strings(),
             warnings.catch_warnings(),
@@ -142,8 +146,18 @@ def write_atomic(adata: AnnData, path: str | os.PathLike[str], *, overwrite: boo
 def _write_zarr(adata: AnnData, complete: Path) -> None:
     """Write, and have no thread of zarr's still writing when this ends, however it does."""
     store = ClosingStore(complete)
+
+    def write(function: Any, group: Any, name: str, part: Any, *, dataset_kwargs: Any, iospec: Any) -> None:
+        lazy = plain_dask(part) if is_dask(part) else part
+        if can_write_once(lazy):
+            write_once(group, name, lazy, at_once=chunks_at_once(lazy))
+        else:
+            function(group, name, part, dataset_kwargs=dataset_kwargs)
+
     try:
-        adata.write_zarr(store, convert_strings_to_categoricals=False)
+        root = zarr.open_group(store, mode="w", zarr_format=zarr_version())
+        write_dispatched(root, "/", adata, callback=write)
+        zarr.consolidate_metadata(root.store)
     finally:
         store.end()
 
@@ -166,8 +180,14 @@ def _has_unknown(adata: AnnData) -> bool:
     return any(issparse(getattr(layer, "_meta", None)) for layer in layers)
 
 
+def _at_once(adata: AnnData) -> int:
+    """Chunks of its lazy layers that fit side by side, the largest among them."""
+    layers = [adata.X, *(layer for name, layer in adata.layers.items() if name is not None)]
+    return min([chunks_at_once(), *(chunks_at_once(layer) for layer in layers if is_dask(layer))])
+
+
 @contextmanager
-def _ending_threads(path: str | os.PathLike[str], *, guarded: bool) -> Iterator[None]:
+def _ending_threads(path: str | os.PathLike[str], *, guarded: bool, at_once: int) -> Iterator[None]:
     """Look before each block of a lazy layer, and have no thread still writing when this ends.
 
     Where `guarded`, for room as well: for HDF5, and layers whose room could not be reserved.
@@ -184,7 +204,7 @@ def _ending_threads(path: str | os.PathLike[str], *, guarded: bool) -> Iterator[
         if not stopping.is_noting() or dask.config.get("pool", None) or dask.config.get("scheduler", None):
             yield
             return
-        pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or chunks_at_once())
+        pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or at_once)
         try:
             with dask.config.set(pool=pool):
                 yield

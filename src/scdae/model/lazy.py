@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
+from dask.highlevelgraph import HighLevelGraph
 
 from scdae.core.data.conditions import Conditions
 from scdae.core.runtime.memory import available_memory
 from scdae.core.runtime.transfers import transfers
-from scdae.inputs.count_types import AnyCounts
+from scdae.inputs.count_types import AnyCounts, Counts
 from scdae.inputs.genes import GeneMap
 from scdae.inputs.silent import OwnCounts, counted_silent, fate, say_silent
-from scdae.matrices.chunk_sizes import CHUNK_VALUES
+from scdae.matrices.chunk_sizes import row_spans
+from scdae.matrices.sent import Sent
 from scdae.model.fitted_model import FittedModel
 from scdae.model.options import InPlace
 from scdae.model.restore import find_genes, read_blocks, read_quantile
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
-__all__ = ["available_memory", "chunk_spans", "joined", "lazy_layer", "stacked"]
+__all__ = ["available_memory", "joined", "lazy_layer", "some_genes", "stacked"]
 
 
 def lazy_layer(
@@ -41,6 +45,9 @@ def lazy_layer(
     quiet: bool = False,
 ) -> da.Array:
     """Restored counts as a dask array; nothing is read or decoded before it is accessed.
+
+    The graph holds the model once, and counts that are in memory once, each chunk its own: whatever works it out, threads, processes or
+    a cluster, gets no more than that. Processes start JAX themselves, when they work out their first chunk.
 
     Parameters
     ----------
@@ -69,63 +76,150 @@ def lazy_layer(
         (n_obs, n), one chunk of columns.
     """
     gene_map = find_genes(model, counts, quiet=quiet)
-    n_vars = counts.shape[1]
-    columns = np.arange(n_vars) if genes is None else genes
-    spans = chunk_spans(counts, n_vars)
-
+    columns = np.arange(counts.shape[1]) if genes is None else genes
     wanted, chosen = (None, gene_map) if genes is None else gene_map.choose(columns)
-    of_query = model, counts, conditions, gene_map
     silent = counted_silent(counts, chosen)
-    said = [quiet or silent is not None]
     if not quiet:
         say_silent(silent, chosen, counts.var_names, fate(output))
-    read: Any
-    if isinstance(output, str):
-        read = partial(read_blocks, *of_query, output, depth, None, batch)
-    else:
-        read = partial(read_quantile, *of_query, output, batch)
-
-    decode = partial(
-        _decode,
-        spans=spans,
-        read=read,
-        wanted=wanted,
-        gene_map=chosen,
-        dtype=dtype,
-        threshold=threshold,
+    held = counts if isinstance(counts, Counts) else None
+    shared = _Shared(
+        model=model,
+        counts=counts if held is None else _Elsewhere(held.shape, held.var_names),
+        conditions=conditions,
+        gene_map=gene_map,
         output=output,
-        var_names=counts.var_names,
-        said=said,
+        depth=depth,
+        batch=batch,
+        wanted=wanted,
+        chosen=chosen,
+        threshold=threshold,
+        dtype=dtype,
+        said=[quiet or silent is not None],
     )
+
+    def of_genes(positions: np.ndarray) -> da.Array:
+        form: dict[str, Any] = {"threshold": threshold, "dtype": dtype, "quiet": True}
+        return lazy_layer(model, counts, conditions, output, depth, batch, columns[positions], **form)
+
+    name = f"scdae-{output}-{secrets.token_hex(8)}"  # a name of its own: nothing has to be hashed
+    stored = np.dtype(dtype) if threshold is None else None
+    spans = row_spans(counts.spans, counts.shape, len(columns), stored)
+    key, here = f"{name}-model", f"{name}-package"
+    # What a worker cannot read takes it down: one that lacks the package is to say so before it gets anything of it.
+    graph: dict[Any, Any] = {here: (bool, (import_module, "scdae"))}
+    graph[key] = _known, here, Sent(shared, of_genes=of_genes)
+    for i, (start, stop) in enumerate(spans):
+        graph[name, i, 0] = _decode, here, key, start, stop, None if held is None else _Rows(held, start, stop)
     meta = np.zeros((0, 0), dtype) if threshold is None else sp.csr_matrix((0, 0), dtype=np.float32)
     heights = tuple(stop - start for start, stop in spans)
-    name = f"scdae-{output}-{secrets.token_hex(8)}"  # a name of its own: nothing has to be hashed
-    return da.map_blocks(decode, chunks=(heights, (len(columns),)), dtype=meta.dtype, meta=meta, name=name)
+    layer = HighLevelGraph.from_collections(name, graph)
+    return da.Array(layer, name, chunks=(heights, (len(columns),)), meta=meta, dtype=meta.dtype)
+
+
+def some_genes(layer: Any, columns: np.ndarray) -> da.Array | None:
+    """Lazy layer of some columns, int (n,), that restores no other genes; None where `layer` is not as :func:`lazy_layer` made it.
+
+    A part of one is not, nor is one that was persisted, or came from another process.
+    """
+    layers = getattr(getattr(layer, "dask", None), "layers", {})
+    task = layers.get(layer.name, {}).get(f"{layer.name}-model") if layers else None
+    sent = task[-1] if isinstance(task, tuple) else None
+    of_genes = sent.note("of_genes") if isinstance(sent, Sent) else None
+    return None if of_genes is None else of_genes(np.asarray(columns))
+
+
+class _Elsewhere(NamedTuple):
+    """Counts whose rows the chunks bring along."""
+
+    shape: tuple[int, int]
+    var_names: np.ndarray
+
+
+class _Rows:
+    """Rows of counts that are in memory: they share it, and alone are sent."""
+
+    def __init__(self, counts: Counts, start: int, stop: int):
+        self.counts = _some_rows(counts.matrix, start, stop)
+        self.unobserved = None if counts.unobserved is None else _some_rows(counts.unobserved, start, stop)
+
+
+def _some_rows(matrix: sp.csr_matrix, start: int, stop: int) -> sp.csr_matrix:
+    first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
+    part = sp.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
+    part.data, part.indices = matrix.data[first:last], matrix.indices[first:last]
+    part.indptr = matrix.indptr[start : stop + 1] - first
+    part.has_canonical_format = True
+    return part
+
+
+class _Given(NamedTuple):
+    """The rows of one chunk, as counts that are read."""
+
+    shape: tuple[int, int]
+    var_names: np.ndarray
+    rows: _Rows
+
+    def read(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
+        return self.rows.counts, self.rows.unobserved
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all chunks have in common; the fields are the arguments of :func:`lazy_layer`, but for these.
+
+    Parameters
+    ----------
+    gene_map, chosen
+        Where all genes of the network are in the query, and those that are wanted.
+    wanted
+        Genes of the network that are wanted, int (n,); None for all.
+    said
+        Whether the warning about counts of other genes was given: one value, which changes.
+    """
+
+    model: FittedModel
+    counts: Any
+    conditions: Conditions | None
+    gene_map: GeneMap
+    output: str | float
+    depth: np.ndarray | None
+    batch: np.ndarray | None
+    wanted: np.ndarray | None
+    chosen: GeneMap
+    threshold: float | None
+    dtype: Any
+    said: list[bool]
+
+    def read(self, counts: Any, **which: Any) -> Iterator[tuple[Any, ...]]:
+        """Values of some rows of the counts, some cells at a time."""
+        query = self.model, counts, self.conditions, self.gene_map
+        if isinstance(self.output, str):
+            return read_blocks(*query, self.output, self.depth, None, self.batch, genes=self.wanted, **which)
+        return read_quantile(*query, self.output, self.batch, genes=self.wanted, **which)
+
+
+def _known(here: bool, sent: Sent) -> Sent:
+    """What all chunks share, on a worker that has the package."""
+    return sent
 
 
 @transfers
-def _decode(
-    block_id: tuple[int, ...],
-    spans: list[tuple[int, int]],
-    read: Any,
-    wanted: np.ndarray | None,
-    gene_map: GeneMap,
-    dtype: Any,
-    threshold: float | None,
-    output: str | float,
-    var_names: np.ndarray,
-    said: list[bool],
-) -> Any:
+def _decode(here: bool, sent: Sent, start: int, stop: int, rows: _Rows | None) -> Any:
     """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
-    start, stop = spans[block_id[0]]
-    values = InPlace(stop - start, gene_map.columns, gene_map.known)
-    own = OwnCounts(gene_map, output, values.array, start)
-    for rows, part, *_ in read(spans=[(start, stop)], genes=wanted, own=own):
-        values.put(slice(rows.start - start, rows.stop - start), part)
-    if own.counted.any() and not said[0]:  # counts that were not looked at before: once for all chunks
-        said[0] = True
-        say_silent(own.counted, gene_map, var_names, fate(output))
-    return values.array.astype(dtype, copy=False) if threshold is None else _sparse(values.array, threshold)
+    shared: _Shared = sent.open()
+    counts, chosen = shared.counts, shared.chosen
+    if rows is not None:
+        counts = _Given(counts.shape, counts.var_names, rows)
+    values = InPlace(stop - start, chosen.columns, chosen.known)
+    own = OwnCounts(chosen, shared.output, values.array, start)
+    for block, part, *_ in shared.read(counts, spans=[(start, stop)], own=own):
+        values.put(slice(block.start - start, block.stop - start), part)
+    if own.counted.any() and not shared.said[0]:  # counts that were not looked at before: once for all chunks
+        shared.said[0] = True
+        say_silent(own.counted, chosen, counts.var_names, fate(shared.output))
+    if shared.threshold is None:
+        return values.array.astype(shared.dtype, copy=False)
+    return _sparse(values.array, shared.threshold)
 
 
 def _sparse(values: np.ndarray, threshold: float) -> sp.csr_matrix:
@@ -162,15 +256,3 @@ def stacked(parts: list[Any], shape: tuple[int, int]) -> Any:
         starts[row + 1 : row + 1 + part.shape[0]] = start + part.indptr[1:].astype(index)
         start, row = stop, row + part.shape[0]
     return kind((data, indices, starts), shape=shape)
-
-
-def chunk_spans(counts: AnyCounts, n_vars: int) -> list[tuple[int, int]]:
-    """First and last (excluded) row of each chunk: blocks as they are read, cut or joined to about one size."""
-    height = max(CHUNK_VALUES // max(n_vars, 1), 1)
-    spans: list[tuple[int, int]] = []
-    for start, stop in counts.spans:
-        if spans and stop - spans[-1][0] <= height:
-            spans[-1] = spans[-1][0], stop
-            continue
-        spans += [(first, min(first + height, stop)) for first in range(start, stop, height)]
-    return spans

@@ -18,11 +18,13 @@ from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.covariates import read_covariates
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import n_never_observed, say_filled
-from scdae.matrices.chunk_sizes import choose_lazy
+from scdae.matrices.chunk_sizes import choose_lazy, row_spans
+from scdae.matrices.obs_columns import level_name
+from scdae.matrices.rows import is_dask
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
 from scdae.model.known_fits import fit_once, keep
-from scdae.model.lazy import chunk_spans, joined, lazy_layer, stacked
+from scdae.model.lazy import joined, lazy_layer, stacked
 from scdae.model.options import log_layer_size
 from scdae.model.output_options import OutputOptions
 from scdae.model.restore import counted_silent_names, find_genes, read_latent, read_query
@@ -132,7 +134,7 @@ def _restore_sparse(run: Run, ready: Ready, names: Names) -> Restored:
     gaps = Gaps()
     parts: list[list[Any]] = [[] for _ in names.layers]
     latent, filled = [], []
-    for start, stop in chunk_spans(run.counts, run.adata.n_vars):
+    for start, stop in row_spans(run.counts.spans, run.counts.shape, run.adata.n_vars, None):
         block = reader.read(start, stop, gaps)
         latent.append(block.latent)
         filled.append(block.own)
@@ -169,4 +171,9 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
     log = get_logger()
     wrote = "; ".join(f"layers[{name!r}], {report['units'][name]}" for name in names.output_layers)
     log.info(f"scdae: wrote {wrote}. {report['report']['verdict']}")
+    if is_dask(restored.layers[names.key]):
+        log.info(
+            f"scdae: layers[{names.key!r}] is lazy: whatever reads it restores its cells anew. scdae.get.imputed(adata, genes=[...], "
+            f"key={names.key!r}) restores some genes alone; adata.layers[{names.key!r}].persist() holds all of them, for several readings."
+        )
     log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")
