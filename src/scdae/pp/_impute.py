@@ -161,7 +161,7 @@ def impute(
     (80, 50)
     """
     check_adata(adata)
-    check_settings(impute, settings)
+    check_settings(impute, settings, seed)
     data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
     wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
     names = Names.of(key_added, transform_batch, wanted.quantiles)

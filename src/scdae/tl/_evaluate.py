@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae import __version__
-from scdae._log import get_logger
+from scdae._log import say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings
 from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
@@ -127,7 +127,7 @@ def evaluate(
     ['scdae', 'scdae with own counts', 'gene mean', 'raw counts', 'low rank']
     """
     check_adata(adata)
-    check_settings(evaluate, settings)
+    check_settings(evaluate, settings, seed)
     check_name(key, "key")
     check_fraction(fraction)
     names = {
@@ -160,9 +160,9 @@ def evaluate(
             adata.var[f"{key}_{name}"] = column
         adata.obs[f"{key}_skill"] = of_cell
         adata.uns[f"{key}_evaluation"] = entry
-    get_logger().info(f"scdae: {entry['verdict']}")
+    say_result(entry["verdict"])
     if groups is not None:
-        get_logger().info(f"scdae: {entry['fidelity']['verdict']}")
+        say_result(entry["fidelity"]["verdict"])
     return adata if copy else None
 
 
@@ -232,6 +232,7 @@ def _entry(
         "rank": int(rank),
         "n_genes": {name.replace(" ", "_"): count for name, count in number.items()},
         **_calibration(scores.calibration),
+        "history": {name: np.asarray(values) for name, values in split.model.fitted_outcome().history.items()},
         "verdict": _verdict(methods, number, rank),
     }
 
