@@ -17,7 +17,9 @@ from scdae.io.text import _ROWS
 @pytest.fixture
 def table():
     counts = np.random.default_rng(0).poisson(0.7, (_ROWS + 30, 4))
-    return pd.DataFrame(counts, index=[f"cell_{i}" for i in range(len(counts))], columns=["g1", "g2", "2.5", "NA"])
+    return pd.DataFrame(
+        counts, index=["007", *(f"cell_{i}" for i in range(1, len(counts)))], columns=["g1", "g2", "2.5", "NA"]
+    )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt.gz", "a.CSV.bz2", "a.tab"])
@@ -37,7 +39,7 @@ def test_header_without_a_name_for_the_first_column(tmp_path, table):
     (tmp_path / "r.txt").write_text("\n".join([lines[0].removeprefix("\t"), *lines[1:]]) + "\n")
     read = read_any(tmp_path / "r.txt")
     assert read.shape == (3, 4) and list(read.var_names) == list(table.columns)
-    assert list(read.obs_names) == ["cell_0", "cell_1", "cell_2"]
+    assert list(read.obs_names) == ["007", "cell_1", "cell_2"]
     quoted = '"","g1","g2"\n"c1",1,0\n"c2",0,2\n'
     (tmp_path / "q.csv").write_text("\ufeff" + quoted, encoding="utf-8")
     assert list(read_any(tmp_path / "q.csv").obs_names) == ["c1", "c2"]
@@ -52,6 +54,7 @@ def test_header_without_a_name_for_the_first_column(tmp_path, table):
         ),
         ("cell,g1\n", "holds no numbers"),
         ("cell,g1,g2\na,1,2\nb,1,2,3\n", "is no table of numbers"),
+        ("cell,g1,g2,g3\na,1,2\n", "4 names in the first row, and 3 fields in the second"),
     ],
 )
 def test_tables_that_are_no_counts(tmp_path, text, words):

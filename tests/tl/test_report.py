@@ -121,6 +121,7 @@ def test_from_the_command_line_with_the_warnings_of_the_run(tmp_path):
     words = ["evaluate", tmp_path / "a&b.h5ad", "--max-epochs", "2", "--html", tmp_path / "r.html"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.stderr
+    assert f"Report: {tmp_path / 'r.html'}" in done.stdout
     page = Page((tmp_path / "r.html").read_text())
     assert (
         "var_names holds 1 name(s) more than once" in page.words and "Does imputation help on a&b.h5ad?" in page.words

@@ -119,7 +119,13 @@ def evaluate(
         if genes is not None:
             columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
             write_text(genes, adata.var[columns].to_csv(index_label="gene"), overwrite=overwrite)
-        run.finish(partial(_report, adata, key), partial(pages.describe_evaluation, adata, key))
+        run.finish(partial(_report, adata, key), partial(_page, adata, key, html))
+
+
+def _page(adata: AnnData, key: str, html: Path | None, *, source: str, seconds: dict[str, float]) -> str:
+    """The evaluation in words, and where the report is."""
+    text = pages.describe_evaluation(adata, key, source=source, seconds=seconds)
+    return text if html is None else f"{text}\nReport: {html}"
 
 
 def _report(adata: AnnData, key: str, *, source: str, seconds: dict[str, float]) -> dict[str, Any]:

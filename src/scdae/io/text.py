@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -50,21 +51,26 @@ def read_table(path: Path, *, transpose: bool = False) -> anndata.AnnData:
     """
     separator = _separator(first_bytes(path, 4096))
     what = ("genes", "cells") if transpose else ("cells", "genes")
-    names, blocks, columns = [], [], pd.Index([])
+    options: dict[str, Any] = {"sep": separator, "header": None, "encoding": "utf-8-sig"}
+    names: list[str] = []
+    blocks: list[sp.csr_matrix] = []
     try:
-        with pd.read_csv(
-            path, sep=separator, index_col=0, chunksize=_ROWS, encoding="utf-8-sig", dtype={0: str}, comment=None
-        ) as reader:
+        first = pd.read_csv(path, nrows=1, dtype=str, keep_default_na=False, **options).iloc[0].tolist()
+        with pd.read_csv(path, skiprows=1, chunksize=_ROWS, dtype={0: str}, **options) as reader:
             for block in reader:
-                columns = block.columns
-                names.append(block.index.astype(str).to_numpy())
-                blocks.append(_numbers(block, path))
+                columns = first[-(block.shape[1] - 1) :]  # R leaves out the name of the first column
+                if len(columns) != block.shape[1] - 1 or len(first) > block.shape[1]:
+                    raise pd.errors.ParserError(
+                        f"{len(first)} names in the first row, and {block.shape[1]} fields in the second"
+                    )
+                names += block[0].fillna("NA").tolist()
+                blocks.append(_numbers(block.drop(columns=0).set_axis(columns, axis=1), block[0], path))
     except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} holds no table.") from None
+        blocks = []
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path} is no table of numbers with names in its first row and column ({text}).") from error
-    if not blocks or not len(columns):
+    if not blocks:
         raise ValueError(
             f"{path} holds no numbers: a row of names of {what[1]} and rows of counts of {what[0]} are needed."
         )
@@ -73,21 +79,22 @@ def read_table(path: Path, *, transpose: bool = False) -> anndata.AnnData:
         warnings.simplefilter("ignore")  # names that repeat: said when the counts are read
         adata = anndata.AnnData(
             matrix,
-            obs=pd.DataFrame(index=np.concatenate(names).astype(object)),
-            var=pd.DataFrame(index=columns.astype(str)),
+            obs=pd.DataFrame(index=pd.Index(names, dtype=object)),
+            var=pd.DataFrame(index=pd.Index(columns, dtype=object)),
         )
         return adata.T.copy() if transpose else adata
 
 
-def _numbers(block: pd.DataFrame, path: Path) -> sp.csr_matrix:
-    text = [name for name in block.columns if not pd.api.types.is_numeric_dtype(block[name].dtype)]
-    if text:
-        first = block[text[0]].dropna().astype(str)
-        wrong = first[pd.to_numeric(first, errors="coerce").isna()]
-        shown = f", such as {wrong.iloc[0]!r} in row {str(wrong.index[0])!r}" if len(wrong) else ""
+def _numbers(block: pd.DataFrame, names: pd.Series, path: Path) -> sp.csr_matrix:
+    """Return the rows as a sparse matrix; text among them is named."""
+    text = np.flatnonzero([not pd.api.types.is_numeric_dtype(kind) for kind in block.dtypes])
+    if len(text):
+        values = block.iloc[:, text[0]].dropna().astype(str)
+        wrong = values[pd.to_numeric(values, errors="coerce").isna()]
+        shown = f", such as {wrong.iloc[0]!r} in row {names[wrong.index[0]]!r}" if len(wrong) else ""
         raise ValueError(
-            f"{path}: {len(text):,} column(s) hold text and not counts, the first being {str(text[0])!r}{shown}. Only names of cells and "
-            "genes may stand beside the counts, in the first row and column."
+            f"{path}: {len(text):,} column(s) hold text and not counts, the first being {block.columns[text[0]]!r}{shown}. Only names "
+            "of cells and genes may stand beside the counts, in the first row and column."
         )
     return sp.csr_matrix(block.to_numpy(np.float64))
 

@@ -149,7 +149,7 @@ def _grouped(
     for name, (at, shown) in parts.items():
         if ends is not None:
             _bars(axis, values, ends, at, shown)
-        axis.scatter(*values[at, :2].T, s=9, color=shown, label=name, linewidths=0, zorder=3)
+        axis.scatter(values[at, 0], values[at, 1], s=9, color=shown, label=name, linewidths=0, zorder=3)
 
 
 def _shaded(
@@ -159,21 +159,22 @@ def _shaded(
     known = np.isfinite(shade)
     if ends is not None:
         _bars(axis, values, ends, np.ones(len(shade), bool), "0.6")
-    axis.scatter(*values[~known, :2].T, s=9, color="0.8", linewidths=0, zorder=3)
+    axis.scatter(values[~known, 0], values[~known, 1], s=9, color="0.8", linewidths=0, zorder=3)
     low, high = scale or (None, None)
     return axis.scatter(
-        *values[known, :2].T, s=9, c=shade[known], cmap=cmap, vmin=low, vmax=high, linewidths=0, zorder=3
+        values[known, 0], values[known, 1], s=9, c=shade[known], cmap=cmap, vmin=low, vmax=high, linewidths=0, zorder=3
     )
 
 
 def _bars(axis: Axes, values: np.ndarray, ends: _Ends, at: np.ndarray, color: Any) -> None:
     (x_low, x_high), (y_low, y_high) = ends
     axis.errorbar(
-        *values[at, :2].T,
+        values[at, 0],
+        values[at, 1],
         xerr=(x_low[at], x_high[at]),
         yerr=(y_low[at], y_high[at]),
         fmt="none",
-        ecolor=[color],
+        ecolor=color,
         elinewidth=0.4,
         alpha=0.35,
     )

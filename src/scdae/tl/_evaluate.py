@@ -104,7 +104,7 @@ def evaluate(
             float32: the same for each cell.
         ``uns[key + "_evaluation"]``
             The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
-            probability integral transform, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what
+            probability integral transform, the course of the training, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what
             became of the groups: read it with :func:`scdae.get.fidelity`, where the numbers are explained.
 
     Raises
