@@ -153,6 +153,7 @@ def test_history_draws_the_curve_of_the_loss_and_marks_what_was_kept(adata):
     history |= {"curve_step": np.arange(9.0), "curve_loss": 1 / (1 + np.arange(9.0))}
     axis = pl.history(adata, show=False)
     assert len(axis.lines[0].get_xdata()) == 9
+    np.testing.assert_allclose(axis.lines[1].get_ydata()[[0, 8]], [1, 1 / 9])  # alone within a twentieth
     twin = next(other for other in axis.figure.axes if other is not axis)
     np.testing.assert_array_equal(twin.lines[1].get_xydata(), [[1, 0.3]])
     assert axis.get_title() == "last 1 of 3 steps: +0.0000 nats per molecule"

@@ -32,7 +32,7 @@ def history(
 ) -> Axes | Figure | None:
     """Loss, and how likely the held-out molecules are, over training: has it converged?
 
-    The held-out molecules are looked at four times; the circle marks the network that was kept. The title says by how
+    The loss of single batches is faint, its running average bold. The held-out molecules are looked at four times; the circle marks the network that was kept. The title says by how
     much they still became likelier from the last look but one to the last.
 
     Parameters
@@ -66,7 +66,9 @@ def draw_history(axis: Axes, past: Mapping[str, Any]) -> None:
     """Draw the course of a training."""
     step, loglik = np.asarray(past["step"]), np.asarray(past["heldout_loglik"])
     if "curve_step" in past:
-        axis.plot(np.asarray(past["curve_step"]), np.asarray(past["curve_loss"]), color="tab:blue", linewidth=1)
+        at, loss = np.asarray(past["curve_step"], np.float64), np.asarray(past["curve_loss"], np.float64)
+        axis.plot(at, loss, color="tab:blue", linewidth=0.8, alpha=0.35)
+        axis.plot(at, _smooth(at, loss), color="tab:blue", linewidth=2)
     else:  # of an earlier version
         axis.plot(step, np.asarray(past["loss"]), color="tab:blue", marker=".")
     axis.set_xlabel("training step")
@@ -78,6 +80,13 @@ def draw_history(axis: Axes, past: Mapping[str, Any]) -> None:
     kept = int(np.argmax(loglik))
     held_out.plot(step[kept], loglik[kept], "o", markersize=9, markerfacecolor="none", color="tab:orange")
     axis.set_title(_course(step, loglik), fontsize="medium")
+
+
+def _smooth(step: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Average over the twentieth of the training before and after each step: batches differ by more than the loss falls."""
+    width = max(0.05 * float(np.ptp(step)), 1e-9)
+    near = np.abs(step[:, None] - step[None, :]) <= width
+    return (near * loss).sum(axis=1) / near.sum(axis=1)
 
 
 def _course(step: np.ndarray, loglik: np.ndarray) -> str:
