@@ -44,20 +44,25 @@ def figures_of(adata: AnnData, key: str, genes: Sequence[str] | None, groupby: s
                 key,
             )
         )
-    drawn.append(_depth(adata, key))
+    drawn.append(_gain_of_cells(adata, key))
     drawn.append(_methods(adata, key))
-    if "history" in entry or "history" in adata.uns.get(key, {}).get("report", {}):
+    if "history" in entry or "history" in _mapping(_mapping(adata.uns.get(key)).get("report")):
         drawn.append(_history(adata, key))
     if "fidelity" in entry:
         drawn.append(
             _one(pl.fidelity, adata, "Groups of cells", "markers predicted over markers seen; 1 is right", key, (7, 5))
         )
-    if "range_skill" in adata.uns.get(f"{key}_sweep", {}):
+    if "range_skill" in _mapping(adata.uns.get(f"{key}_sweep")):
         drawn.append(
             _one(pl.noise_sweep, adata, "Noise", "too little teaches copying, too much leaves nothing", f"{key}_sweep")
         )
     drawn.append(_before_after(adata, key, genes, groupby))
     return drawn
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return an entry of `uns`, empty where it is not there or somebody else's."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _blank(size: tuple[float, float], n: int = 1) -> tuple[Any, Any]:
@@ -74,7 +79,7 @@ def _one(plot: Any, adata: AnnData, title: str, words: str, key: str, size: tupl
     return figure(held, title, words)
 
 
-def _depth(adata: AnnData, key: str) -> str:
+def _gain_of_cells(adata: AnnData, key: str) -> str:
     """Skill of each cell, as a histogram."""
     held, axis = _blank((6, 4))
     skill = frame_of(adata.obs[[f"{key}_skill"]])[f"{key}_skill"].to_numpy(np.float64)
