@@ -167,7 +167,7 @@ def groups(shared: Path, names: list[str]) -> None:
         averaged = [np.log2(draw[at].mean(axis=0) / draw[~at].mean(axis=0)) for draw in draws]
         low, high = np.quantile(averaged, [0.05, 0.95], axis=0)
         naive.append(((lfc >= low) & (lfc <= high)).mean())
-        chosen = (table["pvals_adj"] <= 0.05).to_numpy()
+        chosen = (table["expected_fdr"] <= 0.05).to_numpy()
         called += int(chosen.sum())
         false.append((np.abs(lfc[chosen]) <= 0.25).sum())
         error.append([np.sqrt(np.nanmean((value - lfc) ** 2)) for value in (table["logfoldchanges"], raw)])
@@ -184,11 +184,11 @@ def groups(shared: Path, names: list[str]) -> None:
         table = scdae.get.rank_genes(adata, "a")
         outside = ((table["lfc_lower"] > 0) | (table["lfc_upper"] < 0)).mean()
         print(
-            f"{name}, groups by lot: {(table['pvals_adj'] <= 0.05).sum()} called; 0 outside of {outside:.2%} of intervals"
+            f"{name}, groups by lot: {(table['expected_fdr'] <= 0.05).sum()} called; 0 outside of {outside:.2%} of intervals"
         )
     adata = ad.read_h5ad(shared / "data/kang_pbmc_ifnb.h5ad")
     scdae.tl.rank_genes(adata, "condition", groups="stim", reference="ctrl")
     table = scdae.get.rank_genes(adata, "stim")
     print(
-        f"kang_pbmc_ifnb, stimulated: {(table['pvals_adj'] <= 0.05).sum()} called, first {', '.join(table.index[:12])}"
+        f"kang_pbmc_ifnb, stimulated: {(table['expected_fdr'] <= 0.05).sum()} called, first {', '.join(table.index[:12])}"
     )

@@ -5,7 +5,10 @@ The answer is that for the plain object, or an error in words. A new function wi
 
 import functools
 import pickle
+import re
+import tempfile
 import warnings
+from pathlib import Path
 
 import anndata as ad
 import dask.array as da
@@ -239,6 +242,21 @@ def _drawn(axes):
     return found
 
 
+def _dots(axes):
+    """Sizes and colors of a dot plot."""
+    drawn = axes["mainplot_ax"].collections[-1]
+    plt.close("all")
+    return [drawn.get_sizes(), drawn.get_facecolor()]
+
+
+def _pictures(adata):
+    """Titles of the plots of a report, by their length: what they draw is that of the functions of `pl`."""
+    with tempfile.TemporaryDirectory() as folder:
+        scdae.tl.report(adata, f"{folder}/r.html")
+        words = re.findall(r'alt="([^":]*)', Path(folder, "r.html").read_text())
+    return [np.array([len(one) for one in words])]
+
+
 def _numbers(table):
     return [table.select_dtypes("number").to_numpy()]
 
@@ -261,9 +279,11 @@ CALLS = {
     ),
     "tl.purify": _purified,
     "tl.rank_genes": _ranked,
+    "tl.report": _pictures,
     "tl.sample": lambda a: list(scdae.tl.sample(a, _model(), n=1, genes=GENES, cells=[5, 2])),
     "pl.before_after": lambda a: _drawn(scdae.pl.before_after(a, GENES, groupby="batch", truth="truth", show=False)),
     "pl.calibration": lambda a: _drawn(scdae.pl.calibration(a, show=False)),
+    "pl.dotplot": lambda a: _dots(scdae.pl.dotplot(a, GENES, "cell_type", show=False)),
     "pl.embedding": lambda a: _drawn(scdae.pl.embedding(a, GENES, basis="X_scdae", show=False)),
     "pl.fidelity": lambda a: _drawn(scdae.pl.fidelity(a, show=False)),
     "pl.gain": lambda a: _drawn(scdae.pl.gain(a, show=False)),

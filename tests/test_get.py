@@ -65,3 +65,27 @@ def test_a_run_that_is_not_there(adata, read):
 def test_unknown_genes_are_named(adata):
     with pytest.raises(KeyError, match=r"2 of 3 genes are not in adata\.var_names: x, y"):
         get.imputed(adata, genes=["x", "g1", "y"])
+
+
+def test_a_report_shows_its_verdict_whole_and_first(adata):
+    words = (
+        "It helps: held-out molecules are 7.4% more likely than by the average of each gene; 992 of 13,656 genes gain."
+    )
+    adata.uns["scdae"]["report"] = {"verdict": words, "n_genes": 3, "skill": 0.07, "history": {"loss": np.zeros(2)}}
+    report = get.report(adata)
+    assert list(report.index) == ["skill", "n_genes", "verdict"] and report["verdict"] == words
+    shown = repr(report).splitlines()
+    assert " ".join(shown[:2]) == words and "skill" in str(report) and "..." not in str(report)
+    assert "verdict" not in repr(report[["skill"]])
+
+
+def test_ranked_genes_have_honest_columns_and_answer_to_the_former_names(adata):
+    kinds = dict.fromkeys(("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj"), "f8")
+    entry = {name: np.array([(0.25,), (0.5,)], dtype=[("b", kind)]) for name, kind in kinds.items()}
+    adata.uns["ranked"] = entry | {"names": np.array([("g1",), ("g0",)], dtype=[("b", object)])}
+    table = get.rank_genes(adata, "b", key="ranked")
+    assert list(table.columns[-2:]) == ["prob_no_change", "expected_fdr"]
+    with pytest.warns(FutureWarning, match="'pvals' of scdae.get.rank_genes is now 'prob_no_change'"):
+        assert table["pvals"].tolist() == [0.25, 0.5]
+    with pytest.warns(FutureWarning, match="no p-values"):
+        assert list(table.loc[["g0"]][["scores", "pvals_adj"]]) == ["scores", "expected_fdr"]

@@ -14,7 +14,7 @@ SOURCE = Path(scdae.__file__).parent
 ORDER = """
 _moved core.config core.runtime core.distributions core.data core.network core.minibatches core.prediction core.evaluation
 core.progress core.steps core.training core.guard _settings _log arguments files matrices io inputs model outputs parts sequences get metrics sklearn datasets
-tools pp tl pl demo cli.pages cli.jobs cli.shared cli __init__ __main__
+tools pp pl tl demo cli.pages cli.jobs cli.shared cli __init__ __main__
 """.split()
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path

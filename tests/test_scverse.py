@@ -32,7 +32,10 @@ def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-@pytest.mark.parametrize(("level", "words"), [(0, []), (1, []), (2, ["wrote layers['scdae']", "test differential"])])
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [(0, []), (1, ["wrote layers['scdae'], layers['scdae_q90'] (less than 1 MiB)", "It helps", "test differential"])],
+)
 def test_scanpys_verbosity_is_followed(level, words, capsys, monkeypatch):
     monkeypatch.setattr(scdae.settings, "_verbosity", None)
     before, sc.settings.verbosity = sc.settings.verbosity, level

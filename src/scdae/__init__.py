@@ -30,7 +30,9 @@ def __getattr__(name: str) -> Any:
     elif name in __all__:
         value = import_module(f"scdae.{name}")
     else:
-        raise AttributeError(f"module 'scdae' has no attribute {name!r}; it has {', '.join(__all__)}.")
+        from scdae.arguments.functions import unknown_function  # late: it loads what the package has
+
+        raise unknown_function("scdae", name)
     globals()[name] = value
     return value
 

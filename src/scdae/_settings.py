@@ -1,7 +1,8 @@
 """How much scdae says, and how many counts it holds.
 
-``scdae.settings.verbosity`` is 0 (errors), 1 (warnings), 2 (info) or 3 (hints). It starts as scanpy's own setting where
-scanpy is loaded, and as 1 elsewhere. ``scdae.settings.max_entries`` says from what size on counts are read by blocks.
+``scdae.settings.verbosity`` is 0 (errors), 1 (warnings, and a line on what came of a call), 2 (info) or 3 (hints). It
+starts as scanpy's own setting where scanpy is loaded, and as 1 elsewhere. ``scdae.settings.max_entries`` says from what
+size on counts are read by blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Settings:
 
     @property
     def verbosity(self) -> int:
-        """0 errors, 1 warnings, 2 info, 3 hints; scanpy's value until it is set here."""
+        """0 errors, 1 warnings and a line on what came of a call, 2 info, 3 hints; scanpy's value until it is set here."""
         if self._verbosity is not None:
             return self._verbosity
         scanpy: ModuleType | None = sys.modules.get("scanpy")

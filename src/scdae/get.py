@@ -16,6 +16,7 @@ from scdae.matrices.rows import is_dask
 from scdae.outputs.group_tables import fidelity
 from scdae.outputs.names import output_layers, outputs_of
 from scdae.outputs.results import results
+from scdae.outputs.tables import RENAMED, RankedGenes, RunReport
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
     from scdae.model import DAE
 
 __all__ = ["evaluation", "fidelity", "genes", "imputed", "model", "rank_genes", "report", "results", "tuning"]
+
+_REPORT = (  # order in which a report is shown; files sort it by name
+    "skill",
+    "skill_restored",
+    "efficiency",
+    "n_genes_helped",
+    "n_genes",
+    "held_out_molecules",
+    "zero_inflated_genes",
+    "mean_gate",
+    "n_epochs",
+    "stopped_early",
+    "verdict",
+    "fit",
+)
 
 
 def imputed(
@@ -144,21 +160,24 @@ def report(adata: AnnData, key: str = "scdae") -> pd.Series:
     -------
     Series
         The plain entries of ``adata.uns[key]["report"]``, such as ``skill``, by how much held-out molecules are
-        likelier by what the other genes of a cell say than by the gene averages, in nats per molecule. Arrays (the
-        training history) are left out.
+        likelier by what the other genes of a cell say than by the gene averages, in nats per molecule. The verdict is
+        shown first. Arrays (the training history) are left out.
 
     Raises
     ------
     KeyError
         When `scdae.pp.impute` has written nothing under `key`.
+
+    Notes
+    -----
+        The skill is the same quantity as that of :func:`scdae.tl.evaluate`. Genes that are helped beyond chance are counted
+    alike, too, but here on the few molecules that a fit sets aside (3 to 10 %), by which fewer genes can be told.
     """
     check_adata(adata)
     entries = stored_report(adata, key)
-    return pd.Series(
-        {name: value for name, value in entries.items() if np.ndim(value) == 0 and not isinstance(value, Mapping)},
-        name=key,
-        dtype=object,
-    )
+    plain = {name: value for name, value in entries.items() if np.ndim(value) == 0 and not isinstance(value, Mapping)}
+    order = [name for name in _REPORT if name in plain] + [name for name in plain if name not in _REPORT]
+    return RunReport({name: plain[name] for name in order}, name=key, dtype=object)
 
 
 def evaluation(adata: AnnData, key: str = "scdae") -> pd.DataFrame:
@@ -235,8 +254,10 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
     Returns
     -------
     DataFrame, one row a gene, best first
-        ``scores``, ``logfoldchanges``, ``lfc_lower``, ``lfc_upper``, ``pvals`` (probability of no difference) and
-        ``pvals_adj`` (expected fraction of false discoveries). The index is the gene, or group and gene.
+        ``scores``, ``logfoldchanges``, ``lfc_lower``, ``lfc_upper``, ``prob_no_change`` (share of the draws in which the
+        gene differs by no more than `delta`: 0 is less than one of `n_samples`) and ``expected_fdr`` (expected fraction
+        of false discoveries among this gene and all before it). The index is the gene, or group and gene. Scanpy's own
+        table calls these two ``pvals`` and ``pvals_adj``; they are no p-values.
 
     Raises
     ------
@@ -254,15 +275,15 @@ def rank_genes(adata: AnnData, group: str | None = None, key: str = "rank_genes_
         raise KeyError(
             f"group: {group!r} is not a group of adata.uns[{key!r}]; there are {', '.join(map(repr, groups))}."
         )
-    columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj")
+    columns = ("scores", "logfoldchanges", "lfc_lower", "lfc_upper", *RENAMED)
     tables = {
         name: pd.DataFrame(
-            {column: entry[column][name] for column in columns},
+            {RENAMED.get(column, column): entry[column][name] for column in columns},
             index=pd.Index(entry["names"][name], name="gene", dtype=object),
         )
         for name in (groups if group is None else [group])
     }
-    return pd.concat(tables, names=["group"]) if group is None else tables[group]
+    return RankedGenes(pd.concat(tables, names=["group"]) if group is None else tables[group])
 
 
 def tuning(adata: AnnData, key: str = "scdae_tuning") -> pd.DataFrame:

@@ -51,7 +51,12 @@ def test_what_cannot_be(files, monkeypatch):
     monkeypatch.setattr(scdae.settings, "_max_entries", 100)
     assert "has to be a table" in run("score", files / "a.h5ad", files / "o.h5ad", *model).stderr
     done = run("score", files / "a.h5ad", files / "s.csv", *model)
-    assert done.exit_code == 0 and "as odd" in done.stdout
+    assert done.exit_code == 0 and "This is a ranking" in done.stdout and "as odd" in done.stdout
+    assert "are anomalous" not in done.stdout + done.stderr
+    assert list(pd.read_csv(files / "s.csv").columns) == [
+        "cell",
+        *(f"anomaly{end}" for end in ("", "_pvalue", "_rarity", "_deviance")),
+    ]
     assert not (files / "o.h5ad").exists()
 
 

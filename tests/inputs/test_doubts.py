@@ -7,6 +7,8 @@ import scipy.sparse as sp
 
 from scdae.inputs.counts import read_counts
 
+SIZES = np.random.default_rng(5).gamma(10, 0.1, (40, 1))
+
 
 @pytest.fixture
 def counts():
@@ -37,6 +39,9 @@ def test_of_counts_nothing_is_said(caplog, counts):
         assert said(caplog, matrix) == ""
     estimated = counts + 0.3 * np.random.default_rng(2).poisson(1.0, counts.shape)
     assert said(caplog, estimated, allow_fractional=True) == ""
+    halves = counts + 0.5 * np.random.default_rng(2).poisson(0.3, counts.shape)
+    without_soup = np.maximum(counts - np.random.default_rng(3).gamma(1.0, 0.1, 60) * SIZES, 0)
+    assert said(caplog, halves, allow_fractional=True) == said(caplog, without_soup, allow_fractional=True) == ""
 
 
 @pytest.mark.parametrize("target", [1e4, 1e5, 1e6])
@@ -51,6 +56,13 @@ def test_rounded_values_are_told(caplog, counts, target):
     [
         (lambda x: np.log1p(per(x, 1e4)), "looks log-normalized (log1p of values that add up to 10,000 per cell)"),
         (lambda x: per(x, 1e6), "looks normalized (each cell adds up to 1,000,000)"),
+        (lambda x: x / SIZES, "looks divided by the size of each cell, and not counted"),
+        (
+            lambda x: np.log1p(x / SIZES),
+            "looks log-normalized (log1p of counts that were divided by the size of each cell)",
+        ),
+        (lambda x: x / x.std(axis=0), "looks scaled (divided by the spread of each gene)"),
+        (lambda x: np.minimum(x / x.std(axis=0), 2), "looks scaled (divided by the spread"),
     ],
 )
 def test_what_is_no_estimated_count_is_told(caplog, counts, change, words):

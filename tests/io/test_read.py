@@ -169,9 +169,9 @@ def test_damaged_mtx_folders(tmp_path):
 
 
 def test_kinds_that_are_not_read(tmp_path):
-    files = {name: tmp_path / name for name in ("empty.h5ad", "table.csv", "store.zip", "other.h5", "a.h5mu")}
+    files = {name: tmp_path / name for name in ("empty.h5ad", "table.md", "store.zip", "other.h5", "a.h5mu")}
     files["empty.h5ad"].touch()
-    files["table.csv"].write_text("gene,a,b\nx,1,2\n")
+    files["table.md"].write_text("gene,a,b\nx,1,2\n")
     with zipfile.ZipFile(files["store.zip"], "w") as archive:
         archive.writestr("x", "y")
     for name, keys in {
@@ -250,8 +250,14 @@ def test_real_zarr_stores(tmp_path, name):
     [
         ("10x_v2_multiple_genomes.h5", "'another_genome', 'hg19_chr21'"),
         ("made_citeseq_pbmc5k_200.h5mu", "'prot', 'rna'"),
-        ("made_pbmc3k150_genes_by_cells.csv.gz", "cannot be read here"),
     ],
 )
 def test_real_files_that_are_refused(name, words):
     assert words in _error(FORMATS / name)
+
+
+@needs_formats
+def test_a_real_table_of_genes_by_cells():
+    read = read_any(FORMATS / "made_pbmc3k150_genes_by_cells.csv.gz", transpose=True)
+    assert read.n_obs == 150 and "NOC2L" in read.var_names and read.obs_names[0] == "AAACGCTGGTTCTT-1"
+    assert read.X.sum() > 1000 and (read.X.data == np.rint(read.X.data)).all()

@@ -51,13 +51,28 @@ def test_before_after_draws_the_three_on_one_scale(adata):
 
 
 def test_before_after_sorts_and_names_the_groups(adata):
-    axes = pl.before_after(adata, ["gene_1"], groupby=["cell_type", "pseudotime"], show=False)
+    options = {"groupby": ["cell_type", "pseudotime"], "group_width": "cells"}
+    axes = pl.before_after(adata, ["gene_1"], **options, show=False)
     order = adata.obs.sort_values(["cell_type", "pseudotime"]).index
     expected = adata[order, "gene_1"].layers["truth"].ravel()
     size = adata[order].X.toarray().sum(axis=1)
     np.testing.assert_allclose(images(axes)[1].ravel(), np.log1p(2e4 * expected / size), rtol=1e-5)
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["type_1", "type_2", "type_3"]
     assert len(axes[0].lines) == 2, "a line between each two groups"
+
+
+def test_before_after_gives_each_group_the_same_width(adata):
+    adata.obs["kind"] = pd.Categorical(["rare"] * 3 + ["common"] * 80 + ["other"] * 7)
+    axes = pl.before_after(adata, ["gene_1"], groupby="kind", max_cells=30, show=False)
+    drawn = images(axes)[0].ravel()
+    assert drawn.shape == (30,)
+    x = adata.X.toarray()
+    shown = np.log1p(1e4 * x[:, 0] / x.sum(axis=1))
+    assert drawn[20:].tolist() == pytest.approx(list(shown[[0, 0, 0, 0, 1, 1, 1, 2, 2, 2]]))  # the last by name
+    assert (np.abs(drawn[:10, None] - shown[None, 3:83]).min(axis=1) < 1e-5).all()
+    assert list(axes[0].get_xticks()) == [4.5, 14.5, 24.5]
+    with pytest.raises(ValueError, match="group_width='half': choose"):
+        pl.before_after(adata, ["gene_1"], group_width="half", show=False)
 
 
 def test_before_after_draws_at_most_max_cells(adata):
@@ -133,6 +148,17 @@ def test_history_draws_loss_and_held_out_likelihood(adata):
     np.testing.assert_array_equal(twin.lines[0].get_xydata(), [[0, 0.1], [1, 0.3], [2, 0.2], [3, 0.2]])
 
 
+def test_history_draws_the_curve_of_the_loss_and_marks_what_was_kept(adata):
+    history = adata.uns["scdae"]["report"]["history"]
+    history |= {"curve_step": np.arange(9.0), "curve_loss": 1 / (1 + np.arange(9.0))}
+    axis = pl.history(adata, show=False)
+    assert len(axis.lines[0].get_xdata()) == 9
+    np.testing.assert_allclose(axis.lines[1].get_ydata()[[0, 8]], [1, 1 / 9])  # alone within a twentieth
+    twin = next(other for other in axis.figure.axes if other is not axis)
+    np.testing.assert_array_equal(twin.lines[1].get_xydata(), [[1, 0.3]])
+    assert axis.get_title() == "last 1 of 3 steps: +0.0000 nats per molecule"
+
+
 def test_history_that_is_not_there(adata):
     del adata.uns["scdae"]["report"]["history"]
     with pytest.raises(KeyError, match="no training history"):
@@ -177,7 +203,7 @@ def test_gain_draws_a_dot_for_each_judged_gene(evaluated):
     dots = {one.get_label(): len(one.get_offsets()) for one in axis.collections}
     assert dots == {"unclear (7)": 7, "gene mean is better (1)": 1, "raw is better (1)": 1, "helped (20)": 20}
     assert axis.get_xscale() == "log"
-    line = next(one for one in axis.lines if one.get_label() == "median of a tenth")
+    line = next(one for one in axis.lines if one.get_label() == "median (tenths of the genes)")
     assert len(line.get_xdata()) == 10 and (np.diff(line.get_xdata()) > 0).all()
 
 
@@ -202,6 +228,7 @@ def test_noise_sweep_draws_levels_in_order(adata):
     axis = pl.noise_sweep(adata, show=False)
     assert list(axis.lines[0].get_xdata()) == [0.1, 0.5] and list(axis.lines[0].get_ydata()) == [0.1, 0.2]
     assert axis.get_xlabel() == "fraction of molecules set aside"
+    assert "best single level: 0.5" in axis.get_legend_handles_labels()[1]
 
 
 def groups_of(adata, n, **other):
@@ -286,7 +313,7 @@ def test_embedding_draws_each_gene_before_and_after_on_one_scale(adata):
         assert (np.diff(second.get_array()) >= 0).all()  # the highest on top
     expected = np.log1p(1e4 * adata.layers["scdae"][:, 1] / np.asarray(adata.X.sum(axis=1)).ravel())
     np.testing.assert_allclose(np.sort(axes[1].collections[0].get_array()), np.sort(expected), rtol=1e-5)
-    with pytest.raises(KeyError, match="basis='tsne'"):
+    with pytest.raises(KeyError, match="basis='tsne'.*Call sc.tl.tsne"):
         pl.embedding(adata, "gene_2", basis="tsne")
     with pytest.raises(ValueError, match="two axes a gene: 2, got 1"):
         pl.embedding(adata, "gene_2", ax=plt.subplots()[1])
@@ -296,7 +323,7 @@ def test_gene_against_gene_with_intervals(adata):
     adata.uns["scdae"]["quantiles"] = np.array([0.05, 0.5, 0.95])
     adata.layers["scdae_q05"], adata.layers["scdae_q95"] = 0.5 * adata.layers["scdae"], 2 * adata.layers["scdae"]
     axes = pl.gene_gene(adata, "gene_1", "gene_2", color="cell_type", max_cells=40, show=False)
-    assert [axis.get_title() for axis in axes] == ["before", "after"]
+    assert [axis.get_title() for axis in axes] == ["before (40 of 90 cells)", "after (40 of 90 cells)"]
     assert sum(len(c.get_offsets()) for c in axes[0].collections) == 40
     bars = [bar for container in axes[1].containers for bar in container[2]]
     assert len(bars) == 2 * 3 and len(axes[0].containers) == 0
@@ -304,8 +331,99 @@ def test_gene_against_gene_with_intervals(adata):
     assert (ends[:, 0] <= ends[:, 1]).all() and (ends[:, 0] < ends[:, 1]).any()
     del adata.uns["scdae"]["quantiles"]
     assert not pl.gene_gene(adata, "gene_1", "gene_2", show=False)[1].containers
-    with pytest.raises(KeyError, match="color: no column 'kind'"):
+    with pytest.raises(KeyError, match="color: 'kind' is neither a gene nor in adata.obs"):
         pl.gene_gene(adata, "gene_1", "gene_2", color="kind")
     adata.uns["scdae"]["output"] = "rate"
     with pytest.raises(ValueError, match="draws expected counts"):
         pl.gene_gene(adata, "gene_1", "gene_2")
+
+
+def test_gene_against_gene_by_numbers_genes_and_scanpys_colors(adata):
+    adata.uns["cell_type_colors"] = ["#ff0000", "#00ff00", "#0000ff"]
+    axes = pl.gene_gene(adata, "gene_1", "gene_2", color="cell_type", show=False)
+    drawn = [mpl.colors.to_hex(part.get_facecolor()[0]) for part in axes[0].collections]
+    assert drawn == adata.uns["cell_type_colors"]
+    assert axes[0].get_xlim() == axes[1].get_xlim() and axes[0].get_ylim() == axes[1].get_ylim()
+    adata.obs["age"] = np.where(np.arange(adata.n_obs) < 5, np.nan, np.arange(adata.n_obs))
+    axes = pl.gene_gene(adata, "gene_1", "gene_2", color="age", show=False)
+    assert [len(part.get_offsets()) for part in axes[0].collections] == [5, 85]
+    assert axes[0].get_legend() is axes[1].get_legend() is None and len(axes[0].figure.axes) == 3
+    axes = pl.gene_gene(adata, "gene_1", "gene_2", color="gene_3", show=False)
+    before, after = (axis.collections[1] for axis in axes)
+    assert before.get_clim() == after.get_clim() and not np.allclose(before.get_array(), after.get_array())
+    adata.obs["many"] = pd.Categorical([f"cluster {i % 30}" for i in range(adata.n_obs)])
+    axes = pl.gene_gene(adata, "gene_1", "gene_2", color="many", max_cells=89, show=False)
+    assert axes[0].get_title() == "before (89 of 90 cells)"
+    assert len({mpl.colors.to_hex(part.get_facecolor()[0]) for part in axes[0].collections}) == 30
+
+
+def test_embedding_has_scanpys_arguments(adata):
+    adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(adata.n_obs, 2))
+    counts = adata.X.toarray()
+    counts[0, 1] = 500
+    adata.X = counts
+    figure = pl.embedding(adata, color=["gene_2", "gene_5", "gene_6"], ncols=2, vmax="p90", return_fig=True)
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert len(panels) == 6 and panels[0].get_subplotspec().get_gridspec().ncols == 4
+    (low, high), whole = panels[0].collections[0].get_clim(), pl.embedding(adata, "gene_2", show=False)
+    top = max(float(axis.collections[0].get_array().max()) for axis in whole)
+    assert low == 0 and high < whole[0].collections[0].get_clim()[1] == top
+    fixed = pl.embedding(adata, "gene_2", vmin=1, vmax=3, show=False)
+    assert fixed[1].collections[0].get_clim() == (1, 3)
+    for wrong in ({}, {"genes": "gene_2", "color": "gene_2"}):
+        with pytest.raises(TypeError, match="needs genes to draw"):
+            pl.embedding(adata, **wrong)
+    with pytest.raises(ValueError, match="vmax='most': use a number, or a percentile"):
+        pl.embedding(adata, "gene_2", vmax="most")
+    with pytest.raises(TypeError, match="no argument 'ncol'. Did you mean 'ncols'?"):
+        pl.embedding(adata, "gene_2", ncol=2)
+
+
+def test_save_true_saves_where_scanpy_does(adata, tmp_path, autoshow):
+    before, autoshow.figdir = autoshow.figdir, tmp_path / "figures"
+    try:
+        axis = pl.history(adata, save=True, show=False)
+    finally:
+        autoshow.figdir = before
+    assert axis is not None
+    assert (tmp_path / "figures" / f"scdae_history.{autoshow.file_format_figs}").stat().st_size > 0
+    assert pl.history(adata, return_fig=True) is plt.gcf()
+
+
+def dots(axes):
+    (found,) = axes["mainplot_ax"].collections[-1:]
+    return found
+
+
+def test_dotplot_tells_groups_apart_where_no_value_is_zero(adata):
+    adata.layers["scdae"] = np.full(adata.shape, 0.01)
+    adata.layers["scdae"][adata.obs["cell_type"] == "type_2", 3] = 40
+    axes = pl.dotplot(adata, {"second": ["gene_4"], "none": "gene_5"}, "cell_type", show=False)
+    drawn = dots(axes)
+    sizes = drawn.get_sizes().reshape(3, 2)
+    assert sizes[1, 0] > sizes[0, 0] == sizes[2, 0] == sizes[0, 1], "only above the cutoff a cell counts"
+    np.testing.assert_allclose(drawn.get_facecolor().reshape(3, 2, 4)[:, 0], mpl.colormaps["Reds"]([0.0, 1.0, 0.0]))
+    assert [label.get_text() for label in axes["mainplot_ax"].get_xticklabels()] == ["gene_4", "gene_5"]
+
+
+@pytest.mark.parametrize("output", ["mean", "rate", "log1p"])
+def test_dotplot_of_any_output_has_the_same_scale(adata, output):
+    size = np.asarray(adata.X.sum(axis=1))
+    rate = adata.layers["truth"] / size
+    adata.layers["scdae"] = {"mean": rate * size, "rate": rate, "log1p": np.log1p(1e4 * rate)}[output]
+    adata.uns["scdae"]["output"] = output
+    figure = pl.dotplot(adata, "gene_4", "cell_type", standard_scale=None, return_fig=True)
+    drawn = dots({"mainplot_ax": next(axis for axis in figure.axes if axis.get_xticklabels())})
+    expected = pd.Series(np.log1p(1e4 * rate[:, 3])).groupby(adata.obs["cell_type"].to_numpy()).mean()
+    shade = (expected - expected.min()) / (expected.max() - expected.min())
+    np.testing.assert_allclose(drawn.get_facecolor(), mpl.colormaps["Reds"](shade), atol=0.01)
+
+
+def test_dotplot_says_what_is_wrong(adata):
+    with pytest.raises(KeyError, match="groupby: no column 'leiden'"):
+        pl.dotplot(adata, "gene_1", "leiden")
+    with pytest.raises(KeyError, match="nope"):
+        pl.dotplot(adata, ["nope"], "cell_type")
+    adata.uns["scdae"]["output"] = "sd"
+    with pytest.raises(ValueError, match="standard deviations"):
+        pl.dotplot(adata, ["gene_1"], "cell_type")

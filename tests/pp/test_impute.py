@@ -527,3 +527,26 @@ def test_a_model_with_covariates_on_other_cells():
 def test_thin_names_what_is_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"^{name}="):
         scdae.pp.thin(small.structured(), **{"fraction": 0.5, name: value})
+
+
+def test_few_cells_are_told(adata, log):
+    scdae.pp.impute(adata, **QUICK)
+    assert "few to learn from" not in log.text
+    scdae.pp.impute(adata[:60].copy(), **QUICK)
+    assert "60 cells are few to learn from; hundreds are of use" in log.text
+
+
+def test_the_line_says_how_large_layers_are(adata, log, monkeypatch):
+    import scdae.pp._steps as steps
+
+    monkeypatch.setattr(steps, "_LARGE", 1)
+    scdae.pp.impute(adata, **QUICK)
+    assert (
+        "layers['scdae'] (less than 1 MiB, in a file as well; threshold=0.01 or write_h5ad(compression='gzip')"
+        in log.text
+    )
+    log.clear()
+    scdae.pp.impute(adata, **QUICK, threshold=1)
+    assert "(less than 1 MiB) and obsm['X_scdae']" in log.text
+    scdae.pp.impute(adata, **QUICK, lazy=True)
+    assert "(less than 1 MiB once computed)" in log.text

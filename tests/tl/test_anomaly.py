@@ -96,7 +96,13 @@ def test_without_normal_cells_they_are_compared_with_one_another(log):
     scdae.tl.anomaly_score(adata, small.fitted(**MODEL))
     n = small.N_OBS
     np.testing.assert_allclose(np.sort(adata.obs["anomaly_pvalue"]), np.arange(1, n + 1) / n)
-    assert "the fraction of cells that look at least as odd" in log.text
+    assert "the fraction of cells that look at least as odd" in log.text and "a ranking" in log.text
+    assert "anomaly_fdr" not in adata.obs and "n_below_0.05" not in adata.uns["anomaly"]
+    adata.obs["fine"] = np.arange(n) < 100
+    scdae.tl.anomaly_score(adata, small.fitted(**MODEL), normal="fine")
+    assert "anomaly_fdr" in adata.obs
+    scdae.tl.anomaly_score(adata, small.fitted(**MODEL))
+    assert "anomaly_fdr" not in adata.obs, "what an earlier call called goes with its normal cells"
 
 
 def test_empty_cells_have_no_score_and_gaps_are_left_out():
@@ -109,7 +115,7 @@ def test_empty_cells_have_no_score_and_gaps_are_left_out():
     one, two = (small.wrap(np.where(observed, counts, fill)) for fill in (0, np.nan))
     scdae.tl.anomaly_score(one, model, mask=observed)
     scdae.tl.anomaly_score(two, model, allow_nan=True)
-    assert one.obs.iloc[4][["anomaly", "anomaly_pvalue", "anomaly_fdr"]].isna().all()
+    assert one.obs.iloc[4][["anomaly", "anomaly_pvalue"]].isna().all()
     assert one.obs["anomaly"].notna().sum() == small.N_OBS - 1
     np.testing.assert_allclose(one.obs["anomaly"], two.obs["anomaly"], rtol=1e-4)
     assert one.obs["anomaly_deviance"][10:60].abs().median() < 2

@@ -27,10 +27,17 @@ def test_scanpy_reads_the_result(ranked):
 
 def test_table_has_intervals(ranked):
     table = scdae.get.rank_genes(ranked, "type_1")
-    assert list(table.columns) == ["scores", "logfoldchanges", "lfc_lower", "lfc_upper", "pvals", "pvals_adj"]
+    assert list(table.columns) == [
+        "scores",
+        "logfoldchanges",
+        "lfc_lower",
+        "lfc_upper",
+        "prob_no_change",
+        "expected_fdr",
+    ]
     assert (table["lfc_lower"] <= table["logfoldchanges"]).all()
     assert (table["logfoldchanges"] <= table["lfc_upper"]).all()
-    assert table["pvals"].between(0, 1).all()
+    assert table["prob_no_change"].between(0, 1).all()
     everyone = scdae.get.rank_genes(ranked)
     pd.testing.assert_frame_equal(everyone.loc["type_1"], table, check_index_type=False)
     with pytest.raises(KeyError, match=r"'type_9' is not a group"):
@@ -49,7 +56,7 @@ def test_changes_are_near_the_truth_and_called_ones_are_true(ranked):
         table = scdae.get.rank_genes(ranked, group)
         lfc = lfc[table.index]
         inside.append(((lfc >= table["lfc_lower"]) & (lfc <= table["lfc_upper"])).mean())
-        called = table["pvals_adj"] <= 0.05
+        called = table["expected_fdr"] <= 0.05
         assert called.sum() > 5
         false.append((lfc[called].abs() < 0.2).mean())
         assert np.corrcoef(lfc, table["logfoldchanges"])[0, 1] > 0.9
@@ -60,7 +67,7 @@ def test_random_groups_give_nothing():
     adata = small.structured()
     adata.obs["coin"] = np.random.default_rng(0).choice(["a", "b"], adata.n_obs)
     scdae.tl.rank_genes(adata, "coin", small.fitted(likelihood="nb"), groups="a", reference="b")
-    assert not (scdae.get.rank_genes(adata, "a")["pvals_adj"] <= 0.05).any()
+    assert not (scdae.get.rank_genes(adata, "a")["expected_fdr"] <= 0.05).any()
 
 
 def test_reference_group_and_choice_of_groups():
@@ -80,7 +87,7 @@ def test_cells_without_a_group_are_left_out_and_genes_without_counts_come_last()
     scdae.tl.rank_genes(adata, "cell_type", model)
     table = scdae.get.rank_genes(adata, "type_1")
     empty = table.loc[adata.var_names[5]]
-    assert np.isnan(empty["logfoldchanges"]) and empty["pvals"] == 1 and empty["scores"] == 0
+    assert np.isnan(empty["logfoldchanges"]) and empty["prob_no_change"] == 1 and empty["scores"] == 0
 
 
 def test_expected_false_discoveries_are_running_means():
@@ -103,7 +110,7 @@ def test_genes_that_were_not_measured_in_a_group_are_not_called(log):
         assert set(table.index[table["logfoldchanges"].isna()]) == set(left_out)
         gone = table.loc[left_out]
         assert gone[["lfc_lower", "lfc_upper"]].isna().all(axis=None)
-        assert (gone[["pvals", "pvals_adj"]] == 1).all(axis=None) and (gone["scores"] == 0).all()
+        assert (gone[["prob_no_change", "expected_fdr"]] == 1).all(axis=None) and (gone["scores"] == 0).all()
         by_scanpy = sc.get.rank_genes_groups_df(adata, group, key="rank_genes_scdae", pval_cutoff=0.05)
         assert len(by_scanpy) and not set(by_scanpy["names"]) & set(left_out)
         assert (table["scores"].diff().dropna() <= 0).all()
@@ -121,7 +128,7 @@ def test_no_gene_that_two_groups_have_in_common():
     seen[np.ix_(~first, np.arange(30, adata.n_vars))] = True
     scdae.tl.rank_genes(adata, "cell_type", model, mask=seen, groups="type_1")
     table = scdae.get.rank_genes(adata, "type_1")
-    assert table["logfoldchanges"].isna().all() and (table["pvals_adj"] == 1).all()
+    assert table["logfoldchanges"].isna().all() and (table["expected_fdr"] == 1).all()
 
 
 def test_groups_that_are_numbers_and_one_of_one_cell():

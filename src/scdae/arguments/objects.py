@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from anndata import AnnData
 
-from scdae.arguments.numbers import integer
+from scdae.arguments.numbers import integer, whole_number
 from scdae.core.config import Config
 
 __all__ = ["RAW", "check_adata", "check_settings", "listed", "nearest", "spelled"]
@@ -54,11 +54,13 @@ def check_adata(adata: object, argument: str = "adata") -> None:
     raise TypeError(f"{argument} has to be an anndata.AnnData, but is a {kind}. {hint}")
 
 
-def check_settings(function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+def check_settings(function: Callable[..., Any], settings: Mapping[str, Any], seed: Any = 0) -> None:
     """Raise a TypeError where `settings` of the model, the `**settings` of `function`, have a name that there is not.
 
-    The error names the closest argument or setting, and all settings that may be given.
+    The error names the closest argument or setting, and all settings that may be given. A `seed` that is no whole number
+    is a ValueError.
     """
+    whole_number("seed", seed, 0, 2**32 - 1)
     own = [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
     missing = [name for name in Config.names() if name not in own]
     for name in settings:

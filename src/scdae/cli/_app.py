@@ -49,6 +49,8 @@ _EVALUATE = """Examples:
 
 scdae evaluate counts.h5ad
 
+scdae evaluate counts.h5ad --groupby cell_type --html report.html
+
 scdae evaluate restored.h5ad --json report.json --genes genes.csv
 
 scdae evaluate counts.h5ad --likelihood nb --json - --quiet"""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import scdae
+from scdae._log import warnings_said
 from scdae.cli import pages, shared
 from scdae.cli.shared import options as opt
 from scdae.cli.shared.run import Run
@@ -55,7 +56,17 @@ def evaluate(
             rich_help_panel="Output",
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            callback=opt.home,
+            help="Write a report to file: verdict, checks, plots, settings and versions, one HTML file that needs no network.",
+            show_default="not written",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     genome: opt.Genome = None,
+    transpose: opt.Transpose = False,
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
@@ -67,11 +78,15 @@ def evaluate(
     debug: opt.Debug = False,
 ) -> None:
     """Measure on INPUT what imputation gains: a model is shown most molecules and predicts the rest. INPUT is not changed."""
-    run = Run(source, quiet=quiet, verbose=verbose, debug=debug, overwrite=overwrite, json_file=json_file)
-    with run:
+    run = Run(
+        source, quiet=quiet, verbose=verbose, debug=debug, overwrite=overwrite, json_file=json_file, transpose=transpose
+    )
+    with run, warnings_said() as warned:
         run.check()
-        if genes is not None:
-            check_target(genes, overwrite=overwrite, endings=(".csv",))
+        for path, endings in ((genes, (".csv",)), (html, (".html", ".htm"))):
+            if path is not None:
+                with run.about(path):
+                    check_target(path, overwrite=overwrite, endings=endings)
         opened = run.open(genome, layer, mask_layer, genes_only=genes_only, obs=obs)
         adata = opened.adata
         if genes is not None:
@@ -97,10 +112,21 @@ def evaluate(
             **{name: value for name, value in given.items() if value is not None},
         )
         run.clock.lap("evaluating")
+        if html is not None:
+            title = f"Does imputation help on {source.name}?"
+            page = scdae.tl._report.report_page(adata, key=key, title=title, warned=warned, about={"file": str(source)})
+            write_text(html, page, overwrite=overwrite)
+            run.clock.lap("report")
         if genes is not None:
             columns = [f"{key}_{name}" for name in ("skill", "skill_se", "verdict")]
             write_text(genes, adata.var[columns].to_csv(index_label="gene"), overwrite=overwrite)
-        run.finish(partial(_report, adata, key), partial(pages.describe_evaluation, adata, key))
+        run.finish(partial(_report, adata, key), partial(_page, adata, key, html))
+
+
+def _page(adata: AnnData, key: str, html: Path | None, *, source: str, seconds: dict[str, float]) -> str:
+    """The evaluation in words, and where the report is."""
+    text = pages.describe_evaluation(adata, key, source=source, seconds=seconds)
+    return text if html is None else f"{text}\nReport: {html}"
 
 
 def _report(adata: AnnData, key: str, *, source: str, seconds: dict[str, float]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def impute(
     max_epochs: opt.MaxEpochs = None,
     effort: opt.HowMuch = opt.Effort.default,
     genome: opt.Genome = None,
+    transpose: opt.Transpose = False,
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
@@ -68,6 +69,7 @@ def impute(
         debug=debug,
         overwrite=overwrite,
         json_file=json_file,
+        transpose=transpose,
         skip_existing=skip_existing,
         of_existing=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )

@@ -56,6 +56,7 @@ def fit(
     effort: opt.HowMuch = opt.Effort.default,
     seed: opt.Seed = 0,
     genome: opt.Genome = None,
+    transpose: opt.Transpose = False,
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
@@ -86,6 +87,7 @@ def fit(
         debug=debug,
         overwrite=overwrite,
         json_file=json_file,
+        transpose=transpose,
         skip_existing=skip_existing,
         of_existing=lambda: report_of_model(source, model_file),
     )
@@ -143,6 +145,7 @@ def apply(
     results_only: opt.ResultsOnly = False,
     key_added: opt.KeyAdded = "scdae",
     genome: opt.Genome = None,
+    transpose: opt.Transpose = False,
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
@@ -163,6 +166,7 @@ def apply(
         debug=debug,
         overwrite=overwrite,
         json_file=json_file,
+        transpose=transpose,
         skip_existing=skip_existing,
         of_existing=lambda: report_of_result(source, target, key_of(key_added, transform_batch)),
     )

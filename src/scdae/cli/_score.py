@@ -64,6 +64,7 @@ def score(
     max_epochs: opt.MaxEpochs = None,
     seed: opt.Seed = 0,
     genome: opt.Genome = None,
+    transpose: opt.Transpose = False,
     genes_only: opt.GenesOnly = False,
     allow_fractional: opt.AllowFractional = False,
     allow_nan: opt.AllowNan = False,
@@ -85,6 +86,7 @@ def score(
         debug=debug,
         overwrite=overwrite,
         json_file=json_file,
+        transpose=transpose,
         skip_existing=skip_existing,
         of_existing=lambda: report_of_result(source, target, key_added),
     )
@@ -102,7 +104,7 @@ def score(
             with one_line_errors(debug, about=f"--normal {normal}"):
                 shared.data.check_in_place(Path(normal).expanduser(), target, alone=True, named="--normal")
                 other = shared.data.open_source(
-                    Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only
+                    Path(normal).expanduser(), genome, layer, mask_layer, genes_only=genes_only, transpose=transpose
                 )
                 if obs is not None:
                     shared.data.join_obs(other.adata, obs, if_there=True)
@@ -134,7 +136,7 @@ def score(
                 raise ValueError(str(error).removeprefix("normal: ")) from error
         run.clock.lap("scoring")
         if as_table:
-            columns = list(scdae.tl._anomaly.anomaly_columns(key_added))
+            columns = list(scdae.tl._anomaly.anomaly_columns(key_added, normal_known=normal is not None))
             write_text(target, adata.obs[columns].to_csv(index_label="cell"), overwrite=overwrite)
         else:
             shared.data.write_atomic(adata, target, overwrite=overwrite)
@@ -153,13 +155,9 @@ def _is_path(normal: str) -> bool:
 
 def _report(adata: AnnData, key: str, *, source: str, target: str, seconds: dict[str, float]) -> dict[str, Any]:
     """What was compared, and the cells that stand out, for JSON."""
-    anomalous = adata.obs[adata.obs[f"{key}_fdr"] < 0.05]
     entry = {name: value for name, value in adata.uns[key].items() if name != "written_by"}
-    return {
-        "source": source,
-        "target": target,
-        "n_obs": adata.n_obs,
-        **entry,
-        "anomalous": {str(cell): float(value) for cell, value in anomalous[key].sort_values(ascending=False).items()},
-        "seconds": {step: round(spent, 2) for step, spent in seconds.items()},
-    }
+    report = {"source": source, "target": target, "n_obs": adata.n_obs, **entry}
+    if f"{key}_fdr" in adata.obs:
+        anomalous = adata.obs.loc[adata.obs[f"{key}_fdr"] < 0.05, key].sort_values(ascending=False)
+        report["anomalous"] = {str(cell): float(value) for cell, value in anomalous.items()}
+    return {**report, "seconds": {step: round(spent, 2) for step, spent in seconds.items()}}

@@ -10,15 +10,29 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scdae._log import get_logger
+from scdae.core.data.non_zeros import entry_rows
 from scdae.inputs.validate import transformation
 
-__all__ = ["say_doubts"]
+__all__ = ["say_doubts", "say_few_cells"]
 
+_FEW = 100  # cells
 _CELLS = 1000  # looked at
 _LEAST_CELLS = 10
+_LEAST_RATIOS = 20  # that tell multiples from chance
+_MULTIPLES = 20  # of a unit up to which a ratio tells whether it is whole
+_LOG_LIMIT = 20  # above any log1p of counts per cell
 _SPREAD = 1e-3  # relative, of totals that rounding alone tells apart
 _TARGETS = (1e4, 1e5, 1e6)
 _LARGEST = 2**24  # whole numbers up to which float32 has each
+
+
+def say_few_cells(n_obs: int) -> None:
+    """Warn of a fit to very few cells."""
+    if n_obs < _FEW:
+        get_logger().warning(
+            f"scdae: {n_obs:,} cells are few to learn from; hundreds are of use. Look at scdae.tl.evaluate(adata) before you use "
+            "what is restored."
+        )
 
 
 def say_doubts(matrix: sp.csr_matrix, name: str, uns: Mapping[str, Any], *, boolean: bool, fractional: bool) -> None:
@@ -41,12 +55,41 @@ def say_doubts(matrix: sp.csr_matrix, name: str, uns: Mapping[str, Any], *, bool
         get_logger().warning(f"scdae: {name} {doubt}")
 
 
+def _divided(some: sp.csr_matrix) -> str:
+    """Say what was done to counts, if they were divided: what is left are multiples of a unit that each cell, or gene, has.
+
+    Fractions of estimated counts are no multiples of one another, or the same for all cells, such as halves.
+    """
+    values, rows, columns = some.data.astype(np.float64), entry_rows(some), some.indices
+    odd = values != np.rint(values)
+    values, rows, columns = values[odd], rows[odd], columns[odd]
+    if _has_units(values, rows):
+        return "divided by the size of each cell, and not counted"
+    if values.max(initial=0) < _LOG_LIMIT and _has_units(np.expm1(values), rows):
+        return "log-normalized (log1p of counts that were divided by the size of each cell)"
+    return "scaled (divided by the spread of each gene)" if _has_units(values, columns) else ""
+
+
+def _has_units(values: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether the values of each group are multiples of its smallest, which differs from group to group."""
+    unit = np.full(int(groups.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(unit, groups, values)
+    ratio = values / unit[groups] if len(values) else values
+    ratio = ratio[(ratio > 1.5) & (ratio < _MULTIPLES)]
+    found = unit[np.isfinite(unit)]
+    if len(ratio) < _LEAST_RATIOS or len(found) < 3 or len(np.unique(found.round(6))) < 0.5 * len(found):
+        return False
+    return float((np.abs(ratio - np.rint(ratio)) < 1e-3 * ratio).mean()) > 0.95
+
+
 def _doubts(some: sp.csr_matrix, uns: Mapping[str, Any], boolean: bool, fractional: bool) -> list[str]:
     if boolean:
         return ["is boolean: it is read as counts of 0 and 1. If it is a mask, pass the counts, and this as mask=."]
     if fractional:
         certain, looks = transformation(AnnData(some, uns={key: uns[key] for key in uns if key == "log1p"}), None)
         if not certain:
+            looks = _divided(some)
+        if not looks:
             return []
         return [f"looks {looks}. allow_fractional=True is for estimated counts; results of other values mean little."]
     doubts = []

@@ -15,8 +15,7 @@ import pandas as pd
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import spelled
 from scdae.io.read import is_anndata, read_any
-from scdae.io.stored import open_on_disk, stored_entries
-from scdae.io.stored_rows import rows_of
+from scdae.io.stored import open_on_disk, rows_of, stored_entries
 from scdae.matrices.joining import JOINED, Part, join_lazily, own_mask
 from scdae.matrices.rows import Rows
 from scdae.matrices.union import joint_obs, union_of_genes

@@ -14,8 +14,8 @@ from typing import Any
 __all__ = ["BIOM", "FROM_R", "READ", "check_is_file", "describe_other", "first_bytes", "of_r_folder"]
 
 READ = (
-    "scdae reads .h5ad, .zarr, .loom, 10x .h5, Matrix Market files (.mtx, with barcodes and features beside them) and "
-    "folders with these"
+    "scdae reads .h5ad, .zarr, .loom, 10x .h5, Matrix Market files (.mtx, with barcodes and features beside them), folders "
+    "with these, and tables of text (.csv, .tsv, .txt)"
 )
 _TABLE = (
     "Read it with pandas.read_csv or anndata.io.read_csv(path, first_column_names=True), turn it with .T if genes are in "

@@ -16,6 +16,7 @@ from scdae.io.mtx import main_matrix, read_mtx
 from scdae.io.other_kinds import BIOM, FROM_R, READ, check_is_file, describe_other, first_bytes, of_r_folder
 from scdae.io.stored import is_store, read_anndata
 from scdae.io.tenx import is_v2_group, read_10x_h5
+from scdae.io.text import is_table, read_table
 
 if TYPE_CHECKING:
     import h5py
@@ -27,16 +28,18 @@ _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _FEW = 5  # names shown before "..."
 
 
-def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnData:
+def read_any(path: str | os.PathLike[str], *, genome: str | None = None, transpose: bool = False) -> AnnData:
     """Read counts from a file or folder, whose kind is found by its content.
 
     Parameters
     ----------
     path
         AnnData as .h5ad or .zarr; loom; 10x HDF5 of any version; a Matrix Market file with names of cells and genes
-        beside it, or the folder with these; a table of a SpatialData store.
+        beside it, or the folder with these; a table of a SpatialData store; a table of text, such as .csv.
     genome
         Which genome, where a 10x file holds several.
+    transpose
+        Whether a table of text has genes in rows. Other kinds say themselves which are which.
 
     Returns
     -------
@@ -61,6 +64,10 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
     """
     path = Path(path)
     check_is_file(path)
+    if transpose and (path.is_dir() or not is_table(path)):
+        raise ValueError(
+            f"--transpose is for tables of text, and {path} is none: it says itself where its cells are. Leave it out."
+        )
     if path.is_dir():
         return _read_store(path, genome) if is_store(path) else _read_folder(path, genome)
     with path.open("rb") as stream:
@@ -72,6 +79,9 @@ def read_any(path: str | os.PathLike[str], *, genome: str | None = None) -> AnnD
     if first_bytes(path).startswith(b"%%MatrixMarket") or path.name.endswith((".mtx", ".mtx.gz")):
         with reading(path):
             return read_mtx(path, genome)
+    if is_table(path):
+        with reading(path):
+            return read_table(path, transpose=transpose)
     raise ValueError(describe_other(path))
 
 

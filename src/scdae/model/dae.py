@@ -21,6 +21,7 @@ from scdae.core.training.fit import fit_counts
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import open_counts
 from scdae.inputs.covariates import Covariates, read_covariates
+from scdae.inputs.doubts import say_few_cells
 from scdae.inputs.genes import place_genes
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import never_observed
@@ -197,6 +198,7 @@ class DAE(ReadOuts):
         training_devices = devices_for(devices)
         with open_checkpoints(checkpoint_dir, checkpoint_every, first=training_devices.first) as checkpoints:
             counts = open_counts(adata, together=training_devices, **data.counts)
+            say_few_cells(adata.n_obs)
             columns, conditions = read_covariates(adata, **data.columns)
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=training_devices)
 
@@ -287,7 +289,7 @@ class DAE(ReadOuts):
         devices: Devices | None = None,
     ) -> DAE:
         def watch(steps: Any, total: int) -> Any:
-            return progress(steps, total=len(steps), description="scdae: training")
+            return progress(steps, total=len(steps), description="scdae: training", first="scdae: compiling")
 
         get_logger()  # says where the messages of the training go
         known, blocks = (counts, None) if isinstance(counts, Counts) else (counts.sample, counts.blocks)

@@ -49,9 +49,10 @@ def check_header(header: Mapping[str, Any]) -> None:
         raise ValueError("gap_max_iter is not a whole number, 0 or more")
     if header.get("largest_count") is not None and not _is_number(header["largest_count"], 1e-9):
         raise ValueError("largest_count is not a number above 0")
-    lists = header["history"].values()
-    if len({len(values) for values in lists}) > 1:
-        raise ValueError("the lists of history differ in length")
+    lists = header["history"].items()
+    for curve in (False, True):  # of the loss, which has points of its own
+        if len({len(values) for name, values in lists if name.startswith("curve_") == curve}) > 1:
+            raise ValueError("the lists of history differ in length")
     if header["format"] == 1:
         if header["batch_key"] is not None and not _are_levels(header.get("batch_levels")):
             raise ValueError("batch_levels is not a list of different names")

@@ -211,9 +211,10 @@ def verdict(skill: float, n_helped: int, n_genes: int) -> str:
     """Return whether it helped, in words."""
     if not skill > 0:
         return "Held-out molecules are predicted no better than by the average of each gene."
+    start = "It helps" if n_helped else "It gains next to nothing"
     return (
-        f"Held-out molecules are {np.expm1(skill):.1%} more likely than by the average of each gene; {n_helped:,} of {n_genes:,} "
-        "genes gain beyond chance."
+        f"{start}: held-out molecules are {np.expm1(skill):.1%} more likely than by the average of each gene; {n_helped:,} of {n_genes:,} "
+        "genes gain beyond chance, as far as the few molecules set aside in the fit can tell (tl.evaluate sets more aside)."
     )
 
 

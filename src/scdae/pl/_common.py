@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scdae import get
 from scdae.matrices.columns import columns_of, totals_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-__all__ = ["before", "evaluated", "finish", "log_per_10k", "new_axes"]
+__all__ = ["before", "before_and_after", "evaluated", "finish", "limits", "log_per_10k", "new_axes"]
+
+_ON_SCALE = ("mean", "prior")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (5, 3.5)) -> Axes:
@@ -41,6 +45,19 @@ def before(adata: AnnData, key: str, genes: np.ndarray) -> tuple[np.ndarray, np.
     return part.astype(np.float64), total
 
 
+def before_and_after(adata: AnnData, genes: list[str], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts and restored counts of the genes, and the total of each cell."""
+    restored = get.imputed(adata, key, genes).to_numpy(np.float64)
+    output = adata.uns.get(key, {}).get("output", "mean")
+    if output not in _ON_SCALE:
+        raise ValueError(
+            f"This plot draws expected counts, but adata.layers[{key!r}] holds output={output!r}. Call scdae.pp.impute with "
+            "output='mean' (another key_added keeps both)."
+        )
+    counts, total = before(adata, key, get.positions(adata, genes))
+    return counts, restored, total
+
+
 def evaluated(adata: AnnData, key: str) -> Any:
     """Entry of `uns` that `scdae.tl.evaluate` wrote."""
     entry = adata.uns.get(f"{key}_evaluation")
@@ -55,17 +72,70 @@ def log_per_10k(values: Any, size: np.ndarray) -> np.ndarray:
     return np.log1p(dense * np.divide(1e4, size, out=np.zeros_like(size), where=size > 0)[:, None])
 
 
-def finish(drawn: Any, figure: Any, own_axes: bool, show: bool | None, save: str | Path | None) -> Any:
-    """Save and show as asked; hand the axes back unless they were shown."""
-    if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
+def finish(
+    drawn: Any,
+    figure: Any,
+    own_axes: bool,
+    show: bool | None,
+    save: str | Path | bool | None,
+    return_fig: bool = False,
+    name: str = "figure",
+) -> Any:
+    """Save and show as asked; hand the axes back unless they were shown, or the figure where that is wanted.
+
+    ``save=True`` saves to scanpy's folder of figures, as `name` and in scanpy's format.
+    """
+    saved = save is not None and save is not False
+    if saved:
+        figure.savefig(_file(save, name), bbox_inches="tight", dpi=150)
+    if return_fig:
+        return figure
     if show is None:
         import scanpy
 
-        show = scanpy.settings.autoshow and not own_axes and save is None
+        show = scanpy.settings.autoshow and not own_axes and not saved
     if show:
         import matplotlib.pyplot as plt
 
         plt.show()
         return None
     return drawn
+
+
+def _file(save: Any, name: str) -> Any:
+    """Return where a figure is saved to: where it is said, or where scanpy saves its own."""
+    if save is not True:
+        return save
+    import scanpy
+
+    folder = Path(scanpy.settings.figdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"scdae_{name}.{scanpy.settings.file_format_figs}"
+
+
+def limits(values: Sequence[np.ndarray], vmin: float | str | None, vmax: float | str | None) -> tuple[float, float]:
+    """Ends of a color scale: numbers, or percentiles of the values such as ``"p99"``; 0 and the largest where left out.
+
+    Raises
+    ------
+    ValueError
+        An end is something else, or the upper one does not lie above the lower one.
+    """
+    every = np.concatenate([np.ravel(part) for part in values])
+    every = every[np.isfinite(every)]
+    ends = []
+    for argument, end, default in (("vmin", vmin, 0.0), ("vmax", vmax, float(every.max(initial=0.0)) or 1.0)):
+        if end is None:
+            ends.append(default)
+            continue
+        try:
+            percent = isinstance(end, str) and end.startswith("p")
+            number = float(end[1:] if percent else end)  # type: ignore[index]
+            ends.append(float(np.percentile(every, number)) if percent and len(every) else number)
+        except (TypeError, ValueError):
+            raise ValueError(f"{argument}={end!r}: use a number, or a percentile such as 'p99'.") from None
+    if not ends[0] < ends[1]:
+        if vmax is None or not isinstance(vmax, str):
+            raise ValueError(f"vmin={vmin!r}, vmax={vmax!r}: the scale would go from {ends[0]:g} to {ends[1]:g}.")
+        ends[1] = float(every.max(initial=0.0)) or 1.0  # so many values are alike that the percentile says nothing
+    return ends[0], max(ends[1], ends[0] + 1e-9)

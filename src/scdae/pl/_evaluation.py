@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scdae.arguments.objects import check_adata
+from scdae.arguments.objects import check_adata, spelled
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.columns import gene_means
 from scdae.pl._common import evaluated, finish, new_axes
@@ -16,6 +16,7 @@ from scdae.pl._common import evaluated, finish, new_axes
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["calibration", "gain", "noise_sweep"]
 
@@ -27,14 +28,16 @@ _COLORS = {
 }
 
 
+@spelled
 def gain(
     adata: AnnData,
     *,
     key: str = "scdae",
     ax: Axes | None = None,
+    return_fig: bool = False,
     show: bool | None = None,
-    save: str | Path | None = None,
-) -> Axes | None:
+    save: str | Path | bool | None = None,
+) -> Axes | Figure | None:
     """Held-out skill of each gene against its expression: where imputation helps.
 
     Parameters
@@ -43,15 +46,17 @@ def gain(
         Object that `scdae.tl.evaluate` has been called on, and the `key` of that call.
     ax
         Axes to draw into. A new figure when left out.
+    return_fig
+        Return the figure, and do not show it.
     show
         Show the figure. By default as ``scanpy.settings.autoshow`` says, unless `ax` or `save` is given.
     save
-        File to save the figure to.
+        File to save the figure to; True: scanpy's folder of figures (``scanpy.settings.figdir``).
 
     Returns
     -------
-    Axes or None
-        None once shown. Dots are genes, colored by their verdict; the line is the median over each
+    Axes, Figure or None
+        The figure with `return_fig`; None once shown. Dots are genes, colored by their verdict; the line is the median over each
         tenth of the genes, by expression.
 
     Raises
@@ -90,8 +95,9 @@ def gain(
     axis.set_ylim(bottom=1.05 * bottom)
     axis.set_xlabel("mean count of the gene in a cell")
     axis.set_ylabel("gain over the gene mean (nats per molecule)")
-    axis.legend(fontsize="small", markerscale=2, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return finish(axis, axis.figure, ax is not None, show, save)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if ax is None else {"loc": "best"}
+    axis.legend(fontsize="small", markerscale=2, frameon=False, **beside)
+    return finish(axis, axis.figure, ax is not None, show, save, return_fig, "gain")
 
 
 def _running(axis: Axes, mean: np.ndarray, skill: np.ndarray, n_bins: int = 10) -> None:
@@ -107,18 +113,20 @@ def _running(axis: Axes, mean: np.ndarray, skill: np.ndarray, n_bins: int = 10) 
         [np.median(skill[bin_of_gene == k]) for k in filled],
         color="black",
         marker=".",
-        label="median of a tenth",
+        label="median (tenths of the genes)",
     )
 
 
+@spelled
 def calibration(
     adata: AnnData,
     *,
     key: str = "scdae",
     ax: Axes | None = None,
+    return_fig: bool = False,
     show: bool | None = None,
-    save: str | Path | None = None,
-) -> Axes | None:
+    save: str | Path | bool | None = None,
+) -> Axes | Figure | None:
     """Plot where held-out counts fell in the distributions that predicted them: are intervals honest?
 
     A flat histogram says that the distributions are right: a tenth of the counts fall into each tenth of theirs. A hump
@@ -127,13 +135,13 @@ def calibration(
 
     Parameters
     ----------
-    adata, key, ax, show, save
+    adata, key, ax, return_fig, show, save
         As for :func:`scdae.pl.gain`.
 
     Returns
     -------
-    Axes or None
-        None once shown.
+    Axes, Figure or None
+        The figure with `return_fig`; None once shown.
 
     Raises
     ------
@@ -157,31 +165,33 @@ def calibration(
         f"90 % intervals hold {entry['coverage']:.1%} of {int(entry['calibration_entries']):,} counts",
         fontsize="medium",
     )
-    return finish(axis, axis.figure, ax is not None, show, save)
+    return finish(axis, axis.figure, ax is not None, show, save, return_fig, "calibration")
 
 
+@spelled
 def noise_sweep(
     adata: AnnData,
     *,
     key: str = "scdae_sweep",
     ax: Axes | None = None,
+    return_fig: bool = False,
     show: bool | None = None,
-    save: str | Path | None = None,
-) -> Axes | None:
+    save: str | Path | bool | None = None,
+) -> Axes | Figure | None:
     """Held-out skill against the noise level, with its sweet spot.
 
     Parameters
     ----------
     adata, key
         Object that `scdae.tl.noise_sweep` has been called on, and the `key_added` of that call.
-    ax, show, save
+    ax, return_fig, show, save
         As for :func:`scdae.pl.gain`.
 
     Returns
     -------
-    Axes or None
-        None once shown. Bars are two standard errors; the line is the skill with the range of levels that the settings
-        have.
+    Axes, Figure or None
+        The figure with `return_fig`; None once shown. Bars are two standard errors, the star is the sweet spot; the line is the skill with the range
+        of levels that the settings have.
 
     Raises
     ------
@@ -199,8 +209,19 @@ def noise_sweep(
     low, high = map(float, np.asarray(entry["range"]))
     label = f"levels from {low:g} to {high:g}"
     axis.plot([low, high], [float(np.asarray(entry["range_skill"]))] * 2, color="tab:orange", linewidth=2, label=label)
+    best = int(np.argmax(skill))
+    axis.axvline(level[best], color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    axis.plot(
+        level[best],
+        skill[best],
+        "*",
+        color="tab:red",
+        markersize=13,
+        zorder=5,
+        label=f"best single level: {level[best]:g}",
+    )
     unit = {"thinning": "fraction of molecules set aside", "masking": "fraction of entries set aside"}
     axis.set_xlabel(unit.get(str(entry["corruption"]), "standard deviation of the noise"))
     axis.set_ylabel("gain over the gene mean\n(nats per molecule)")
     axis.legend(frameon=False, fontsize="small")
-    return finish(axis, axis.figure, ax is not None, show, save)
+    return finish(axis, axis.figure, ax is not None, show, save, return_fig, "noise_sweep")

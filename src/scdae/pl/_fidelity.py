@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["fidelity"]
 
@@ -35,9 +36,10 @@ def fidelity(
     key: str = "scdae",
     max_groups: int = 60,
     ax: Axes | None = None,
+    return_fig: bool = False,
     show: bool | None = None,
-    save: str | Path | None = None,
-) -> Axes | None:
+    save: str | Path | bool | None = None,
+) -> Axes | Figure | None:
     """Do groups of cells come back as they were counted? One row a group; 1 is right.
 
     Drawn are, over the markers of each group, molecules predicted over molecules seen at entries that were zero among
@@ -51,13 +53,13 @@ def fidelity(
         Object that `scdae.tl.evaluate` has been called on with `groupby`, and the `key` of that call.
     max_groups
         Draw that many groups at most, those whose ratios are farthest from 1.
-    ax, show, save
+    ax, return_fig, show, save
         As for :func:`scdae.pl.gain`.
 
     Returns
     -------
-    Axes or None
-        None once shown.
+    Axes, Figure or None
+        The figure with `return_fig`; None once shown.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def fidelity(
         loc="lower left",
         bbox_to_anchor=(0, 1),
     )
-    return finish(axis, axis.figure, ax is not None, show, save)
+    return finish(axis, axis.figure, ax is not None, show, save, return_fig, "fidelity")
 
 
 def _draw_ratio(axis: Any, drawn: pd.DataFrame, name: str, heights: np.ndarray, size: float) -> bool:

@@ -13,11 +13,12 @@ from scdae import get
 from scdae.arguments.objects import check_adata, spelled
 from scdae.matrices.annotation import frame_of, obs_column
 from scdae.matrices.columns import columns_of, totals_of
-from scdae.pl._common import before, finish, log_per_10k
+from scdae.pl._common import before, finish, limits, log_per_10k
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["before_after"]
 
@@ -25,17 +26,22 @@ __all__ = ["before_after"]
 @spelled
 def before_after(
     adata: AnnData,
-    genes: Sequence[str],
+    genes: str | Sequence[str],
     *,
     key: str = "scdae",
     groupby: str | Sequence[str] | None = None,
     truth: str | None = None,
     max_cells: int = 1000,
+    group_width: str = "equal",
+    vmin: float | str | None = None,
+    vmax: float | str | None = None,
     cmap: str = "viridis",
+    figsize: tuple[float, float] | None = None,
     ax: Sequence[Axes] | None = None,
+    return_fig: bool = False,
     show: bool | None = None,
-    save: str | Path | None = None,
-) -> list[Axes] | None:
+    save: str | Path | bool | None = None,
+) -> list[Axes] | Figure | None:
     """Heat maps of some genes before and after, on one color scale.
 
     Drawn is the log of one plus counts per 10,000 molecules of the cell, cells from left to right.
@@ -54,20 +60,30 @@ def before_after(
     truth
         Layer with the true expected counts, drawn as a third panel (`scdae.datasets.simulate` writes ``"truth"``).
     max_cells
-        Draw that many cells at most, evenly picked after sorting. All cells then take the same part of the figure.
+        Draw that many cells at most, evenly picked after sorting, from each group where these have equal widths.
+    group_width
+        ``"equal"``: each group has the same share of the width, so that its cells are wider where it has fewer of them;
+        ``"cells"``: each cell has.
+    vmin, vmax
+        Ends of the color scale: numbers, or percentiles of what is drawn, such as ``"p99"``. 0 and the largest value when
+        left out.
     cmap
         Color map.
+    figsize
+        Width and height of the figure, in inches.
     ax
         Axes to draw into, one a panel. A new figure when left out.
+    return_fig
+        Return the figure, and do not show it.
     show
         Show the figure. By default as ``scanpy.settings.autoshow`` says, unless `ax` or `save` is given.
     save
-        File to save the figure to.
+        File to save the figure to; True: scanpy's folder of figures (``scanpy.settings.figdir``).
 
     Returns
     -------
-    list of Axes or None
-        The panels; None once shown.
+    list of Axes, Figure or None
+        The panels; the figure with `return_fig`; None once shown.
 
     Raises
     ------
@@ -90,14 +106,16 @@ def before_after(
 
     genes = [genes] if isinstance(genes, str) else list(genes)
     columns = [] if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
-    order = _cell_order(adata, columns, max_cells)
+    if group_width not in ("equal", "cells"):
+        raise ValueError(f"group_width={group_width!r}: choose 'equal' or 'cells'.")
+    order = _cell_order(adata, columns, max_cells, equal=group_width == "equal")
     panels = _panels(adata, genes, key, truth, order)
-    top = float(np.nanmax(list(panels.values()))) or 1.0
+    bottom, top = limits(list(panels.values()), vmin, vmax)
 
     if ax is None:
         height = max(1.2 + 0.18 * min(len(genes), 40), 2.4)  # the color bar has a long label
         figure, drawn = plt.subplots(
-            1, len(panels), figsize=(1 + 4 * len(panels), height), sharey=True, layout="constrained"
+            1, len(panels), figsize=figsize or (1 + 4 * len(panels), height), sharey=True, layout="constrained"
         )
         axes = list(np.atleast_1d(drawn))
     else:
@@ -108,7 +126,7 @@ def before_after(
 
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         image = axis.imshow(
-            values.T, aspect="auto", interpolation="nearest", cmap=cmap, vmin=0, vmax=top, rasterized=True
+            values.T, aspect="auto", interpolation="nearest", cmap=cmap, vmin=bottom, vmax=top, rasterized=True
         )
         axis.set_title(title)
         axis.set_xticks([])
@@ -119,11 +137,11 @@ def before_after(
         axes[0].set_ylabel(f"{len(genes)} genes")
         axes[0].set_yticks([])
     figure.colorbar(image, ax=axes, label="log(1 + counts per 10,000)", shrink=0.9)
-    return finish(axes, figure, ax is not None, show, save)
+    return finish(axes, figure, ax is not None, show, save, return_fig, "before_after")
 
 
-def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarray:
-    """Positions of the cells to draw, sorted by columns and thinned out evenly."""
+def _cell_order(adata: AnnData, columns: list[str], max_cells: int, *, equal: bool) -> np.ndarray:
+    """Positions of the cells to draw, sorted by columns and thinned out evenly; repeated where groups have equal widths."""
     missing = [name for name in columns if name not in adata.obs]
     if missing:
         raise KeyError(f"groupby: no column {missing[0]!r} in adata.obs; there are {list(adata.obs.columns)}.")
@@ -131,6 +149,12 @@ def _cell_order(adata: AnnData, columns: list[str], max_cells: int) -> np.ndarra
     if columns:
         table = frame_of(adata.obs[columns]).reset_index(drop=True)
         order = table.sort_values(columns, kind="stable").index.to_numpy()
+    groups = obs_column(adata, columns[0]) if columns and equal else None
+    if groups is not None and isinstance(groups.dtype, pd.CategoricalDtype):
+        codes = groups.cat.codes.to_numpy()[order]
+        parts = [order[codes == code] for code in dict.fromkeys(codes)]
+        width = max(1, min(max(map(len, parts)), max_cells // len(parts)))
+        return np.concatenate([part[(np.arange(width) * len(part)) // width] for part in parts])
     if len(order) > max_cells:
         order = order[np.linspace(0, len(order) - 1, max_cells).round().astype(int)]
     return order

@@ -167,7 +167,7 @@ def impute(
     (True, True)
     """
     check_adata(adata)
-    check_settings(impute, settings)
+    check_settings(impute, settings, seed)
     data = DataOptions(layer, mask, batch_key, covariates, allow_fractional, allow_nan)
     wanted = OutputOptions.checked(adata, output, depth, quantiles, lazy, threshold)
     names = Names.of(key_added, transform_batch, wanted.outputs, wanted.quantiles)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae._log import get_logger
+from scdae._log import say_result
 from scdae.core.data.conditions import Conditions
 from scdae.core.evaluation.report import Report
 from scdae.core.minibatches.devices import Devices
@@ -16,10 +16,10 @@ from scdae.core.prediction.missing import Gaps
 from scdae.core.progress.checkpoints import open_checkpoints
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.covariates import read_covariates
+from scdae.inputs.doubts import say_few_cells
 from scdae.inputs.options import DataOptions
 from scdae.inputs.silent import n_never_observed, say_filled
 from scdae.matrices.chunk_sizes import choose_lazy, row_spans
-from scdae.matrices.obs_columns import level_name
 from scdae.matrices.rows import is_dask
 from scdae.model import DAE
 from scdae.model.fitted_model import FittedModel
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["Ready", "Restored", "Run", "fit_model", "restore", "take_model", "write"]
+
+_LARGE = 100 * 2**20  # bytes of dense layers that are worth a word
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def fit_model(
     columns, conditions = read_covariates(run.adata, **run.data.columns)
     batch = None if run.transform_batch is None else columns.batch_weights(run.transform_batch)
     check_corrected(run.transform_batch, columns.batch_levels)
+    say_few_cells(run.adata.n_obs)
     log_layer_size(run.adata.shape, run.wanted.n_layers)
     with open_checkpoints(*checkpoints, first=devices.first) as kept:
         fit_once(model, run.counts, columns, conditions, checkpoints=kept, devices=devices)
@@ -168,12 +171,29 @@ def write(adata: AnnData, run: Run, ready: Ready, restored: Restored, names: Nam
             adata.var[f"{names.key}_{name}"] = column
         adata.obs[f"{names.key}_gain"] = of_cell
         adata.uns[names.key] = report
-    log = get_logger()
     wrote = "; ".join(f"layers[{name!r}], {report['units'][name]}" for name in names.output_layers)
-    log.info(f"scdae: wrote {wrote}. {report['report']['verdict']}")
+    say_result(f"wrote {_written(names, restored)}: {wrote}. {report['report']['verdict']}")
     if is_dask(restored.layers[names.key]):
-        log.info(
-            f"scdae: layers[{names.key!r}] is lazy: whatever reads it restores its cells anew. scdae.get.imputed(adata, genes=[...], "
+        say_result(
+            f"layers[{names.key!r}] is lazy: whatever reads it restores its cells anew. scdae.get.imputed(adata, genes=[...], "
             f"key={names.key!r}) restores some genes alone; adata.layers[{names.key!r}].persist() holds all of them, for several readings."
         )
-    log.info("scdae: the output is for looking and embedding; test differential expression on raw counts.")
+    say_result("the output is for looking and embedding; test differential expression on raw counts.")
+
+
+def _written(names: Names, restored: Restored) -> str:
+    """Layers and latent space, how large they are, and what makes large ones smaller in a file."""
+    layers = list(restored.layers.values())
+    lazy, sparse = (any(hasattr(layer, part) for layer in layers) for part in ("dask", "indptr"))
+    size = sum(_bytes(layer) for layer in layers)
+    amount = f"{size / 2**20:,.0f} MiB" if size >= 2**20 else "less than 1 MiB"
+    how = f"{amount} once computed" if lazy and not sparse else "lazy" if lazy else amount
+    if size >= _LARGE and not (lazy or sparse):
+        how += ", in a file as well; threshold=0.01 or write_h5ad(compression='gzip') makes it smaller"
+    shown = ", ".join(f"layers[{name!r}]" for name in names.layers)
+    return f"{shown} ({how}) and obsm[{names.latent!r}]"
+
+
+def _bytes(layer: Any) -> int:
+    parts = [getattr(layer, name) for name in ("data", "indices", "indptr")] if hasattr(layer, "indptr") else [layer]
+    return sum(int(part.nbytes) for part in parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from scdae._log import get_logger
+from scdae._log import say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.anomaly import Readings, combined, rarity, standardize
@@ -90,7 +90,8 @@ def anomaly_score(
             trained on, at most any level with that probability). At least 1 / (number of normal cells + 1).
         ``obs[key_added + "_fdr"]``
             float64: the false discovery rate if all cells with such a p-value or a smaller one are called (Benjamini
-            and Hochberg). NaN for the cells named in `normal`.
+            and Hochberg). NaN for the cells named in `normal`. Only with `normal`: cells that are compared with one
+            another can be ranked, but none of them can be called anomalous.
         ``obs[key_added + "_rarity"]``, ``obs[key_added + "_deviance"]``
             float32: the two parts of the score on the same scale, how rare the cell's place in latent space is, and the
             deviance for each of its molecules that the model leaves.
@@ -122,7 +123,7 @@ def anomaly_score(
     True
     """
     check_adata(adata)
-    check_settings(anomaly_score, settings)
+    check_settings(anomaly_score, settings, seed)
     check_name(key_added, "key_added")
     columns = anomaly_columns(key_added)
     check_free(adata, {"obs": columns, "uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite, copy=copy)
@@ -162,13 +163,21 @@ def anomaly_score(
 
     if copy:
         adata = copied(adata)
-    fdr = np.full(n_obs, np.nan)
     tested = counted[:n_obs] & ~known.named
-    fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan
+    written = {"": score, "_pvalue": pvalue, "_rarity": parts[0], "_deviance": parts[1]}
+    verdict: dict[str, int] = {}
+    if known.known:
+        fdr = np.full(n_obs, np.nan)
+        fdr[tested] = stats.false_discovery_control(pvalue[:n_obs][tested]) if tested.any() else np.nan
+        written["_fdr"], verdict = fdr, {"n_below_0.05": int((fdr < 0.05).sum())}
     with writing_to(adata):
-        for name, values in zip(columns, (score, pvalue, fdr, *parts), strict=True):
-            values = values[:n_obs]
-            adata.obs[name] = values if name in columns[1:3] else values.astype(np.float32)
+        for name in columns:
+            end = name.removeprefix(key_added)
+            if end in written:
+                values = written[end][:n_obs]
+                adata.obs[name] = values if end in ("_pvalue", "_fdr") else values.astype(np.float32)
+            elif name in adata.obs:  # of an earlier call
+                del adata.obs[name]
         adata.uns[key_added] = {
             "written_by": _WRITER,
             "layer": layer or "X",
@@ -177,25 +186,26 @@ def anomaly_score(
             "normal_cells_known": known.known,
             "n_normal": m,
             "n_trained": 0 if known.trained is None else len(known.trained),
-            "n_below_0.05": int((fdr < 0.05).sum()),
+            **verdict,
         }
-    _say(known, m, int(tested.sum()), int((fdr < 0.05).sum()))
+    _say(known, m, int(tested.sum()), verdict.get("n_below_0.05", 0))
     return adata if copy else None
 
 
-def anomaly_columns(key: str) -> tuple[str, ...]:
-    """Columns of `obs` that :func:`anomaly_score` writes: score, p-value, false discovery rate, and the two parts."""
-    return tuple(key + end for end in ("", "_pvalue", "_fdr", "_rarity", "_deviance"))
+def anomaly_columns(key: str, *, normal_known: bool = True) -> tuple[str, ...]:
+    """Columns of `obs` that :func:`anomaly_score` writes: score, p-value, false discovery rate (of known normal cells), two parts."""
+    ends = ("", "_pvalue", "_fdr", "_rarity", "_deviance") if normal_known else ("", "_pvalue", "_rarity", "_deviance")
+    return tuple(key + end for end in ends)
 
 
 def _say(known: NormalCells, n_normal: int, n_tested: int, n_found: int) -> None:
     if known.known:
-        get_logger().info(
-            f"scdae: compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a false "
+        say_result(
+            f"compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a false "
             "discovery rate of 5 %."
         )
     else:
-        get_logger().info(
-            "scdae: no cells were named as normal, so the p-value of a cell is the fraction of cells that look at least as odd as it. "
-            "normal= names cells that are known to be normal."
+        say_result(
+            "no cells were named as normal, so the scores are a ranking and say of no cell that it is anomalous; the p-value of a "
+            "cell is the fraction of cells that look at least as odd. normal= names cells that are known to be normal."
         )

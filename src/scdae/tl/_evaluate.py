@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae import __version__
-from scdae._log import get_logger
+from scdae._log import say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
@@ -105,7 +105,7 @@ def evaluate(
             float32: the same for each cell.
         ``uns[key + "_evaluation"]``
             The table of methods (read it with :func:`scdae.get.evaluation`), counts of genes, the histogram of the
-            probability integral transform, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what
+            probability integral transform, the course of the training, and the verdict in words. With `groupby`, its entry ``"fidelity"`` says what
             became of the groups: read it with :func:`scdae.get.fidelity`, where the numbers are explained.
 
     Raises
@@ -128,7 +128,7 @@ def evaluate(
     ['scdae', 'scdae with own counts', 'gene mean', 'raw counts', 'low rank']
     """
     check_adata(adata)
-    check_settings(evaluate, settings)
+    check_settings(evaluate, settings, seed)
     check_name(key, "key")
     check_fraction(fraction)
     names = {
@@ -161,9 +161,9 @@ def evaluate(
             adata.var[f"{key}_{name}"] = column
         adata.obs[f"{key}_skill"] = of_cell
         adata.uns[f"{key}_evaluation"] = entry
-    get_logger().info(f"scdae: {entry['verdict']}")
+    say_result(entry["verdict"])
     if groups is not None:
-        get_logger().info(f"scdae: {entry['fidelity']['verdict']}")
+        say_result(entry["fidelity"]["verdict"])
     return adata if copy else None
 
 
@@ -233,6 +233,7 @@ def _entry(
         "rank": int(rank),
         "n_genes": {name.replace(" ", "_"): count for name, count in number.items()},
         **_calibration(scores.calibration),
+        "history": {name: np.asarray(values) for name, values in split.model.fitted_outcome().history.items()},
         "verdict": _verdict(methods, number, rank),
     }
 

@@ -130,7 +130,7 @@ def purify(
     ((80, 50), 'log1p of counts per 10,000')
     """
     check_adata(adata)
-    check_settings(purify, settings)
+    check_settings(purify, settings, seed)
     how = Purification(strength, n_passes, n_draws, keep, fractions).check()
     check_scale(input_scale, "input_scale")
     check_scale(scale, "scale")

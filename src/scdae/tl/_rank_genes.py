@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae._log import get_logger
+from scdae._log import get_logger, progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
 from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
@@ -153,7 +153,7 @@ def rank_genes(
     True
     """
     check_adata(adata)
-    check_settings(rank_genes, settings)
+    check_settings(rank_genes, settings, seed)
     check_name(key_added, "key_added")
     _check_numbers(delta, level, n_samples)
     codes, levels = read_groups(adata, groupby)
@@ -169,7 +169,7 @@ def rank_genes(
     compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
 
     tables, n_left_out = {}, {}
-    for name in chosen:
+    for name in progress(chosen, total=len(chosen), description="scdae: groups"):
         other = levels.index(reference) if reference != REST else None
         compared, called = compare(levels.index(name), other)
         tables[name] = _ranked(compared, known_columns[called], adata.var_names)
@@ -180,18 +180,17 @@ def rank_genes(
     with writing_to(adata):
         adata.uns[key_added] = entry
     n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}
-    log = get_logger()
     if any(n_left_out.values()):
         most = max(n_left_out, key=lambda name: n_left_out[name])
-        log.warning(
+        get_logger().warning(
             f"scdae: genes that were measured in no cell of a group, or of those it is compared with (mask), are not called: "
             f"{n_left_out[most]:,} in {most!r}, up to that in {sum(map(bool, n_left_out.values())):,} group(s) in all."
         )
-    log.info(
-        f"scdae: genes that differ by more than {delta:g} (log2), at 5 % expected false discoveries: "
+    say_result(
+        f"genes that differ by more than {delta:g} (log2), at 5 % expected false discoveries: "
         + ", ".join(f"{number:,} in {name!r}" for name, number in n_found.items())
     )
-    log.info("scdae: with biological replicates, test raw counts summed by sample instead.")
+    say_result("with biological replicates, test raw counts summed by sample instead.")
     return adata if copy else None
 
 

@@ -89,7 +89,7 @@ def sample(
     20
     """
     check_adata(adata)
-    check_settings(sample, settings)
+    check_settings(sample, settings, seed)
     if n < 1:
         raise ValueError(f"n={n!r}: ask for one draw at least.")
     names = tuple(f"{key_added}_{i}" for i in range(n))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae._log import get_logger, progress
+from scdae._log import progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, score
@@ -86,7 +86,7 @@ def noise_sweep(
     (2,)
     """
     check_adata(adata)
-    check_settings(noise_sweep, settings)
+    check_settings(noise_sweep, settings, seed)
     check_name(key_added, "key_added")
     check_fraction(fraction)
     check_free(adata, {"uns": (key_added,)}, key_added, _WRITER, overwrite=overwrite)
@@ -110,8 +110,8 @@ def noise_sweep(
         }
     best = int(np.argmax(skill[:-1]))
     low, high = job.config.noise
-    get_logger().info(
-        f"scdae: best single noise level {given[best]:g} (skill {skill[best]:.4f}); levels from {low:g} to {high:g}: "
+    say_result(
+        f"best single noise level {given[best]:g} (skill {skill[best]:.4f}); levels from {low:g} to {high:g}: "
         f"{skill[-1]:.4f}."
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scdae import __version__
-from scdae._log import get_logger, progress
+from scdae._log import progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import own_log_likelihood
@@ -107,7 +107,7 @@ def tune(
     >>> scdae.pp.impute(adata, **best)
     """
     check_adata(adata)
-    check_settings(tune, settings)
+    check_settings(tune, settings, seed)
     optuna = _optuna()
     check_name(key_added, "key_added")
     check_fraction(fraction)
@@ -137,7 +137,7 @@ def tune(
     entry, best = _outcome(results)
     with writing_to(adata):
         adata.uns[key_added] = entry
-    get_logger().info(f"scdae: {entry['verdict']}")
+    say_result(entry["verdict"])
     return {**best, **settings}
 
 

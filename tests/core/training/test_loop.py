@@ -105,8 +105,11 @@ def test_noise_level_is_used():
 def test_history_of_a_whole_run():
     outcome = small.fitted(likelihood="nb").outcome
     history = outcome.history
-    assert set(history) == {"step", "loss", "heldout_loglik"}
-    assert len({len(values) for values in history.values()}) == 1
+    assert set(history) == {"step", "loss", "heldout_loglik", "curve_step", "curve_loss"}
+    for names in (("step", "loss", "heldout_loglik"), ("curve_step", "curve_loss")):
+        assert len({len(history[name]) for name in names}) == 1
+    assert set(history["step"]) < set(history["curve_step"]) and len(history["curve_step"]) > 20
+    assert np.isfinite(history["curve_loss"]).all()
     assert history["step"] == sorted(set(history["step"])) and history["step"][-1] == round(outcome.n_epochs * 150 / 64)
     assert (history["step"][-1] < 120) == outcome.stopped_early
     assert np.isfinite(history["heldout_loglik"]).all()

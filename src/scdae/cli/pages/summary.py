@@ -88,6 +88,8 @@ def describe_score(adata: AnnData, key: str, *, source: str, target: str, second
     run = adata.uns[key]
     most = adata.obs.sort_values(key, ascending=False).head(5)
     chance = f"{key}_pvalue"
+    known = bool(run["normal_cells_known"])
+    verdict = [f"{run['n_below_0.05']:,} are anomalous at a false discovery rate of 5 %."] if known else []
     lines = [
         f"scdae: scored {adata.n_obs:,} cells",
         "",
@@ -95,15 +97,19 @@ def describe_score(adata: AnnData, key: str, *, source: str, target: str, second
         f"  wrote    {target}",
         "",
         f"Compared with {run['n_normal']:,} cells: {run['compared_with']}.",
-        f"{run['n_below_0.05']:,} are anomalous at a false discovery rate of 5 %.",
+        *verdict,
         "",
         "The most unlike the others:",
         *_table([(str(c), f"score {row[key]:.1f}, P = {row[chance]:.2g}") for c, row in most.iterrows()], indent=2),
         "",
         _times(seconds),
     ]
-    if not run["normal_cells_known"]:
-        lines += ["", "No cells were named as normal, so P is the fraction of cells that look at least as odd."]
+    if not known:
+        lines += [
+            "",
+            "This is a ranking: no cells were named as normal (--normal), so P is the fraction of cells that look at least as odd,",
+            "and of no cell it is said that it is anomalous.",
+        ]
     return "\n".join(lines)
 
 

@@ -120,10 +120,19 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
 
 
+_AS_OPTIONS = {
+    "pass adata.raw.to_adata()": "pass --layer raw",
+    "Pass adata.T.copy()": "Pass --transpose if INPUT is a table of text, else save adata.T",
+    "model.adapt(adata)": "scdae fit INPUT MODEL --reference REFERENCE",
+    "scdae.tl.evaluate(adata)": "scdae evaluate INPUT",
+}
+
+
 def as_options(text: str) -> str:
     """Call options as they are called on the command line: `layer='umi'` becomes `--layer umi`."""
     text = re.sub(r"\bmask='([^']*)'", r"--mask-layer \1", text)
-    text = text.replace("pass adata.raw.to_adata()", "pass --layer raw")
+    for words, option in _AS_OPTIONS.items():
+        text = text.replace(words, option)
     text = re.sub(
         r"\b(layer|checkpoint_dir|checkpoint_every|batch_key|covariates|groupby|transform_batch|key_added|genome|dtype)=(?:'([^']*)'|\.\.\.)",
         _option,

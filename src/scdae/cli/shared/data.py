@@ -68,6 +68,7 @@ def open_source(
     *,
     genes_only: bool = False,
     target: Path | None = None,
+    transpose: bool = False,
 ) -> Opened:
     """Open a file, folder or pattern of several files.
 
@@ -81,16 +82,20 @@ def open_source(
         Whether to leave out features that are certainly no genes.
     target
         Where the result goes: a pattern does not take it in.
+    transpose
+        Whether a table of text has genes in rows.
     """
     put_back(source)
-    opened = _open(_without(source, target), genome, layer, mask)
+    opened = _open(_without(source, target), genome, layer, mask, transpose)
     if not genes_only:
         return opened
     genes = keep_genes(opened.adata)
     return opened._replace(adata=genes, whole=opened.whole and genes.n_vars == opened.adata.n_vars)
 
 
-def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None) -> Opened:
+def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | None, transpose: bool) -> Opened:
+    if transpose and len(files) > 1:
+        raise ValueError("--transpose is for one table of text. Leave it out for several files.")
     if len(files) > 1:
         if mask is not None:
             raise ValueError(
@@ -103,7 +108,7 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
         if layer == "raw" and layer not in on_disk.layers:
             return Opened(open_on_disk(files[0], raw=True), None, mask, True, whole=False)
         return Opened(on_disk, layer, mask, True)
-    adata = read_any(files[0], genome=genome)
+    adata = read_any(files[0], genome=genome, transpose=transpose)
     if layer == "raw" and layer not in adata.layers:
         return Opened(_of_raw(adata, files[0]), None, mask, False, whole=False)
     return Opened(adata, layer, mask, False, whole=is_anndata(files[0]))

@@ -46,6 +46,7 @@ __all__ = [
     "Target",
     "Threshold",
     "TransformBatch",
+    "Transpose",
     "Verbose",
     "home",
     "jobs_folder",
@@ -101,7 +102,8 @@ Source = Annotated[
     typer.Argument(
         metavar="INPUT",
         parser=_input,
-        help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, or a quoted pattern of .h5ad or .zarr.",
+        help="Raw counts: .h5ad, .zarr, .loom, 10x .h5, .mtx or the folder with it, a table of text (.csv, .tsv), or a quoted "
+        "pattern of .h5ad or .zarr.",
     ),
 ]
 Target = Annotated[Path, typer.Argument(metavar="OUTPUT", callback=home, help="Result, .h5ad or .zarr.")]
@@ -182,6 +184,12 @@ Genome = Annotated[
     str | None,
     typer.Option(
         help="Genome to read from a 10x file of several.", show_default="the only one", rich_help_panel="Counts"
+    ),
+]
+Transpose = Annotated[
+    bool,
+    typer.Option(
+        "--transpose", help="A table of text has genes in rows and cells in columns.", rich_help_panel="Counts"
     ),
 ]
 AllowFractional = Annotated[

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from scdae._log import on_a_page, rewording
 from scdae.cli import shared
-from scdae.cli.shared.common import Clock, one_line_errors, say, set_verbosity
+from scdae.cli.shared.common import Clock, as_options, one_line_errors, say, set_verbosity
 from scdae.cli.shared.report import check_report, tell_plan, to_stdout, write_report
 from scdae.cli.shared.skip import check_skip, skipping
 from scdae.files.targets import check_target
@@ -34,6 +35,8 @@ class Run:
         Whether files that exist are replaced.
     json_file
         Where the report is written to; None for nowhere.
+    transpose
+        Whether a table of text has genes in rows.
     skip_existing
         Whether a target that exists ends the command as done.
     of_existing
@@ -50,17 +53,21 @@ class Run:
         debug: bool,
         overwrite: bool,
         json_file: Path | None,
+        transpose: bool = False,
         skip_existing: bool = False,
         of_existing: Callable[[], Any] | None = None,
     ):
         set_verbosity(quiet=quiet, verbose=verbose)
         check_skip(skip_existing, overwrite)
         self.source, self.target, self.clock = source, target, Clock()
-        self._quiet, self._debug, self._json = quiet, debug, json_file
+        self._quiet, self._debug, self._json, self._transpose = quiet, debug, json_file, transpose
         self.overwrite, self._skip, self._of_existing = overwrite, skip_existing, of_existing
 
     def __enter__(self) -> Run:
         with ExitStack() as entered:
+            entered.enter_context(rewording(as_options))
+            if not (self._quiet or to_stdout(self._json)):
+                entered.enter_context(on_a_page())
             entered.enter_context(one_line_errors(self._debug, about=str(self.source)))
             if self.target is not None and self._of_existing is not None:
                 entered.enter_context(
@@ -74,11 +81,18 @@ class Run:
     ) -> bool | None:
         return self._entered.__exit__(kind, error, trace)
 
+    def about(self, path: Path) -> AbstractContextManager[None]:
+        """Errors within are about another file than INPUT."""
+        return one_line_errors(self._debug, about=str(path))
+
     def check(self, endings: tuple[str, ...] = (".h5ad", ".zarr")) -> None:
         """Find out whether target and report can be written and the source can be read, before time is spent."""
         if self.target is not None:
-            check_target(self.target, overwrite=self.overwrite, endings=endings)
-        check_report(self._json, overwrite=self.overwrite or self._skip)
+            with self.about(self.target) if not self._skip else nullcontext():  # which sees that it exists
+                check_target(self.target, overwrite=self.overwrite, endings=endings)
+        if self._json is not None:
+            with self.about(self._json):
+                check_report(self._json, overwrite=self.overwrite or self._skip)
         shared.data.probe_source(self.source)
 
     def open(
@@ -101,7 +115,9 @@ class Run:
             with table:
                 raise FileNotFoundError("it is not a file." if obs.exists() else "it does not exist.")
         target = self.target if avoid_target else None
-        opened = shared.data.open_source(self.source, genome, layer, mask, genes_only=genes_only, target=target)
+        opened = shared.data.open_source(
+            self.source, genome, layer, mask, genes_only=genes_only, target=target, transpose=self._transpose
+        )
         if obs is not None:
             with table:
                 shared.data.join_obs(opened.adata, obs)

@@ -15,6 +15,8 @@ from scdae.core.runtime.memory import available_memory
 
 __all__ = ["Progress", "check_fits"]
 
+_POINTS = 25  # of the curve of the loss, from one look at the held-out molecules to the next
+
 
 @dataclass
 class Progress:
@@ -31,19 +33,26 @@ class Progress:
     n_worse: int = 0
     finished: bool = False
     losses: list[Any] = field(default_factory=list)  # since the last look at the held-out molecules
+    taken: list[int] = field(default_factory=list)  # steps that they are of, or that calls of several steps ended with
     history: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": [], "heldout_loglik": []})
 
     def took(self, step: int, loss: Any) -> None:
         """Note that a step was taken, and its loss: a scalar that may still be computed."""
         self.losses.append(loss)
+        self.taken.append(step)
         self.step = step
 
     def look(self, score: float) -> None:
         """Note how well the held-out molecules are predicted now."""
         self.history["step"].append(float(self.step))
-        self.history["loss"].append(float(np.mean([float(value) for value in self.losses])))
+        losses = [float(value) for value in self.losses]
+        self.history["loss"].append(float(np.mean(losses)))
         self.history["heldout_loglik"].append(score)
-        self.losses = []
+        points = min(len(self.taken), _POINTS)
+        for part in np.array_split(np.arange(len(self.taken)), points) if points else ():
+            self.history.setdefault("curve_step", []).append(float(self.taken[part[-1]]))
+            self.history.setdefault("curve_loss", []).append(float(np.mean([losses[i] for i in part])))
+        self.losses, self.taken = [], []
         if score > self.best_score:
             self.best, self.best_score, self.n_worse = (self.params, self.inflated), score, 0
         else:
@@ -60,7 +69,7 @@ class Progress:
 
     def values(self) -> dict[str, Any]:
         """Return all else, as JSON."""
-        names = ("step", "best_score", "n_worse", "finished", "history")
+        names = ("step", "best_score", "n_worse", "finished", "history", "taken")
         losses = [float(loss) for loss in self.losses]
         return {name: getattr(self, name) for name in names} | {"losses": losses, "rng": self.rng.bit_generator.state}
 
