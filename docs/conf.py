@@ -32,7 +32,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "_static/*.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_static/*.md", "**.ipynb_checkpoints", "ruff.toml"]
+html_extra_path = ["../tutorials"]  # the notebooks themselves, to download
 templates_path = ["_templates"]
 default_role = "py:obj"
 
@@ -129,8 +130,18 @@ def _check_that_all_is_documented(app, env):
         logging.getLogger(__name__).warning("docs/api.md has no entry for %s", name)
 
 
+def _link_to_notebook(app, page, template, context, doctree):
+    """Pages that are notebooks begin with a link to the file."""
+    if page.startswith("tutorials/") and "body" in context:
+        name = page.removeprefix("tutorials/") + ".ipynb"
+        context["body"] = (
+            f'<p class="notebook"><a download href="../{name}">Download this notebook</a></p>{context["body"]}'
+        )
+
+
 def setup(app):
-    """Register the renderer of formulas, links to types, and a check that everything public has an entry."""
+    """Register the renderer of formulas, links to types and notebooks, and a check that everything public has an entry."""
+    app.connect("html-page-context", _link_to_notebook)
     app.connect("missing-reference", _link_of_type)
     app.connect("env-check-consistency", _check_that_all_is_documented)
     inline = lambda translator, node: _formula(translator, node, "inline"), None
