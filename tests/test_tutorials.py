@@ -53,6 +53,16 @@ CLAIMS = {
         "mixed['with batch_key'] < 0.6 < mixed['without batch_key']",
         "error['restored'] < 0.5 * error['raw']",
     ],
+    "guard_cells": [
+        "min(share[UNKNOWN]) > 0.8 and share['normal'] < 0.1",  # the types that the reference lacks are found
+        "0.15 < share['doublet'] < 0.6 and 0.15 < share['half soup'] < 0.6",  # of the others about a third
+        "(p <= 0.05).mean() < 0.15",
+        "query.obs.loc[oddest, 'what'] == 'CD19+ B' and {'CD79B', 'MS4A1', 'LYZ'} <= set(responsible['gene'])",
+    ],
+    "evidence": [
+        "abs(np.mean(r) - in_truth['with overdispersion']) < 0.06",  # what draws say of two genes is what cells express
+        "in_truth['before overdispersion'] - np.mean(r) > 0.08",
+    ],
     "idea": [
         "angle < 2",  # the trained linear map keeps PCA's plane
         "np.abs(measured - expected).max() < 0.05",  # and shrinks each axis as the formula says
