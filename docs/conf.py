@@ -130,6 +130,14 @@ def _check_that_all_is_documented(app, env):
         logging.getLogger(__name__).warning("docs/api.md has no entry for %s", name)
 
 
+def _link_to_picture(app, what, name, obj, options, lines):
+    """Entries of plots lead to their picture."""
+    if name.startswith("scdae.pl."):
+        place = lines.index("") if "" in lines else len(lines)
+        anchor = name.replace(".", "-").replace("_", "-")
+        lines[place:place] = ["", f"`Picture in the gallery <../tutorials/plots.html#{anchor}>`__"]
+
+
 def _link_to_notebook(app, page, template, context, doctree):
     """Pages that are notebooks begin with a link to the file."""
     if page.startswith("tutorials/") and "body" in context:
@@ -142,6 +150,7 @@ def _link_to_notebook(app, page, template, context, doctree):
 def setup(app):
     """Register the renderer of formulas, links to types and notebooks, and a check that everything public has an entry."""
     app.connect("html-page-context", _link_to_notebook)
+    app.connect("autodoc-process-docstring", _link_to_picture)
     app.connect("missing-reference", _link_of_type)
     app.connect("env-check-consistency", _check_that_all_is_documented)
     inline = lambda translator, node: _formula(translator, node, "inline"), None
