@@ -7,8 +7,8 @@ from pathlib import Path
 
 NEEDED = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "docs/conf.py", "docs/architecture.md")
 NEEDED += ("tests/conftest.py", "tests/small.py", "tests/data/model_0.1.scdae", "tutorials/quickstart.ipynb")
-NEEDED += ("benchmarks/open_problems/script.py", "src/scdae/py.typed")
-UNWANTED = (".venv", "output/", "_build", "generated", "__pycache__", ".h5ad")
+NEEDED += ("docs/_static/demo.png", "benchmarks/open_problems/script.py", "src/scdae/py.typed")
+UNWANTED = (".venv", "output/", "_build/", "generated/", "__pycache__", ".h5ad")
 
 
 def problems(folder: Path) -> list[str]:

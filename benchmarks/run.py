@@ -82,10 +82,11 @@ def environment() -> dict[str, str]:
 
 
 def quality(names: list[str], threads: int) -> None:
-    """Run the referee on each data set and print scdae beside the best recorded peer."""
+    """Run the referee on each data set and print scdae beside the recorded peers."""
+    recorded = json.loads((HERE / "recorded/peers.json").read_text())["skill"]
     print("\nHeld-out quality (referee split 0, defaults, seed 0)")
     print(
-        f"{'data':26s}{'skill':>8s}{'goal':>8s}{'best peer':>11s}{'loss':>10s}{'best peer':>11s}{'slope':>8s}", end=""
+        f"{'data':26s}{'skill':>8s}{'goal':>8s}{'best peer':>22s}{'loss':>10s}{'best peer':>11s}{'slope':>8s}", end=""
     )
     print(f"{'truth r':>9s}{'peer':>7s}{'fit s':>7s}{'MiB':>7s}")
     published = []
@@ -108,6 +109,8 @@ def quality(names: list[str], threads: int) -> None:
         peers = [json.loads(f.read_text()) for f in (SHARED / "bench/results" / folder).glob("*.json")]
         peers = [q for q in peers if q["status"] == "ok" and not q["method"].startswith("oracle")]
         best = max(peers, key=lambda q: q["metrics"]["op_mse_score"])
+        skills = {q["method"]: q["metrics"]["pois_dev_skill"] for q in peers} | recorded.get(name, {})
+        strongest = max(skills, key=skills.get)
         peers = [q["metrics"] for q in peers]
         logs = json.loads(out.with_name("scdae.log1p.json").read_text())["metrics"]
         published.append((name, logs, m, min(q["poisson_nll"] for q in peers), best))
@@ -117,7 +120,7 @@ def quality(names: list[str], threads: int) -> None:
             else " " * 16
         )
         print(
-            f"{name:26s}{m['pois_dev_skill']:8.4f}{goal:8.4f}{max(q['pois_dev_skill'] for q in peers):11.4f}"
+            f"{name:26s}{m['pois_dev_skill']:8.4f}{goal:8.4f}{f'{skills[strongest]:.4f} {strongest}':>22s}"
             f"{m['poisson_nll']:10.5f}{min(q['poisson_nll'] for q in peers):11.5f}{m['calib_slope_within']:8.3f}{truth}"
             f"{ours['wall_s']:7.1f}{ours['peak_rss_mb']:7.0f}",
             flush=True,

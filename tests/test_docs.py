@@ -34,6 +34,13 @@ def test_links_between_pages_lead_somewhere():
             assert there.exists(), f"{page.name} links to {target}"
 
 
+def test_every_public_name_is_in_the_reference():
+    """Their methods and attributes are looked for when the documentation is built (docs/conf.py)."""
+    entries = set((DOCS / "api.md").read_text(encoding="utf-8").split())
+    named = {f"{part}.{name}" for part in scdae.__all__ for name in getattr(getattr(scdae, part), "__all__", ())}
+    assert len(named) > 40 and named | {"DAE", "_settings.Settings"} <= entries
+
+
 def code_of(page):
     return re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -33,8 +34,35 @@ def test_notebook_is_stored_without_outputs(notebook):
     assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_has_an_alternative_text(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    draws = re.compile(r"subplots\(|\bpl\.\w+\(")
+    drawing = [cell for cell in cells if cell["cell_type"] == "code" and draws.search("".join(cell["source"]))]
+    texts = [cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "") for cell in drawing]
+    assert [cell["id"] for cell, said in zip(drawing, texts, strict=True) if len(said) < 20] == []
+
+
 # What the text of a notebook says of its numbers, as expressions of its names that have to be true at its end.
 CLAIMS = {
+    "quickstart": [
+        "adata.uns['scdae']['report']['skill'] > 0.2",
+        "shares['restored']['B cells'] > shares['raw']['B cells'] + 0.05",  # a marker is seen in more of its own cells
+        "shares['restored']['T cells'] < 0.1",  # and in hardly any others
+        "together['restored'] > together['raw'] + 0.05",  # two genes go together more clearly
+        "mixed['with batch_key'] < 0.6 < mixed['without batch_key']",
+        "error['restored'] < 0.5 * error['raw']",
+    ],
+    "guard_cells": [
+        "min(share[UNKNOWN]) > 0.8 and share['normal'] < 0.1",  # the types that the reference lacks are found
+        "0.15 < share['doublet'] < 0.6 and 0.15 < share['half soup'] < 0.6",  # of the others about a third
+        "(p <= 0.05).mean() < 0.15",
+        "query.obs.loc[oddest, 'what'] == 'CD19+ B' and {'CD79B', 'MS4A1', 'LYZ'} <= set(responsible['gene'])",
+    ],
+    "evidence": [
+        "abs(np.mean(r) - in_truth['with overdispersion']) < 0.06",  # what draws say of two genes is what cells express
+        "in_truth['before overdispersion'] - np.mean(r) > 0.08",
+    ],
     "idea": [
         "angle < 2",  # the trained linear map keeps PCA's plane
         "np.abs(measured - expected).max() < 0.05",  # and shrinks each axis as the formula says

@@ -67,11 +67,14 @@ class DAE(ReadOuts):
         Peak learning rate of AdamW.
     weight_decay
         Decoupled weight decay; None chooses: more where genes have fewer molecules, and where there are fewer steps.
-    gap_tolerance, gap_max_iter, gap_damping
+    gap_tolerance
         Entries that were not observed are filled by self-consistency: what the model makes of the completed profile is
-        put in, until no log count moves by more than the tolerance, or for that many iterations, each going that share
-        of the way. ``gap_max_iter=0`` is the answer of one pass; None: at most 50, or 0 where one pass predicts
-        observed entries that are hidden on purpose better, as with few observed entries in every cell.
+        put in, until no log count moves by more than this.
+    gap_max_iter
+        Most iterations of it. 0 is the answer of one pass; None: at most 50, or 0 where one pass predicts observed entries
+        that are hidden on purpose better, as with few observed entries in every cell.
+    gap_damping
+        Share of the way that each iteration goes, above 0 and up to 1.
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed

@@ -52,7 +52,7 @@ def before_and_after(adata: AnnData, genes: list[str], key: str) -> tuple[np.nda
     if output not in _ON_SCALE:
         raise ValueError(
             f"This plot draws expected counts, but adata.layers[{key!r}] holds output={output!r}. Call scdae.pp.impute with "
-            "output='mean' (another key_added keeps both)."
+            f"output=('mean', {output!r}), which writes both."
         )
     counts, total = before(adata, key, get.positions(adata, genes))
     return counts, restored, total
