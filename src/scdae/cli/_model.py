@@ -178,6 +178,7 @@ def apply(
                 source,
                 model_file,
                 layer=layer,
+                obs=obs,
                 mask_layer=mask_layer,
                 transform_batch=transform_batch,
                 output=output,

@@ -71,7 +71,7 @@ class Asked:
             options.pop("--output", None)
         usual = {"--dtype": "float32", "--key-added": "scdae"}
         options = {
-            name: str(value) if isinstance(value, Path) else value
+            name: str(value.absolute()) if isinstance(value, Path) else value
             for name, value in options.items()
             if value not in (None, False, []) and usual.get(name) != value
         }
@@ -87,6 +87,8 @@ class Asked:
             genes_only=self._get("--genes-only", False),
             target=target,
         )
+        if self._get("--obs") is not None:
+            shared.data.join_obs(data.adata, Path(self._get("--obs")))
         shared.data.check_can_be_written(data.adata, target, alone=True)
         shared.data.check_in_place(self.source, target, alone=True, whole=data.whole)
         return data
