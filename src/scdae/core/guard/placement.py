@@ -157,7 +157,10 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
         for i, part in enumerate(parts.astype(np.float32)):
             weight = seen * part
             scale = np.stack([_inverse(inverse, prior, one) for one in weight])
-            positions[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
+            has = np.flatnonzero(part)
+            span = slice(has.min(initial=0), has.max(initial=0) + 1)  # the others add nothing
+            some = Decoder(decoder.loading[:, span], decoder.log_profile[span])
+            positions[start : start + n, i] = _climb(some, prior, dense[:, span], weight[:, span], scale)[:n]
     return positions
 
 
