@@ -46,6 +46,7 @@ _JUDGED = 2000  # of the reference, drawn at random: what the scores of normal s
 _JOINED = 400  # chimeras that are made of the reference to learn from, of each of two kinds
 _JOINS = "joined"
 _ALIKE = 0.05  # p-value above which the scores of calibration and reference are taken as distributed alike
+_ENOUGH = 100  # calibration sequences, for it to be noticed if they are not
 _FEW = 6  # windows, below which there are too few breakpoints
 _GAP = 4
 _LEAST_SPREAD = 1e-6
@@ -350,9 +351,9 @@ def _breakpoints(adata: AnnData, query: _Scores, rows: np.ndarray | None, starts
 
 def _with_reference(level: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """Scores of normal sequences: of the calibration, and of the reference where these are distributed alike."""
-    if len(usual) and len(level) and ks_2samp(level, usual).pvalue > _ALIKE:
+    if len(usual) and len(level) >= _ENOUGH and ks_2samp(level, usual).pvalue > _ALIKE:
         return np.concatenate([level, usual])
-    if len(usual):
+    if len(usual) and len(level) >= _ENOUGH:
         get_logger().info(
             "scdae: chimera scores of the calibration sequences are not distributed as those of the reference, each compared "
             "with other groups, so p-values rest on the calibration alone."
