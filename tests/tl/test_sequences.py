@@ -148,3 +148,39 @@ def test_errors_name_what_is_wrong(family):
     taken.obs["mine_misfit"] = 1
     with pytest.raises(ValueError, match=r"obs\['mine_misfit'\] is there already"):
         score(taken, model, reference, key_added="mine")
+
+
+def test_abundances_say_what_is_made_of_others_and_what_cannot_be(family):
+    model, reference, calibration, adata, spots = family
+    rows = np.r_[np.flatnonzero(kind(adata, "seq_"))[:30], np.flatnonzero(kind(adata, "chimera_"))[:10]]
+    some = adata[rows].copy()
+    texts = some.obs["sequence"].to_numpy(str)
+    some = scdae.pp.kmers(
+        {**dict(zip(some.obs_names, texts, strict=True)), "both": texts[0][:300] + texts[1][300:]}, reference=reference
+    )
+    reads = {name: 500.0 - 10 * i for i, name in enumerate(some.obs_names)} | {"both": 20.0}
+    scdae.tl.score_sequences(some, model, reference, calibration, abundance=reads)
+    obs = some.obs
+    assert obs.index[obs["guard_denovo"]].tolist() == ["both"]
+    assert obs.loc["both", ["guard_denovo_left", "guard_denovo_right"]].tolist() == some.obs_names[:2].tolist()
+    assert (obs["guard_chimera_pvalue"].iloc[:25] == 1).all(), "no two are twice as abundant"
+    with pytest.raises(ValueError, match="abundance has the shape"):
+        scdae.tl.score_sequences(some, model, reference, abundance=[1, 2], overwrite=True)
+    assert "guard_denovo" in obs and len(spots) == 40
+
+
+def test_few_windows_are_warned_of_with_the_remedy(caplog):
+    sequences = scdae.datasets.simulate_16s(n_genera=40, length=900, seed=4)
+    names = list(sequences)
+    parts = {name: sequences[name][300:560] for name in names[60:]}
+    genes = {name: sequences[name] for name in names[:60]}
+    for region, warned in ((None, True), (parts, False)):
+        reference = scdae.pp.kmers(genes, k=2, n_windows=8, region=region)
+        model = scdae.DAE(n_latent=4, max_epochs=1).fit(reference, mask="observed")
+        query = scdae.pp.kmers(parts, reference=reference)
+        caplog.clear()
+        scdae.tl.score_sequences(query, model, reference)
+        assert ("region=sequences" in caplog.text) == warned
+    del query.obsm["letters"]
+    scdae.tl.score_sequences(query, model, reference, overwrite=True)
+    assert "obsm['letters'] is missing in adata" in caplog.text and query.obs["guard_chimera"].notna().any()

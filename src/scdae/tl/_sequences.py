@@ -17,7 +17,7 @@ from scdae.core.guard.conformal import conformal_pvalue
 from scdae.core.guard.joined import join
 from scdae.core.guard.parents import Parents, find_parents
 from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
-from scdae.core.guard.verdict import features, verdicts
+from scdae.core.guard.verdict import features, verdicts, with_variants
 from scdae.core.runtime.transfers import transfers
 from scdae.model import DAE
 from scdae.outputs.slots import check_free, writing_to
@@ -43,7 +43,10 @@ _WHERE = ("breakpoint", "left", "right")
 _DE_NOVO = ("denovo", "denovo_left", "denovo_right")
 _SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
 _JUDGED = 2000  # of the reference, drawn at random: what the scores of normal sequences are
-_JOINED = 400  # chimeras that are made of the reference to learn from, of each of two kinds
+_JOINED = (
+    800,
+    400,
+)  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
 _JOINS = "joined"
 _ALIKE = 0.05  # p-value above which the scores of calibration and reference are taken as distributed alike
 _ENOUGH = 100  # calibration sequences, for it to be noticed if they are not
@@ -239,8 +242,8 @@ def _score(
     judges = [name for name in read if name != "reference"]
     joined = None
     if letters:
-        number = min(_JOINED, len(group))
-        joined = join(read["reference"], letters["reference"], starts, group, shape, number, rng)
+        numbers = min(_JOINED[0], 2 * len(group)), min(_JOINED[1], len(group))
+        joined = join(read["reference"], letters["reference"], starts, group, shape, numbers, rng)
     if joined is not None:
         read, letters = {**read, _JOINS: joined.windows}, {**letters, _JOINS: joined.rows}
         excluded[_JOINS] = joined.excluded
@@ -260,9 +263,8 @@ def _score(
     rows = {**letters, "reference": letters["reference"][judged]}
     by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
     rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
-    usual, scores = verdicts(
-        rests["reference"], group[judged], rests[_JOINS], {name: rests[name] for name in judges}, seed
-    )
+    chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
+    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
     two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
     return {
         name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])

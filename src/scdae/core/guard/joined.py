@@ -32,7 +32,7 @@ def join(
     starts: np.ndarray,
     group: np.ndarray,
     shape: tuple[int, int],
-    number: int,
+    numbers: tuple[int, int],
     rng: np.random.Generator,
 ) -> Joined | None:
     """Join pairs of a reference, from near relatives to distant ones.
@@ -49,8 +49,8 @@ def join(
         int (n_reference,): close relatives, left out together.
     shape
         Windows, and words of each.
-    number
-        Chimeras whose parents stay in the reference, and as many whose parents' groups are left out of it.
+    numbers
+        Chimeras whose parents stay in the reference, which come first, and of such whose parents' groups are left out.
     rng
         Draws parents and breakpoints.
 
@@ -63,9 +63,10 @@ def join(
     k = round(np.log(n_words) / np.log(4))
     pool = np.sort(rng.permutation(len(group))[:_POOL])
     ranks = np.unique(np.geomspace(1, max(len(pool) - 1, 1), _RANKS).astype(int))
-    counts, observed, letters, excluded = [], [], [], []
-    for _ in range(_TRIES * 2 * number):
-        if len(counts) == 2 * number:
+    counts: list[sp.csr_matrix] = []
+    observed, letters, excluded = [], [], []
+    for _ in range(_TRIES * sum(numbers)):
+        if len(counts) == sum(numbers):
             break
         first = rng.choice(pool)
         apart = _differences(rows[first], rows[pool]).sum(axis=1)
@@ -92,9 +93,9 @@ def join(
         )
         observed.append(seen)
         letters.append(row)
-        known = len(counts) <= number
+        known = len(counts) <= numbers[0]
         excluded.append(np.isin(group, [] if known else group[[first, second]]))
-    if len(counts) < 2 * number:
+    if len(counts) < sum(numbers):
         return None
     matrix = sp.csr_matrix(sp.vstack(counts, format="csr"), dtype=np.float32)
     return Joined(Windows(matrix, np.stack(observed)), np.stack(letters), np.stack(excluded))

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln
 
-__all__ = ["Parents", "find_parents"]
+__all__ = ["UNEXPLAINED", "Parents", "find_parents"]
 
 _LETTERS = 4
 _BREAKS = 100  # places at which a breakpoint is looked for
 _RATE = (0.5, 10.0)  # beta distribution of the fraction of letters in which relatives differ
-_UNEXPLAINED = 3.0  # added to the letters that two parents leave unexplained, under the root
+UNEXPLAINED = 3.0  # added to the letters that two parents leave unexplained, under the root
 _AT_ONCE = 12_000_000  # entries of sequences x reference x breaks
 _FAR = 1e6
 
@@ -109,7 +109,7 @@ def _find(
     at = np.arange(n_obs)
     best = (_chance(of_left, n_left) + _chance(of_right, n - n_left)).argmax(axis=0)
     parents = left_parent[best, at], right_parent[best, at]
-    scaled_gain = ((one - two) / np.sqrt(two + _UNEXPLAINED)).max(axis=0)
+    scaled_gain = ((one - two) / np.sqrt(two + UNEXPLAINED)).max(axis=0)
     return _to_the_letter(rows, letters, reference, parents, one, scaled_gain)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from scdae.core.guard.parents import Parents
+from scdae.core.guard.parents import UNEXPLAINED, Parents
 from scdae.core.runtime.threads import few_threads
 
-__all__ = ["features", "verdicts"]
+__all__ = ["features", "verdicts", "with_variants"]
 
 _FOLDS = 5
 _TREES = {"max_iter": 150, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 20, "l2_regularization": 1.0}
 _RISING = (1, 1, 1, 1, 1, 1, 0, 0, 0, 0)  # features that speak for a chimera, whatever the others are
+_BY_WINDOWS, _BY_RATIO, _BY_GAIN, _BY_SCALED, _BY_TWO, _BY_ONE = slice(0, 2), 2, 3, 4, 6, 7
+_CHANCE, _LOSS = 0.3, 0.04  # of one letter more that is not explained; of the ratio for each
 _UNSEEN = -3.0  # for windows that say nothing
 
 
@@ -45,6 +47,37 @@ def features(ratios: np.ndarray, misfit: np.ndarray, parents: Parents, starts: n
         np.where(np.isnan(misfit), 0, misfit),
     )
     return np.stack(columns, axis=1).astype(np.float64)
+
+
+def with_variants(chimeric: np.ndarray, n_known: int, normal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add chimeras such as those made of a reference do not show, but real ones do.
+
+    Parameters
+    ----------
+    chimeric
+        (n_chimeras, n_features).
+    n_known
+        So many of them, the first, have their parents in the reference.
+    normal
+        (n_normal, n_features).
+    rng
+        Draws the variants.
+
+    Returns
+    -------
+    numpy.ndarray
+        The chimeras, and below them those with known parents again: half of them with what the windows of a normal
+        sequence say, since the parents may be too near for windows to tell, and half with a few letters that no parent
+        explains, as errors and stretches that cannot be aligned leave them.
+    """
+    blind, erring = chimeric[:n_known:2].copy(), chimeric[1:n_known:2].copy()
+    blind[:, _BY_WINDOWS] = normal[rng.integers(0, len(normal), len(blind)), _BY_WINDOWS]
+    more = rng.geometric(_CHANCE, len(erring))
+    erring[:, _BY_ONE] += more
+    erring[:, _BY_TWO] += more
+    erring[:, _BY_SCALED] = erring[:, _BY_GAIN] / np.sqrt(erring[:, _BY_TWO] + UNEXPLAINED)
+    erring[:, _BY_RATIO] *= 1 - _LOSS * np.minimum(more, 10)
+    return np.concatenate([chimeric, blind, erring])
 
 
 def verdicts(
