@@ -73,7 +73,8 @@ def score_sequences(
 
     Two questions are asked of each sequence. *Misfit*: does the model explain its words from any latent position?
     Sequences that are not of the family, or hold many errors, are not explained. *Chimera*: is it more probable that
-    the two sides of some breakpoint have relatives of their own in the reference than that both have the same?
+    the two sides of some breakpoint have relatives of their own in the reference than that both have the same, by the
+    words of windows and by single letters?
 
     Parameters
     ----------
@@ -85,7 +86,8 @@ def score_sequences(
         The verified sequences that the model was fitted to.
     calibration
         Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``.
-        P-values are fractions of these. None: no p-values.
+        P-values are fractions of these, and for chimeras of the reference as well, where a hundred or more of these
+        have scores that are distributed alike. None: no p-values.
     abundance
         Reads of the sequences in `adata`, for what is made up of others of the same sample: a column of `obs` such as
         ``"size"``, a series or mapping by name, or a table of samples by sequences (a data frame by name, either way
@@ -104,10 +106,13 @@ def score_sequences(
     Notes
     -----
     Written to `obs`, after ``key_added + "_"``: ``misfit`` (deviance of a word from what the model expects, in nats),
-    ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at
+    ``chimera`` (log odds, from trees that learn from chimeras made of the reference; where `letters` are missing in
+    `obsm`, the log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at
     the best breakpoint), for each ``_pvalue`` and ``_fdr`` (over the sequences in `adata`; :cite:p:`Benjamini1995`),
     ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each
-    side). `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N,
+    side); with `abundance` ``denovo`` (it is exactly the beginning of one more abundant sequence and the end of another),
+    ``denovo_left`` and ``denovo_right`` (these), and a chimera p-value of 1 where no two sequences of a sample are
+    abundant enough to be parents: twice the reads and 8 in one sample, 1.5 times and 2 in several. `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N,
     has NaN for everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
 
     Latent positions of parts of the windows are those under which the decoder makes the part's words most probable.
