@@ -184,3 +184,19 @@ def test_few_windows_are_warned_of_with_the_remedy(caplog):
     del query.obsm["letters"]
     scdae.tl.score_sequences(query, model, reference, overwrite=True)
     assert "obsm['letters'] is missing in adata" in caplog.text and query.obs["guard_chimera"].notna().any()
+
+
+@pytest.mark.parametrize(("shape", "joined"), [("same", True), ("other", False)])
+def test_the_reference_steadies_the_tail_where_its_scores_have_the_same_shape(shape, joined):
+    from scdae.tl._sequences import _with_reference
+
+    rng = np.random.default_rng(0)
+    usual = rng.gumbel(size=2000) if shape == "same" else np.repeat([-1.0, 1.0], 1000) + 0.1 * rng.normal(size=2000)
+    usual = 3 * usual - 5  # lies elsewhere
+    flagged = []
+    for _ in range(10):
+        level = _with_reference(rng.gumbel(size=400), usual)
+        assert (len(level) == 2400) == joined
+        flagged.append((rng.gumbel(size=5000) > np.quantile(level, 0.95)).mean())
+    assert 0.03 < min(flagged) and max(flagged) < (0.07 if joined else 0.09)
+    assert len(_with_reference(rng.gumbel(size=50), usual)) == 50, "too few to notice"
