@@ -15,6 +15,7 @@
     benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC python
     benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key python
     benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch python
+    benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, full genes and amplicons, beside vsearch and DADA2 python
     benchmarks/run.py reuse           # a model of one data set applied and adapted to others python benchmarks/run.py
     shield          # classifiers attacked, with and without purification python benchmarks/run.py scale           #
     time and memory of training by number of cells, 1,000 to 200,000 python benchmarks/run.py atlas           # a
@@ -64,6 +65,7 @@ PARTS = [
     "reuse",
     "guard",
     "guard_16s",
+    "chimeras",
     "shield",
     "speed",
     "scale",
@@ -323,6 +325,10 @@ def main() -> None:
         from guard_16s import guard_16s
 
         guard_16s(SHARED)
+    if "chimeras" in parts:
+        from chimeras_16s import chimeras_16s
+
+        chimeras_16s(SHARED)
     if "scale" in parts:
         from scale import scale
 

@@ -59,8 +59,8 @@ def tarred(path):
         ("a.tar", tarred, "a tar archive. Unpack it with tar xf"),
         ("a.tar.gz", tarred, "a tar archive. Unpack it with tar xf"),
         ("a.fasta", TEXT.encode("utf-16"), "text in UTF-16. Save it as UTF-8"),
-        ("a.fasta", b"@a\nACGT\n+\nIIII\n", "is FASTQ"),
-        ("a.fasta.gz", gzip.compress(b"@a\nACGT\n+\nIIII\n", mtime=0), "is FASTQ"),
+        ("a.fastq", b"@a\nACGT\n+\nIIII\n@b\nACGT\n+\nII", "read 2 is not a line with '@'"),
+        ("a.fastq.gz", gzip.compress(b"@a\nACGT\n+\nIIII\n" * 99, mtime=0)[:-9], "truncated or damaged"),
         ("a.gb", b"LOCUS       AB1 1400 bp", "is GenBank format"),
         ("a.aln", b"CLUSTAL W (1.83)\n\na  AC-GT\n", "a Clustal alignment"),
         ("a.fasta", b"<!DOCTYPE html><html></html>", "a page of HTML or XML"),
@@ -116,3 +116,11 @@ def test_repeated_lineages_of_a_training_set_are_numbered(tmp_path):
     adata = scdae.pp.kmers(path, k=2, n_windows=3)
     assert adata.obs_names[:3].tolist() == [lineage.format(0), f"{lineage.format(0)}#2", f"{lineage.format(0)}#3"]
     assert adata.obs["genus"].tolist() == [f"Clostridium sensu stricto {i // 3}" for i in range(12)]
+
+
+def test_fastq_is_read_packed_or_not(tmp_path):
+    text = b"@a one\nACGT\n+\nII@I\n@b;size=3\nGGCC\n+b\n@III\n"
+    (tmp_path / "a.fastq").write_bytes(text)
+    (tmp_path / "a.fastq.gz").write_bytes(gzip.compress(text))
+    for path in tmp_path.iterdir():
+        assert scdae.pp.read_fasta(path) == {"a one": "ACGT", "b;size=3": "GGCC"}

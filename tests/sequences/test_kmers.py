@@ -94,11 +94,10 @@ def test_what_is_odd_is_counted(sequences):
         ({"a x": "ACGT" * 100, "a y": "ACGT" * 100}, "1 identifiers are repeated, the first being 'a'"),
         ({"a": "ACGT" * 100, "b": "ACGT"}, "1 of 2 have fewer than min_length=200 letters, the first being 'b'"),
         ({"a": "ACGT" * 100, "b": "ACGE" * 100}, "1 of 2 hold letters that are not nucleotides.*'b' with 'E'. Only"),
-        ({"a": "AC-T" * 100}, "Take the gaps out"),
         ({"a": "MKVLAEFQ" * 100}, "These look like proteins"),
         ({"a": "ACGT" * 100, "b": ""}, "1 of 2 have fewer than"),
         ({">": "ACGT" * 100}, "1 of 1 have no identifier"),
-        (["ACGT"], "item 0 is a str"),
+        ([5], "item 0 is a int"),
     ],
 )
 def test_bad_sequences_are_named(sequences, words):
@@ -211,3 +210,49 @@ def test_sequences_of_scikit_bio(sequences):
     items = [skbio.DNA(text, metadata={"id": name.split()[0], "description": name}) for name, text in sequences.items()]
     adata = scdae.pp.kmers(items, k=3, n_windows=4)
     assert (adata.X != scdae.pp.kmers(sequences, k=3, n_windows=4).X).nnz == 0
+
+
+def test_lists_gaps_lower_case_and_sizes_are_taken(caplog):
+    sequences = scdae.datasets.simulate_16s(n_genera=12, length=400, seed=1)
+    texts = list(sequences.values())
+    plain = scdae.pp.kmers(texts, k=3, n_windows=4)
+    assert plain.obs_names[:2].tolist() == ["sequence_1", "sequence_2"] and "size" not in plain.obs
+    gapped = {
+        f"a{i};size={i + 1}": text[:50] + "--..-" + text[50:].lower().replace("t", "u") for i, text in enumerate(texts)
+    }
+    scdae.settings.verbosity = 2
+    other = scdae.pp.kmers(gapped, k=3, n_windows=4)
+    assert "gaps ('-' and '.') were taken out of 24 of 24 sequences" in caplog.text
+    assert (other.X != plain.X).nnz == 0 and other.obs["size"].tolist() == list(range(1, 25))
+    by_sequence = scdae.pp.kmers({text: text for text in texts}, k=3, n_windows=4)
+    assert (by_sequence.X != plain.X).nnz == 0 and by_sequence.obs[
+        "sequence"
+    ].tolist() == by_sequence.obs_names.tolist()
+
+
+def test_windows_are_cut_to_a_region_and_letters_keep_their_columns():
+    sequences = scdae.datasets.simulate_16s(n_genera=30, length=900, seed=2)
+    parts = {name: text[300:560] for name, text in sequences.items()}
+    whole = scdae.pp.kmers(sequences, k=3, n_windows=8)
+    assert (scdae.pp.kmers(parts, reference=whole).layers["observed"][:, ::64].sum(axis=1) < 4).mean() > 0.9
+    cut = scdae.pp.kmers(sequences, k=3, n_windows=8, region=parts)
+    query = scdae.pp.kmers(parts, reference=cut)
+    assert 200 < np.ptp(cut.uns["kmers"]["edges"]) < 262
+    assert query.layers["observed"][:, ::64].mean() > 0.95
+    own, other = cut.obsm["letters"], query.obsm["letters"]
+    seen = (own >= 0) & (other >= 0)
+    assert (own == other)[seen].mean() > 0.98 and set(np.unique(own)) <= {-1, 0, 1, 2, 3, 4}
+    with pytest.raises(ValueError, match="the reference has its windows already"):
+        scdae.pp.kmers(parts, reference=cut, region=parts)
+    with pytest.raises(ValueError, match="none of its 1 sequences has enough anchors"):
+        scdae.pp.kmers(sequences, region={"a": "ACGT" * 80})
+
+
+def test_sequences_without_anchors_are_laid_over_windows_of_their_length_only():
+    sequences = scdae.datasets.simulate_16s(n_genera=30, length=900, seed=2)
+    reference = scdae.pp.kmers(sequences, k=3, n_windows=8, region={n: t[300:560] for n, t in sequences.items()})
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 2000))
+    query = scdae.pp.kmers(
+        {"short": letters[:120], "fits": letters[:250], "long": letters}, reference=reference, min_length=50
+    )
+    assert query.layers["observed"].any(axis=1).tolist() == [False, True, False]

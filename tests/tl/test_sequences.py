@@ -148,3 +148,55 @@ def test_errors_name_what_is_wrong(family):
     taken.obs["mine_misfit"] = 1
     with pytest.raises(ValueError, match=r"obs\['mine_misfit'\] is there already"):
         score(taken, model, reference, key_added="mine")
+
+
+def test_abundances_say_what_is_made_of_others_and_what_cannot_be(family):
+    model, reference, calibration, adata, spots = family
+    rows = np.r_[np.flatnonzero(kind(adata, "seq_"))[:30], np.flatnonzero(kind(adata, "chimera_"))[:10]]
+    some = adata[rows].copy()
+    texts = some.obs["sequence"].to_numpy(str)
+    some = scdae.pp.kmers(
+        {**dict(zip(some.obs_names, texts, strict=True)), "both": texts[0][:300] + texts[1][300:]}, reference=reference
+    )
+    reads = {name: 500.0 - 10 * i for i, name in enumerate(some.obs_names)} | {"both": 20.0}
+    scdae.tl.score_sequences(some, model, reference, calibration, abundance=reads)
+    obs = some.obs
+    assert obs.index[obs["guard_denovo"]].tolist() == ["both"]
+    assert obs.loc["both", ["guard_denovo_left", "guard_denovo_right"]].tolist() == some.obs_names[:2].tolist()
+    assert (obs["guard_chimera_pvalue"].iloc[:25] == 1).all(), "no two are twice as abundant"
+    with pytest.raises(ValueError, match="abundance has the shape"):
+        scdae.tl.score_sequences(some, model, reference, abundance=[1, 2], overwrite=True)
+    assert "guard_denovo" in obs and len(spots) == 40
+
+
+def test_few_windows_are_warned_of_with_the_remedy(caplog):
+    sequences = scdae.datasets.simulate_16s(n_genera=40, length=900, seed=4)
+    names = list(sequences)
+    parts = {name: sequences[name][300:560] for name in names[60:]}
+    genes = {name: sequences[name] for name in names[:60]}
+    for region, warned in ((None, True), (parts, False)):
+        reference = scdae.pp.kmers(genes, k=2, n_windows=8, region=region)
+        model = scdae.DAE(n_latent=4, max_epochs=1).fit(reference, mask="observed")
+        query = scdae.pp.kmers(parts, reference=reference)
+        caplog.clear()
+        scdae.tl.score_sequences(query, model, reference)
+        assert ("region=sequences" in caplog.text) == warned
+    del query.obsm["letters"]
+    scdae.tl.score_sequences(query, model, reference, overwrite=True)
+    assert "obsm['letters'] is missing in adata" in caplog.text and query.obs["guard_chimera"].notna().any()
+
+
+@pytest.mark.parametrize(("shape", "joined"), [("same", True), ("other", False)])
+def test_the_reference_steadies_the_tail_where_its_scores_have_the_same_shape(shape, joined):
+    from scdae.tl._sequences import _with_reference
+
+    rng = np.random.default_rng(0)
+    usual = rng.gumbel(size=2000) if shape == "same" else np.repeat([-1.0, 1.0], 1000) + 0.1 * rng.normal(size=2000)
+    usual = 3 * usual - 5  # lies elsewhere
+    flagged = []
+    for _ in range(10):
+        level = _with_reference(rng.gumbel(size=400), usual)
+        assert (len(level) == 2400) == joined
+        flagged.append((rng.gumbel(size=5000) > np.quantile(level, 0.95)).mean())
+    assert 0.03 < min(flagged) and max(flagged) < (0.07 if joined else 0.09)
+    assert len(_with_reference(rng.gumbel(size=50), usual)) == 50, "too few to notice"

@@ -9,6 +9,7 @@ import typer
 
 from scdae.cli._about import demo, info
 from scdae.cli._batch import batch
+from scdae.cli._chimeras import chimeras
 from scdae.cli._collect import collect
 from scdae.cli._evaluate import evaluate
 from scdae.cli._gather import gather
@@ -81,6 +82,14 @@ scdae score sample.h5ad scored.h5ad --model reference.scdae --normal unseen_norm
 
 scdae score sample.h5ad scores.csv --json -"""
 
+_CHIMERAS = """Examples:
+
+scdae chimeras new.fasta scores.tsv --reference verified.fasta.gz
+
+scdae chimeras asvs.fasta scores.tsv --reference verified.fasta --calibration others.fasta --nonchimeras clean.fasta
+
+scdae chimeras asvs.fasta scores.tsv --abundance counts.tsv"""
+
 _BATCH = """Examples:
 
 scdae batch samples.csv jobs
@@ -124,6 +133,7 @@ for command, panel, epilog in (
     (apply, "Restore counts", _APPLY),
     (evaluate, "Did it help?", _EVALUATE),
     (score, "Which cells are odd?", _SCORE),
+    (chimeras, "Which sequences are chimeras?", _CHIMERAS),
     (collect, "Many jobs on a cluster", _COLLECT),
     (batch, "Many jobs on a cluster", _BATCH),
     (gather, "Many jobs on a cluster", _GATHER),

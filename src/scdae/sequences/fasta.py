@@ -28,7 +28,6 @@ _PACKED = {
     b"Rar!": ("rar", "Unpack it with unrar x"),
 }
 _NOT_FASTA = {
-    "@": "FASTQ (reads with qualities). Turn it into FASTA, for example with seqtk seq -a",
     "LOCUS": "GenBank format. Turn it into FASTA, for example with Bio.SeqIO.convert of Biopython",
     "ID  ": "EMBL format. Turn it into FASTA, for example with Bio.SeqIO.convert of Biopython",
     "CLUSTAL": "a Clustal alignment. Turn it into FASTA without gaps",
@@ -46,7 +45,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     Parameters
     ----------
     path
-        FASTA file, packed with gzip or bzip2 or not.
+        FASTA or FASTQ file, packed with gzip or bzip2 or not.
 
     Returns
     -------
@@ -68,7 +67,6 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     >>> import scdae
     >>> sequences = scdae.pp.read_fasta("genes.fasta.gz")  # doctest: +SKIP
     """
-    skbio = import_scikit_bio()
     path = Path(fspath(path)).expanduser()
     if path.is_dir():
         raise ValueError(f"{path} is a folder. Give the FASTA file in it.")
@@ -77,7 +75,7 @@ def read_fasta(path: str | PathLike[str]) -> dict[str, str]:
     sequences: dict[str, str] = {}
     repeated: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
-    for header, text in _records(path, skbio):
+    for header, text in _records(path):
         header = as_header(header)
         if header in sequences and is_lineage(header):
             numbers[header] += 1
@@ -116,9 +114,13 @@ def import_scikit_bio() -> Any:
     return skbio
 
 
-def _records(path: Path, skbio: Any) -> Iterator[tuple[str, str]]:
+def _records(path: Path) -> Iterator[tuple[str, str]]:
     """Header lines and sequences, in turn; a ValueError that names the file where it cannot be read."""
+    skbio = None if _begins_fastq(path) else import_scikit_bio()
     encoding = _check_start(path)
+    if skbio is None:
+        yield from _reads(path, encoding)
+        return
     try:
         with _opened(path) as stream, io.TextIOWrapper(stream, encoding=encoding) as lines:
             for one in skbio.io.read(lines, format="fasta", verify=False, constructor=skbio.Sequence):
@@ -133,8 +135,37 @@ def _records(path: Path, skbio: Any) -> Iterator[tuple[str, str]]:
         raise ValueError(f"{path} is not read as FASTA: {_one_line(error)}") from error
 
 
+def _reads(path: Path, encoding: str) -> Iterator[tuple[str, str]]:
+    """Header lines and letters of a FASTQ file: four lines a read."""
+    try:
+        with _opened(path) as stream, io.TextIOWrapper(stream, encoding=encoding) as lines:
+            number = 0
+            for header in lines:
+                if not header.strip():
+                    continue
+                number += 1
+                text, plus, quality = (lines.readline().strip() for _ in range(3))
+                if header[:1] != "@" or plus[:1] != "+" or len(text) != len(quality):
+                    raise ValueError(
+                        f"{path} is not read as FASTQ: read {number:,} is not a line with '@', one of letters, one with '+' and one "
+                        "of as many qualities. Is the file cut off?"
+                    )
+                yield header.strip()[1:], text
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}). Copy or download it again.") from error
+
+
+def _begins_fastq(path: Path) -> bool:
+    """Whether the first sign of a file, packed or not, is that of FASTQ."""
+    try:
+        with _opened(path) as stream:
+            return stream.read(2**10).lstrip()[:1] == b"@"
+    except (EOFError, OSError, zlib.error):
+        return False  # said when it is looked at
+
+
 def _check_start(path: Path) -> str:
-    """Encoding of a file whose beginning may be FASTA; a ValueError that says what else it is, and what to do."""
+    """Encoding of a file whose beginning may be FASTA or FASTQ; a ValueError that says what else it is, and what to do."""
     with open(path, "rb") as stream:
         start = stream.read(_TAR_AT + 5)
     if start.startswith(b"PK"):
@@ -161,7 +192,7 @@ def _check_start(path: Path) -> str:
     for sign, what in _NOT_FASTA.items():
         if text.startswith(sign):
             raise ValueError(f"{path} is {what}.")
-    if not text.startswith((">", ";")):
+    if not text.startswith((">", ";", "@")):
         line = text.splitlines()[0][:40]
         raise ValueError(f"{path} is not read as FASTA: it begins with {line!r}, and not with a header line ('>...').")
     return _encoding(path)

@@ -16,6 +16,7 @@ from scdae._log import get_logger
 from scdae.arguments.numbers import whole_number
 from scdae.arguments.objects import spelled
 from scdae.core.guard.kmers import Frame, Placed, find_frame, letters, place, words
+from scdae.sequences.abundances import sizes_of
 from scdae.sequences.fasta import as_header, read_fasta
 from scdae.sequences.frames import RECORD, fingerprint, read_frame, record_of
 from scdae.sequences.taxonomy import genus_of, is_lineage
@@ -23,7 +24,7 @@ from scdae.sequences.taxonomy import genus_of, is_lineage
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["kmers", "read_fasta"]
+__all__ = ["kmers", "read_fasta", "read_sequences"]
 
 _KNOWN = set("ACGTUNRYSWKMBDHV")
 _REACHED = 0.7  # of a window, for it to count as observed
@@ -39,6 +40,7 @@ def kmers(
     k: int = 4,
     n_windows: int = 16,
     reference: AnnData | None = None,
+    region: str | PathLike[str] | Mapping[str, str] | Iterable[Any] | None = None,
     min_length: int = 200,
 ) -> AnnData:
     """Count words of `k` letters in windows along genes of one family, such as 16S rRNA.
@@ -50,8 +52,9 @@ def kmers(
     Parameters
     ----------
     sequences
-        FASTA file, packed with gzip or not (scikit-bio reads it: ``pip install 'scdae[seq]'``); or sequences by their
-        header line, ``{"id description": "ACGT..."}``; or scikit-bio's own sequences. U is read as T.
+        FASTA or FASTQ file, packed with gzip or not (scikit-bio reads FASTA: ``pip install 'scdae[seq]'``); or sequences
+        by their header line, ``{"id description": "ACGT..."}``; or a list of them, which are then called
+        ``"sequence_1"`` and so on; or scikit-bio's own sequences. U is read as T, and gaps of alignments are taken out.
     k
         Letters of a word, 1 to 6.
     n_windows
@@ -59,6 +62,10 @@ def kmers(
     reference
         What this function made of other sequences: its anchors, windows and words are taken over. Queries need it,
         since only then do their variables mean the same.
+    region
+        Other sequences of the family, in the same forms, that are parts of genes, such as amplicons: windows are cut to
+        where most of them lie, and `sequences` may be whole genes. Amplicons are judged well only by a reference that
+        was made so. Not with `reference`, which has its region already.
     min_length
         Fewest letters of a sequence.
 
@@ -71,13 +78,15 @@ def kmers(
 
         ``obs`` : by identifier, ``description``, ``genus`` (as lineages of SILVA, RDP, GTDB, Greengenes, UNITE or
         sintax say it, or names of organisms as in NCBI; empty where none is known), ``length``, ``n_anchors`` (found in
-        it; 0: it was laid over all windows as it is, or over none if it is much shorter), ``reversed``, ``n_ambiguous``
-        (letters other than A, C, G and T, which no word holds).
+        it; 0: it was laid over all windows as it is, or over none if it is much shorter or longer), ``reversed``, ``n_ambiguous``
+        (letters other than A, C, G and T, which no word holds), ``sequence`` (its letters, as text); where header lines
+        have ``size=``, ``size`` (reads; NaN for those that have none).
 
         ``var`` : ``window`` (from 0) and ``kmer``.
 
         ``obsm["window_starts"]`` : int32 (n_sequences, n_windows + 1), letter at which each window begins, and the last
-        ends.
+        ends; ``letters`` : int8 (n_sequences, n_columns), the sequences in columns one coordinate apart, 0 to 3 for A, C,
+        G and T, 4 for a gap, -1 where nothing is known. Without anchors there are no columns.
 
         ``uns["kmers"]`` : arguments, anchors and edges of the windows, ``frame`` (a fingerprint of these), and how many
         sequences are repeated.
@@ -105,11 +114,20 @@ def kmers(
         k, n_windows = int(record["k"]), int(record["n_windows"])
     k, n_windows = whole_number("k", k, 1, _LARGEST), whole_number("n_windows", n_windows, 1, 1000)
     min_length = whole_number("min_length", min_length, 1)
-    names, descriptions, texts = _read(sequences)
+    if reference is not None and region is not None:
+        raise ValueError(
+            "region: the reference has its windows already. Make the reference with region=, and leave it out here."
+        )
+    names, descriptions, texts = read_sequences(sequences)
     where = fspath(sequences) if isinstance(sequences, str | PathLike) else "sequences"
     _check(names, texts, min_length, where)
     numbered = [letters(text) for text in texts]
-    frame = find_frame(numbered, n_windows) if reference is None else read_frame(record)
+    if reference is None:
+        frame = find_frame(
+            numbered, n_windows, None if region is None else [letters(text) for text in read_sequences(region)[2]]
+        )
+    else:
+        frame = read_frame(record)
     placed = [place(one, frame) for one in numbered]
     counts, observed, starts = _count(placed, frame, k)
     obs = pd.DataFrame(
@@ -123,10 +141,16 @@ def kmers(
         },
         index=names,
     )
+    obs["sequence"] = texts
+    for name, values in sizes_of(names, descriptions).items():
+        obs[name] = values
     repeated = len(texts) - len(set(texts))
     adata = AnnData(counts, obs=obs, var=_variables(k, n_windows))
     adata.layers["observed"] = np.repeat(observed, 4**k, axis=1)
     adata.obsm["window_starts"] = starts
+    columns = frame.columns
+    if len(columns):
+        adata.obsm["letters"] = np.stack([one.row(columns) for one in placed])
     adata.uns[RECORD] = {
         "written_by": "scdae.pp.kmers",
         "k": k,
@@ -175,9 +199,9 @@ def _count(placed: list[Placed], frame: Frame, k: int) -> tuple[sp.csr_matrix, n
     return counts, observed, starts
 
 
-def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
+def read_sequences(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     """Identifiers, descriptions and letters in capitals."""
-    wanted = "Give a file, a mapping of header lines to sequences, or sequences of scikit-bio."
+    wanted = "Give a file, a mapping of header lines to sequences, a list of texts, or sequences of scikit-bio."
     if isinstance(sequences, str | PathLike):
         path = sequences
         sequences = read_fasta(path)
@@ -196,6 +220,9 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
             raise TypeError(f"sequences is a {type(sequences).__name__}. {wanted}")
         named = []
         for i, one in enumerate(sequences):
+            if isinstance(one, str):
+                named.append((f"sequence_{i + 1}", "", _letters(one, i)))
+                continue
             about = getattr(one, "metadata", None)
             if about is None:
                 raise ValueError(f"sequences: item {i} is a {type(one).__name__}. {wanted}")
@@ -203,6 +230,10 @@ def _read(sequences: Any) -> tuple[list[str], list[str], list[str]]:
     if not named:
         raise ValueError("sequences: there are none. Give at least one.")
     names, descriptions, texts = (list(part) for part in zip(*named, strict=True))
+    gapped = sum("-" in text or "." in text for text in texts)
+    if gapped:
+        get_logger().info(f"scdae: gaps ('-' and '.') were taken out of {gapped:,} of {len(texts):,} sequences.")
+        texts = [text.replace("-", "").replace(".", "") for text in texts]
     return names, descriptions, [text.upper().replace("U", "T") for text in texts]
 
 
@@ -242,9 +273,7 @@ def _check(names: list[str], texts: list[str], min_length: int, where: str) -> N
         if unknown:
             n_bad = sum(bool(set(other) - _KNOWN) for other in texts)
             fix = "Only nucleotides and their ambiguity codes are read."
-            if unknown <= {"-", "."}:
-                fix = "Take the gaps out of the alignment: text.replace('-', '').replace('.', '')."
-            elif len(unknown & _PROTEIN) > 2:
+            if len(unknown & _PROTEIN) > 2:
                 fix += " These look like proteins: give the genes."
             raise ValueError(
                 f"{where}: {n_bad:,} of {len(texts):,} hold letters that are not nucleotides, the first being {name!r} with "

@@ -15,12 +15,12 @@ from scdae.inputs.counts import read_counts
 from scdae.matrices.annotation import obs_column
 from scdae.matrices.columns import as_dense
 from scdae.model import DAE
-from scdae.sequences.frames import frame_of
+from scdae.sequences.frames import RECORD, frame_of, read_frame, record_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["check_frames", "check_words", "groups_of", "read_windows", "shape_of"]
+__all__ = ["check_frames", "check_words", "column_starts", "groups_of", "read_letters", "read_windows", "shape_of"]
 
 _OTHER_WORDS = (
     0.15  # of the words of the model are others in the reference: windows are not the same, a part of it has less
@@ -88,6 +88,25 @@ def read_windows(adata: AnnData, name: str, var_names: np.ndarray, shape: tuple[
             raise ValueError(f"{name}: {slot}[{key!r}] is missing. Make it with scdae.pp.kmers.")
     observed = as_dense(adata.layers["observed"])[:, :: shape[1]]
     return Windows(read_counts(adata, mask="observed", for_fit=False).matrix, observed)
+
+
+def read_letters(parts: Mapping[str, AnnData]) -> dict[str, np.ndarray]:
+    """Letters in the columns of the frame, of each object; nothing where one was made before these were kept."""
+    without = [name for name, part in parts.items() if "letters" not in part.obsm or RECORD not in part.uns]
+    if not without:
+        return {name: np.asarray(part.obsm["letters"], np.int8) for name, part in parts.items()}
+    if len(without) < len(parts):
+        get_logger().warning(
+            f"scdae: obsm['letters'] is missing in {' and '.join(without)}, so chimeras are judged by the words of windows "
+            "alone, which is less sensitive. Make it anew with scdae.pp.kmers."
+        )
+    return {}
+
+
+def column_starts(reference: AnnData) -> np.ndarray:
+    """Columns at which the windows of a reference begin, and the last one ends: int64 (n_windows + 1,)."""
+    frame = read_frame(record_of(reference, "reference"))
+    return np.asarray(np.searchsorted(frame.columns, frame.edges), np.int64)
 
 
 def groups_of(reference: AnnData, group_key: str | None) -> np.ndarray:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, ks_2samp
 
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, spelled
-from scdae.core.guard.chimeras import Evidence, evidence, fit_split, sides
+from scdae.core.guard.chimeras import evidence, fit_split, sides
 from scdae.core.guard.conformal import conformal_pvalue
+from scdae.core.guard.joined import join
+from scdae.core.guard.parents import Parents, find_parents
 from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.guard.verdict import features, verdicts, with_variants
 from scdae.core.runtime.transfers import transfers
 from scdae.model import DAE
 from scdae.outputs.slots import check_free, writing_to
-from scdae.sequences.sets import check_frames, check_words, groups_of, read_windows, shape_of
+from scdae.sequences.abundances import find_bimeras, read_abundance
+from scdae.sequences.sets import (
+    check_frames,
+    check_words,
+    column_starts,
+    groups_of,
+    read_letters,
+    read_windows,
+    shape_of,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,8 +40,19 @@ __all__ = ["score_sequences"]
 _WRITER = "scdae.tl.score_sequences"
 _COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
 _WHERE = ("breakpoint", "left", "right")
+_DE_NOVO = ("denovo", "denovo_left", "denovo_right")
 _SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
-_JUDGED = 1000  # of the reference, drawn at random: what the ratios of normal sequences are at each breakpoint
+_JUDGED = 2000  # of the reference, drawn at random: what the scores of normal sequences are
+_JOINED = (
+    800,
+    400,
+)  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
+_JOINS = "joined"
+_ALIKE = 0.05  # p-value above which the scores of calibration and reference are taken as distributed alike
+_QUANTILES = (0.2, 0.5, 0.8)  # of normal scores, that are brought together
+_ENOUGH = 100  # calibration sequences, for it to be noticed if they are not
+_FEW = 6  # windows, below which there are too few breakpoints
+_GAP = 4
 _LEAST_SPREAD = 1e-6
 
 
@@ -41,6 +64,7 @@ def score_sequences(
     reference: AnnData,
     calibration: AnnData | None = None,
     *,
+    abundance: Any = None,
     group_key: str | None = "genus",
     key_added: str = "guard",
     seed: int = 0,
@@ -50,7 +74,8 @@ def score_sequences(
 
     Two questions are asked of each sequence. *Misfit*: does the model explain its words from any latent position?
     Sequences that are not of the family, or hold many errors, are not explained. *Chimera*: is it more probable that
-    the two sides of some breakpoint have relatives of their own in the reference than that both have the same?
+    the two sides of some breakpoint have relatives of their own in the reference than that both have the same, by the
+    words of windows and by single letters?
 
     Parameters
     ----------
@@ -62,7 +87,12 @@ def score_sequences(
         The verified sequences that the model was fitted to.
     calibration
         Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``.
-        P-values are fractions of these. None: no p-values.
+        P-values are fractions of these, and for chimeras of the reference as well, where a hundred or more of these
+        have scores that are distributed alike. None: no p-values.
+    abundance
+        Reads of the sequences in `adata`, for what is made up of others of the same sample: a column of `obs` such as
+        ``"size"``, a series or mapping by name, or a table of samples by sequences (a data frame by name, either way
+        round, or an array).
     group_key
         Column of `obs` of the reference with groups of close relatives. Sequences of the reference are compared with
         those of other groups, when it is found out what ratios are usual; one without a label is a group of its own.
@@ -77,10 +107,13 @@ def score_sequences(
     Notes
     -----
     Written to `obs`, after ``key_added + "_"``: ``misfit`` (deviance of a word from what the model expects, in nats),
-    ``chimera`` (log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at
+    ``chimera`` (log odds, from trees that learn from chimeras made of the reference; where `letters` are missing in
+    `obsm`, the log ratio of the probabilities of two places and of one, in standard deviations of normal sequences, at
     the best breakpoint), for each ``_pvalue`` and ``_fdr`` (over the sequences in `adata`; :cite:p:`Benjamini1995`),
     ``breakpoint`` (letters of the sequence on its left), ``left`` and ``right`` (nearest of the reference to each
-    side). `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N,
+    side); with `abundance` ``denovo`` (it is exactly the beginning of one more abundant sequence and the end of another),
+    ``denovo_left`` and ``denovo_right`` (these), and a chimera p-value of 1 where no two sequences of a sample are
+    abundant enough to be parents: twice the reads and 8 in one sample, 1.5 times and 2 in several. `uns[key_added]` has the settings. A sequence of which nothing was observed, such as one of nothing but N,
     has NaN for everything; one that covers less than two windows has no chimera score, breakpoint 0 and no relatives.
 
     Latent positions of parts of the windows are those under which the decoder makes the part's words most probable.
@@ -113,6 +146,13 @@ def score_sequences(
         check_adata(calibration, "calibration")
     check_name(key_added, "key_added")
     columns = (*_COLUMNS, *_WHERE) if calibration is not None else ("misfit", "chimera", *_WHERE)
+    bimeras = None
+    if abundance is not None:
+        columns = (*columns, *_DE_NOVO)
+        reads = read_abundance(abundance, adata.obs_names, adata.obs)
+        if "sequence" not in adata.obs:
+            raise ValueError("abundance: adata.obs['sequence'] is missing. Make adata anew with scdae.pp.kmers.")
+        bimeras = find_bimeras(adata.obs["sequence"].astype(str).tolist(), reads)
     check_free(
         adata, {"obs": tuple(f"{key_added}_{name}" for name in columns)}, key_added, _WRITER, overwrite=overwrite
     )
@@ -128,11 +168,14 @@ def score_sequences(
     check_frames(parts)
     read = {name: read_windows(part, name, model.var_names, shape) for name, part in parts.items()}
     check_words(model, read["reference"], shape)
-    rng = np.random.default_rng(seed)
-    evidence = _score(read, model, shape, groups_of(reference, group_key), rng)
+    _warn_of_few_windows(read["adata"].observed)
+    letters = read_letters(parts)
+    starts = column_starts(reference) if letters else np.zeros(0, np.int64)
+    evidence = _score(read, letters, starts, model, shape, groups_of(reference, group_key), seed)
 
     query = evidence["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
+    n_normal = 0
     if calibration is not None:
         normal = evidence["calibration"]
         for name in ("misfit", "chimera"):
@@ -143,12 +186,21 @@ def score_sequences(
                     f"calibration: none of its {len(np.atleast_1d(getattr(normal, name))):,} sequences has a {name} score, since they cover too "
                     "few windows. P-values need some: leave calibration out, or give others."
                 )
+            if name == "chimera":
+                level = _with_reference(level, query.usual)
+                n_normal = len(level)
             pvalue = conformal_pvalue(values[name], level)
+            if name == "chimera" and bimeras is not None:
+                pvalue = np.where(bimeras.rare | np.isnan(pvalue), pvalue, 1.0)  # it has no parents in the sample
             values[f"{name}_pvalue"], values[f"{name}_fdr"] = pvalue, _fdr(pvalue)
-    starts = np.asarray(adata.obsm["window_starts"])
     names, whole = reference.obs_names.to_numpy(str), ~np.isnan(query.chimera)
-    values["breakpoint"] = np.where(whole, starts[np.arange(adata.n_obs), query.split + 1], 0).astype(np.int64)
+    values["breakpoint"] = np.where(whole, _breakpoints(adata, query, letters.get("adata"), starts), 0)
     values["left"], values["right"] = (np.where(whole, names[side], "") for side in (query.left, query.right))
+    if bimeras is not None:
+        own = adata.obs_names.to_numpy(str)
+        values["denovo"] = bimeras.chimeric
+        for side, parent in (("left", bimeras.left), ("right", bimeras.right)):
+            values[f"denovo_{side}"] = np.where(parent >= 0, own[parent], "")
     _tell(adata, query)
     with writing_to(adata):
         for name in columns:
@@ -158,6 +210,7 @@ def score_sequences(
             "n_windows": shape[0],
             "n_reference": reference.n_obs,
             "n_calibration": 0 if calibration is None else calibration.n_obs,
+            "n_normal": n_normal,
             "group_key": group_key or "",
             "seed": seed,
         }
@@ -170,48 +223,171 @@ class _Scores:
     misfit: np.ndarray
     chimera: np.ndarray
     split: np.ndarray  # best breakpoint: windows on its left, less one
+    column: np.ndarray  # best breakpoint by the letters: columns on its left; 0 where the windows tell it
     left: np.ndarray  # relatives there
     right: np.ndarray
+    usual: np.ndarray  # chimera scores of the reference, each compared with other groups; none without letters
 
 
 def _score(
-    read: Mapping[str, Windows], model: DAE, shape: tuple[int, int], group: np.ndarray, rng: np.random.Generator
+    read: dict[str, Windows],
+    letters: dict[str, np.ndarray],
+    starts: np.ndarray,
+    model: DAE,
+    shape: tuple[int, int],
+    group: np.ndarray,
+    seed: int,
 ) -> dict[str, _Scores]:
     """Score the query and the calibration sequences."""
+    rng = np.random.default_rng(seed)
     outcome = model.fitted_outcome()
     decoder = decoder_of(outcome.fitted, outcome.genes, shape)
     prior = fit_prior(decoder, read["reference"], rng)
-    places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
     judged = np.sort(rng.permutation(len(group))[:_JUDGED])
-    same = group[judged][:, None] == group
-    n_splits = shape[0] - 1
-    evidence_of: dict[str, list[Evidence]] = {name: [] for name in read if name != "reference"}
-    ratios: dict[str, list[np.ndarray]] = {name: [] for name in evidence_of}
+    excluded = {"reference": group[judged][:, None] == group}
+    judges = [name for name in read if name != "reference"]
+    joined = None
+    if letters:
+        numbers = min(_JOINED[0], 2 * len(group)), min(_JOINED[1], len(group))
+        joined = join(read["reference"], letters["reference"], starts, group, shape, numbers, rng)
+    if joined is not None:
+        read, letters = {**read, _JOINS: joined.windows}, {**letters, _JOINS: joined.rows}
+        excluded[_JOINS] = joined.excluded
+    places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
+    known = places["reference"]
+    observed = {name: part.observed for name, part in read.items()}
+    observed["reference"] = observed["reference"][judged]
+    places["reference"] = known[judged]
+    by_windows = _by_windows(known, places, observed, excluded)
+    misfits = {name: misfit(decoder, read[name], places[name][:, 0]) for name in read if name != "reference"}
+    if joined is None:
+        return {
+            name: _Scores(misfits[name], *by_windows[name].best(), *by_windows[name].relatives(), usual=np.zeros(0))
+            for name in judges
+        }
+    misfits["reference"] = misfit(decoder, _some(read["reference"], judged), places["reference"][:, 0])
+    rows = {**letters, "reference": letters["reference"][judged]}
+    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
+    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
+    chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
+    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
+    two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
+    return {
+        name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])
+        for name in judges
+    }
+
+
+class _Ratios(NamedTuple):
+    """Evidence of the windows, (n_obs, n_windows - 1)."""
+
+    ratio: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score, breakpoint, and no columns."""
+        split = self.ratio.argmax(axis=1)
+        top = self.ratio[np.arange(len(split)), split]
+        return np.where(np.isinf(top), np.nan, top), split, np.zeros(len(split), np.int64)
+
+    def relatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest of the reference to each side of the best breakpoint."""
+        split = self.ratio.argmax(axis=1)
+        rows = np.arange(len(split))
+        return self.left[rows, split], self.right[rows, split]
+
+
+def _by_windows(
+    known: np.ndarray,
+    places: Mapping[str, np.ndarray],
+    observed: Mapping[str, np.ndarray],
+    excluded: Mapping[str, np.ndarray],
+) -> dict[str, _Ratios]:
+    """Standardized log ratios of two places and one at each breakpoint, and the relatives."""
+    n_splits = next(iter(observed.values())).shape[1] - 1
+    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {name: [] for name in places}
     for at in range(n_splits):
         left, right = 1 + at, 1 + n_splits + at
-        known = places["reference"]
         split = fit_split(known[:, left], known[:, right], _SHAPE)
-        usual = evidence(split, known[judged, left], known[judged, right], same).ratio
+        weighed = {
+            name: evidence(split, of_name[:, left], of_name[:, right], excluded.get(name))
+            for name, of_name in places.items()
+        }
+        usual = weighed["reference"].ratio
         center, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
-        for name in evidence_of:
-            seen = read[name].observed
-            halves = seen[:, : at + 1].any(axis=1) & seen[:, at + 1 :].any(axis=1)
-            weighed = evidence(split, places[name][:, left], places[name][:, right])
-            evidence_of[name].append(weighed)
-            ratios[name].append(np.where(halves, (weighed.ratio - center) / spread, -np.inf))
-    scores = {}
-    for name, of_name in evidence_of.items():
-        ratio = np.stack(ratios[name], axis=1)
-        best, rows = ratio.argmax(axis=1), np.arange(len(ratio))
-        top = ratio[rows, best]
-        scores[name] = _Scores(
-            misfit(decoder, read[name], places[name][:, 0]),
-            np.where(np.isinf(top), np.nan, top),
-            best,
-            np.stack([one.left for one in of_name])[best, rows],
-            np.stack([one.right for one in of_name])[best, rows],
+        for name, one in weighed.items():
+            halves = observed[name][:, : at + 1].any(axis=1) & observed[name][:, at + 1 :].any(axis=1)
+            found[name].append((np.where(halves, (one.ratio - center) / spread, -np.inf), one.left, one.right))
+    return {
+        name: _Ratios(*(np.stack(part, axis=1) for part in zip(*of_name, strict=True)))
+        for name, of_name in found.items()
+    }
+
+
+def _put_together(
+    misfits: np.ndarray, score: np.ndarray, windows: _Ratios, letters: Parents, usual: np.ndarray
+) -> _Scores:
+    """Score by both; breakpoint and relatives by the letters where they speak for two parents, else by the windows."""
+    of_windows, split, _ = windows.best()
+    told = letters.ratio > 0
+    left, right = (
+        np.where(told, by_letters, by_windows)
+        for by_letters, by_windows in zip((letters.left, letters.right), windows.relatives(), strict=True)
+    )
+    score = np.where(np.isnan(of_windows), np.nan, score)
+    return _Scores(misfits, score, split, np.where(told, letters.column, 0), left, right, usual)
+
+
+def _some(windows: Windows, rows: np.ndarray) -> Windows:
+    return Windows(windows.counts[rows], windows.observed[rows])
+
+
+def _breakpoints(adata: AnnData, query: _Scores, rows: np.ndarray | None, starts: np.ndarray) -> np.ndarray:
+    """Letters of each sequence on the left of its breakpoint."""
+    of_window = np.asarray(adata.obsm["window_starts"])
+    at = np.arange(adata.n_obs)
+    spot = of_window[at, query.split + 1].astype(np.int64)
+    if rows is None or not query.column.any():
+        return spot
+    window = np.clip(np.searchsorted(starts, query.column, side="right") - 1, 0, len(starts) - 2)
+    letter = np.cumsum((rows != _GAP) & (rows >= 0), axis=1)  # N is a letter, too, but hardly ever there
+    letter = np.concatenate([np.zeros((len(rows), 1), np.int64), letter], axis=1)
+    within = letter[at, query.column] - letter[at, starts[window]]
+    return np.where(query.column > 0, of_window[at, window] + within, spot)
+
+
+def _with_reference(level: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Scores of normal sequences: of the calibration and, moved and scaled to lie as these, of the reference.
+
+    The model knows the reference, so its scores lie a little lower, but their distribution has the same shape. The many
+    of them steady the upper tail, of which few calibration sequences tell little.
+    """
+    if len(level) < _ENOUGH or len(usual) < _ENOUGH:
+        return level
+    low, middle, high = np.quantile(usual, _QUANTILES)
+    low_here, middle_here, high_here = np.quantile(level, _QUANTILES)
+    if low < high:
+        moved = middle_here + (usual - middle) * (high_here - low_here) / (high - low)
+        if ks_2samp(level, moved).pvalue > _ALIKE:
+            return np.concatenate([level, moved])
+    get_logger().info(
+        "scdae: chimera scores of the calibration sequences are not distributed as those of the reference, each compared "
+        "with other groups, so p-values rest on the calibration alone."
+    )
+    return level
+
+
+def _warn_of_few_windows(observed: np.ndarray) -> None:
+    """Amplicons in windows of whole genes are judged at one or two breakpoints only."""
+    reach = observed.sum(axis=1)
+    few = (reach > 0) & (reach < _FEW)
+    if observed.shape[1] >= _FEW and 2 * few.sum() > (reach > 0).sum():
+        get_logger().warning(
+            f"scdae: {int(few.sum()):,} of {len(observed):,} sequences cover fewer than {_FEW} of the {observed.shape[1]} windows, "
+            "too few to find chimeras well. Cut the windows to where they lie, reference = scdae.pp.kmers(genes, "
+            "region=sequences), fit the model to that, and make calibration and sequences with reference=reference."
         )
-    return scores
 
 
 def _tell(adata: AnnData, query: _Scores) -> None:

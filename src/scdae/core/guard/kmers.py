@@ -24,6 +24,7 @@ _LEAST = 8  # anchors that are needed to place a sequence
 _STRAY = 15  # letters by which an anchor may deviate from its neighbors, and number of these that are compared
 _JOINT = 5  # unknown letters in a row after which any number of letters may be missing
 _STRETCH = 2.0  # coordinates per letter, at most: between two anchors letters may be missing
+_GAP = 4  # in place of the number of a letter
 _WHOLE = 0.7  # length of a sequence, as a fraction of the windows, from which on it is placed without anchors
 
 
@@ -49,6 +50,13 @@ class Frame:
     def n_windows(self) -> int:
         """Number of windows."""
         return len(self.edges) - 1
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Coordinates within the windows, one apart: float64 (n_columns,); none where places are relative."""
+        if not len(self.anchors):
+            return np.zeros(0)
+        return np.arange(np.ceil(self.edges[0]), np.floor(self.edges[-1]) + 1)
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,28 @@ class Placed:
         share: np.ndarray = np.diff(np.interp(edges, self.places, covered)) / np.diff(edges)
         return np.clip(share, 0, 1)
 
+    def row(self, columns: np.ndarray) -> np.ndarray:
+        """Letters in the columns of a frame: int8 (n_columns,), 4 for a gap, and -1 where nothing is known.
 
-def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
+        Parameters
+        ----------
+        columns
+            float64 (n_columns,): coordinates one apart, as :attr:`Frame.columns`. Of several letters in one column the
+            first is taken.
+        """
+        row = np.full(len(columns), -1, np.int8)
+        if not len(self.places) or not len(columns):
+            return row
+        whole = _shifted(self.places)
+        beyond = (columns < self.places[0] - 0.5) | (columns > self.places[-1] + 0.5)
+        row[~beyond] = _GAP
+        at = np.rint(whole - columns[0])
+        inside = (at >= 0) & (at < len(columns))  # not NaN
+        row[at[inside].astype(np.int64)[::-1]] = self.letters[inside][::-1]
+        return row
+
+
+def find_frame(sequences: Sequence[np.ndarray], n_windows: int, region: Sequence[np.ndarray] | None = None) -> Frame:
     """Find anchors, and divide the region that most sequences cover into windows of equal width.
 
     Parameters
@@ -106,6 +134,9 @@ def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
         Encoded letters of each, on either strand.
     n_windows
         Number of windows.
+    region
+        Sequences to whose region the windows are cut, such as amplicons. None: that of `sequences`. Those with too few
+        anchors are ignored.
 
     Notes
     -----
@@ -138,7 +169,12 @@ def find_frame(sequences: Sequence[np.ndarray], n_windows: int) -> Frame:
         coordinate = _medians(np.concatenate(index), np.concatenate(value), len(anchors))
     has = ~np.isnan(coordinate)
     frame = Frame(anchors[has], coordinate[has], np.zeros(2))
-    ends = np.array([placed.places[[0, -1]] for placed in (place(one, frame, turn=False) for one in sequences)])
+    within = [place(one, frame, turn=region is not None) for one in (sequences if region is None else region)]
+    ends = np.array([one.places[[0, -1]] for one in within if len(one.places) and (region is None or one.n_anchors)])
+    if not len(ends):
+        raise ValueError(
+            f"region: none of its {len(within):,} sequences has enough anchors of the others to be placed. Are they of one gene?"
+        )
     low, high = np.quantile(ends[:, 0], 0.9), np.quantile(ends[:, 1], 0.1)
     if not low < high:
         low, high = np.median(ends, axis=0)
@@ -172,7 +208,8 @@ def place(sequence: np.ndarray, frame: Frame, *, turn: bool = True) -> Placed:
     spots = np.arange(len(sequence), dtype=np.float64)
     if line is None:
         low, high = frame.edges[0], frame.edges[-1]
-        if len(frame.anchors) and len(sequence) < _WHOLE * (high - low):
+        share = len(sequence) / max(high - low, 1e-9)
+        if len(frame.anchors) and low < high and not _WHOLE <= share <= 1 / _WHOLE:
             return Placed(sequence, high + spots, 0, False)
         return Placed(sequence, low + (high - low) * spots / max(len(sequence) - 1, 1), 0, False)
     taken, (at, places) = strands[best], line
@@ -263,6 +300,27 @@ def _on_line(spots: np.ndarray, at: np.ndarray, places: np.ndarray) -> np.ndarra
     """Interpolate the coordinates of positions in a sequence; beyond the ends, one per letter."""
     value = np.interp(spots, at, places)
     return value + np.minimum(spots - at[0], 0) + np.maximum(spots - at[-1], 0)
+
+
+def _shifted(places: np.ndarray) -> np.ndarray:
+    """Coordinates one apart instead of stretched between two anchors; NaN for letters that are too many.
+
+    What is missing or too much there lies in the middle, so that a letter has the column of its like in a relative,
+    whichever side of it the relatives differ on.
+    """
+    n = len(places)
+    if n < 2:
+        return places
+    step = np.diff(places)
+    bounds = np.concatenate([[0], 1 + np.flatnonzero(np.abs(np.diff(step)) > 1e-9), [n - 1]])
+    of = np.minimum(np.searchsorted(bounds, np.arange(n), side="right") - 1, len(bounds) - 2)
+    first, last = bounds[of], bounds[of + 1]
+    from_left, to_right = np.arange(n) - first, last - np.arange(n)
+    middle = (places[first] + places[last]) / 2
+    left, right = places[first] + from_left, places[last] - to_right
+    near_left = from_left < to_right
+    kept = np.where(near_left, left < middle, right >= middle) | (np.abs(step[np.minimum(first, n - 2)] - 1) < 1e-9)
+    return np.where(kept, np.where(near_left, left, right), np.nan)
 
 
 def _medians(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:

@@ -24,6 +24,7 @@ _TEMPER = 0.1  # weight of a word: words overlap, and relatives differ in ways t
 _AT_ONCE = 64
 _STEPS, _DAMPING = 10, 0.9
 _ROUNDS = 3
+_WIDTHS = 4
 _FEW = 64  # sequences from which the information of each window on a position is estimated
 
 
@@ -157,8 +158,19 @@ def place_parts(decoder: Decoder, prior: Prior, windows: Windows, parts: np.ndar
         for i, part in enumerate(parts.astype(np.float32)):
             weight = seen * part
             scale = np.stack([_inverse(inverse, prior, one) for one in weight])
-            positions[start : start + n, i] = _climb(decoder, prior, dense, weight, scale)[:n]
+            span = _span(part)
+            some = Decoder(decoder.loading[:, span], decoder.log_profile[span])
+            positions[start : start + n, i] = _climb(some, prior, dense[:, span], weight[:, span], scale)[:n]
     return positions
+
+
+def _span(part: np.ndarray) -> slice:
+    """Windows from the first to the last of a part, and some more, so that there are few widths to compile for."""
+    has, quarter = np.flatnonzero(part), -(-len(part) // _WIDTHS)
+    first, stop = has.min(initial=0), has.max(initial=0) + 1
+    width = quarter * -(-(stop - first) // quarter)
+    first = max(0, min(first, len(part) - width))
+    return slice(first, first + width)
 
 
 def _inverse(known: dict[bytes, np.ndarray], prior: Prior, weight: np.ndarray) -> np.ndarray:
