@@ -145,7 +145,7 @@ def test_judged_cells_are_some_of_all(scene, monkeypatch):
 def test_latent_with_the_sum_that_makes_shares(scene, monkeypatch):
     monkeypatch.setattr("scdae.core.evaluation.heldout.cells_at_once", lambda *_: 7)  # the last of these is not full
     data = scene.held_out.data
-    latent, norm = latent_and_norm(*scene.network, data, project(scene.held_out.axes, data))
+    latent, norm, *_ = latent_and_norm(*scene.network, data, project(scene.held_out.axes, data))
     assert len(latent) == len(norm) == N_OBS
     logits = np.asarray(scene.model.decode(latent, scene.conditions))
     np.testing.assert_allclose(np.exp(logits - norm), scene.rho(), rtol=1e-3)

@@ -61,6 +61,11 @@ class Laws(NamedTuple):
     )
 
     @property
+    def by_level(self) -> tuple[Array, Array] | None:
+        """Log share of each gene in the average cell, and the correction; None without one."""
+        return None if self.correction is None or self.log_share is None else (self.log_share, self.correction)
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """One or both."""
         return (self.plain,) if self.dropout is None else (self.plain, self.dropout)

@@ -4,7 +4,7 @@ Cells are placed with an error, so that a little of a marker is expected in all 
 found. How much less depends on how far the gene's expected proportion lies below that in the average cell, and on how much that log
 fold change varies over the cells; genes that are alike in both are taken together. So molecules expected and held-out molecules are
 added up by both, and the log of their ratio is the correction. It is for what lies below the average alone: what spreads values further
-apart makes them depend more on the seed, and above the average there is little to be gained. The sum over all genes stays.
+apart makes them depend more on the seed, and above the average there is little to be gained. Proportions of a cell add up to one again afterwards.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def correction_of_sums(expected: np.ndarray, seen: np.ndarray, spread: np.ndarra
     Returns
     -------
     numpy.ndarray
-        float32 (len(KNOTS), n_vars): the same from the average on, for all genes, which makes good what is taken away below.
+        float32 (len(KNOTS), n_vars): zero or below, and zero from the average on.
 
     Examples
     --------
@@ -86,17 +86,13 @@ def correction_of_sums(expected: np.ndarray, seen: np.ndarray, spread: np.ndarra
     >>> seen = np.full((13, 2), 1e6)
     >>> seen[:, 1] *= 0.5
     >>> found = correction_of_sums(np.full((13, 2), 1e6), seen, np.array([0.0, 2.0]))
-    >>> np.exp(found - found[-1]).round(2)[[0, -1]].tolist()
+    >>> np.exp(found).round(2)[[0, -1]].tolist()
     [[1.0, 0.5], [1.0, 1.0]]
     """
     shares = _shares(spread)
     of_expected, of_seen = (expected @ shares).T, (seen @ shares).T
     rising = [_rising(*of_spread) for of_spread in zip(_drawn(of_expected, of_seen), of_expected, strict=True)]
-    correction = (shares @ np.stack(rising)).T
-    total = expected.sum()
-    if total > 0:
-        correction -= np.log((expected * np.exp(correction)).sum() / total)
-    return correction.astype(np.float32)
+    return (shares @ np.stack(rising)).T.astype(np.float32)
 
 
 def _drawn(expected: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -124,7 +120,7 @@ def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> 
     """Molecules expected and seen by knot, cells, and the sums of log fold changes and their squares: (2 len(KNOTS) + 3, n_vars)."""
     model = nnx.merge(graph, params)
     log_rho, observed = forward(model, batch, 1.0)
-    fold = log_rho + jnp.log(batch.share)[:, None] - log_share[None, :]
+    fold = jax.nn.log_softmax(log_rho, axis=1) - log_share[None, :]
     mean = ratio * batch.total_in[:, None] * jnp.exp(log_rho)
     real = jnp.broadcast_to((batch.total_in > 0)[:, None], fold.shape)
     if observed is not None:

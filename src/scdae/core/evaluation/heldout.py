@@ -25,7 +25,7 @@ from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
 from scdae.core.network.loss import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
 from scdae.core.network.principal_axes import Axes
-from scdae.core.prediction.law_readout import Block, corrected_share, counted_mean, level_at
+from scdae.core.prediction.law_readout import Block, corrected_logits, corrected_proportions, counted_mean, level_at
 from scdae.core.runtime.background import one_behind
 
 __all__ = [
@@ -201,7 +201,9 @@ def forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array |
     return log_proportions(logits, observed), observed
 
 
-def latent_and_norm(graph: Any, params: Any, data: CellData, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def latent_and_norm(
+    graph: Any, params: Any, data: CellData, inputs: np.ndarray, by_level: tuple[Any, Any] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What the network makes of some cells.
 
     Parameters
@@ -212,28 +214,36 @@ def latent_and_norm(graph: Any, params: Any, data: CellData, inputs: np.ndarray)
         The cells.
     inputs
         float32 (n_obs, n_components): their counts on the axes.
+    by_level
+        Correction of the log proportions, :attr:`scdae.core.distributions.laws.Laws.by_level`; None for none.
 
     Returns
     -------
     tuple
-        Latent representation, float32 (n_obs, n_latent), and the logarithm of the sum over the observed genes that turns
-        logits into shares, float32 (n_obs, 1).
+        Latent representation, float32 (n_obs, n_latent), and logarithms of sums, float32 (n_obs, 1) each: over the observed
+        genes and over all, which turn logits into proportions, and over the observed genes once these are corrected.
     """
     parts = []
     for cells in slices(data.n_obs, cells_at_once(data.n_obs, data.n_vars)):
         observed = None if data.unobserved is None else ~data.unobserved[cells].toarray()
-        parts.append(_latent_and_norm(graph, params, inputs[cells], data.conditions.take(cells), observed))
-    latent, norm = (np.concatenate([np.asarray(part[i]) for part in parts])[: data.n_obs] for i in (0, 1))
-    return latent, norm
+        parts.append(_latent_and_norm(graph, params, inputs[cells], data.conditions.take(cells), observed, by_level))
+    latent, norm, of_all, after = (
+        np.concatenate([np.asarray(part[i]) for part in parts])[: data.n_obs] for i in range(4)
+    )
+    return latent, norm, of_all, after
 
 
 @partial(jax.jit, static_argnames=("graph",))
 def _latent_and_norm(
-    graph: Any, params: Any, inputs: Any, conditions: Any, observed: Any
-) -> tuple[jax.Array, jax.Array]:
+    graph: Any, params: Any, inputs: Any, conditions: Any, observed: Any, by_level: Any
+) -> tuple[jax.Array, ...]:
     model = nnx.merge(graph, params)
     latent = model.encode(inputs, conditions)
-    return latent, log_norm(model.decode(latent, conditions), observed)
+    logits = model.decode(latent, conditions)
+    norm, of_all = log_norm(logits, observed), log_norm(logits, None)
+    if by_level is None:
+        return latent, norm, of_all, norm
+    return latent, norm, of_all, log_norm(corrected_logits(by_level, logits), observed)
 
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
@@ -276,7 +286,7 @@ def _deviance(
     model = nnx.merge(graph, params)
     log_rho, observed = forward(model, batch, 1.0)
     if laws is not None:
-        log_rho = corrected_share(laws, log_rho, batch.share)
+        log_rho = corrected_proportions(laws.by_level, log_rho, observed)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)
     base = (batch.total_in / batch.share)[:, None] * profile[None, :]
     if laws is None:

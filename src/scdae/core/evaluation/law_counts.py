@@ -118,7 +118,8 @@ class Means:
     ):
         self._log_share, self._correction = log_share, correction
         conditions, inputs = shown.data.conditions, project(shown.axes, shown.data)
-        latent, norm = latent_and_norm(graph, params, shown.data, inputs)
+        by_level = None if log_share is None or correction is None else (np.float32(log_share), correction)
+        latent, norm, self._norm_of_all, norm_after = latent_and_norm(graph, params, shown.data, inputs, by_level)
         values = nnx.to_pure_dict(params)
         loading = np.asarray(values["loading"])
         if "turn_loading" in values:  # all that multiplies loadings, side by side
@@ -130,20 +131,21 @@ class Means:
         self._base, self._conditions = np.asarray(values["log_profile"])[some], conditions
         self._effects = total_effects(values, some)
         total = np.asarray(shown.data.counts.sum(axis=1) + shown.counts.sum(axis=1), np.float32).ravel()
-        self._of_cell = np.log(np.maximum(total, 1e-6))[:, None] - norm
+        self._of_cell = np.log(np.maximum(total, 1e-6))[:, None] - (norm if by_level is None else norm_after)
         self.log_exposure = np.log(np.maximum(total / shown.data.share, 1e-6), dtype=np.float64)
 
     def place(self, genes: slice) -> np.ndarray:
         """Where the log of the mean of all molecules lies among the levels: float32 (n_cells, width), whole at a level."""
         logs = self._latent @ self._loading[:, genes]
         logs += self._base[genes]
-        logs += self._of_cell
         if self._effects is not None:
             logs += np.asarray(effect_of(self._effects[:, genes], self._conditions))
         if self._correction is not None and self._log_share is not None:
-            usual = self.log_exposure[:, None].astype(np.float32) + self._log_share[genes].astype(np.float32)
+            usual = self._norm_of_all + self._log_share[genes].astype(np.float32)
             logs -= usual
-            logs = corrected(logs, self._correction[:, genes]) + usual
+            logs = corrected(logs, self._correction[:, genes])
+            logs += self._log_share[genes].astype(np.float32)
+        logs += self._of_cell
         logs -= np.float32(_LOW)
         logs *= np.float32(1 / _WIDTH)
         return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS - 1, out=logs)

@@ -16,6 +16,7 @@ from scdae.core.network.autoencoder import Autoencoder
 from scdae.core.network.encoder_input import TARGET, input_factor, input_logs, input_scale, on_axes
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import Network
+from scdae.core.prediction.law_readout import corrected_proportions
 
 __all__ = ["FRACTIONS", "SCALES", "Purification", "counts_of_logs", "project_profiles", "thinned_draws"]
 
@@ -180,7 +181,8 @@ def project_profiles(
     conditions = no_conditions(counts.shape[0]) if conditions is None else conditions
     axes = fitted.axes
     share = None if observed is None else np.float32(max(fitted.profile[np.asarray(observed)].sum(), 1e-6))
-    known = axes.weight, axes.center, axes.effects, axes.gene_mean, share
+    by_level = None if fitted.laws is None else fitted.laws.by_level
+    known = axes.weight, axes.center, axes.effects, axes.gene_mean, share, by_level
     static = {"likelihood": fitted.likelihood, "n_passes": int(how.n_passes), "scale": scale}
     keep = np.float32(how.keep)
     return _project(fitted.network, counts, depth, drawn, conditions, observed, known, fitted.inflated, keep, **static)
@@ -203,14 +205,14 @@ def _project(
     scale: str,
 ) -> jax.Array:
     model: Autoencoder = network.merged()
-    weight, center, effects, gene_mean, seen_share = known
+    weight, center, effects, gene_mean, seen_share, by_level = known
     theta = jnp.full(counts.shape[1], POISSON, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     theta = theta[None, :]
     factor = input_factor(effects, conditions)
 
     def decoded(logs: jax.Array) -> jax.Array:
         latent = model.encode(on_axes(logs, weight, center), conditions)
-        return jax.nn.softmax(model.decode(latent, conditions), axis=1)
+        return jnp.exp(corrected_proportions(by_level, model.decode(latent, conditions), None))
 
     def projected(shown: jax.Array) -> jax.Array:
         corrected = shown if factor is None else shown / factor

@@ -20,10 +20,9 @@ from scdae.core.distributions.posterior import dropout_probability, posterior_me
 from scdae.core.minibatches.build import cells_at_once, slice_batches
 from scdae.core.network.encoder_input import TARGET
 from scdae.core.network.fitted import Fitted
-from scdae.core.network.loss import log_proportions
 from scdae.core.network.parameters import Network, all_in_batch
 from scdae.core.prediction.encode import encode, latents
-from scdae.core.prediction.law_readout import Block, corrected_share, level_at, log1p_of, mean_of, sd_of
+from scdae.core.prediction.law_readout import Block, corrected_proportions, level_at, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete
 from scdae.core.runtime.background import one_behind
 
@@ -117,6 +116,7 @@ def read_out(
                 genes,
                 fitted.likelihood,
                 laws,
+                None if fitted.laws is None else fitted.laws.by_level,
                 outputs=outputs,
             )
             yield rows, values, latent
@@ -155,10 +155,8 @@ def law_without_laws(fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
 def shares_at(fitted: Fitted, latent: np.ndarray, conditions: Conditions) -> np.ndarray:
     """Decode latent positions (b, n_latent) to expected fractions of the genes: float32 (b, n_kept)."""
     model = fitted.network.merged()
-    log_share = jax.nn.log_softmax(model.decode(jnp.asarray(latent), conditions), axis=1)
-    if fitted.laws is not None:
-        log_share = corrected_share(fitted.laws, log_share, jnp.ones(len(latent), jnp.float32))
-    return np.asarray(jnp.exp(log_share))
+    by_level = None if fitted.laws is None else fitted.laws.by_level
+    return np.asarray(jnp.exp(corrected_proportions(by_level, model.decode(jnp.asarray(latent), conditions), None)))
 
 
 @partial(jax.jit, static_argnames=("likelihood", "outputs"))
@@ -171,6 +169,7 @@ def _read_out(
     genes: Any,
     likelihood: str,
     laws: Laws | None,
+    by_level: tuple[Any, Any] | None,
     *,
     outputs: tuple[str, ...],
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
@@ -178,20 +177,16 @@ def _read_out(
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
-    log_share = log_proportions(model.decode(latent, batch.conditions), observed)
+    log_share = corrected_proportions(by_level, model.decode(latent, batch.conditions), observed)
     whole = (
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
     )  # fractions of all genes, whose sum may exceed 1
     log_share = _some(log_share, genes)
-    if laws is not None:
-        log_share = corrected_share(laws, log_share, batch.share)
     share = jnp.exp(log_share)
     factor = None
     if in_batch is not None:  # the same exposure, with the fractions in the other batch
-        other = _some(jax.nn.log_softmax(in_batch.merged().decode(latent, batch.conditions), axis=1), genes)
-        if laws is not None:
-            other = corrected_share(laws, other, jnp.ones(n_cells, jnp.float32))
-        factor = jnp.exp(other) * whole[:, None] / jnp.maximum(share, 1e-30)
+        other = corrected_proportions(by_level, in_batch.merged().decode(latent, batch.conditions), None)
+        factor = jnp.exp(_some(other, genes)) * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
     ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)  # of a new measurement
     if laws is not None:

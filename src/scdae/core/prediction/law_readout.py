@@ -17,8 +17,18 @@ from scdae.core.distributions.expected_log1p import expected_log1p
 from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, weights_at
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.log_polynomials import log_polynomial, log_value
+from scdae.core.network.loss import log_proportions
 
-__all__ = ["Block", "corrected_share", "counted_mean", "level_at", "log1p_of", "mean_of", "sd_of"]
+__all__ = [
+    "Block",
+    "corrected_logits",
+    "corrected_proportions",
+    "counted_mean",
+    "level_at",
+    "log1p_of",
+    "mean_of",
+    "sd_of",
+]
 
 
 class Block(NamedTuple):
@@ -70,12 +80,25 @@ class Block(NamedTuple):
         return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
 
 
-def corrected_share(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array:
-    """The decoder's log shares among the observed genes, (b, n), as held-out molecules correct them: of the same shape."""
-    if laws.correction is None or laws.log_share is None:
-        return log_share
-    usual = laws.log_share[None, :] - jnp.log(observed_share)[:, None]
-    return corrected(log_share - usual, laws.correction, jnp) + usual
+def corrected_proportions(by_level: tuple[Any, Any] | None, logits: jax.Array, observed: jax.Array | None) -> jax.Array:
+    """Compute log proportions as held-out molecules correct them; those of the observed genes add up to one.
+
+    Parameters
+    ----------
+    by_level
+        :attr:`scdae.core.distributions.laws.Laws.by_level` of all genes; None for no correction.
+    logits
+        Of the decoder, or log proportions, (b, n_vars).
+    observed
+        Boolean (b, n_vars); None for all.
+    """
+    return log_proportions(logits if by_level is None else corrected_logits(by_level, logits), observed)
+
+
+def corrected_logits(by_level: tuple[Any, Any], logits: jax.Array) -> jax.Array:
+    """The same before they add up to one."""
+    usual = by_level[0][None, :]
+    return corrected(jax.nn.log_softmax(logits, axis=1) - usual, by_level[1], jnp) + usual
 
 
 def level_at(laws: Laws, log_share: jax.Array, observed_share: jax.Array) -> jax.Array | None:

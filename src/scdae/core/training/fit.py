@@ -28,6 +28,7 @@ from scdae.core.minibatches.devices import Devices
 from scdae.core.minibatches.loader import InMemory, Source, Stream
 from scdae.core.network.dispersion import flat_theta
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import dropout_chance
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint
@@ -238,7 +239,10 @@ def _judged(
         told = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(data.n_vars)
         laws = fit_laws(graph, params, trained.held_out, told, config.seed)
     report = measured(params, laws)
-    params = match_totals(params, molecules, report.expected)
+    params, before = match_totals(params, molecules, report.expected), params
+    if laws is not None and laws.log_share is not None:  # genes lie as far from their average as before
+        moved = values_of(params)["log_profile"] - values_of(before)["log_profile"]
+        laws = laws._replace(log_share=(laws.log_share + moved).astype(np.float32))
     if _loss_of_totals(molecules, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
         report = measured(params, laws)
     fitted = Fitted(law, trained.axes, graph, params, profile, no_dropout, config.gaps, largest, laws)
