@@ -10,6 +10,7 @@ first, without an error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -151,13 +152,15 @@ class _Pairs(NamedTuple):
         raised = after + np.ceil(np.maximum(_SMALL - after, 0))
         root, part = np.exp((np.log(raised) + place) / 3), 1 / (9 * raised)
         mean, variance = root * (1 - part), root**2 * part
-        both = [of.astype(np.float32) for of in (changes.weight, mean, variance)]
-        return cls(*((of[:, 0], of[:, 1]) for of in both), _small(changes.weight, after, raised, place))
+        weights, means, variances = (
+            (of[:, 0].astype(np.float32), of[:, 1].astype(np.float32)) for of in (changes.weight, mean, variance)
+        )
+        return cls(weights, means, variances, _small(changes.weight, after, raised, place))
 
     def pick(self, genes: np.ndarray) -> _Pairs:
         """Some of the genes."""
-        some = (tuple(side[:, genes] for side in both) for both in self[:3])
-        return _Pairs(*some, self.small.pick(genes, self.mean[0].shape[1]))
+        weight, mean, variance = ((first[:, genes], second[:, genes]) for first, second in self[:3])
+        return _Pairs(weight, mean, variance, self.small.pick(genes, self.mean[0].shape[1]))
 
     def below(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability that the log ratio is at most `value`, (n,), and the density there."""
@@ -213,7 +216,9 @@ def _small(weight: np.ndarray, after: np.ndarray, raised: np.ndarray, place: np.
     return _Small(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _quantile(pairs: _Pairs, chance: float, sd: np.ndarray, known: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+def _quantile(
+    pairs: _Pairs, chance: float, sd: np.ndarray, known: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> np.ndarray:
     """Quantile of the log ratio, (n,): Newton's method on the scale of normal quantiles, between bounds that close in.
 
     `known` are places, the probability that the log ratio is at most that, and the density there: (n,) each.
