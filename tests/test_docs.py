@@ -41,6 +41,11 @@ def test_every_public_name_is_in_the_reference():
     assert len(named) > 40 and named | {"DAE", "_settings.Settings"} <= entries
 
 
+def test_every_plot_has_its_picture_in_the_gallery():
+    gallery = (ROOT / "tutorials/plots.ipynb").read_text(encoding="utf-8")
+    assert set(re.findall(r"## `scdae\.pl\.(\w+)`", gallery)) == set(scdae.pl.__all__)
+
+
 def code_of(page):
     return re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
