@@ -97,7 +97,7 @@ def test_calls_of_other_packages_become_calls_that_run(tmp_path, monkeypatch):
     for code in code_of(DOCS / "migrating.md"):
         if "batch_key" not in code and "adapt(" not in code:
             exec(compile(code, "migrating.md", "exec"), names)
-    assert {"scdae", "scdae_log", "restored_log"} <= set(names["adata"].layers)
+    assert {"scdae", "scdae_log1p", "restored_log"} <= set(names["adata"].layers)
 
 
 def options_of(name):
