@@ -23,7 +23,8 @@
     # signals in every phase of a job: exit codes, what is left (a quarter of an hour) python benchmarks/run.py asked
     # memory that scdae batch asks for, and that the job takes: 200 to 200,000 cells python benchmarks/run.py arrays
     # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build python benchmarks/run.py
-    speed           # seconds and peak memory of a whole process
+    speed           # seconds and peak memory of a whole process python benchmarks/run.py snippet         # the README's
+    snippet in one process, rank_genes beside scanpy's Wilcoxon test; --old SRC: beside another build
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
 benchmarks/output.
@@ -73,6 +74,7 @@ PARTS = [
     "kills",
     "asked",
     "arrays",
+    "snippet",
 ]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
@@ -253,8 +255,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
-    parser.add_argument("--old", type=Path, help="src of another build, for arrays")
-    parser.add_argument("--runs", type=int, default=3, help="runs of the speed part")
+    parser.add_argument("--old", type=Path, help="src of another build, for arrays and snippet")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the speed and snippet parts")
     parser.add_argument(
         "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
     )
@@ -262,9 +264,9 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays")]
+    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays", "snippet")]
     if (
-        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays"}
+        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet"}
         and not (SHARED / "bench/run_method.py").exists()
     ):
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
@@ -349,6 +351,10 @@ def main() -> None:
         from arrays import arrays
 
         arrays(options.old)
+    if "snippet" in parts:
+        from snippet import snippet
+
+        snippet(SHARED, options.old, options.runs)
     if "guard" in parts:
         from guard import guard
 

@@ -398,6 +398,7 @@ def dots(axes):
 def test_dotplot_tells_groups_apart_where_no_value_is_zero(adata):
     adata.layers["scdae"] = np.full(adata.shape, 0.01)
     adata.layers["scdae"][adata.obs["cell_type"] == "type_2", 3] = 40
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories(["nobody"])
     axes = pl.dotplot(adata, {"second": ["gene_4"], "none": "gene_5"}, "cell_type", show=False)
     drawn = dots(axes)
     sizes = drawn.get_sizes().reshape(3, 2)

@@ -102,11 +102,9 @@ def dotplot(
     for column in columns:
         if str(obs[column].dtype) != "category":
             obs[column] = obs[column].astype(str).astype("category")
+        obs[column] = obs[column].cat.remove_unused_categories()  # of which scanpy has no row
     part = anndata.AnnData(_logs(adata, names, key), obs=obs)
     part.var_names = names
-    for column in columns:
-        if f"{column}_colors" in adata.uns:
-            part.uns[f"{column}_colors"] = adata.uns[f"{column}_colors"]
     scanpy = {"size_title": f"Fraction of cells\nabove {expression_cutoff:g} (%)", **scanpy}
     titles = {name: scanpy.pop(name) for name in ("size_title", "colorbar_title") if name in scanpy}
     titles.setdefault(

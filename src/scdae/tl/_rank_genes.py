@@ -1,7 +1,8 @@
-"""Differential expression from posterior draws."""
+"""Differential expression from the posterior of log fold changes."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 from scdae._log import get_logger, progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
-from scdae.core.prediction.fold_changes import FoldChanges, GroupSums, draw_log_change, fit_fold_changes, sum_groups
+from scdae.core.prediction.change_ratios import log_ratio
+from scdae.core.prediction.fold_changes import GroupSums, fit_fold_changes, sum_groups
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import read_counts
 from scdae.inputs.options import DataOptions
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["rank_genes"]
 
 REST = "rest"
-_AT_ONCE = 2_000_000  # draws held at a time
 _COLUMNS = {  # of the table in `uns`: what scanpy reads, then ours
     "names": "O",
     "scores": "float32",
@@ -52,7 +53,7 @@ def rank_genes(
     reference: Any = REST,
     delta: float = 0.25,
     level: float = 0.9,
-    n_samples: int = 500,
+    n_samples: int | None = None,
     key_added: str = "rank_genes_scdae",
     layer: str | None = None,
     mask: Any = None,
@@ -65,10 +66,10 @@ def rank_genes(
     copy: bool = False,
     **settings: Any,
 ) -> AnnData | None:
-    """Rank the genes of groups of cells by posterior draws of their log fold changes.
+    """Rank the genes of groups of cells by the posterior of their log fold changes.
 
     A group's mean expression has a posterior: the molecules counted in it, with the variance that the model gives them,
-    and a prior of fold changes that is learned from all genes. Log fold changes are differences of draws from two such
+    and a prior of fold changes that is learned from all genes. A log fold change compares two such
     posteriors, so that a gene with few molecules gets a wide interval, shrunk towards no change, and not a small
     p-value.
 
@@ -89,13 +90,13 @@ def rank_genes(
     level
         Probability that the interval of a log fold change holds.
     n_samples
-        Draws.
+        Deprecated, of no effect: probabilities and intervals are worked out, and not drawn any more.
     key_added
         Entry of `uns`.
     layer, mask, batch_key, covariates, allow_fractional, allow_nan
         As for :func:`scdae.pp.impute`.
     seed
-        Seed of the draws, and of the fit where there is one.
+        Seed of the fit where there is one.
     overwrite
         Replace an entry of that name that this function did not write.
     copy
@@ -155,7 +156,13 @@ def rank_genes(
     check_adata(adata)
     check_settings(rank_genes, settings, seed)
     check_name(key_added, "key_added")
-    _check_numbers(delta, level, n_samples)
+    _check_numbers(delta, level)
+    if n_samples is not None:
+        warnings.warn(
+            f"n_samples={n_samples!r} has no effect any more, because nothing is drawn. Leave it out.",
+            FutureWarning,
+            stacklevel=3,
+        )
     codes, levels = read_groups(adata, groupby)
     chosen, reference = _chosen(groups, reference, levels, groupby)
     check_free(adata, {"uns": (key_added,)}, key_added, "scdae.tl.rank_genes", overwrite=overwrite, copy=copy)
@@ -166,7 +173,7 @@ def rank_genes(
     columns = where.columns
     sums = sum_groups(fitted.network, data, codes, len(levels))
     known_columns = columns[columns >= 0]
-    compare = _Comparison(sums, columns >= 0, delta, level, n_samples, np.random.default_rng([seed, 11]))
+    compare = _Comparison(sums, columns >= 0, delta, level)
 
     tables, n_left_out = {}, {}
     for name in progress(chosen, total=len(chosen), description="scdae: groups"):
@@ -195,49 +202,32 @@ def rank_genes(
 
 
 class _Comparison:
-    """Draws of log fold changes between two groups."""
+    """Log fold changes between two groups."""
 
-    def __init__(
-        self,
-        sums: GroupSums,
-        present: np.ndarray,
-        delta: float,
-        level: float,
-        n_samples: int,
-        rng: np.random.Generator,
-    ):
+    def __init__(self, sums: GroupSums, present: np.ndarray, delta: float, level: float):
         self.sums, self.present = sums, present
-        self.delta, self.level, self.n_samples, self.rng = delta, level, n_samples, rng
+        self.delta, self.level = delta, level
 
     def __call__(self, group: int, other: int | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Summary of the draws, (n_called,) each, and which of the genes that are present are called, bool (n_present,).
+        """Columns of the table, (n_called,) each, and which of the genes that are present are called, bool (n_present,).
 
         A gene that was measured in no cell of one of the two, so that nothing is expected there, is not.
         """
         first = self.sums.pick(slice(group, group + 1))
-        everyone = np.arange(len(self.sums.counted))
-        rest = self.sums.pick(everyone[everyone != group] if other is None else [other]).together()
-        pair = GroupSums(*(np.concatenate(parts) for parts in zip(first, rest, strict=True)))
+        rest = [k for k in range(len(self.sums.counted)) if k != group] if other is None else [other]
+        second = self.sums.pick(rest).together()
+        pair = GroupSums(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
         measured = np.all(pair.base > 0, axis=0)
         changes = fit_fold_changes(pair.pick(slice(None), self.present & measured))
-        block = max(1, _AT_ONCE // self.n_samples)
-        n_genes = int((self.present & measured).sum())
-        parts = [self._block(changes, slice(i, i + block)) for i in range(0, max(n_genes, 1), block)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, measured[self.present]
-
-    def _block(self, changes: FoldChanges, genes: slice) -> dict[str, np.ndarray]:
-        changes = changes.pick(genes)
-        first, second = (draw_log_change(changes, side, self.n_samples, self.rng) for side in (0, 1))
-        lfc = (first - second) / np.log(2)
-        lower, upper = np.quantile(lfc, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        mean, sd = lfc.mean(axis=0), lfc.std(axis=0)
-        return {
-            "scores": mean / np.maximum(sd, 1e-9),
-            "logfoldchanges": mean,
-            "pvals": 1 - (np.abs(lfc) > self.delta).mean(axis=0),
-            "lfc_lower": lower,
-            "lfc_upper": upper,
+        found = log_ratio(changes, self.delta * np.log(2), (1 - self.level) / 2, (1 + self.level) / 2)
+        columns = {
+            "scores": found.mean / np.maximum(found.sd, 1e-9),
+            "logfoldchanges": found.mean / np.log(2),
+            "pvals": found.within,
+            "lfc_lower": found.lower / np.log(2),
+            "lfc_upper": found.upper / np.log(2),
         }
+        return columns, measured[self.present]
 
 
 def _ranked(compared: dict[str, np.ndarray], known_columns: np.ndarray, names: pd.Index) -> pd.DataFrame:
@@ -270,13 +260,11 @@ def _entry(
     return entry
 
 
-def _check_numbers(delta: float, level: float, n_samples: int) -> None:
+def _check_numbers(delta: float, level: float) -> None:
     if not delta >= 0:
         raise ValueError(f"delta={delta!r}: use a log2 fold change of 0 or more, such as 0.25.")
     if not 0 < level < 1:
         raise ValueError(f"level={level!r}: use a probability between 0 and 1, such as 0.9.")
-    if n_samples < 50:
-        raise ValueError(f"n_samples={n_samples!r}: use 50 draws or more, to tell a probability by.")
 
 
 def _chosen(groups: Any, reference: Any, levels: list[str], groupby: str) -> tuple[list[str], str]:

@@ -5,7 +5,7 @@ import scipy.sparse as sp
 from scdae import metrics
 from scdae.core.data.cells import CellData
 from scdae.core.data.thinning import thin
-from scdae.core.evaluation.baselines import GeneMean, LowRank, Raw
+from scdae.core.evaluation.baselines import RANKS, GeneMean, LowRank, Raw, _best_rank, _factorize
 
 N_OBS, N_VARS = 300, 80
 
@@ -55,3 +55,22 @@ def test_low_rank_finds_the_rank_and_beats_the_gene_means():
 def test_low_rank_of_noise_is_small_and_of_two_cells_works():
     assert LowRank(cells(of_types(1)), np.random.default_rng(0)).rank <= 2
     assert np.isfinite(LowRank(cells(of_types(1)[:2]), np.random.default_rng(0)).expect(slice(0, 2))).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_rank_is_the_one_under_which_the_molecules_set_aside_are_likeliest(seed):
+    counts = of_types(seed + 2, seed).astype(np.float32)
+    counts[:, 5] = 0
+    counts = sp.csr_matrix(counts)
+    ranks = list(RANKS[:9])
+    rng = np.random.default_rng(seed)
+    shown, rest = thin(counts, 0.8, rng)
+    factors, total = _factorize(shown, ranks[-1], rng), np.asarray(shown.sum(axis=1), float).ravel()
+    counted = np.asarray(shown.sum(axis=0), float).ravel()
+    base, score = total[:, None] * counted / counted.sum(), []
+    for rank in ranks:
+        mean = factors.expect(slice(None), rank, total)
+        mean *= np.divide(counted, mean.sum(axis=0), out=np.ones_like(counted), where=mean.sum(axis=0) > 0)
+        mean = 0.25 * (0.99 * mean + 0.01 * base)
+        score.append((rest.toarray() * np.log(np.maximum(mean, 1e-12)) - mean).sum())
+    assert _best_rank(counts, ranks, np.random.default_rng(seed)) == ranks[int(np.argmax(score))]

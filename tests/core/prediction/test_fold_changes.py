@@ -8,7 +8,15 @@ from scipy.special import softmax
 import scdae
 import small
 from scdae.core.network.parameters import total_effects
-from scdae.core.prediction.fold_changes import GroupSums, draw_log_change, fit_fold_changes, sum_groups
+from scdae.core.prediction.fold_changes import (
+    _CENTRES,
+    SHAPES,
+    GroupSums,
+    _of_counts,
+    _scaled,
+    fit_fold_changes,
+    sum_groups,
+)
 from scdae.inputs.counts import read_counts
 from scdae.model.restore import query_cells
 
@@ -17,6 +25,14 @@ def sums_of(model, adata, group, mask=None):
     counts = read_counts(adata, mask=mask)
     data, _ = query_cells(model.fitted_model(), counts, model.fitted_model().conditions(adata))
     return sum_groups(model.outcome.fitted, data, group, 2)
+
+
+def draw_log_change(changes, group, n, rng):
+    """Draw the natural logarithm of a group's fold changes: float64 (n, n_vars)."""
+    chance = changes.weight[:, group].cumsum(axis=0)
+    shape = SHAPES[(rng.random((n, 1, chance.shape[1])) > chance[:-1]).sum(axis=1)]
+    drawn = np.maximum(rng.standard_gamma(shape + changes.counted[group]), 1e-300)
+    return changes.log_center[group] + np.log(drawn) - np.log(shape + changes.base[group])
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +116,29 @@ def test_change_common_to_all_genes_is_the_center():
     np.testing.assert_allclose(np.exp(changes.log_center[:, 0]), [0.8, 1.1], rtol=0.04)
     draws = draw_log_change(changes, 0, 100, np.random.default_rng(0))
     assert np.abs(np.exp(draws.mean(axis=0)) / 0.8 - 1).mean() < 0.03
+
+
+def test_center_and_prior_are_the_likeliest_of_all():
+    rng = np.random.default_rng(2)
+    sums = _poisson(rng.gamma(25, 1 / 25, (2, 4000)) * np.array([[0.7], [1.2]]), base=20.0)
+    changes = fit_fold_changes(sums)
+    # the prior, from the posterior weights and the likelihoods of a gene
+    likelihood, _ = _scaled(_of_counts(changes.counted), changes.counted, changes.base)
+    prior = (changes.weight / likelihood)[:, 0, 0]
+    prior /= prior.sum()
+    np.testing.assert_allclose(
+        changes.weight, prior[:, None, None] * likelihood / np.einsum("k,kij->ij", prior, likelihood), rtol=1e-9
+    )
+    for k, center in enumerate(np.exp(changes.log_center[:, 0])):
+        plain = changes.base[k] / center
+
+        def score(at, plain=plain, k=k):
+            likelihood, top = _scaled(_of_counts(changes.counted[k]), changes.counted[k], plain * at)
+            return (np.log(prior @ likelihood) + top).sum()
+
+        every = [score(at) for at in _CENTRES]
+        # learned in turn with the prior, which has moved a little since
+        assert abs(int(np.argmax(every)) - int(np.argmin(np.abs(_CENTRES - center)))) <= 1
 
 
 def test_gene_without_counts_is_uncertain_and_finite():

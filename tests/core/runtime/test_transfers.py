@@ -29,7 +29,7 @@ def test_everything_works_where_transfers_are_refused(guarded):
     assert np.isfinite(posterior.mean).all() and np.isfinite(posterior.sd).all()
     assert np.isfinite(posterior.quantile(0.5)).all() and np.isfinite(next(posterior.sample(1))).all()
     scdae.tl.anomaly_score(adata, model)
-    scdae.tl.rank_genes(adata, "cell_type", model, n_samples=50)
+    scdae.tl.rank_genes(adata, "cell_type", model)
     scdae.tl.purify(adata, model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,8 @@ from scdae.core.distributions.posterior import dropout_probability
 from scdae.core.distributions.zeros import nb_zero_chance_numpy, nb_zero_loss_numpy
 
 __all__ = ["BlockLaw", "HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
+
+_ENTRIES = 1 << 16  # of whole blocks, at a time
 
 
 @dataclass(frozen=True)
@@ -94,28 +97,57 @@ class BlockLaw:
         at = self._x.nonzero()
         return at, self.at(*at)
 
+    @property
+    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+        """Rows, expected molecules and levels of a few cells at a time, so that what they need stays in the processor's cache."""
+        n_cells, n = self._prior.shape
+        size = max(1, _ENTRIES // max(n, 1))
+        for start in range(0, n_cells, size):
+            rows = slice(start, start + size)
+            yield rows, self._prior[rows], None if self._level is None else self._level[rows]
+
+    @cached_property
+    def _after_zero(self) -> tuple[np.ndarray, np.ndarray]:
+        """Had no molecule been shown: how many would be expected there again, and the probability that there are none, (b, n)."""
+        value, chance = np.empty_like(self._prior), np.empty_like(self._prior)
+        for rows, prior, level in self._parts:
+            before, again, expected = np.zeros((3, *prior.shape))
+            for theta, weight, scale, lost in self._laws.one_by_one(level, np.float64):
+                inner = prior * scale
+                if lost.any():
+                    gone, weight = weight * lost, weight * (1 - lost)
+                    before += gone
+                    again += gone
+                none = nb_zero_chance_numpy(inner, theta)
+                none *= weight
+                before += none
+                none *= inner
+                both = nb_zero_chance_numpy(inner * (1 + self._ratio), theta)
+                both *= weight
+                again += both
+                inner /= theta
+                inner += 1
+                none /= inner
+                expected += none
+            value[rows], chance[rows] = expected / before, again / before
+        return value, chance
+
     @cached_property
     def expected(self) -> np.ndarray:
         """Expected molecules, (b, n)."""
         if self._x is None:
             return np.asarray(self._ratio * self._prior * self._laws.kept)
-        value, prior = np.zeros_like(self._prior), self._prior
-        before = np.zeros_like(prior)
-        for theta, weight, scale, lost in self._laws.one_by_one(self._level, np.float64):
-            inner = prior * scale
-            chance = weight * (1 - lost) * nb_zero_chance_numpy(inner, theta)
-            before += chance + weight * lost
-            value += chance * inner / (1 + inner / theta)
-        value /= before
         at, law = self._with_counts
-        value[at] = law.expected / self._ratio
-        return self._ratio * value
+        value = self._ratio * self._after_zero[0]
+        value[at] = law.expected
+        return value
 
     def log_zero(self) -> np.ndarray:
         """Log probability of no molecule, (b, n)."""
         if self._x is None:
-            return np.asarray(np.log(zero_chance(self._laws, self._ratio * self._prior, level=self._level)))
-        value = np.log(zero_chance(self._laws, self._ratio * self._prior, self._prior, self._level))
+            parts = [zero_chance(self._laws, self._ratio * prior, level=level) for _, prior, level in self._parts]
+            return np.log(np.concatenate(parts)) if parts else np.zeros_like(self._prior)
+        value = np.log(self._after_zero[1])
         at, law = self._with_counts
         value[at] = log_prob_zero(law)
         return np.asarray(value)

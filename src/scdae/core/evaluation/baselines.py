@@ -61,9 +61,14 @@ class _Factors:
     left: np.ndarray  # (n_obs, rank)
     right: np.ndarray  # (rank, n_vars)
 
-    def expect(self, rows: slice | np.ndarray, rank: int, total: np.ndarray) -> np.ndarray:
+    def values(self, rows: slice | np.ndarray, rank: int) -> np.ndarray:
+        """What is fitted, no logs any more, up to a factor for each cell: float32."""
         logs = self.left[rows, :rank] @ self.right[:rank]
-        values = np.expm1(np.clip(logs, 0, _LARGEST)).astype(np.float64)
+        np.clip(logs, 0, _LARGEST, out=logs)
+        return np.asarray(np.expm1(logs, out=logs))
+
+    def expect(self, rows: slice | np.ndarray, rank: int, total: np.ndarray) -> np.ndarray:
+        values = self.values(rows, rank).astype(np.float64)
         size = values.sum(axis=1, keepdims=True)
         return values * np.divide(total[rows, None], size, out=np.zeros_like(size), where=size > 0)
 
@@ -120,11 +125,17 @@ def _best_rank(counts: sp.csr_matrix, ranks: list[int], rng: np.random.Generator
     counted = np.asarray(shown[cells].sum(axis=0), dtype=np.float64).ravel()
     base = total[cells, None] * (counted / max(counted.sum(), 1.0))
     y = rest[cells].tocoo()
+    base_of_y = 0.01 * base[y.row, y.col]
     score = []
     for rank in ranks:
-        mean = factors.expect(cells, rank, total)
-        fitted = mean.sum(axis=0)
-        mean *= np.divide(counted, fitted, out=np.ones_like(fitted), where=fitted > 0)
-        mean = ratio * (0.99 * mean + 0.01 * base)
-        score.append(float((y.data * np.log(np.maximum(mean[y.row, y.col], 1e-12))).sum() - mean.sum()))
+        values = factors.values(cells, rank)
+        size = values.sum(axis=1, dtype=np.float64)
+        depth = np.divide(total[cells], size, out=np.zeros_like(size), where=size > 0)
+        fitted = (depth.astype(np.float32) @ values).astype(np.float64)
+        scale = np.divide(counted, fitted, out=np.ones_like(fitted), where=fitted > 0)
+        mean = ratio * (0.99 * values[y.row, y.col] * depth[y.row] * scale[y.col] + base_of_y)
+        expected = (
+            ratio * 0.99 * counted[fitted > 0].sum()
+        )  # of all entries; the gene means' part is the same for all ranks
+        score.append(float((y.data * np.log(np.maximum(mean, 1e-12))).sum() - expected))
     return ranks[int(np.argmax(score))]

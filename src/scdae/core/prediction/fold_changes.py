@@ -23,17 +23,20 @@ from scipy import special
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import effect_of
+from scdae.core.distributions.components import Components
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import total_effects, values_of
 from scdae.core.prediction.decode import law_of_genes, read_out
 
-__all__ = ["FoldChanges", "GroupSums", "draw_log_change", "fit_fold_changes", "sum_groups"]
+__all__ = ["SHAPES", "FoldChanges", "GroupSums", "fit_fold_changes", "sum_groups"]
 
 # Shapes of the prior's Gamma components: standard deviation of the fold change 0.02 (almost none), 0.05, ..., 1.6.
 SHAPES = np.array([2500.0, 400.0, 100.0, 25.0, 6.25, 1.5625, 0.390625])
 _PSEUDO = 40.0  # pseudo-genes of each prior component, so that weights learned from few genes do not overfit
 _ROUNDS = 3  # of learning weights and then centers
 _CENTRES = np.exp(np.linspace(-0.5, 0.5, 41))  # candidates for the center of a group
+_FIRST_STEP = 4  # of the search among these
+_ENTRIES = 1_000_000  # held at a time
 
 
 class GroupSums(NamedTuple):
@@ -83,36 +86,83 @@ def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int)
     n_groups
         Number of groups.
     """
-    laws = law_of_genes(fitted)
-    kept, whole_exposure = laws.kept, data.exposure
-    values = values_of(fitted.params)
-    profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
-    sums = np.zeros((len(GroupSums._fields), n_groups, data.n_vars))
+    kept = law_of_genes(fitted).kept
+    spread = _Spread.of(law_of_genes(fitted))
+    member = (group == np.arange(n_groups)[:, None]).astype(np.float32)
+    exposure = data.exposure
+    counted, base = _counted(data, member), _base(fitted, data, member) * kept
+    n_by = 2 * n_groups
+    both = np.concatenate([member, member * exposure])
+    sums, square, dispersed = np.zeros((n_by, data.n_vars)), *np.zeros((2, n_groups, data.n_vars))
     for rows, prior, _ in read_out(fitted, data, "prior"):
-        mean = kept * prior.astype(np.float64)
-        spread = laws.kept_square(laws.level(prior, whole_exposure[rows])) / kept**2 - 1
-        exposure = np.broadcast_to(whole_exposure[rows, None].astype(np.float64), mean.shape)
-        if data.unobserved is not None:
-            observed = ~data.unobserved[rows].toarray()
-            mean, exposure = np.where(observed, mean, 0), np.where(observed, exposure, 0)
-        logits = profile if effects is None else profile + effect_of(effects, data.conditions.take(rows))
-        parts = GroupSums(
-            counted=data.counts[rows].toarray(),
-            base=exposure * kept * special.softmax(logits, axis=1),
-            expected=mean,
-            dispersed=mean**2 * spread,
-            square=mean**2,
-            cross=mean * exposure,
-            exposure_square=exposure**2,
-        )
-        member = (group[rows, None] == np.arange(n_groups)).astype(np.float64).T
-        for whole, part in zip(sums, parts, strict=True):
-            whole += member @ part
-    group_sums = GroupSums(*sums)
+        level = spread.level(prior, exposure[rows])
+        mean = prior if data.unobserved is None else np.where(data.unobserved[rows].toarray(), np.float32(0), prior)
+        sums += both[:, rows] @ mean
+        squared = mean * mean
+        square += member[:, rows] @ squared
+        if level is not None:
+            squared *= level
+            dispersed += member[:, rows] @ squared
+    group_sums = GroupSums(
+        counted,
+        base,
+        expected=sums[:n_groups] * kept,
+        dispersed=(square * spread.low + dispersed * spread.more) * kept**2,
+        square=square * kept**2,
+        cross=sums[n_groups:] * kept,
+        exposure_square=_over_observed(data, member * np.float64(1) * exposure**2),
+    )
     scale = (group_sums.counted.sum(axis=0) + 1) / (
         group_sums.base.sum(axis=0) + 1
     )  # fold changes are relative to the mean over these groups
     return group_sums._replace(base=group_sums.base * scale)
+
+
+class _Spread(NamedTuple):
+    """Variance of expected counts within a cell over their square: ``low + level * more``, where there is a level."""
+
+    laws: Components
+    low: np.ndarray  # float64 (n,)
+    more: np.ndarray  # float64 (n,)
+
+    @classmethod
+    def of(cls, laws: Components) -> _Spread:
+        """Of the laws of the genes."""
+        ends = [laws.kept_square(None if laws.high is None else np.array(level)) for level in (0.0, 1.0)]
+        return cls(laws, ends[0] / laws.kept**2 - 1, (ends[1] - ends[0]) / laws.kept**2)
+
+    def level(self, prior: np.ndarray, exposure: np.ndarray) -> np.ndarray | None:
+        """Level of entries, float32 (b, n), see :meth:`scdae.core.distributions.components.Components.level`."""
+        return None if self.laws.high is None else self.laws.level(prior, exposure)
+
+
+def _over_observed(data: CellData, weights: np.ndarray) -> np.ndarray:
+    """Sums of `weights`, (m, n_obs), over the cells in which a gene was observed: float64 (m, n_vars)."""
+    total = np.repeat(weights.sum(axis=1, dtype=np.float64)[:, None], data.n_vars, axis=1)
+    return total if data.unobserved is None else total - (data.unobserved.T.astype(np.float64) @ weights.T).T
+
+
+def _counted(data: CellData, member: np.ndarray) -> np.ndarray:
+    """Molecules of each group: float64 (n_groups, n_vars)."""
+    return np.asarray((data.counts.T.astype(np.float64) @ member.T).T)
+
+
+def _base(fitted: Fitted, data: CellData, member: np.ndarray) -> np.ndarray:
+    """What the gene's mean makes one expect of each group, were nothing lost: float64 (n_groups, n_vars)."""
+    values = values_of(fitted.params)
+    profile, effects = np.asarray(values["log_profile"], np.float64)[None], total_effects(values)
+    exposure = data.exposure.astype(np.float64)
+    if effects is None:
+        return np.asarray(special.softmax(profile, axis=1) * _over_observed(data, member * exposure))
+    total = np.zeros((len(member), data.n_vars))
+    size = max(1, _ENTRIES // data.n_vars)
+    for start in range(0, data.n_obs, size):
+        rows = slice(start, min(start + size, data.n_obs))
+        own = special.softmax(profile + effect_of(effects, data.conditions.take(rows)), axis=1) * exposure[rows, None]
+        if data.unobserved is not None:
+            own[data.unobserved[rows].toarray()] = 0
+        total += member[:, rows] @ own
+    return total
 
 
 def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
@@ -133,15 +183,19 @@ def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
     n_pairs = len(base) * int(judged.sum())
     prior = np.full(len(SHAPES), 1 / len(SHAPES))
     center = np.ones((len(base), 1))
-    for _ in range(_ROUNDS if judged.any() else 0):
-        likelihood = _likelihood(counted[:, judged], base[:, judged] * center)[0]
+    places = [len(_CENTRES) // 2] * len(base)
+    of_group = list(zip(counted[:, judged], base[:, judged], strict=True))
+    of_counts = [_of_counts(of_one) for of_one, _ in of_group]
+    for k in range(_ROUNDS if judged.any() else 0):
+        at = zip(of_counts, of_group, center, strict=True)
+        likelihood = np.concatenate([_scaled(of_one, x, expected * c)[0] for of_one, (x, expected), c in at], axis=1)
         for _ in range(n_iter):
-            weight = prior[:, None, None] * likelihood
-            learned = (weight / weight.sum(axis=0)).mean(axis=(1, 2))
+            learned = prior * (likelihood @ (1 / (prior @ likelihood))) / n_pairs
             prior = (n_pairs * learned + _PSEUDO) / (n_pairs + _PSEUDO * len(SHAPES))
-        center = np.stack(
-            [_center(*of_group, prior) for of_group in zip(counted[:, judged], base[:, judged], strict=True)]
-        )
+        step = _FIRST_STEP if k == 0 else 1
+        known = zip(of_counts, of_group, places, strict=True)
+        places = [_best_center(of_one, *x, prior, place, step) for of_one, x, place in known]
+        center = _CENTRES[places][:, None]
     base = base * center
     weight = prior[:, None, None] * _likelihood(counted, base)[0]
     return FoldChanges(weight / weight.sum(axis=0), counted, base, np.log(center))
@@ -167,19 +221,23 @@ def _scaled(of_counts: np.ndarray, counted: np.ndarray, base: np.ndarray) -> tup
     return np.exp(evidence, out=evidence), top
 
 
-def _center(counted: np.ndarray, base: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Find the center with the highest likelihood of a group's counts: (1,)."""
-    of_counts, score = _of_counts(counted), []
-    for center in _CENTRES:
-        likelihood, scale = _scaled(of_counts, counted, base * center)
-        score.append(float((np.log(prior @ likelihood) + scale).sum()))
-    return _CENTRES[[int(np.argmax(score))]]
+def _best_center(
+    of_counts: np.ndarray, counted: np.ndarray, base: np.ndarray, prior: np.ndarray, place: int, step: int
+) -> int:
+    """Place among the centers of that under which the counts of a group are likeliest.
 
+    From `place` on it goes uphill in steps that become shorter, as the likelihood has one maximum.
+    """
+    scores: dict[int, float] = {}
 
-def draw_log_change(changes: FoldChanges, group: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the natural logarithm of a group's fold changes: float64 (n, n_vars)."""
-    chance = changes.weight[:, group].cumsum(axis=0)
-    component = (rng.random((n, 1, chance.shape[1])) > chance[:-1]).sum(axis=1)
-    shape = SHAPES[component]
-    drawn = rng.standard_gamma(shape + changes.counted[group])
-    return changes.log_center[group] + np.log(np.maximum(drawn, 1e-300)) - np.log(shape + changes.base[group])
+    def score(at: int) -> float:
+        if at not in scores:
+            likelihood, scale = _scaled(of_counts, counted, base * _CENTRES[at])
+            scores[at] = float((np.log(prior @ likelihood) + scale).sum())
+        return scores[at]
+
+    while step:
+        around = [at for at in (place, place - step, place + step) if 0 <= at < len(_CENTRES)]
+        best = max(around, key=score)
+        place, step = best, step if best != place else step // 2
+    return place
