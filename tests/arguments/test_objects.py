@@ -25,6 +25,8 @@ MORE = {  # what a function needs besides
     "pl.embedding": (["gene_1"],),
     "pl.gene_gene": ("gene_1", "gene_2"),
     "pl.before_after": (["gene_1"],),
+    "pl.dotplot": (["gene_1"], "cell_type"),
+    "tl.report": ("report.html",),
 }
 
 
