@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
 
 from scdae.arguments.objects import nearest
 
 __all__ = ["unknown_function"]
 
+_ALIKE = 0.75  # of names in another module, from which on one is meant
 _MODULES = ("pp", "tl", "pl", "get", "datasets", "metrics")
 
 
@@ -34,6 +36,7 @@ def unknown_function(module: str, name: str) -> AttributeError:
     for known in ({place: one for place, one in places.items() if one == name}, own, places):
         close = nearest(name, known.values())
         for place, one in known.items():
-            if close == f" Did you mean {one!r}?":
+            alike = place == f"{module}.{one}" or difflib.SequenceMatcher(None, name, one).ratio() > _ALIKE
+            if alike and close == f" Did you mean {one!r}?":
                 return AttributeError(f"{text} Did you mean {place!r}?")
     return AttributeError(f"{text} It has {', '.join(import_module(module).__all__)}.")
