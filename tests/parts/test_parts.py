@@ -320,7 +320,7 @@ def test_a_plan_that_is_damaged(files):
 
 def test_rows_that_are_not_whole_shards_are_refused(files, monkeypatch):
     """Two processes that write different chunks of one shard lose some without a word."""
-    monkeypatch.setattr(store, "_zarr_format", lambda: 3)  # the format that has shards
+    monkeypatch.setattr(store, "zarr_version", lambda: 3)  # the format that has shards
     part(files, 1)
     path = files / "out.zarr.parts" / "store.zarr" / "layers" / "scdae"
     height = zarr.open_array(path).chunks[0]

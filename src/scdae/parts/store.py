@@ -8,25 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import scipy.sparse as sp
 import zarr
 from anndata.io import read_elem, write_elem
 
 from scdae.files.writable import nullable_strings
+from scdae.files.zarr_once import Ends
+from scdae.matrices.chunk_sizes import zarr_version
 from scdae.outputs.blocks import RestoredBlock
 from scdae.parts.plan import Plan
 
 __all__ = ["Writer", "check_whole", "join_pieces", "make_store", "write_annotations"]
 
-_CHUNK = 2**22  # values of a chunk of a sparse layer
-
 
 def make_store(path: Path, plan: Plan) -> None:
     """Make a store with the layers and the latent space that will be filled in."""
     with _quietly():
-        group = zarr.open_group(path, mode="w", zarr_format=_zarr_format())
+        group = zarr.open_group(path, mode="w", zarr_format=zarr_version())
         group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm"):
             group.create_group(name).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
@@ -106,7 +105,7 @@ class Writer:
                 array[rows] = values
         for number, (folder, piece) in enumerate(zip(self._pieces, block.layers, strict=False)):
             with _quietly():
-                write_elem(zarr.open_group(folder / f"{start}", mode="w", zarr_format=_zarr_format()), "piece", piece)
+                write_elem(zarr.open_group(folder / f"{start}", mode="w", zarr_format=zarr_version()), "piece", piece)
             self.entries[number] += int(piece.nnz)
 
 
@@ -120,23 +119,23 @@ def join_pieces(path: Path, name: str, pieces: Sequence[Path], shape: tuple[int,
             del layers[name]
         group = layers.create_group(name)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
-        streams = [_Stream(group, "data", n_stored, np.float32), _Stream(group, "indices", n_stored, index)]
+        ends = [Ends(group, "data", np.float32), Ends(group, "indices", index)]
         starts, row = np.zeros(shape[0] + 1, index), 0
         for piece in pieces:
             part: sp.csr_matrix = read_elem(zarr.open_group(piece, mode="r")["piece"])
-            ends = part.indptr[1:].astype(index)
-            starts[row + 1 : row + 1 + len(ends)] = starts[row] + ends
-            row += len(ends)
-            for stream, values in zip(streams, (part.data, part.indices), strict=True):
-                stream.add(values)
+            until = part.indptr[1:].astype(index)
+            starts[row + 1 : row + 1 + len(until)] = starts[row] + until
+            row += len(until)
+            for end, values in zip(ends, (part.data, part.indices), strict=True):
+                end.add(values)
         found = row, int(starts[-1])
         if found != (shape[0], n_stored):
             raise ValueError(
                 f"{path.parent}: the pieces of {name!r} have {found[0]:,} rows and {found[1]:,} values, not {shape[0]:,} and "
                 f"{n_stored:,}. Remove the folder to begin anew."
             )
-        for stream in streams:
-            stream.end()
+        for end in ends:
+            end.close()
         write_elem(group, "indptr", starts)
 
 
@@ -151,43 +150,12 @@ def write_annotations(path: Path, elements: dict[str, Any]) -> None:
         zarr.consolidate_metadata(path)
 
 
-class _Stream:
-    """A one-dimensional array that is written in whole chunks, one after the other."""
-
-    def __init__(self, group: Any, name: str, length: int, dtype: Any):
-        self._array = _make(group, name, (length,), _CHUNK, dtype)
-        self._held: list[np.ndarray] = []
-        self._at = 0
-
-    def add(self, values: np.ndarray) -> None:
-        self._held.append(values)
-        if sum(map(len, self._held)) >= _CHUNK:
-            joint = np.concatenate(self._held)
-            whole = len(joint) // _CHUNK * _CHUNK
-            self._put(joint[:whole])
-            self._held = [joint[whole:]]
-
-    def end(self) -> None:
-        rest = np.concatenate([np.zeros(0, self._array.dtype), *self._held])
-        if len(rest):
-            self._put(rest)
-
-    def _put(self, values: np.ndarray) -> None:
-        self._array[self._at : self._at + len(values)] = values
-        self._at += len(values)
-
-
 def _make(group: Any, name: str, shape: tuple[int, ...], height: int, dtype: Any) -> Any:
     """An array in chunks of whole rows, without shards, as anndata describes its arrays."""
     chunks = tuple(max(min(side, n), 1) for side, n in zip((height, *shape[1:]), shape, strict=True))
     array = group.create_array(name, shape=shape, chunks=chunks, dtype=np.dtype(dtype), fill_value=0)
     array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     return array
-
-
-def _zarr_format() -> Any:
-    """The format that anndata writes."""
-    return getattr(anndata.settings, "zarr_write_format", 2)
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import false_discovery_control, ks_2samp
@@ -12,16 +10,12 @@ from scipy.stats import false_discovery_control, ks_2samp
 from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, spelled
-from scdae.core.guard.chimeras import evidence, fit_split, sides
 from scdae.core.guard.conformal import conformal_pvalue
-from scdae.core.guard.joined import join
-from scdae.core.guard.parents import Parents, find_parents
-from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
-from scdae.core.guard.verdict import features, verdicts, with_variants
 from scdae.core.runtime.transfers import transfers
 from scdae.model import DAE
 from scdae.outputs.slots import check_free, writing_to
 from scdae.sequences.abundances import find_bimeras, read_abundance
+from scdae.sequences.scores import Scores, score
 from scdae.sequences.sets import (
     check_frames,
     check_words,
@@ -41,19 +35,11 @@ _WRITER = "scdae.tl.score_sequences"
 _COLUMNS = ("misfit", "misfit_pvalue", "misfit_fdr", "chimera", "chimera_pvalue", "chimera_fdr")
 _WHERE = ("breakpoint", "left", "right")
 _DE_NOVO = ("denovo", "denovo_left", "denovo_right")
-_SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
-_JUDGED = 2000  # of the reference, drawn at random: what the scores of normal sequences are
-_JOINED = (
-    800,
-    400,
-)  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
-_JOINS = "joined"
 _ALIKE = 0.05  # p-value above which the scores of calibration and reference are taken as distributed alike
 _QUANTILES = (0.2, 0.5, 0.8)  # of normal scores, that are brought together
 _ENOUGH = 100  # calibration sequences, for it to be noticed if they are not
 _FEW = 6  # windows, below which there are too few breakpoints
 _GAP = 4
-_LEAST_SPREAD = 1e-6
 
 
 @spelled
@@ -171,7 +157,7 @@ def score_sequences(
     _warn_of_few_windows(read["adata"].observed)
     letters = read_letters(parts)
     starts = column_starts(reference) if letters else np.zeros(0, np.int64)
-    evidence = _score(read, letters, starts, model, shape, groups_of(reference, group_key), seed)
+    evidence = score(read, letters, starts, model, shape, groups_of(reference, group_key), seed)
 
     query = evidence["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
@@ -216,134 +202,7 @@ def score_sequences(
         }
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Of some sequences."""
-
-    misfit: np.ndarray
-    chimera: np.ndarray
-    split: np.ndarray  # best breakpoint: windows on its left, less one
-    column: np.ndarray  # best breakpoint by the letters: columns on its left; 0 where the windows tell it
-    left: np.ndarray  # relatives there
-    right: np.ndarray
-    usual: np.ndarray  # chimera scores of the reference, each compared with other groups; none without letters
-
-
-def _score(
-    read: dict[str, Windows],
-    letters: dict[str, np.ndarray],
-    starts: np.ndarray,
-    model: DAE,
-    shape: tuple[int, int],
-    group: np.ndarray,
-    seed: int,
-) -> dict[str, _Scores]:
-    """Score the query and the calibration sequences."""
-    rng = np.random.default_rng(seed)
-    outcome = model.fitted_outcome()
-    decoder = decoder_of(outcome.fitted, outcome.genes, shape)
-    prior = fit_prior(decoder, read["reference"], rng)
-    judged = np.sort(rng.permutation(len(group))[:_JUDGED])
-    excluded = {"reference": group[judged][:, None] == group}
-    judges = [name for name in read if name != "reference"]
-    joined = None
-    if letters:
-        numbers = min(_JOINED[0], 2 * len(group)), min(_JOINED[1], len(group))
-        joined = join(read["reference"], letters["reference"], starts, group, shape, numbers, rng)
-    if joined is not None:
-        read, letters = {**read, _JOINS: joined.windows}, {**letters, _JOINS: joined.rows}
-        excluded[_JOINS] = joined.excluded
-    places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
-    known = places["reference"]
-    observed = {name: part.observed for name, part in read.items()}
-    observed["reference"] = observed["reference"][judged]
-    places["reference"] = known[judged]
-    by_windows = _by_windows(known, places, observed, excluded)
-    misfits = {name: misfit(decoder, read[name], places[name][:, 0]) for name in read if name != "reference"}
-    if joined is None:
-        return {
-            name: _Scores(misfits[name], *by_windows[name].best(), *by_windows[name].relatives(), usual=np.zeros(0))
-            for name in judges
-        }
-    misfits["reference"] = misfit(decoder, _some(read["reference"], judged), places["reference"][:, 0])
-    rows = {**letters, "reference": letters["reference"][judged]}
-    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
-    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
-    chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
-    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
-    two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
-    return {
-        name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])
-        for name in judges
-    }
-
-
-class _Ratios(NamedTuple):
-    """Evidence of the windows, (n_obs, n_windows - 1)."""
-
-    ratio: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-
-    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Score, breakpoint, and no columns."""
-        split = self.ratio.argmax(axis=1)
-        top = self.ratio[np.arange(len(split)), split]
-        return np.where(np.isinf(top), np.nan, top), split, np.zeros(len(split), np.int64)
-
-    def relatives(self) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest of the reference to each side of the best breakpoint."""
-        split = self.ratio.argmax(axis=1)
-        rows = np.arange(len(split))
-        return self.left[rows, split], self.right[rows, split]
-
-
-def _by_windows(
-    known: np.ndarray,
-    places: Mapping[str, np.ndarray],
-    observed: Mapping[str, np.ndarray],
-    excluded: Mapping[str, np.ndarray],
-) -> dict[str, _Ratios]:
-    """Standardized log ratios of two places and one at each breakpoint, and the relatives."""
-    n_splits = next(iter(observed.values())).shape[1] - 1
-    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {name: [] for name in places}
-    for at in range(n_splits):
-        left, right = 1 + at, 1 + n_splits + at
-        split = fit_split(known[:, left], known[:, right], _SHAPE)
-        weighed = {
-            name: evidence(split, of_name[:, left], of_name[:, right], excluded.get(name))
-            for name, of_name in places.items()
-        }
-        usual = weighed["reference"].ratio
-        center, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
-        for name, one in weighed.items():
-            halves = observed[name][:, : at + 1].any(axis=1) & observed[name][:, at + 1 :].any(axis=1)
-            found[name].append((np.where(halves, (one.ratio - center) / spread, -np.inf), one.left, one.right))
-    return {
-        name: _Ratios(*(np.stack(part, axis=1) for part in zip(*of_name, strict=True)))
-        for name, of_name in found.items()
-    }
-
-
-def _put_together(
-    misfits: np.ndarray, score: np.ndarray, windows: _Ratios, letters: Parents, usual: np.ndarray
-) -> _Scores:
-    """Score by both; breakpoint and relatives by the letters where they speak for two parents, else by the windows."""
-    of_windows, split, _ = windows.best()
-    told = letters.ratio > 0
-    left, right = (
-        np.where(told, by_letters, by_windows)
-        for by_letters, by_windows in zip((letters.left, letters.right), windows.relatives(), strict=True)
-    )
-    score = np.where(np.isnan(of_windows), np.nan, score)
-    return _Scores(misfits, score, split, np.where(told, letters.column, 0), left, right, usual)
-
-
-def _some(windows: Windows, rows: np.ndarray) -> Windows:
-    return Windows(windows.counts[rows], windows.observed[rows])
-
-
-def _breakpoints(adata: AnnData, query: _Scores, rows: np.ndarray | None, starts: np.ndarray) -> np.ndarray:
+def _breakpoints(adata: AnnData, query: Scores, rows: np.ndarray | None, starts: np.ndarray) -> np.ndarray:
     """Letters of each sequence on the left of its breakpoint."""
     of_window = np.asarray(adata.obsm["window_starts"])
     at = np.arange(adata.n_obs)
@@ -390,7 +249,7 @@ def _warn_of_few_windows(observed: np.ndarray) -> None:
         )
 
 
-def _tell(adata: AnnData, query: _Scores) -> None:
+def _tell(adata: AnnData, query: Scores) -> None:
     for values, what, why in (
         (query.misfit, "misfit and chimera scores", "nothing of them was observed (see layers['observed'])"),
         (query.chimera, "chimera scores", "they cover less than two windows, and have no two sides"),

@@ -1,0 +1,154 @@
+"""Scores of sequences by the model's windows and by single letters, and where each of them breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from scdae.core.guard.chimeras import evidence, fit_split, sides
+from scdae.core.guard.joined import join
+from scdae.core.guard.parents import Parents, find_parents
+from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.guard.verdict import features, verdicts, with_variants
+from scdae.model import DAE
+
+__all__ = ["Scores", "score"]
+
+_SHAPE = 1.5  # degrees of freedom of the distribution by which relatives differ
+_JUDGED = 2000  # of the reference, drawn at random: what the scores of normal sequences are
+_JOINED = (
+    800,
+    400,
+)  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
+_JOINS = "joined"
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of some sequences, each (n,)."""
+
+    misfit: np.ndarray
+    chimera: np.ndarray
+    split: np.ndarray  # best breakpoint: windows on its left, less one
+    column: np.ndarray  # best breakpoint by the letters: columns on its left; 0 where the windows tell it
+    left: np.ndarray  # relatives there
+    right: np.ndarray
+    usual: np.ndarray  # chimera scores of the reference, each compared with other groups; none without letters
+
+
+def score(
+    read: dict[str, Windows],
+    letters: dict[str, np.ndarray],
+    starts: np.ndarray,
+    model: DAE,
+    shape: tuple[int, int],
+    group: np.ndarray,
+    seed: int,
+) -> dict[str, Scores]:
+    """Score the query and the calibration sequences."""
+    rng = np.random.default_rng(seed)
+    outcome = model.fitted_outcome()
+    decoder = decoder_of(outcome.fitted, outcome.genes, shape)
+    prior = fit_prior(decoder, read["reference"], rng)
+    judged = np.sort(rng.permutation(len(group))[:_JUDGED])
+    excluded = {"reference": group[judged][:, None] == group}
+    judges = [name for name in read if name != "reference"]
+    joined = None
+    if letters:
+        numbers = min(_JOINED[0], 2 * len(group)), min(_JOINED[1], len(group))
+        joined = join(read["reference"], letters["reference"], starts, group, shape, numbers, rng)
+    if joined is not None:
+        read, letters = {**read, _JOINS: joined.windows}, {**letters, _JOINS: joined.rows}
+        excluded[_JOINS] = joined.excluded
+    places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
+    known = places["reference"]
+    observed = {name: part.observed for name, part in read.items()}
+    observed["reference"] = observed["reference"][judged]
+    places["reference"] = known[judged]
+    by_windows = _by_windows(known, places, observed, excluded)
+    misfits = {name: misfit(decoder, read[name], places[name][:, 0]) for name in read if name != "reference"}
+    if joined is None:
+        return {
+            name: Scores(misfits[name], *by_windows[name].best(), *by_windows[name].relatives(), usual=np.zeros(0))
+            for name in judges
+        }
+    misfits["reference"] = misfit(decoder, _some(read["reference"], judged), places["reference"][:, 0])
+    rows = {**letters, "reference": letters["reference"][judged]}
+    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
+    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
+    chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
+    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
+    two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
+    return {
+        name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])
+        for name in judges
+    }
+
+
+class _Ratios(NamedTuple):
+    """Evidence of the windows, (n_obs, n_windows - 1)."""
+
+    ratio: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score, breakpoint, and no columns."""
+        split = self.ratio.argmax(axis=1)
+        top = self.ratio[np.arange(len(split)), split]
+        return np.where(np.isinf(top), np.nan, top), split, np.zeros(len(split), np.int64)
+
+    def relatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest of the reference to each side of the best breakpoint."""
+        split = self.ratio.argmax(axis=1)
+        rows = np.arange(len(split))
+        return self.left[rows, split], self.right[rows, split]
+
+
+def _by_windows(
+    known: np.ndarray,
+    places: Mapping[str, np.ndarray],
+    observed: Mapping[str, np.ndarray],
+    excluded: Mapping[str, np.ndarray],
+) -> dict[str, _Ratios]:
+    """Standardized log ratios of two places and one at each breakpoint, and the relatives."""
+    n_splits = next(iter(observed.values())).shape[1] - 1
+    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {name: [] for name in places}
+    for at in range(n_splits):
+        left, right = 1 + at, 1 + n_splits + at
+        split = fit_split(known[:, left], known[:, right], _SHAPE)
+        weighed = {
+            name: evidence(split, of_name[:, left], of_name[:, right], excluded.get(name))
+            for name, of_name in places.items()
+        }
+        usual = weighed["reference"].ratio
+        center, spread = usual.mean(), max(usual.std(), _LEAST_SPREAD)
+        for name, one in weighed.items():
+            halves = observed[name][:, : at + 1].any(axis=1) & observed[name][:, at + 1 :].any(axis=1)
+            found[name].append((np.where(halves, (one.ratio - center) / spread, -np.inf), one.left, one.right))
+    return {
+        name: _Ratios(*(np.stack(part, axis=1) for part in zip(*of_name, strict=True)))
+        for name, of_name in found.items()
+    }
+
+
+def _put_together(
+    misfits: np.ndarray, score: np.ndarray, windows: _Ratios, letters: Parents, usual: np.ndarray
+) -> Scores:
+    """Score by both; breakpoint and relatives by the letters where they speak for two parents, else by the windows."""
+    of_windows, split, _ = windows.best()
+    told = letters.ratio > 0
+    left, right = (
+        np.where(told, by_letters, by_windows)
+        for by_letters, by_windows in zip((letters.left, letters.right), windows.relatives(), strict=True)
+    )
+    score = np.where(np.isnan(of_windows), np.nan, score)
+    return Scores(misfits, score, split, np.where(told, letters.column, 0), left, right, usual)
+
+
+def _some(windows: Windows, rows: np.ndarray) -> Windows:
+    return Windows(windows.counts[rows], windows.observed[rows])
