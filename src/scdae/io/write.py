@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import anndata
 import dask
 import h5py
 import pandas as pd
@@ -22,6 +21,7 @@ from scipy.sparse import issparse
 
 from scdae.core.runtime import stopping
 from scdae.files.closing_store import ClosingStore
+from scdae.files.plain_text import write_text_plainly
 from scdae.files.replacing import in_place
 from scdae.files.room import NoRoom, free_bytes, in_words, release, reserve
 from scdae.files.sizes import bytes_of
@@ -152,7 +152,7 @@ def _write_zarr(adata: AnnData, complete: Path) -> None:
         if can_write_once(lazy):
             write_once(group, name, lazy, at_once=chunks_at_once(lazy))
         else:
-            function(group, name, part, dataset_kwargs=dataset_kwargs)
+            write_text_plainly(function, group, name, part, dataset_kwargs=dataset_kwargs)
 
     try:
         root = zarr.open_group(store, mode="w", zarr_format=zarr_version())
@@ -170,7 +170,7 @@ def _write_h5ad(adata: AnnData, complete: Path, path: str | os.PathLike[str]) ->
     with h5py.File(complete, "w") as file:
         file.flush()
         reserve(complete, bytes_of(adata), path)
-        anndata.io.write_elem(file, "/", adata)
+        write_dispatched(file, "/", adata, callback=write_text_plainly)
     release(complete)
 
 

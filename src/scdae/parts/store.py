@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import zarr
+from anndata.experimental import write_dispatched
 from anndata.io import read_elem, write_elem
 
+from scdae.files.plain_text import write_text_plainly
 from scdae.files.writable import nullable_strings
 from scdae.files.zarr_once import Ends
 from scdae.matrices.chunk_sizes import zarr_version
@@ -146,7 +148,7 @@ def write_annotations(path: Path, elements: dict[str, Any]) -> None:
         for name, element in elements.items():
             if name in group:
                 del group[name]
-            write_elem(group, name, element)
+            write_dispatched(group, name, element, callback=write_text_plainly)
         zarr.consolidate_metadata(path)
 
 
