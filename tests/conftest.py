@@ -1,8 +1,10 @@
+import gc
 import logging
 import os
 import shutil
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,8 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Nor arrays of different ranks: which axis is missing is written out.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
+_MAPPINGS = 40_000  # of memory, in a process of the tests
+
 # What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
 _MADE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _MADE:
@@ -40,9 +44,26 @@ def pytest_unconfigure(config):
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+def free_programs(limit=_MAPPINGS):
+    """Drop compiled programs before the process has too many mappings of memory; returns whether it had `limit`.
+
+    Each program has several for good. Linux allows 65,530 a process, and with jaxlib 0.12 the one too many ends it by a
+    segmentation fault while a program is compiled or kept.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") < limit:
+        return False
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+    return True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures, of which some fit."""
+    free_programs()
     import scdae
 
     fit_once.keep_steps()

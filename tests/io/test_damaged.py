@@ -113,6 +113,12 @@ def test_a_library_that_dies_is_an_error(tmp_path):
     )
     text = _probe(path, "p._CPU_SECONDS = 1\np._look_through = lambda path: [None for _ in iter(int, 1)]")
     assert f"signal {int(signal.SIGXCPU)}" in text
+    for sent in (
+        signal.SIGTERM,
+        signal.SIGXCPU,
+        signal.SIGKILL,
+    ):  # to all processes of the job: nothing is wrong with the file
+        assert _probe(path, f"p._look_through = lambda path: os.kill(os.getpid(), {int(sent)})") == "sound\n"
 
 
 def test_zero_bytes_in_text(tmp_path):

@@ -46,11 +46,18 @@ def probe(path: Path) -> None:
                 _look_through(path)
         finally:
             os._exit(0)  # no handlers, no output: only how it died matters
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
+    _, status, used = os.wait4(child, 0)
+    if os.WIFSIGNALED(status) and _of_the_library(os.WTERMSIG(status), used.ru_utime + used.ru_stime):
         raise ValueError(
             f"{path} cannot be read: it is truncated or damaged (the HDF5 library fails on it, signal {os.WTERMSIG(status)})."
         )
+
+
+def _of_the_library(number: int, seconds: float) -> bool:
+    """Whether this signal is a crash or the end of the time allowed, and not one that was sent to the whole job."""
+    if number == signal.SIGXCPU:
+        return seconds > _CPU_SECONDS / 2
+    return number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 
 def _limit() -> None:

@@ -42,6 +42,6 @@ def test_a_step_in_parts_trains_the_same_network(settings, monkeypatch):
     apart, before = np.abs(restored - other_restored), np.abs(decoded - other_decoded)
     assert np.median(apart) < 5e-5
     if seen is None:
-        assert before.max() < 1e-4 and apart.max() < 1e-4
+        assert before.max() < 3e-4 and apart.max() < 3e-4  # of rounding, which differs by processor
     else:  # entries that were not observed are filled by iteration until they move by less than .001
         assert before[seen].max() < 3e-4 and apart[seen].max() < 6e-4 and apart.max() < 1e-3

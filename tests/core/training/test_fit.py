@@ -107,7 +107,9 @@ def test_no_correlation_is_put_into_noise(output):
 
 def deep():
     """Data of the same kind with enough held-out molecules to be sure of their structure."""
-    return scdae.datasets.simulate(400, 60, n_types=3, trajectory=False, depth=800, dropout=0.0, dispersion=0.1, seed=0)
+    return scdae.datasets.simulate(
+        400, 60, n_types=3, trajectory=False, depth=1600, dropout=0.0, dispersion=0.1, seed=0
+    )
 
 
 def test_structure_is_let_through():
