@@ -18,6 +18,7 @@
     python benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch
     python benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, beside vsearch and DADA2
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
+    python benchmarks/run.py shallow         # a reference model on queries of few molecules, applied and adapted
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
@@ -65,6 +66,7 @@ PARTS = [
     "missing",
     "batches",
     "reuse",
+    "shallow",
     "guard",
     "guard_16s",
     "chimeras",
@@ -320,6 +322,10 @@ def main() -> None:
         from reuse import reuse
 
         reuse(SHARED, options.data)
+    if "shallow" in parts:
+        from shallow import shallow
+
+        shallow(SHARED, options.data)
     if "shield" in parts:
         from shield import shield
 
