@@ -166,6 +166,14 @@ html_css_files = ["custom.css"]
 html_logo = html_favicon = "_static/logo.svg"
 # The one place of addresses is [project.urls] in pyproject.toml; without a repository there is no link to it.
 urls = dict(line.split(", ", 1) for line in info.get_all("Project-URL") or [])
+# What is shown where a page is linked to in a chat or a forum; such pictures need a whole address.
+myst_html_meta = {
+    "property=og:site_name": project,
+    "property=og:description": info["Summary"],
+    "property=og:image": f"{urls['Documentation']}/en/latest/_static/demo.png",
+    "property=og:image:alt": "Heat maps of marker genes by cell type: counts, restored counts and the truth",
+    "name=twitter:card": "summary_large_image",
+}
 if "Repository" in urls:
     html_theme_options = {
         "source_repository": urls["Repository"],

@@ -46,6 +46,7 @@ def test_every_picture_has_an_alternative_text(notebook):
 # What the text of a notebook says of its numbers, as expressions of its names that have to be true at its end.
 CLAIMS = {
     "quickstart": [
+        "list(adata.uns['scdae']['outputs']) == ['mean', 'log1p']",  # one call, two layers
         "adata.uns['scdae']['report']['skill'] > 0.2",
         "shares['restored']['B cells'] > shares['raw']['B cells'] + 0.05",  # a marker is seen in more of its own cells
         "shares['restored']['T cells'] < 0.1",  # and in hardly any others

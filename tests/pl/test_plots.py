@@ -420,7 +420,40 @@ def test_dotplot_of_any_output_has_the_same_scale(adata, output):
     np.testing.assert_allclose(drawn.get_facecolor(), mpl.colormaps["Reds"](shade), atol=0.01)
 
 
+def of_two_outputs(adata):
+    """As a call with output=("mean", "log1p") leaves it."""
+    size = np.asarray(adata.X.sum(axis=1))
+    logs = np.log1p(1e4 * adata.layers["truth"] / size)
+    adata.layers["scdae_log1p"] = logs
+    outputs = np.array(["mean", "log1p"], dtype=object)
+    units = {"scdae": "counts", "scdae_log1p": "logs"}
+    adata.uns["scdae"] |= {"written_by": "scdae.pp.impute", "outputs": outputs, "units": units}
+    return logs
+
+
+@pytest.mark.parametrize("which", [{"output": "log1p"}, {"key": "scdae_log1p"}])
+def test_dotplot_of_one_of_several_outputs_takes_its_scale(adata, which):
+    logs = of_two_outputs(adata)
+    figure = pl.dotplot(adata, "gene_4", "cell_type", standard_scale=None, return_fig=True, vmin=0, vmax=10, **which)
+    drawn = dots({"mainplot_ax": next(axis for axis in figure.axes if axis.get_xticklabels())})
+    expected = pd.Series(logs[:, 3]).groupby(adata.obs["cell_type"].to_numpy()).mean()
+    np.testing.assert_allclose(drawn.get_facecolor(), mpl.colormaps["Reds"](expected / 10), atol=0.01)
+
+
+def test_plots_of_counts_do_not_take_logs_of_logs(adata):
+    of_two_outputs(adata)
+    adata.obsm["X_umap"] = np.zeros((90, 2))
+    with pytest.raises(ValueError, match=r"holds output='log1p'\. Pass key='scdae'\."):
+        pl.embedding(adata, "gene_1", key="scdae_log1p")
+    with pytest.raises(ValueError, match="Pass key='scdae'"):
+        pl.gene_gene(adata, "gene_1", "gene_2", key="scdae_log1p")
+    with pytest.raises(ValueError, match="Pass key='scdae'"):
+        pl.before_after(adata, "gene_1", key="scdae_log1p")
+
+
 def test_dotplot_says_what_is_wrong(adata):
+    with pytest.raises(TypeError, match="layer='scdae_log1p'.*output='log1p'"):
+        pl.dotplot(adata, "gene_1", "cell_type", layer="scdae_log1p")
     with pytest.raises(KeyError, match="groupby: no column 'leiden'"):
         pl.dotplot(adata, "gene_1", "leiden")
     with pytest.raises(KeyError, match="nope"):

@@ -40,6 +40,8 @@ def test_table_and_verdict(evaluated):
     assert table.loc["scdae with own counts", "skill"] > table.loc["raw counts", "skill"]
     assert table["log_likelihood"].idxmax() == "scdae with own counts"
     words = evaluated.uns["scdae_evaluation"]["verdict"]
+    judged = (evaluated.var["scdae_verdict"] != "not judged").sum()
+    assert judged < evaluated.n_vars and f"of {judged} genes with molecules set aside are helped" in words
     assert words.startswith(
         f"It helps: molecules set aside are {np.expm1(table.loc['scdae', 'skill']):.1%} more likely"
     )

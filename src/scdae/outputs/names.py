@@ -103,6 +103,17 @@ def output_layers(key: str, outputs: Sequence[str]) -> list[str]:
     return [key if i == 0 else f"{key}_{output}" for i, output in enumerate(outputs)]
 
 
+def run_of_layer(uns: Mapping[Any, Any], name: str) -> tuple[str, str]:
+    """Key of the run that a layer belongs to, and which output it holds; quantiles are on the scale of the mean."""
+    if isinstance(uns.get(name), Mapping):
+        return name, str(uns[name].get("output", "mean"))
+    for key, run in uns.items():
+        if isinstance(run, Mapping) and run.get("written_by") == _WRITER and name in run.get("units", ()):
+            outputs = outputs_of(run)
+            return key, dict(zip(output_layers(key, outputs), outputs, strict=True)).get(name, "mean")
+    return name, "mean"
+
+
 def corrected_key(key: str, transform_batch: str) -> str:
     """Name of what was corrected for batches, such as ``scdae_as_average``; slashes would be folders in a file."""
     return f"{key}_as_{level_name(transform_batch)}".replace("/", "_")

@@ -10,12 +10,13 @@ import numpy as np
 
 from scdae import get
 from scdae.matrices.columns import columns_of, totals_of
+from scdae.outputs.names import run_of_layer
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-__all__ = ["before", "before_and_after", "evaluated", "finish", "limits", "log_per_10k", "new_axes"]
+__all__ = ["before", "before_and_after", "evaluated", "finish", "limits", "log_per_10k", "new_axes", "run_on_scale"]
 
 _ON_SCALE = ("mean", "prior")
 
@@ -48,14 +49,20 @@ def before(adata: AnnData, key: str, genes: np.ndarray) -> tuple[np.ndarray, np.
 def before_and_after(adata: AnnData, genes: list[str], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts and restored counts of the genes, and the total of each cell."""
     restored = get.imputed(adata, key, genes).to_numpy(np.float64)
-    output = adata.uns.get(key, {}).get("output", "mean")
-    if output not in _ON_SCALE:
-        raise ValueError(
-            f"This plot draws expected counts, but adata.layers[{key!r}] holds output={output!r}. Call scdae.pp.impute with "
-            f"output=('mean', {output!r}), which writes both."
-        )
-    counts, total = before(adata, key, get.positions(adata, genes))
+    run, _ = run_on_scale(adata, key, _ON_SCALE, "This plot")
+    counts, total = before(adata, run, get.positions(adata, genes))
     return counts, restored, total
+
+
+def run_on_scale(adata: AnnData, key: str, outputs: Sequence[str], plot: str) -> tuple[str, str]:
+    """Key of the run behind a layer, and the output that the layer holds; a ValueError if it is none of those given."""
+    run, output = run_of_layer(adata.uns, key)
+    if output not in outputs:
+        remedy = f"Call scdae.pp.impute with output=('mean', {output!r}), which writes both."
+        if run != key and adata.uns[run].get("output") in outputs:
+            remedy = f"Pass key={run!r}."
+        raise ValueError(f"{plot} draws expected counts, but adata.layers[{key!r}] holds output={output!r}. {remedy}")
+    return run, output
 
 
 def evaluated(adata: AnnData, key: str) -> Any:

@@ -13,6 +13,7 @@ from scdae import get
 from scdae.arguments.objects import check_adata
 from scdae.matrices.annotation import frame_of
 from scdae.matrices.columns import totals_of
+from scdae.outputs.names import run_of_layer
 from scdae.pl._common import before, finish, log_per_10k
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def dotplot(
     groupby: str | Sequence[str],
     *,
     key: str = "scdae",
+    output: str | None = None,
     expression_cutoff: float = 0.5,
     standard_scale: str | None = "var",
     return_fig: bool = False,
@@ -52,6 +54,9 @@ def dotplot(
         Column of ``adata.obs`` with the groups, or several.
     key
         The `key_added` of that call.
+    output
+        Which of several outputs, such as ``"log1p"`` of a call with ``output=("mean", "log1p")``; the first when left
+        out.
     expression_cutoff
         Log of one plus counts per 10,000 above which a cell is counted by the size of the dot.
     standard_scale
@@ -74,7 +79,9 @@ def dotplot(
     Raises
     ------
     KeyError
-        When the run, a gene or the column is not in `adata`.
+        When the run, the output, a gene or the column is not in `adata`.
+    TypeError
+        When scanpy's `layer` or `use_raw` is given: what is drawn is what `key` and `output` say.
     ValueError
         When the layer holds standard deviations.
 
@@ -90,6 +97,11 @@ def dotplot(
     check_adata(adata)
     import scanpy as sc
 
+    if taken := [name for name in ("layer", "use_raw") if name in scanpy]:
+        raise TypeError(
+            f"{taken[0]}={scanpy[taken[0]]!r}: scdae.pl.dotplot draws restored counts, of the run that key= names; output='log1p' "
+            "takes that one of its layers. Counts and other layers are for scanpy.pl.dotplot."
+        )
     columns = [groupby] if isinstance(groupby, str) else list(groupby)
     missing = [name for name in columns if name not in adata.obs]
     if missing:
@@ -103,7 +115,7 @@ def dotplot(
         if str(obs[column].dtype) != "category":
             obs[column] = obs[column].astype(str).astype("category")
         obs[column] = obs[column].cat.remove_unused_categories()  # of which scanpy has no row
-    part = anndata.AnnData(_logs(adata, names, key), obs=obs)
+    part = anndata.AnnData(_logs(adata, names, key, output), obs=obs)
     part.var_names = names
     scanpy = {"size_title": f"Fraction of cells\nabove {expression_cutoff:g} (%)", **scanpy}
     titles = {name: scanpy.pop(name) for name in ("size_title", "colorbar_title") if name in scanpy}
@@ -125,26 +137,27 @@ def dotplot(
     return finish(drawn.get_axes(), drawn.fig, False, show, save, return_fig, "dotplot")
 
 
-def _logs(adata: AnnData, genes: list[str], key: str) -> np.ndarray:
+def _logs(adata: AnnData, genes: list[str], key: str, wanted: str | None) -> np.ndarray:
     """Restored values of the genes as the log of one plus counts per 10,000, float32 (n_obs, n_genes)."""
-    restored = get.imputed(adata, key, genes).to_numpy(np.float64)
-    output = str(adata.uns.get(key, {}).get("output", "mean"))
+    restored = get.imputed(adata, key, genes, output=wanted).to_numpy(np.float64)
+    run, first = run_of_layer(adata.uns, key)
+    output = wanted or first
+    layer = key if output == first else f"{key}_{output}"
     if output == "sd":
         raise ValueError(
-            f"dotplot draws expression, but adata.layers[{key!r}] holds standard deviations (output='sd'). Call "
+            f"dotplot draws expression, but adata.layers[{layer!r}] holds standard deviations (output='sd'). Call "
             "scdae.pp.impute with output='mean' or 'log1p' (another key_added keeps both)."
         )
     if output == "rate":
         restored = np.log1p(1e4 * restored)
     elif output in ("mean", "prior"):
-        size = _sizes(adata, key, genes)
-        restored = log_per_10k(restored, size)
+        restored = log_per_10k(restored, _sizes(adata, run, layer, genes))
     return restored.astype(np.float32)
 
 
-def _sizes(adata: AnnData, key: str, genes: list[str]) -> np.ndarray:
+def _sizes(adata: AnnData, run: str, layer: str, genes: list[str]) -> np.ndarray:
     """Molecules of each cell: those counted, or of the restored counts where the counts are not here."""
     try:
-        return before(adata, key, get.positions(adata, genes[:1]))[1]
+        return before(adata, run, get.positions(adata, genes[:1]))[1]
     except KeyError:
-        return totals_of(adata.layers[key], f"layers[{key!r}]")
+        return totals_of(adata.layers[layer], f"layers[{layer!r}]")

@@ -13,7 +13,7 @@ from scdae import get
 from scdae.arguments.objects import check_adata, spelled
 from scdae.matrices.annotation import frame_of, obs_column
 from scdae.matrices.columns import columns_of, totals_of
-from scdae.pl._common import before, finish, limits, log_per_10k
+from scdae.pl._common import before, finish, limits, log_per_10k, run_on_scale
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -164,14 +164,8 @@ def _panels(adata: AnnData, genes: list[str], key: str, truth: str | None, order
     """Log-normalized values of the chosen genes and cells, by panel title."""
     at = get.positions(adata, genes)
     restored = get.imputed(adata, key, genes).to_numpy()
-    settings = adata.uns.get(key, {})
-    output = settings.get("output", "mean")
-    if output not in ("mean", "prior", "rate"):
-        raise ValueError(
-            f"before_after draws expected counts, but adata.layers[{key!r}] holds output={output!r}. "
-            f"Call scdae.pp.impute with output=('mean', {output!r}), which writes both."
-        )
-    counts, size = before(adata, key, at)
+    run, output = run_on_scale(adata, key, ("mean", "prior", "rate"), "before_after")
+    counts, size = before(adata, run, at)
     panels = {
         "before (counts)": log_per_10k(counts, size),
         "after (restored)": np.log1p(1e4 * restored) if output == "rate" else log_per_10k(restored, size),

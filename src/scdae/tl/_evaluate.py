@@ -251,6 +251,7 @@ def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank:
     """One paragraph for the user."""
     skill, restored, other = (methods[name]["skill"] for name in (MODEL, RESTORED, LOW_RANK))
     judged = sum(number.values()) - number["not judged"]
+    known = " with molecules set aside" if number["not judged"] else ""
     if not skill > 0:
         return (
             "Held-out molecules are predicted no better than by the average of each gene: there is nothing to be learned from these "
@@ -261,7 +262,7 @@ def _verdict(methods: dict[str, dict[str, float]], number: dict[str, int], rank:
         f"{start}: molecules set aside are {np.expm1(skill):.1%} more likely by what the other genes of their cell say than by the "
         f"average of each gene, and {np.expm1(restored):.1%} by the restored counts, which know the gene's own count in the cell, too (low-rank "
         f"fit of rank {rank}, which also does: {np.expm1(other):.1%}).",
-        f"{number['helped']:,} of {judged:,} genes are helped beyond chance; for {number['unclear']:,} there are too few molecules to tell.",
+        f"{number['helped']:,} of {judged:,} genes{known} are helped beyond chance; for {number['unclear']:,} there are too few molecules to tell.",
     ]
     if number["gene mean is better"]:
         words.append(f"{_genes(number['gene mean is better'])} better described by the gene mean.")
