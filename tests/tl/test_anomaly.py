@@ -161,3 +161,14 @@ def test_too_few_normal_cells_to_fit_to():
         scdae.tl.anomaly_score(small.structured(), normal=normal)
     with pytest.raises(ValueError, match="so model= has to be one that was fitted"):
         scdae.tl.anomaly_score(small.structured(), normal=small.structured())
+
+
+@pytest.mark.parametrize(("n_tested", "said"), [(100, True), (1, False)])
+def test_too_few_normal_cells_for_the_false_discovery_rate_are_said(n_tested, said, log):
+    adata = scdae.datasets.simulate(n_cells=130, n_genes=40, seed=0)
+    model = scdae.DAE(max_epochs=2).fit(adata)
+    adata = adata[: 30 + n_tested].copy()
+    adata.obs["normal"] = np.arange(adata.n_obs) < 30
+    scdae.tl.anomaly_score(adata, model, normal="normal")
+    assert adata.uns["anomaly"]["n_below_0.05"] == 0
+    assert ("at least 65 of them" in log.text) is said

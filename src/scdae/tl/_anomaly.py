@@ -12,7 +12,7 @@ from scdae._log import say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.anomaly import Readings, combined, rarity, standardize
-from scdae.core.guard.conformal import conformal_pvalue
+from scdae.core.guard.conformal import conformal_pvalue, least_called
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.counts import counts_to_apply
 from scdae.inputs.options import DataOptions
@@ -204,6 +204,13 @@ def _say(known: NormalCells, n_normal: int, n_tested: int, n_found: int) -> None
             f"compared with {n_normal:,} normal cells ({known.words}), {n_found:,} of {n_tested:,} are anomalous at a false "
             "discovery rate of 5 %."
         )
+        least = least_called(n_normal, n_tested, 0.05)
+        if 1 < least and n_found == 0 < n_tested:
+            say_result(
+                f"with {n_normal:,} normal cells no p-value is below {1 / (n_normal + 1):.2g}, so none of {n_tested:,} cells can be "
+                f"called unless at least {least:,} of them look that odd: too few normal cells to find fewer. Name more of them, or "
+                "test fewer cells."
+            )
     else:
         say_result(
             "no cells were named as normal, so the scores are a ranking and say of no cell that it is anomalous; the p-value of a "

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scdae.core.guard.conformal import conformal_pvalue
+from scdae.core.guard.conformal import conformal_pvalue, least_called
 
 numbers = st.integers(-3, 3).map(float)
 
@@ -30,3 +30,15 @@ def test_a_score_that_is_not_there_has_no_p_value():
 def test_needs_normal_scores(normal, words):
     with pytest.raises(ValueError, match=words):
         conformal_pvalue(np.ones(2), np.array(normal))
+
+
+@given(n_calibrating=st.integers(20, 60), n_tested=st.integers(1, 80))
+def test_least_that_is_called_is_that_of_benjamini_and_hochberg(n_calibrating, n_tested):
+    level = 0.0501  # no adjusted p-value is exactly that
+    smallest = 1 / (n_calibrating + 1)
+    called = [
+        k
+        for k in range(1, n_tested + 1)
+        if (stats.false_discovery_control([smallest] * k + [1.0] * (n_tested - k)) < level).any()
+    ]
+    assert least_called(n_calibrating, n_tested, level) == min(called)

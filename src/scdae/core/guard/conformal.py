@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["conformal_pvalue"]
+__all__ = ["conformal_pvalue", "least_called"]
 
 
 def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -46,3 +46,31 @@ def conformal_pvalue(score: np.ndarray, normal: np.ndarray) -> np.ndarray:
     score = np.asarray(score, np.float64)
     as_high = len(normal) - np.searchsorted(normal, score, side="left")
     return np.where(np.isnan(score), np.nan, (1 + as_high) / (len(normal) + 1))
+
+
+def least_called(n_calibrating: int, n_tested: int, level: float) -> int:
+    """Fewest tests that can be called together by Benjamini and Hochberg, given the smallest p-value there is.
+
+    A p-value is at least 1 / (n_calibrating + 1), so k tests that all have it are adjusted to
+    n_tested / (k (n_calibrating + 1)), which is below `level` from some k on.
+
+    Parameters
+    ----------
+    n_calibrating
+        Number of calibration values.
+    n_tested
+        Number of tests.
+    level
+        False discovery rate that the adjusted p-values must be below.
+
+    Returns
+    -------
+    int
+        That k, at least 1. Above `n_tested` if no test can be called at all.
+
+    Examples
+    --------
+    >>> least_called(99, 1000, 0.05)
+    201
+    """
+    return int(n_tested / (level * (n_calibrating + 1))) + 1
