@@ -13,6 +13,7 @@
     thinned and restored, beside peers python benchmarks/run.py proteins        # surface proteins and their mRNA python
     benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response python
     benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC python
+    benchmarks/run.py panels          # genes that a panel did not measure, beside SpaGE, gimVI and Tangram python
     benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key python
     benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch python
     benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, full genes and amplicons, beside vsearch and DADA2 python
@@ -62,6 +63,7 @@ PARTS = [
     "rare",
     *TRUTHS,
     "missing",
+    "panels",
     "batches",
     "reuse",
     "guard",
@@ -331,6 +333,10 @@ def main() -> None:
         from chimeras_16s import chimeras_16s
 
         chimeras_16s(SHARED)
+    if "panels" in parts:
+        from panels import panels
+
+        panels(SHARED, OUTPUT, options.data)
     if "scale" in parts:
         from scale import scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import anndata
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from scdae._log import get_logger
 from scdae.model import DAE
 
 __all__ = ["denoised"]
@@ -40,7 +42,13 @@ def denoised(
     obs = pd.DataFrame({"platform": platform}, index=[f"cell {i}" for i in range(counts.shape[0])])
     var = pd.DataFrame(index=[f"gene {i}" for i in range(counts.shape[1])])
     joint = anndata.AnnData(counts, obs=obs, var=var)
-    model = DAE(seed=seed, **settings).fit(joint, batch_key="platform")
-    rate = np.asarray(model.impute(joint, output="rate"), np.float64)
+    logger = get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what would be said names cells and genes of a part of the data, five times
+    try:
+        model = DAE(seed=seed, **settings).fit(joint, batch_key="platform")
+        rate = np.asarray(model.impute(joint, output="rate"), np.float64)
+    finally:
+        logger.setLevel(level)
     logs = np.log1p(rate * counts.shape[1] * _PER_GENE)
     return logs[len(reference) :], logs[: len(reference)]

@@ -93,7 +93,7 @@ def predict(
     Parameters
     ----------
     spatial, reference
-        Counts of the shared genes, float (n_obs, n_shared) and (n_reference, n_shared), with at least three genes;
+        Counts of the shared genes, float (n_obs, n_shared) and (n_reference, n_shared), with at least four genes;
         every cell has counts.
     targets
         Counts of the genes to predict, CSR (n_reference, n_targets).
