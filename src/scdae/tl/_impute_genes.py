@@ -227,7 +227,7 @@ def _report(
     }
     if found.calibration is not None:
         one = found.calibration
-        out["limits"] = {"level": level, "theta": one.theta, "lower": one.lower, "upper": one.upper}
+        out["limits"] = {"level": level, "theta": one.theta, "below": one.below, "above": one.above}
     return out
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scdae.core.panels.limits import Calibration, Levels
+from scdae.core.panels.limits import Calibration, Levels, _survival_quantile
 
 
 def test_levels_find_the_line():
@@ -43,6 +43,25 @@ def test_dispersion_is_found():
 def test_the_median_is_always_within():
     rng = np.random.default_rng(0)
     means = np.full((1000, 2), [0.01, 0.6])
-    lower, upper = Calibration(10.0, 0.05, 0.95).limits(means, rng)
+    lower, upper = Calibration(10.0, 0.05, 0.05).limits(means, rng)
     assert (lower[:, 0] == 0).all() and (upper[:, 0] == 0).all()
     assert (lower <= upper).all() and (lower >= 0).all()
+
+
+def test_counts_far_beyond_the_prediction_leave_limits_finite():
+    rng = np.random.default_rng(0)
+    means = np.full(2000, 0.01)
+    counts = np.where(rng.random(2000) < 0.2, 500.0, 0.0)
+    calibration = Calibration.of(means, counts, np.ones(2000), 0.9, rng)
+    lower, upper = calibration.limits(means[:, None], rng)
+    assert np.isfinite(lower).all() and np.isfinite(upper).all()
+    assert (counts[:, None] <= upper).mean() >= 0.9
+
+
+def test_survival_quantiles_are_those_of_scipy_where_it_has_them():
+    means = np.array([[0.01, 1.0, 300.0]])
+    law = stats.nbinom(0.7, 0.7 / (0.7 + means))
+    for probability in (0.3, 1e-3, 1e-9):
+        np.testing.assert_array_equal(_survival_quantile(means, 0.7, probability), law.isf(probability))
+    far = _survival_quantile(means, 0.7, 1e-30)
+    assert (law.sf(far) <= 1e-30).all() and (law.sf(far - 1) > 1e-30).all()

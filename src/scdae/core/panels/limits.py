@@ -51,13 +51,13 @@ class Calibration:
     ----------
     theta
         Its inverse dispersion.
-    lower, upper
-        The two probabilities.
+    below, above
+        Probabilities of counts beyond each limit.
     """
 
     theta: float
-    lower: float
-    upper: float
+    below: float
+    above: float
 
     @classmethod
     def of(
@@ -85,14 +85,15 @@ class Calibration:
             theta = np.exp(log_theta)
             return -float(weights @ stats.nbinom.logpmf(counts, theta, theta / (theta + means)))
 
-        theta = float(np.exp(minimize_scalar(loss, bounds=(-5, 7), method="bounded").x))
+        theta = float(np.exp(minimize_scalar(loss, bounds=(-2.5, 7), method="bounded").x))
         law = stats.nbinom(theta, theta / (theta + means))
-        below = law.cdf(counts - 1)
-        place = below + rng.random(len(counts)) * (law.cdf(counts) - below)
-        order = np.argsort(place)
-        reached = np.cumsum(weights[order]) / weights.sum()
-        at = np.searchsorted(reached, [(1 - level) / 2, (1 + level) / 2]).clip(max=len(order) - 1)
-        return cls(theta, *map(float, place[order][at]))
+        at, lot = law.pmf(counts), rng.random(len(counts))
+        tail = (1 - level) / 2
+        fewer, more = (
+            law.cdf(counts - 1) + lot * at,
+            law.sf(counts) + (1 - lot) * at,
+        )  # of sum 1, each exact where small
+        return cls(theta, *(_quantile(place, weights, tail) for place in (fewer, more)))
 
     def limits(self, means: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Compute the limits of counts.
@@ -116,12 +117,33 @@ class Calibration:
 
         law = stats.nbinom(self.theta, self.theta / (self.theta + np.maximum(means, 1e-8)))
         median = law.ppf(0.5)
-        ends = []
-        for probability in (self.lower, self.upper):
-            end = np.maximum(law.ppf(probability), 0)
-            below = law.cdf(end - 1)
-            within = (probability - below) / np.maximum(law.cdf(end) - below, 1e-300)
-            ends.append((end, rng.random(means.shape) < within))
-        (lower, out), (upper, within) = ends
-        lower = np.minimum(lower + out, median)
-        return lower, np.maximum(np.where(within, upper, upper - 1), median)
+        lower, upper = np.maximum(law.ppf(self.below), 0), _survival_quantile(means, self.theta, self.above)
+        out = [
+            (self.below - law.cdf(lower - 1)) / np.maximum(law.pmf(lower), 1e-300),
+            (self.above - law.sf(upper)) / np.maximum(law.pmf(upper), 1e-300),
+        ]  # probabilities that a count at the limit is beyond it
+        lower = lower + (rng.random(means.shape) < out[0])
+        upper = upper - (rng.random(means.shape) < out[1])
+        return np.minimum(lower, median), np.maximum(upper, median)
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, probability: float) -> float:
+    """Return the weighted quantile."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(np.searchsorted(reached, probability), len(order) - 1)])
+
+
+def _survival_quantile(means: np.ndarray, theta: float, probability: float) -> np.ndarray:
+    """Smallest counts that are exceeded with at most this probability, by bisection: SciPy's are infinite below 1e-16."""
+    from scipy import stats
+
+    law = stats.nbinom(theta, theta / (theta + np.maximum(means, 1e-8)))
+    low, high = np.full(means.shape, -1.0), np.ones(means.shape)
+    while (short := law.sf(high) > probability).any():
+        low, high = np.where(short, high, low), np.where(short, 2 * high, high)
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        short = law.sf(middle) > probability
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return high
