@@ -131,7 +131,7 @@ def _quantile(values: np.ndarray, weights: np.ndarray, probability: float) -> fl
     """Return the weighted quantile."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(reached, probability), len(order) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, probability)), len(order) - 1)])
 
 
 def _survival_quantile(means: np.ndarray, theta: float, probability: float) -> np.ndarray:

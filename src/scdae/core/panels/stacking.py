@@ -73,7 +73,7 @@ def stacking_weights(agreement: np.ndarray, skill: np.ndarray) -> np.ndarray:
 
 def stacked(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted sum of standardized predictions: float64 (n_obs, n_targets), from (k, n_obs, n_targets) and (k,)."""
-    return sum(weight * standardized(one) for weight, one in zip(weights, logs, strict=True))  # type: ignore[return-value]
+    return sum(weight * standardized(one) for weight, one in zip(weights, logs, strict=True))
 
 
 def rank_into(order: np.ndarray, values: np.ndarray) -> np.ndarray:
