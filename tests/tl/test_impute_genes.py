@@ -71,7 +71,7 @@ def test_controls_are_left_out_and_said(sides, capsys):
 
 def test_cells_without_counts_are_nan(sides):
     panel, reference, _ = sides
-    counts = panel.to_df().to_numpy()
+    counts = np.array(panel.to_df())
     counts[3] = 0
     panel.X = counts
     found = scdae.tl.impute_genes(panel, reference, genes=reference.var_names[-1], **FAST)
