@@ -314,6 +314,7 @@ ELSEWHERE = {  # no AnnData, or one that these functions make themselves
     *("pp.join_files", "pp.kmers", "pp.read_fasta", "tl.score_sequences", "DAE.save", "DAE.load"),
     *("DAE.fitted_model", "DAE.fitted_outcome"),
     *("tl.noise_sweep", "tl.tune"),  # read as tl.evaluate does (tl/_crossval.py)
+    "tl.impute_genes",  # two of them: tests/tl/test_impute_genes.py
 }
 
 

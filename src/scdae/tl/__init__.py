@@ -6,6 +6,7 @@ from scdae.arguments.functions import unknown_function
 from scdae.tl._anomaly import anomaly_score
 from scdae.tl._anomaly_genes import anomaly_genes
 from scdae.tl._evaluate import evaluate
+from scdae.tl._impute_genes import impute_genes
 from scdae.tl._purify import purify
 from scdae.tl._rank_genes import rank_genes
 from scdae.tl._report import report
@@ -18,6 +19,7 @@ __all__ = [
     "anomaly_genes",
     "anomaly_score",
     "evaluate",
+    "impute_genes",
     "noise_sweep",
     "purify",
     "rank_genes",
