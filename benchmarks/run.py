@@ -53,7 +53,8 @@
     # memory that scdae batch asks for, and that the job takes: 200 to 200,000 cells python benchmarks/run.py arrays
     # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build python benchmarks/run.py
     speed           # seconds and peak memory of a whole process python benchmarks/run.py snippet         # the README's
-    snippet in one process, rank_genes beside scanpy's Wilcoxon test; --old SRC: beside another build
+    snippet in one process, rank_genes beside scanpy's Wilcoxon test; --old SRC: beside another build python benchmarks/run.py
+    numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
 benchmarks/output.
@@ -106,6 +107,7 @@ PARTS = [
     "asked",
     "arrays",
     "snippet",
+    "numeric",
 ]
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
@@ -297,7 +299,7 @@ def main() -> None:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays", "snippet")]
     if (
-        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet"}
+        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet", "numeric"}
         and not (SHARED / "bench/run_method.py").exists()
     ):
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
@@ -394,6 +396,10 @@ def main() -> None:
         from snippet import snippet
 
         snippet(SHARED, options.old, options.runs)
+    if "numeric" in parts:
+        from numeric import numeric
+
+        numeric()
     if "guard" in parts:
         from guard import guard
 

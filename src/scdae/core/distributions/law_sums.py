@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.likelihoods import nb_log_prob
 
-__all__ = ["Zeros", "at_zero", "of_genes", "of_stored", "weights_at", "zero_probability"]
+__all__ = ["Zeros", "at_zero", "least_chance", "of_genes", "of_stored", "weights_at", "zero_probability"]
 
 _TINY = 1e-30
 
@@ -110,7 +110,16 @@ def _power(mean: jax.Array, theta: float) -> tuple[jax.Array, jax.Array]:
         chance, power = jnp.sqrt(chance), power * 2
     while power > 1:
         chance, power = chance * chance, power / 2
-    return share, chance
+    return share, jnp.maximum(chance, least_chance(theta)) if theta > 1 else chance
+
+
+def least_chance(theta: Any) -> Any:
+    """Probability of a zero below which that under a component is not told from this, which float32 can still be divided by.
+
+    Without it a zero where a thousand counts were expected would have no probability under any component, and no posterior. It falls
+    with `theta`, so that the widest component is what is left; components of 1 or less do not come near it.
+    """
+    return 1e-21 / theta**2
 
 
 def of_stored(

@@ -5,9 +5,9 @@ compiled, so that a call on a large array needs no array for every step of the f
 
 The textbook formulas take differences of log gamma values that grow like ``x log x``; in float32 that leaves an
 error of several units at a count of a million. Here each factorial is written as Stirling's leading part plus a
-small remainder (:func:`_stirling_remainder`), the leading parts are canceled on paper, and what is left is a sum of
-terms no larger than the count or the mean. The rounding error is then about ``max(x, mean)`` times the machine
-epsilon, for any dispersion from very small to the Poisson limit.
+small remainder (:func:`_stirling_remainder`), and the leading parts are gathered on paper into deviances, which
+are sums of terms of one sign (Loader 2000, Fast and Accurate Computation of Binomial Probabilities). The rounding
+error is then some float32 roundings of the result, for any dispersion from very small to the Poisson limit.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def poisson_log_prob(x: ArrayLike, mean: ArrayLike) -> jax.Array:
     -1.4959
     """
     x, mean = jnp.asarray(x), jnp.asarray(mean)
-    count = jnp.where(x > 0, x, 1)
-    positive = count * jnp.log(jnp.maximum(mean, MEAN_FLOOR) / count) + count - _stirling_remainder(count)
-    return jnp.where(x > 0, positive, 0) - mean
+    count, rate = jnp.where(x > 0, x, 1), jnp.maximum(mean, MEAN_FLOOR)
+    positive = -count * _excess((rate - count) / count, rate / count) - _stirling_remainder(count)
+    return jnp.where(x > 0, positive, -mean)
 
 
 @jax.jit
@@ -83,12 +83,10 @@ def nb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike) -> jax.Array:
     -1.8302
     """
     x, mean, theta = jnp.asarray(x), jnp.asarray(mean), bounded_theta(theta)
-    count = jnp.where(x > 0, x, 1)
-    shape = theta + count
-    factorials = _stirling_remainder(shape) - _stirling_remainder(theta) - _stirling_remainder(count)
-    ratio = jnp.maximum(mean, MEAN_FLOOR) / count * (shape / (theta + mean))
-    positive = factorials + (theta - 1) * jnp.log1p(count / theta) + count * jnp.log(ratio)
-    return jnp.where(x > 0, positive, 0) + nb_log_prob_zero(mean, theta)
+    count, rate = jnp.where(x > 0, x, 1), jnp.maximum(mean, MEAN_FLOOR)
+    factorials = _stirling_remainder(theta + count) - _stirling_remainder(theta) - _stirling_remainder(count)
+    positive = factorials - jnp.log1p(count / theta) - _half_deviance(count, rate, theta)
+    return jnp.where(x > 0, positive, nb_log_prob_zero(mean, theta))
 
 
 @jax.jit
@@ -185,6 +183,36 @@ def mix_dropout(x: jax.Array, log_prob: jax.Array, log_drop: jax.Array, log_keep
     """Log probability of `x` when it is zero with probability ``exp(log_drop)`` and has `log_prob` otherwise."""
     kept = log_keep + log_prob
     return jnp.where(x > 0, kept, jnp.logaddexp(log_drop, kept))
+
+
+@jax.custom_jvp
+def _half_deviance(x: jax.Array, mean: jax.Array, theta: jax.Array) -> jax.Array:
+    """Compute half the deviance of a positive count `x`, ``x log(x / mean) - (theta + x) log((theta + x) / (theta + mean))``."""
+    width = theta + mean
+    apart, ratio = (mean - x) / width, (theta + x) / width
+    return x * _excess(theta * (apart / x), mean / x * ratio) + theta * _excess(-apart, ratio)
+
+
+@_half_deviance.defjvp
+def _half_deviance_slope(values: tuple[jax.Array, ...], changes: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    x, mean, theta = values
+    width = theta + mean
+    of_mean, of_theta = theta / width * ((mean - x) / mean), _excess((x - mean) / width, (theta + x) / width)
+    return _half_deviance(x, mean, theta), of_mean * changes[1] + of_theta * changes[2]
+
+
+def _excess(t: jax.Array, ratio: jax.Array) -> jax.Array:
+    """Compute ``t - log(1 + t)``, zero or more, with a small relative error; `ratio` is ``1 + t``, which may be next to zero.
+
+    Near zero by ``log(1 + t) = 2 artanh(r)`` with ``r = t / (2 + t)`` (Abramowitz and Stegun 4.1.27), of which the first term
+    cancels against ``t`` on paper.
+    """
+    near = jnp.abs(t) < 0.25
+    small = jnp.where(near, t, 0)
+    r = small / (2 + small)
+    rr = r * r
+    terms = 1 / 3 + rr * (1 / 5 + rr * (1 / 7 + rr * (1 / 9 + rr * (1 / 11 + rr * (1 / 13 + rr / 15)))))
+    return jnp.where(near, r * (small - 2 * rr * terms), t - jnp.log(jnp.where(near, 1, ratio)))
 
 
 def _stirling_remainder(a: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from scdae.core.data.minibatch import Batch
 from scdae.core.distributions.components import corrected, level_of
 from scdae.core.distributions.expected_log1p import expected_log1p
-from scdae.core.distributions.law_sums import at_zero, of_genes, of_stored, weights_at
+from scdae.core.distributions.law_sums import at_zero, least_chance, of_genes, of_stored, weights_at
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.log_polynomials import log_polynomial, log_value
 from scdae.core.network.loss import log_proportions
@@ -194,6 +194,7 @@ def _log_of_part(part: Part, block: Block, probability: jax.Array, ratio: jax.Ar
         theta, low, high, after_zero, unknown = component
         weight = low[None, :] if level is None else low[None, :] + level * (high - low)[None, :]
         chance = jnp.exp(-theta * jnp.log1p(inner / theta))
+        chance = jnp.where(theta > 1, jnp.maximum(chance, least_chance(theta)), chance)
         kept, gone = weight * (1 - lost) * chance / probability, weight * lost / probability
         if observed is not None:
             kept, gone = jnp.where(observed, kept, 0), jnp.where(observed, gone, weight)
