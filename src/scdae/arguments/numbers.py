@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_form", "check_seed", "integer", "real_number", "whole_number"]
+__all__ = ["check_form", "check_seed", "drawn_seed", "integer", "real_number", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -27,7 +27,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def integer(name: str, value: Any, *, text: bool = False) -> Any:
-    """Return a number as an integer, None and lists as they are.
+    """Return a number as an integer, None and lists as they are; a seed drawn from a generator of random numbers.
 
     Parameters
     ----------
@@ -46,6 +46,8 @@ def integer(name: str, value: Any, *, text: bool = False) -> Any:
     >>> integer("n_samples", 500.0)
     500
     """
+    if name == "seed" and isinstance(value, np.random.Generator | np.random.RandomState):
+        return drawn_seed(value)
     if value is None or np.ndim(value) > 0 or (text and isinstance(value, str)):
         return value
     number = _whole(value.item() if hasattr(value, "item") else value)  # of NumPy
@@ -86,6 +88,19 @@ def real_number(name: str, value: Any, wanted: str) -> float:
     if not abs(number) < float("inf"):
         raise ValueError(f"{name}={value!r}: use {wanted}.")
     return number
+
+
+def drawn_seed(random: np.random.Generator | np.random.RandomState) -> int:
+    """Draw a seed from 0 to 2**31 - 1, which moves the generator on by one draw: the next one is another.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> drawn_seed(random) == drawn_seed(np.random.default_rng(0)), drawn_seed(random) == drawn_seed(random)
+    (True, False)
+    """
+    most = 2**31
+    return int(random.integers(most) if isinstance(random, np.random.Generator) else random.randint(most, dtype=np.int64))
 
 
 def check_seed(seed: Any) -> Any:
