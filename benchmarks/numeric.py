@@ -23,7 +23,7 @@ from scdae.core.data.thinning import thin_values
 from scdae.core.distributions import likelihoods, posterior, predictive, predictive_numpy
 from scdae.core.distributions.components import Components
 from scdae.core.distributions.expected_log1p import expected_log1p
-from scdae.core.distributions.law_sums import at_zero, of_stored
+from scdae.core.distributions.law_sums import at_zero
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.mixtures import given_counts
 from scdae.core.distributions.quantiles import cell_quantiles
@@ -143,7 +143,9 @@ def of_likelihoods(grid: Grid) -> Iterator[Line]:
     law = predictive_numpy.predictive_law(x, mean, theta, None, ratio)
     reference = nb(y, ratio * mean * (theta + x) / (theta + mean), theta + x)
     if len(y):
-        yield compare("predictive log probability of reports, NB", predictive_numpy.log_prob(y, law), reference, at, log=True)
+        yield compare(
+            "predictive log probability of reports, NB", predictive_numpy.log_prob(y, law), reference, at, log=True
+        )
 
 
 def of_posteriors(grid: Grid) -> Iterator[Line]:
@@ -231,9 +233,9 @@ def of_mixtures(grid: Grid) -> Iterator[Line]:
         at_mean = {"mean": np.repeat(np.float32(grid.means), n), "gene": np.tile(np.arange(n), len(grid.means))}
         prior = np.float32(grid.means)[:, None] * np.ones((1, n), np.float32)
         ours = cell_quantiles(q, sp.csr_matrix(prior.shape, dtype=np.float32), prior, same).ravel()
-        exact = given_counts(
-            same.at(at_mean["gene"]), np.zeros(prior.size), prior.ravel().astype(np.float64)
-        ).quantile(q)
+        exact = given_counts(same.at(at_mean["gene"]), np.zeros(prior.size), prior.ravel().astype(np.float64)).quantile(
+            q
+        )
         exact[exact < 1e-12 * prior.ravel()] = np.nan  # none of a molecule
         yield compare(f"quantile {q} of cells' zeros, mixture", ours, exact, at_mean, GOAL_QUANTILE)
 
@@ -357,7 +359,9 @@ def of_gradients() -> Iterator[Line]:
     parts.append(("expected log1p", expected_log1p, logs, (0, 1)))
     for name, function, values, wanted in parts:
         impossible = np.zeros(1, bool)
-        if "pi" in values and "posterior" not in name:  # a positive count has no chance, and no slope, where all are lost
+        if (
+            "pi" in values and "posterior" not in name
+        ):  # a positive count has no chance, and no slope, where all are lost
             impossible = (values["pi"] == 1) & (values.get("x", values.get("x_out")) > 0)
         gradients = jax.jit(jax.vmap(jax.grad(function, argnums=wanted)))(*values.values())
         bad = np.logical_or.reduce([~np.isfinite(np.asarray(one)) for one in gradients]) & ~impossible

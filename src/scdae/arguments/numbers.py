@@ -100,7 +100,9 @@ def drawn_seed(random: np.random.Generator | np.random.RandomState) -> int:
     (True, False)
     """
     most = 2**31
-    return int(random.integers(most) if isinstance(random, np.random.Generator) else random.randint(most, dtype=np.int64))
+    return int(
+        random.integers(most) if isinstance(random, np.random.Generator) else random.randint(most, dtype=np.int64)
+    )
 
 
 def check_seed(seed: Any) -> Any:

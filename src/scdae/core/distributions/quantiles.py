@@ -21,7 +21,9 @@ _STEP = 0.0625  # between means, on the log scale
 _APART = (
     0.05  # of themselves by which two quantiles side by side may differ for what lies between them to be interpolated
 )
-_LOW = np.log(1e-5)  # below it, zeros say nothing: less than a thousandth, under the smallest inverse dispersion of the grid
+_LOW = np.log(
+    1e-5
+)  # below it, zeros say nothing: less than a thousandth, under the smallest inverse dispersion of the grid
 _AT_ONCE = 100_000  # entries
 _LEVELS = 8  # steps between where a gene is low and where it is high
 
