@@ -370,6 +370,10 @@ def test_embedding_has_scanpys_arguments(adata):
     assert low == 0 and high < whole[0].collections[0].get_clim()[1] == top
     fixed = pl.embedding(adata, "gene_2", vmin=1, vmax=3, show=False)
     assert fixed[1].collections[0].get_clim() == (1, 3)
+    named = pl.embedding(adata, ["gene_2", "gene_5"], title=["first", "second"], show=False)
+    assert [axis.get_title() for axis in named] == ["first, before", "first, after", "second, before", "second, after"]
+    with pytest.raises(ValueError, match="title needs one text a gene: 2, got 1"):
+        pl.embedding(adata, ["gene_2", "gene_5"], title="first")
     for wrong in ({}, {"genes": "gene_2", "color": "gene_2"}):
         with pytest.raises(TypeError, match="needs genes to draw"):
             pl.embedding(adata, **wrong)

@@ -41,6 +41,7 @@ def embedding(
     vmax: float | str | None = None,
     cmap: str = "viridis",
     size: float | None = None,
+    title: str | Sequence[str] | None = None,
     figsize: tuple[float, float] | None = None,
     ax: Sequence[Axes] | None = None,
     return_fig: bool = False,
@@ -71,6 +72,8 @@ def embedding(
         Color map.
     size
         Area of a dot, in square points; by the number of cells when left out.
+    title
+        What to write for each gene above its two panels, before ", before" and ", after"; its name when left out.
     figsize
         Width and height of the figure, in inches.
     ax
@@ -92,7 +95,7 @@ def embedding(
     KeyError
         When the run, a gene or the embedding is not in `adata`.
     ValueError
-        When the layer holds no expected counts, `ax` has another number of axes, or an end of the scale is no number.
+        When the layer holds no expected counts, `ax` or `title` has another length, or an end of the scale is no number.
     TypeError
         When no gene is given.
 
@@ -113,6 +116,9 @@ def embedding(
     wanted = color if genes is None else genes
     genes = [wanted] if isinstance(wanted, str) else list(wanted or ())
     ncols = min(whole_number("ncols", ncols, 1), max(len(genes), 1))
+    titles = genes if title is None else [title] if isinstance(title, str) else list(title)
+    if len(titles) != len(genes):
+        raise ValueError(f"title needs one text a gene: {len(genes)}, got {len(titles)}.")
     coordinates = _embedding(adata, basis)
     raw, restored, total = before_and_after(adata, genes, key)
     raw, restored = log_per_10k(raw, total), log_per_10k(restored, total)
@@ -137,9 +143,9 @@ def embedding(
             raise ValueError(f"ax needs two axes a gene: {2 * len(genes)}, got {len(axes)}.")
         figure = axes[0].figure
     area = float(np.clip(12000 / adata.n_obs, 1, 30)) if size is None else size
-    for i, gene in enumerate(genes):
+    for i in range(len(genes)):
         bottom, top = limits([raw[:, i], restored[:, i]], vmin, vmax)
-        for axis, values, title in zip(axes[2 * i : 2 * i + 2], (raw, restored), ("before", "after"), strict=True):
+        for axis, values, when in zip(axes[2 * i : 2 * i + 2], (raw, restored), ("before", "after"), strict=True):
             order = np.argsort(values[:, i], kind="stable")
             dots = axis.scatter(
                 *coordinates[order].T,
@@ -151,7 +157,7 @@ def embedding(
                 linewidths=0,
                 rasterized=True,
             )
-            axis.set_title(f"{gene}, {title}", fontsize="medium")
+            axis.set_title(f"{titles[i]}, {when}", fontsize="medium")
             axis.set_xticks([])
             axis.set_yticks([])
         figure.colorbar(dots, ax=axes[2 * i : 2 * i + 2], label="log(1 + counts per 10,000)", shrink=0.9)
