@@ -1,5 +1,6 @@
 """Metrics against values worked out otherwise."""
 
+import anndata as ad
 import numpy as np
 import pytest
 from scipy import stats
@@ -111,3 +112,13 @@ def test_what_does_not_fit_is_told(call, words):
 
 def test_what_was_not_measured_passes():
     assert np.isnan(metrics.poisson_deviance([np.nan, 1], [1.0, 1.0])).tolist() == [True, False]
+
+
+def test_an_annotated_matrix_is_refused():
+    adata = ad.AnnData(np.ones((3, 2), np.float32))
+    for call in (metrics.poisson_deviance, metrics.rmse, metrics.gene_correlation):
+        with pytest.raises(TypeError, match=r"A matrix is wanted here, not an AnnData: pass adata\.X"):
+            call(adata.X, adata)
+    for call in (metrics.gene_mean, metrics.log_normalize):
+        with pytest.raises(TypeError, match="not an AnnData"):
+            call(adata)

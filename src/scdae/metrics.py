@@ -187,6 +187,8 @@ def gene_correlation(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _float64(values: Any) -> np.ndarray:
     """Return the values of any container as an array in memory."""
+    if hasattr(values, "obs_names"):
+        raise TypeError(f"A matrix is wanted here, not an {type(values).__name__}: pass adata.X or adata.layers[...].")
     return as_dense(values).astype(np.float64, copy=False)
 
 

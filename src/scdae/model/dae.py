@@ -78,7 +78,8 @@ class DAE(ReadOuts):
     held_out
         Share of the molecules set aside for stopping, gate and report; None: 3 to 10 %, by their number.
     seed
-        Seed of everything random. Same seed, same data, same machine: same bits.
+        Seed of everything random. Same seed, same data, same machine: same bits. A NumPy Generator or RandomState gives one number,
+        which is the seed then.
     effort
         How much the fit may cost: ``"default"``; ``"fast"``, fewer steps and a small network; or ``"best"``, three
         times the steps and four networks, averaged into one. What else is set, such as `n_latent` or `max_epochs`, goes
