@@ -24,6 +24,7 @@ _JOINED = (
     400,
 )  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
 _JOINS = "joined"
+_RELATED = "related"  # of the reference, each compared with its own group as well
 _LEAST_SPREAD = 1e-6
 
 
@@ -55,7 +56,9 @@ def score(
     decoder = decoder_of(outcome.fitted, outcome.genes, shape)
     prior = fit_prior(decoder, read["reference"], rng)
     judged = np.sort(rng.permutation(len(group))[:_JUDGED])
-    excluded = {"reference": group[judged][:, None] == group}
+    _, number, size = np.unique(group, return_inverse=True, return_counts=True)
+    related = judged[size[number][judged] > 1]  # they have a relative in their group
+    excluded = {"reference": group[judged][:, None] == group, _RELATED: related[:, None] == np.arange(len(group))}
     judges = [name for name in read if name != "reference"]
     joined = None
     if letters:
@@ -69,6 +72,9 @@ def score(
     observed = {name: part.observed for name, part in read.items()}
     observed["reference"] = observed["reference"][judged]
     places["reference"] = known[judged]
+    some_related = joined is not None and len(related) > 0
+    if some_related:
+        places[_RELATED], observed[_RELATED] = known[related], read["reference"].observed[related]
     by_windows = _by_windows(known, places, observed, excluded)
     misfits = {name: misfit(decoder, read[name], places[name][:, 0]) for name in read if name != "reference"}
     if joined is None:
@@ -78,10 +84,18 @@ def score(
         }
     misfits["reference"] = misfit(decoder, _some(read["reference"], judged), places["reference"][:, 0])
     rows = {**letters, "reference": letters["reference"][judged]}
-    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
-    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
+    if some_related:
+        misfits[_RELATED] = misfits["reference"][np.searchsorted(judged, related)]
+        rows[_RELATED] = letters["reference"][related]
+    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in rows}
+    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in rows}
     chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
-    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
+    # Normal sequences are of both kinds: without and with relatives of their group in the reference.
+    normal, of_normal = rests["reference"], group[judged]
+    if some_related:
+        normal, of_normal = np.concatenate([normal, rests[_RELATED]]), np.concatenate([of_normal, group[related]])
+    own, scores = verdicts(normal, of_normal, chimeric, {name: rests[name] for name in judges}, seed)
+    usual = own[: len(judged)]
     two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
     return {
         name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])
