@@ -41,13 +41,17 @@ def reading(output: Path, n_obs: int = N_OBS) -> None:
     made = time.perf_counter() - begun
     parts = sorted(place.glob("dataset_*"))
     n_vars = ad.read_h5ad(counts, backed="r").n_vars
-    print(f"\nReading minibatches of {n_obs:,} cells x {n_vars:,} genes; annbatch {annbatch.__version__}; collection made in {made:.1f} s")
+    print(
+        f"\nReading minibatches of {n_obs:,} cells x {n_vars:,} genes; annbatch {annbatch.__version__}; collection made in {made:.1f} s"
+    )
     own = _own(parts)
     readers: dict[str, Callable[[int, int], Iterable[Any]]] = {
         "scdae": own,
         "annbatch": lambda size, seed: _theirs(collection, size, seed),
     }
-    print(f"{'cells per minibatch':21s}" + "".join(f"{name + ': cells/s':>20s}{'processor s':>13s}" for name in readers))
+    print(
+        f"{'cells per minibatch':21s}" + "".join(f"{name + ': cells/s':>20s}{'processor s':>13s}" for name in readers)
+    )
     for size in CELLS:
         rates: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
         for seed in range(ROUNDS):

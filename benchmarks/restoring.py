@@ -1,6 +1,6 @@
 """Seconds of restoring some genes of many cells to a sparse layer in .zarr, beside an older build, by turns.
 
-    python benchmarks/run.py restoring --old SRC              # 20,000 cells x 20,000 genes, of which 2,000 are wanted
+python benchmarks/run.py restoring --old SRC              # 20,000 cells x 20,000 genes, of which 2,000 are wanted
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def restoring(output: Path, old: Path | None, runs: int, n_obs: int = N_OBS) -> 
             files = counts, output / f"restoring_{build}.scdae", output / "restoring.zarr"
             line = _run(source, _JOB, *files, WANTED, THRESHOLD)
             found[build].append(list(map(float, line.split("\t")[1:])))
-    print(f"\n{WANTED:,} of {scale.N_VARS:,} genes of {n_obs:,} cells to a sparse layer in .zarr: medians of {runs} runs")
+    print(
+        f"\n{WANTED:,} of {scale.N_VARS:,} genes of {n_obs:,} cells to a sparse layer in .zarr: medians of {runs} runs"
+    )
     print(f"{'build':8s}{'wall s':>9s}{'processor s':>13s}{'peak GiB':>10s}")
     medians = {b: [statistics.median(part) for part in zip(*rows, strict=True)] for b, rows in found.items()}
     for build, (wall, used, peak) in medians.items():

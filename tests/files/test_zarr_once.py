@@ -110,9 +110,7 @@ def counted_blocks(n, seen):
         seen(i)
         return sp.csr_matrix(np.full((2, 3), i + 1, np.float32))
 
-    return da.map_blocks(
-        block, chunks=((2,) * n, (3,)), dtype=np.float32, meta=sp.csr_matrix((0, 0), dtype=np.float32)
-    )
+    return da.map_blocks(block, chunks=((2,) * n, (3,)), dtype=np.float32, meta=sp.csr_matrix((0, 0), dtype=np.float32))
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

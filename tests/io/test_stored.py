@@ -284,7 +284,7 @@ def test_tables_of_a_spatialdata_store_are_named(tmp_path):
         read_any(store)
 
 
-@pytest.mark.filterwarnings("ignore:.*[Cc]onsolidated metadata", "ignore:Writing zarr v2")
+@pytest.mark.filterwarnings("ignore:.*[Cc]onsolidated metadata", "ignore:.*zarr v[23]")
 @pytest.mark.parametrize("lost", [None, "indptr", "indices"])
 def test_shards_longer_than_their_arrays_are_whole_and_a_lost_one_is_found(tmp_path, lost):
     """As annbatch writes them: zarr counts the chunks that a shard has room for, also where there is nothing."""

@@ -51,7 +51,8 @@ class Size(NamedTuple):
     def rounded(self) -> Size:
         """Round capacities up to powers of two, so that one compiled program serves most selections of cells."""
         numbers = self.stored, self.hidden, self.chosen
-        return Size(*(1 << (number - 1).bit_length() if number else 0 for number in numbers), self.genes)
+        stored, hidden, chosen = (1 << (number - 1).bit_length() if number else 0 for number in numbers)
+        return Size(stored, hidden, chosen, self.genes)
 
 
 class Batch(NamedTuple):
