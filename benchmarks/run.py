@@ -28,6 +28,8 @@
     python benchmarks/run.py arrays          # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
     python benchmarks/run.py snippet         # the README's snippet in one process; --old SRC: beside another build
+    python benchmarks/run.py restoring       # some genes of 20,000 cells to a sparse layer; --old SRC: beside another build
+    python benchmarks/run.py reading         # cells per second read for training, beside annbatch on the same collection
     python benchmarks/run.py                 # everything python benchmarks/run.py quality         # held-out skill,
     Poisson loss, slope, Open Problems score; simulated truth python benchmarks/run.py coverage        # held-out
     molecules in their 90 % predictive intervals python benchmarks/run.py compare         # skill, seconds and memory
@@ -107,8 +109,11 @@ PARTS = [
     "asked",
     "arrays",
     "snippet",
+    "restoring",
+    "reading",
     "numeric",
 ]
+ASKED_FOR = ("atlas", "kills", "asked", "arrays", "snippet", "restoring", "reading")  # run by name alone
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -288,8 +293,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
-    parser.add_argument("--old", type=Path, help="src of another build, for arrays and snippet")
-    parser.add_argument("--runs", type=int, default=3, help="runs of the speed and snippet parts")
+    parser.add_argument("--old", type=Path, help="src of another build, for arrays, snippet and restoring")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the speed, snippet and restoring parts")
     parser.add_argument(
         "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
     )
@@ -297,7 +302,7 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays", "snippet")]
+    parts = options.parts or [part for part in PARTS if part not in ASKED_FOR]
     if (
         set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet", "numeric"}
         and not (SHARED / "bench/run_method.py").exists()
@@ -396,6 +401,14 @@ def main() -> None:
         from snippet import snippet
 
         snippet(SHARED, options.old, options.runs)
+    if "restoring" in parts:
+        from restoring import restoring
+
+        restoring(OUTPUT, options.old, options.runs)
+    if "reading" in parts:
+        from reading import reading
+
+        reading(OUTPUT)
     if "numeric" in parts:
         from numeric import numeric
 

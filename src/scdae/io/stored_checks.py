@@ -180,6 +180,9 @@ def _expected_in_zeros(matrix: Any) -> float:
 
 
 def _n_chunks(array: Any) -> int:
+    """Chunks of an array; its shards, where it has any, as each is a file that is there or not."""
+    if getattr(array, "shards", None):
+        return math.prod(-(-n // side) for n, side in zip(array.shape, array.shards, strict=True))
     if hasattr(array, "nchunks"):
         return int(array.nchunks)
     chunks = getattr(array, "chunks", None)
@@ -189,7 +192,12 @@ def _n_chunks(array: Any) -> int:
 def _n_missing(array: Any) -> int:
     """Chunks that were never written, or are lost."""
     if hasattr(array, "nchunks_initialized"):
-        return int(array.nchunks) - int(array.nchunks_initialized)
+        found = int(array.nchunks_initialized)
+        if getattr(
+            array, "shards", None
+        ):  # zarr counts all chunks that a shard has room for, also beyond the end of the array
+            found //= math.prod(whole // part for whole, part in zip(array.shards, array.chunks, strict=True))
+        return _n_chunks(array) - found
     if getattr(array, "chunks", None) and not array.is_virtual:
         return max(0, _n_chunks(array) - int(array.id.get_num_chunks()))
     return 0
