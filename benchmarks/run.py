@@ -30,33 +30,7 @@
     python benchmarks/run.py snippet         # the README's snippet in one process; --old SRC: beside another build
     python benchmarks/run.py restoring       # some genes of 20,000 cells to a sparse layer; --old SRC: beside another build
     python benchmarks/run.py reading         # cells per second read for training, beside annbatch on the same collection
-    python benchmarks/run.py                 # everything python benchmarks/run.py quality         # held-out skill,
-    Poisson loss, slope, Open Problems score; simulated truth python benchmarks/run.py coverage        # held-out
-    molecules in their 90 % predictive intervals python benchmarks/run.py compare         # skill, seconds and memory
-    beside peers from PyPI, into docs/; needs no referee python benchmarks/run.py fidelity        # markers of cell
-    types, rare ones too: filled, leaking, smoothed away? beside peers python benchmarks/run.py stability       #
-    restored counts and dropout in other orders of cells and genes, and by other seeds python benchmarks/run.py skill
-    # one skill for any number, depth and share; which cells are foreign to a model python benchmarks/run.py rare
-    # a simulated atlas with rare types: distance from an oracle that knows the truth python benchmarks/run.py null
-    # correlation between genes, and genes called helped, where there is nothing python benchmarks/run.py mixtures
-    # RNA mixtures of known proportions, beside peers python benchmarks/run.py reference       # deeply measured cells,
-    thinned and restored, beside peers python benchmarks/run.py proteins        # surface proteins and their mRNA python
-    benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response python
-    benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC python
-    benchmarks/run.py panels          # genes that a panel did not measure, beside SpaGE, gimVI and Tangram python
-    benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key python
-    benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch python
-    benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, full genes and amplicons, beside vsearch and DADA2 python
-    benchmarks/run.py reuse           # a model of one data set applied and adapted to others python benchmarks/run.py
-    shield          # classifiers attacked, with and without purification python benchmarks/run.py scale           #
-    time and memory of training by number of cells, 1,000 to 200,000 python benchmarks/run.py atlas           # a
-    million cells on disk, under a limit of memory (half an hour, 20 GB of disk) python benchmarks/run.py kills
-    # signals in every phase of a job: exit codes, what is left (a quarter of an hour) python benchmarks/run.py asked
-    # memory that scdae batch asks for, and that the job takes: 200 to 200,000 cells python benchmarks/run.py arrays
-    # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build python benchmarks/run.py
-    speed           # seconds and peak memory of a whole process python benchmarks/run.py snippet         # the README's
-    snippet in one process, rank_genes beside scanpy's Wilcoxon test; --old SRC: beside another build python benchmarks/run.py
-    numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
+    python benchmarks/run.py numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
 benchmarks/output.
