@@ -29,7 +29,7 @@ _FEW = 5  # names shown before "..."
 
 
 def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
-    """List the files that match a pattern such as ``samples/*.h5ad``, by name; a path that exists stands for itself."""
+    """List the files that match a pattern such as ``samples/*.h5ad``, by name; any other path stands for itself."""
     text = os.fspath(pattern)
     if not glob.has_magic(text) or Path(text).exists():
         return [Path(text)]

@@ -67,7 +67,7 @@ def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
-    """Choose the number of steps: the epochs set; or 40 within the bounds of the effort, and at least one epoch."""
+    """Choose the number of steps: the epochs set; or 40 or, for the best effort, 120, within bounds; at least one."""
     per_epoch = -(-n_obs // batch_size)
     if config.max_epochs is not None:
         return per_epoch * config.max_epochs
