@@ -172,7 +172,7 @@ def _failure(group: Any, key: str, part: Any) -> str | None:
 
 
 def _first_row(matrix: Any) -> Any:
-    """Take the first row of a matrix, which shows whether it can be written; return lazy arrays and tables unchanged."""
+    """Take the first row of a matrix, which shows whether it can be written; lazy arrays and tables stay whole."""
     if type(matrix).__module__.partition(".")[0] == "dask":
         return 0
     try:
