@@ -20,12 +20,12 @@ _MOST_PACKED = 4000  # times that chunks may grow when they are unpacked
 
 
 def is_group(element: Any) -> bool:
-    """Whether an element of HDF5 or zarr has parts of its own."""
+    """Return whether an element of HDF5 or zarr is a group."""
     return hasattr(element, "keys")
 
 
 def sparse_format(element: Any) -> str | None:
-    """``"csr"`` or ``"csc"`` of a stored sparse matrix, as any version of anndata writes it; None of others."""
+    """Return ``"csr"`` or ``"csc"`` for a stored sparse matrix of any version of anndata, None for others."""
     if not is_group(element):
         return None
     kind = element.attrs.get("h5sparse_format")  # before 0.7
@@ -105,7 +105,7 @@ def _check_shape(shape: tuple[int, ...], wanted: tuple[int | None, int | None], 
 
 
 def _length(frame: Any, name: str) -> int | None:
-    """Rows of a stored data frame; None where that is not to be told."""
+    """Return the number of rows of a stored data frame; None where it can't be told."""
     if not is_group(frame):
         return int(frame.shape[0]) if len(frame.shape) == 1 else None
     key = frame.attrs.get("_index")
@@ -190,7 +190,7 @@ def _n_chunks(array: Any) -> int:
 
 
 def _n_missing(array: Any) -> int:
-    """Chunks that were never written, or are lost."""
+    """Count the chunks that were never written, or are lost."""
     if hasattr(array, "nchunks_initialized"):
         found = int(array.nchunks_initialized)
         if getattr(

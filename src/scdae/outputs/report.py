@@ -141,7 +141,7 @@ def summary(
     record: dict[str, Any],
     report: Report,
 ) -> dict[str, Any]:
-    """Entry for `uns`: plain numbers, strings and arrays."""
+    """Return the entry for `uns`: plain numbers, strings and arrays."""
     outcome, config = model.outcome, model.config
     units = units_of(record)
     n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
@@ -201,14 +201,14 @@ def record_of(data: DataOptions, wanted: OutputOptions, transform_batch: str | N
 
 
 def units_of(record: dict[str, Any]) -> list[str]:
-    """Unit of each layer: of the outputs, and then of the quantiles."""
+    """Return the unit of each layer: of the outputs, and then of the quantiles."""
     units = [OUTPUTS[output] for output in record["outputs"]]
     units += [f"{chance:.10g} quantile of the expected count" for chance in record.get("quantiles", ())]
     return [unit + _as_if(record) for unit in units]
 
 
 def verdict(skill: float, n_helped: int, n_genes: int) -> str:
-    """Return whether it helped, in words."""
+    """Say in words whether imputation helped."""
     if not skill > 0:
         return "Held-out molecules are predicted no better than by the average of each gene."
     start = "It helps" if n_helped else "It gains next to nothing"

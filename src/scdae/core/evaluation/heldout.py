@@ -81,7 +81,7 @@ class HeldOut:
         return self._watched
 
     def judged(self, most: int | None = None) -> HeldOut:
-        """Up to two thousand of the cells, or `most`."""
+        """Select up to two thousand of the cells, or `most`."""
         cells = self._order[: _JUDGED if most is None else most]
         part = copy(self)
         part.data, part.counts = self.data.take(cells), self.counts[cells]
