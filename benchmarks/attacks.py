@@ -9,7 +9,7 @@ more, that differ by at most `number` molecules in all, none above `most`, the l
 gene appears that was never seen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 
 import numpy as np
@@ -19,6 +19,7 @@ Values = np.ndarray
 Loss = Callable[[Values], np.ndarray]
 Slope = Callable[[Values], tuple[np.ndarray, np.ndarray]]
 Found = tuple[Values, np.ndarray]
+Gain = Callable[[Values], tuple[np.ndarray, Values, Values]]  # loss, and what a molecule more and one less add to it
 
 
 def better(found: Found, other: Found) -> Found:
@@ -109,52 +110,58 @@ def noise(loss: Loss, low: Values, high: Values, rng: np.random.Generator, tries
 # with a budget of molecules
 
 
-def units(counts: Values, gradient: Values, most: Values, number: int) -> tuple[Values, Values]:
-    """What a molecule more, and one less, of each gene adds to the loss by its gradient; -inf where it is not allowed.
+def by_logs(slope: Slope, number: int) -> Gain:
+    """What single molecules are worth by the gradient in the logs.
 
     The last molecule of a gene counts for more in logs than the first that is taken away, so that one less is an average
     over all that the budget can take.
     """
-    scale = (TARGET / np.maximum(counts.sum(axis=1), 1))[:, None]
-    logs = np.log1p(counts * scale)
-    more = gradient * (np.log1p((counts + 1) * scale) - logs)
-    taken = np.clip(counts, 1, number)
-    less = gradient * (np.log1p(np.maximum(counts - taken, 0) * scale) - logs) / taken
-    return np.where(counts < most, more, -np.inf), np.where(counts > 0, less, -np.inf)
+
+    def gain(counts: Values) -> tuple[np.ndarray, Values, Values]:
+        value, gradient = slope(counts)
+        scale = (TARGET / np.maximum(counts.sum(axis=1), 1))[:, None]
+        logs, taken = np.log1p(counts * scale), np.clip(counts, 1, number)
+        more = gradient * (np.log1p((counts + 1) * scale) - logs)
+        return value, more, gradient * (np.log1p(np.maximum(counts - taken, 0) * scale) - logs) / taken
+
+    return gain
 
 
-def greedy(slope: Slope, base: Values, number: int, most: Values, rounds: int = 20) -> Found:
+def greedy(gain: Gain, base: Values, number: int, most: Values, rounds: int = 20) -> Found:
     """Molecules one by one, where the loss rises most by its gradient, which is worked out anew in each round."""
     counts, most = base.copy(), np.maximum(most, base)
-    value, gradient = slope(counts)
+    value, *gains = gain(counts)
     best = counts, value
     for some in np.array_split(np.arange(number), min(rounds, number)):
-        counts = _taken(counts, units(counts, gradient, most, number), np.full(len(base), len(some)))
-        value, gradient = slope(counts)
+        counts = _taken(counts, _allowed(counts, gains, most), np.full(len(base), len(some)))
+        value, *gains = gain(counts)
         best = better(best, (counts, value))
     return best
 
 
-def exchange(slope: Slope, base: Values, start: Found, number: int, most: Values, steps: int = 20) -> Found:
+def exchange(gain: Gain, base: Values, start: Values, number: int, most: Values, steps: int = 20) -> Found:
     """Improve a change: take the least useful molecules of it back, spend them elsewhere, and keep that if the loss rises."""
-    counts, most = start[0], np.maximum(most, base)
-    value, gradient = slope(counts)
-    best = start
+    counts, most = start, np.maximum(most, base)
+    value, more, less = gain(counts)
     size = np.full(len(base), max(number // 4, 1))
     for _ in range(steps):
-        more, less = units(counts, gradient, most, number)
-        change = counts - base
-        undo = np.where(change < 0, more, -np.inf), np.where(change > 0, less, -np.inf)
-        fresh = np.where(change >= 0, more, -np.inf), np.where(change <= 0, less, -np.inf)
+        change, (more_now, less_now) = counts - base, _allowed(counts, (more, less), most)
+        undo = np.where(change < 0, more_now, -np.inf), np.where(change > 0, less_now, -np.inf)
+        fresh = np.where(change >= 0, more_now, -np.inf), np.where(change <= 0, less_now, -np.inf)
         trial = _taken(counts, undo, size, least=-np.inf)
         room = number - np.abs(trial - base).sum(axis=1)
         trial = np.clip(_taken(trial, fresh, room.astype(int)), 0, most)
-        other, slopes = slope(trial)
-        up = other > value
-        counts, gradient = np.where(up[:, None], trial, counts), np.where(up[:, None], slopes, gradient)
-        value, size = np.where(up, other, value), np.where(up, size, np.maximum(size // 2, 1))
-        best = better(best, (counts, value))
-    return best
+        found = gain(trial)
+        up = found[0] > value
+        counts = np.where(up[:, None], trial, counts)
+        more, less = (np.where(up[:, None], new, old) for new, old in zip(found[1:], (more, less), strict=True))
+        value, size = np.where(up, found[0], value), np.where(up, size, np.maximum(size // 2, 1))
+    return counts, value
+
+
+def _allowed(counts: Values, gains: Sequence[Values], most: Values) -> tuple[Values, Values]:
+    """What a molecule more and one less gain, and -inf where there may be none."""
+    return np.where(counts < most, gains[0], -np.inf), np.where(counts > 0, gains[1], -np.inf)
 
 
 def _taken(counts: Values, gains: tuple[Values, Values], number: np.ndarray, least: float = 0.0) -> Values:

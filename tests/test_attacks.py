@@ -98,12 +98,12 @@ def test_square_climbs_to_the_best_corner_and_noise_does_not(attacks):
 def run(attacks, name, slope, base, number, most, **options):
     loss = lambda counts: slope(counts)[0]
     rng = np.random.default_rng(0)
+    gain = attacks.by_logs(slope, number)
     if name == "greedy":
-        return attacks.greedy(slope, base, number, most, **options)
+        return attacks.greedy(gain, base, number, most, **options)
     if name == "exchange":
-        return attacks.exchange(
-            slope, base, attacks.random_molecules(loss, base, number, most, rng), number, most, **options
-        )
+        start, _ = attacks.random_molecules(loss, base, number, most, rng)
+        return attacks.exchange(gain, base, start, number, most, **options)
     return getattr(attacks, name)(loss, base, number, most, rng, **options)
 
 
@@ -154,8 +154,9 @@ def test_molecules_are_spent_as_well_as_by_trying_everything(attacks, name, opti
 def test_exchange_and_square_never_lose_what_they_start_from(attacks, cells):
     base, most, weight = cells
     slope = linear_in_counts(attacks, weight)
-    start = attacks.greedy(slope, base, 9, most, rounds=3)
-    assert (attacks.exchange(slope, base, start, 9, most)[1] >= start[1]).all()
+    gain = attacks.by_logs(slope, 9)
+    start = attacks.greedy(gain, base, 9, most, rounds=3)
+    assert (attacks.exchange(gain, base, start[0], 9, most)[1] >= start[1]).all()
     rng = np.random.default_rng(0)
     found, value = attacks.square_counts(lambda x: slope(x)[0], base, 9, most, rng, steps=20, start=start)
     assert (value >= start[1]).all() and (np.abs(found - base).sum(axis=1) <= 9).all()
@@ -164,5 +165,7 @@ def test_exchange_and_square_never_lose_what_they_start_from(attacks, cells):
 def test_a_larger_budget_never_buys_less(attacks, cells):
     base, most, weight = cells
     slope = linear_in_counts(attacks, weight)
-    values = np.array([attacks.greedy(slope, base, number, most)[1] for number in (2, 8, 32, 128)])
+    values = np.array(
+        [attacks.greedy(attacks.by_logs(slope, number), base, number, most)[1] for number in (2, 8, 32, 128)]
+    )
     assert (np.diff(values, axis=0) >= 0).all() and (values[-1] > values[0]).all()
