@@ -19,6 +19,7 @@ from scdae.core.guard.purification import counts_of_logs
 from scdae.core.network.encoder_input import TARGET
 
 STEPS, SQUARE, EXCHANGES = 30, 150, 15
+ATTACKS = ("noise", "transfer", "unaware", "Square", "gradient")
 
 
 def box(cells: Cells, epsilon: float) -> tuple[np.ndarray, np.ndarray]:

@@ -106,7 +106,7 @@ def interval(held: np.ndarray) -> tuple[float, float]:
     """Wilson's 95 % interval of a fraction."""
     n, share, z = len(held), held.mean(), 1.96
     middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+    return max((middle - half) / (1 + z**2 / n), 0.0), (middle + half) / (1 + z**2 / n)
 
 
 def known(shared: Path, names: list[str]) -> None:

@@ -26,8 +26,8 @@ Change = Callable[[Weights, Cells, float], Cells]  # cells attacked by a part of
 def scores(weights: Weights, logs: jax.Array) -> jax.Array:
     """Logits of a network with rectified hidden layers."""
     for kernel, bias in weights[:-1]:
-        logs = jax.nn.relu(logs @ kernel + bias)
-    return logs @ weights[-1][0] + weights[-1][1]
+        logs = jax.nn.relu(logs @ kernel + bias[None, :])
+    return logs @ weights[-1][0] + weights[-1][1][None, :]
 
 
 def entropy(logits: jax.Array, labels: Any) -> jax.Array:
