@@ -21,6 +21,7 @@
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py shallow         # a reference model on queries of few molecules, applied and adapted
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
+    python benchmarks/run.py attacks         # of these, the attackers who know of the shield: APGD, Square, transfer, molecules
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
     python benchmarks/run.py kills           # signals in every phase of a job: exit codes, what is left (a quarter of an hour)
@@ -76,6 +77,7 @@ PARTS = [
     "guard_16s",
     "chimeras",
     "shield",
+    "attacks",
     "speed",
     "scale",
     "atlas",
@@ -339,6 +341,10 @@ def main() -> None:
         from shield import shield
 
         shield(SHARED, options.data, quick=options.quick)
+    elif "attacks" in parts:
+        from shield_known import known
+
+        known(SHARED, options.data)
     if "guard_16s" in parts:
         from guard_16s import guard_16s
 
