@@ -131,9 +131,9 @@ def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> 
     def up_to(knot: float, next_knot: float) -> tuple[jax.Array, jax.Array]:
         """Molecules that lie at `next_knot` or beyond, those in between in part."""
         beyond, own = (jnp.clip((values - knot) / (next_knot - knot), 0, 1) for values in (fold, of_entry))
-        return sum_rows(mean * beyond), jnp.zeros(len(log_share)).at[batch.cols].add(y * own)
+        return sum_rows(mean * beyond), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y * own)
 
-    beyond = [(sum_rows(mean), jnp.zeros(len(log_share)).at[batch.cols].add(y))]
+    beyond = [(sum_rows(mean), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y))]
     beyond += [up_to(*pair) for pair in zip(KNOTS, KNOTS[1:], strict=False)]
     expected, seen = (-jnp.diff(jnp.stack(part), axis=0, append=0) for part in zip(*beyond, strict=True))
     fold = jnp.where(real, fold, 0)
