@@ -29,6 +29,7 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Nor arrays of different ranks: which axis is missing is written out.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
+# Of JAX, with which the suite runs where they are set.
 _SWITCHES = ("JAX_ENABLE_X64", "JAX_TRANSFER_GUARD")
 
 _MAPPINGS = 40_000  # of memory, in a process of the tests
@@ -83,7 +84,8 @@ def switches(request):
 
     Those of the core call functions that are only reached with the switches of the package.
     """
-    if "core" not in request.path.parts or not any(name in os.environ for name in _SWITCHES):
+    of_core = "core" in request.path.parts or request.node.get_closest_marker("calls_core") is not None
+    if not of_core or not any(name in os.environ for name in _SWITCHES):
         yield
         return
     import jax

@@ -59,12 +59,14 @@ def test_a_model_in_use(gaps):
     np.testing.assert_array_equal(*_twice(use))
 
 
+@pytest.mark.calls_core
 def test_double_precision_stays_on_in_the_code_around(gaps):
     with jax.enable_x64(True):
         small.fitted(likelihood="nb", max_epochs=7).impute(gaps)
         assert jnp.zeros(1).dtype == np.float64
 
 
+@pytest.mark.calls_core
 def test_gradients_of_profiles_in_double_precision():
     model = small.fitted(likelihood="nb", max_epochs=7)
     fitted, counts = model.fitted_outcome().fitted, small.dense(small.structured())[:4]

@@ -62,7 +62,9 @@ def test_it_is_an_estimator_where_metadata_is_routed(monkeypatch):
     with sklearn.config_context(enable_metadata_routing=True):
         results = check_estimator(Purifier(allow_fractional=True), on_skip=None)
     skipped = {result["check_name"] for result in results if result["status"] != "passed"}
-    assert len(results) > 40 and skipped <= {"check_array_api_input"}  # asks for a variable set before SciPy is imported
+    assert len(results) > 40 and skipped <= {
+        "check_array_api_input"
+    }  # asks for a variable set before SciPy is imported
 
 
 def test_weights_go_past_it_to_the_classifier():
