@@ -11,7 +11,8 @@ from scdae._log import say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.numbers import real_number
 from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
-from scdae.core.doublets.evidence import evidence, probability
+from scdae.core.data.thinning import thin_values
+from scdae.core.doublets.evidence import evidence, place_evidence, probability
 from scdae.core.doublets.pairs import random_pairs, sums_of_pairs
 from scdae.core.runtime.transfers import transfers
 from scdae.inputs.count_types import Counts
@@ -87,7 +88,9 @@ def doublet_score(
             float32 score; higher is more like a doublet. NaN for cells without counts.
         ``obs[key_added + "_probability"]``
             float32: probability of a doublet, if real doublets are like simulated ones and as many as
-            `expected_doublet_rate`. One minus its mean over called cells is the false discovery rate to expect.
+            `expected_doublet_rate`. One minus its mean over called cells is the false discovery rate to expect. It does
+            not look at depth: the simulated doublets are thinned to that of one cell, so large cells of one kind are
+            not called. Its order is not that of the score, which ranks real doublets better.
         ``uns[key_added]``
             How it was done; for each batch how much the number of genes counted.
 
@@ -145,16 +148,23 @@ def doublet_score(
         rows = np.flatnonzero(counted & (codes == number))
         rng = np.random.default_rng([seed, number])
         pairs = random_pairs(rows, max(_LEAST_SIMULATED, round(ratio * len(rows))), rng)
+        here = None if conditions is None else conditions.take(pairs[:, 0])
         sums = sums_of_pairs(counts.matrix, pairs)
         names = np.char.add("simulated_", np.arange(len(pairs)).astype(str))
         made = Counts(sums, None, names, counts.var_names, counts.fractional)
-        places = read_latent(fitted, made, None if conditions is None else conditions.take(pairs[:, 0]), quiet=True)
+        places = read_latent(fitted, made, here, quiet=True)
         found = evidence(
             (latent[rows], places),
             (depth[rows], depth[pairs].sum(axis=1)),
             (genes[rows], np.diff(sums.indptr).astype(np.float64)),
         )
-        score[rows], chance[rows] = found.cells, probability(found, rate, seed)
+        thinned = sums.copy()
+        thinned.data = thin_values(sums.data, 0.5, rng)
+        thinned.eliminate_zeros()
+        made = Counts(thinned, None, names, counts.var_names, counts.fractional)
+        as_deep = read_latent(fitted, made, here, quiet=True)
+        score[rows] = found.cells
+        chance[rows] = probability(place_evidence(latent[rows], as_deep), len(rows), rate, seed)
         weights[batch] = found.size_weight
         n_simulated += len(pairs)
 

@@ -51,6 +51,6 @@ def test_probability_of_one_kind_of_cells_is_the_rate():
     places = rng.normal(size=(300, 2)), rng.normal(size=(900, 2))
     ones = np.full(300, 100.0), np.full(900, 100.0)
     found = evidence(places, ones, ones)
-    chance = probability(found, 0.1, seed=0)
+    chance = probability(np.concatenate([found.cells, found.simulated]), 300, 0.1, seed=0)
     assert found.size_weight == 0 and chance.max() < 0.5
     assert abs(chance.mean() - 0.1) < 0.05

@@ -116,13 +116,15 @@ def evidence(
     return Evidence(total[:n_obs], total[n_obs:], weight)
 
 
-def probability(found: Evidence, rate: float, seed: int) -> np.ndarray:
+def probability(found: np.ndarray, n_cells: int, rate: float, seed: int) -> np.ndarray:
     """Compute the probability that a cell is a doublet, float64 (n,).
 
     Parameters
     ----------
     found
-        Evidence of cells and simulated doublets.
+        float (n + m,): evidence of cells, then of simulated doublets.
+    n_cells
+        Number n of cells.
     rate
         Expected fraction of doublets, 0 to 1.
     seed
@@ -138,10 +140,10 @@ def probability(found: Evidence, rate: float, seed: int) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    x = np.concatenate([found.cells, found.simulated])
-    labels = np.arange(len(x)) >= len(found.cells)
+    x = found
+    labels = np.arange(len(x)) >= n_cells
     scaled = ((x - x.mean()) / max(float(x.std()), 1e-9))[:, None]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     model = LogisticRegression(class_weight="balanced")
-    chance = cross_val_predict(model, scaled, labels, cv=folds, method="predict_proba")[: len(found.cells), 1]
+    chance = cross_val_predict(model, scaled, labels, cv=folds, method="predict_proba")[:n_cells, 1]
     return np.asarray(np.minimum(rate * chance / np.maximum(1 - chance, 1e-12), 1))
