@@ -20,6 +20,7 @@
     python benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, beside vsearch and DADA2
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py shallow         # a reference model on queries of few molecules, applied and adapted
+    python benchmarks/run.py doublets        # doublets by genotype and by hashtag, beside Scrublet
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
     python benchmarks/run.py attacks         # of these, the attackers who know of the shield: APGD, Square, transfer, molecules
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
@@ -74,6 +75,7 @@ PARTS = [
     "reuse",
     "shallow",
     "guard",
+    "doublets",
     "guard_16s",
     "chimeras",
     "shield",
@@ -393,6 +395,10 @@ def main() -> None:
         from numeric import numeric
 
         numeric()
+    if "doublets" in parts:
+        from doublets import doublets
+
+        doublets(SHARED)
     if "guard" in parts:
         from guard import guard
 

@@ -281,6 +281,7 @@ CALLS = {
     "tl.anomaly_score": _written(
         lambda a: scdae.tl.anomaly_score(a, _model(), normal="normal"), "anomaly", "anomaly_fdr"
     ),
+    "tl.doublet_score": _written(lambda a: scdae.tl.doublet_score(a, _model()), "doublet"),
     "tl.purify": _purified,
     "tl.rank_genes": _ranked,
     "tl.report": _pictures,
