@@ -1,6 +1,8 @@
 # make demo    run the package on simulated data with known truth; writes demo_output/
 # make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them, "-m slow" for the slow ones)
 # make test-cluster  jobs on a SLURM of this machine, on Grid Engine and MPI where they are, and in Snakemake, CWL, dask and others
+# make test-lowest   the tests with the lowest versions that pyproject.toml allows
+# make test-scverse  tests with SpatialData, MuData and anndata's generated objects
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
 # make dist    build wheel and sdist in dist/, and check them
@@ -21,7 +23,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format docs dist bench clean
+.PHONY: help demo test test-lowest test-scverse test-cluster lint format docs dist bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +34,20 @@ demo: $(VENV)/.ready-base
 
 test: $(VENV)/.ready-test
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# On the oldest Python; what old versions warn of has become of others since.
+test-lowest:
+	@$(MAKE) --no-print-directory VENV=.venv-lowest .venv-lowest/.ready-lowest
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist worksteal -W default $(PYTEST_ARGS)
+
+$(VENV)/.ready-lowest: pyproject.toml .ci/lowest.py | $(VENV)/.ready-pip
+	@$(PY) .ci/lowest.py test > $(VENV)/lowest.txt
+	@$(INSTALL) --constraint $(VENV)/lowest.txt --editable . --group test
+	@touch $@
+
+test-scverse:
+	@$(MAKE) --no-print-directory VENV=.venv-scverse .venv-scverse/.ready-scverse
+	@OMP_NUM_THREADS=1 .venv-scverse/bin/python -m pytest tests/test_scverse.py tests/pp/test_generated.py $(PYTEST_ARGS)
 
 # In an environment of its own: these tools bring many packages. Those that cannot be installed are not tried. Whatever hangs is ended.
 test-cluster:
@@ -63,7 +79,7 @@ bench: $(VENV)/.ready-bench
 	@$(PY) benchmarks/run.py $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-313 .venv-cluster demo_output docs/_build docs/generated docs/tutorials benchmarks/output build dist
+	rm -rf $(VENV) .venv-313 .venv-cluster .venv-lowest .venv-scverse demo_output docs/_build docs/generated docs/tutorials benchmarks/output build dist
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The environment itself, with a pip that knows dependency groups (25.1).

@@ -20,7 +20,9 @@
     python benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, beside vsearch and DADA2
     python benchmarks/run.py reuse           # a model of one data set applied and adapted to others
     python benchmarks/run.py shallow         # a reference model on queries of few molecules, applied and adapted
+    python benchmarks/run.py doublets        # doublets by genotype and by hashtag, beside Scrublet
     python benchmarks/run.py shield          # classifiers attacked, with and without purification
+    python benchmarks/run.py attacks         # of these, the attackers who know of the shield: APGD, Square, transfer, molecules
     python benchmarks/run.py scale           # time and memory of training by number of cells, 1,000 to 200,000
     python benchmarks/run.py atlas           # a million cells on disk, under a limit of memory (half an hour, 20 GB of disk)
     python benchmarks/run.py kills           # signals in every phase of a job: exit codes, what is left (a quarter of an hour)
@@ -28,33 +30,9 @@
     python benchmarks/run.py arrays          # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
     python benchmarks/run.py snippet         # the README's snippet in one process; --old SRC: beside another build
-    python benchmarks/run.py                 # everything python benchmarks/run.py quality         # held-out skill,
-    Poisson loss, slope, Open Problems score; simulated truth python benchmarks/run.py coverage        # held-out
-    molecules in their 90 % predictive intervals python benchmarks/run.py compare         # skill, seconds and memory
-    beside peers from PyPI, into docs/; needs no referee python benchmarks/run.py fidelity        # markers of cell
-    types, rare ones too: filled, leaking, smoothed away? beside peers python benchmarks/run.py stability       #
-    restored counts and dropout in other orders of cells and genes, and by other seeds python benchmarks/run.py skill
-    # one skill for any number, depth and share; which cells are foreign to a model python benchmarks/run.py rare
-    # a simulated atlas with rare types: distance from an oracle that knows the truth python benchmarks/run.py null
-    # correlation between genes, and genes called helped, where there is nothing python benchmarks/run.py mixtures
-    # RNA mixtures of known proportions, beside peers python benchmarks/run.py reference       # deeply measured cells,
-    thinned and restored, beside peers python benchmarks/run.py proteins        # surface proteins and their mRNA python
-    benchmarks/run.py groups          # differential expression: truth, groups by lot, a known response python
-    benchmarks/run.py missing         # hidden entries, filled, beside kNN, iterative PCA and MAGIC python
-    benchmarks/run.py panels          # genes that a panel did not measure, beside SpaGE, gimVI and Tangram python
-    benchmarks/run.py batches         # batch mixing and cell types, beside Harmony and scVI; skill with the key python
-    benchmarks/run.py guard_16s       # chimeras and misfits among 16S rRNA genes, beside vsearch python
-    benchmarks/run.py chimeras        # chimeras by distance to the nearer parent, full genes and amplicons, beside vsearch and DADA2 python
-    benchmarks/run.py reuse           # a model of one data set applied and adapted to others python benchmarks/run.py
-    shield          # classifiers attacked, with and without purification python benchmarks/run.py scale           #
-    time and memory of training by number of cells, 1,000 to 200,000 python benchmarks/run.py atlas           # a
-    million cells on disk, under a limit of memory (half an hour, 20 GB of disk) python benchmarks/run.py kills
-    # signals in every phase of a job: exit codes, what is left (a quarter of an hour) python benchmarks/run.py asked
-    # memory that scdae batch asks for, and that the job takes: 200 to 200,000 cells python benchmarks/run.py arrays
-    # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build python benchmarks/run.py
-    speed           # seconds and peak memory of a whole process python benchmarks/run.py snippet         # the README's
-    snippet in one process, rank_genes beside scanpy's Wilcoxon test; --old SRC: beside another build python benchmarks/run.py
-    numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
+    python benchmarks/run.py restoring       # some genes of 20,000 cells to a sparse layer; --old SRC: beside another build
+    python benchmarks/run.py reading         # cells per second read for training, beside annbatch on the same collection
+    python benchmarks/run.py numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
 
 Data and referee lie in ../shared (or $SCDAE_SHARED), which is not part of the repository. Results go to
 benchmarks/output.
@@ -97,9 +75,11 @@ PARTS = [
     "reuse",
     "shallow",
     "guard",
+    "doublets",
     "guard_16s",
     "chimeras",
     "shield",
+    "attacks",
     "speed",
     "scale",
     "atlas",
@@ -107,8 +87,11 @@ PARTS = [
     "asked",
     "arrays",
     "snippet",
+    "restoring",
+    "reading",
     "numeric",
 ]
+ASKED_FOR = ("atlas", "kills", "asked", "arrays", "snippet", "restoring", "reading")  # run by name alone
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -288,8 +271,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="only these data sets")
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
-    parser.add_argument("--old", type=Path, help="src of another build, for arrays and snippet")
-    parser.add_argument("--runs", type=int, default=3, help="runs of the speed and snippet parts")
+    parser.add_argument("--old", type=Path, help="src of another build, for arrays, snippet and restoring")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the speed, snippet and restoring parts")
     parser.add_argument(
         "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
     )
@@ -297,7 +280,7 @@ def main() -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    parts = options.parts or [part for part in PARTS if part not in ("atlas", "kills", "asked", "arrays", "snippet")]
+    parts = options.parts or [part for part in PARTS if part not in ASKED_FOR]
     if (
         set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet", "numeric"}
         and not (SHARED / "bench/run_method.py").exists()
@@ -360,6 +343,10 @@ def main() -> None:
         from shield import shield
 
         shield(SHARED, options.data, quick=options.quick)
+    elif "attacks" in parts:
+        from shield_known import known
+
+        known(SHARED, options.data)
     if "guard_16s" in parts:
         from guard_16s import guard_16s
 
@@ -396,10 +383,22 @@ def main() -> None:
         from snippet import snippet
 
         snippet(SHARED, options.old, options.runs)
+    if "restoring" in parts:
+        from restoring import restoring
+
+        restoring(OUTPUT, options.old, options.runs)
+    if "reading" in parts:
+        from reading import reading
+
+        reading(OUTPUT)
     if "numeric" in parts:
         from numeric import numeric
 
         numeric()
+    if "doublets" in parts:
+        from doublets import doublets
+
+        doublets(SHARED)
     if "guard" in parts:
         from guard import guard
 

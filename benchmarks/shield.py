@@ -6,39 +6,27 @@ most.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import scipy.sparse as sp
-from flax import nnx
+from shield_cells import GENES, SETS, Cells, Logits, cross_entropy, load, logistic, of_counts, perceptron, right
+from shield_known import known
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestNeighbors
 
 import scdae
-from scdae.core.guard.purification import Purification, counts_of_logs, purify_counts, thinned_draws
 from scdae.core.network.encoder_input import TARGET
 
-GENES = 3000
 CELLS = 300  # of the validation and test cells that are attacked; the rest give the accuracy on clean cells, too
-ADAPTIVE = 200  # test cells of the attack through the purifier
 STEPS = 20
 EPSILONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 MOLECULES = (10, 20, 30, 40, 50, 60, 80, 100, 120)
 BROKEN = 0.2  # accuracy without a defense
 LOSS = 0.007  # of clean accuracy on validation cells, that a choice of parameters may cost
-SETS = {
-    "pbmc_facs, 5 types": ("pbmc_facs", "subpop"),
-    "pbmc3k, 8 types": ("pbmc3k", "cell_type"),
-    "pbmc_facs, 10 populations": ("pbmc_facs", "facs_celltype"),
-}
 # One purifier for profiles that were perturbed as logs, and one for counts that were tampered with: which of them are
 # let in is for the user to say. The second sees few molecules at a time, so its model is trained on as few.
 SETTINGS: dict[str, dict[str, Any]] = {"logs": {}, "counts": {"noise": (0.4, 0.95)}}
@@ -47,107 +35,6 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "counts": [{"keep": keep, "n_draws": 16} for keep in (0.2, 0.1)],
 }
 STRENGTHS = (1.0, 0.9, 0.8)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Profiles as a classifier gets them, what they were made from, and what the cells are."""
-
-    logs: np.ndarray  # float32 (n, n_genes)
-    depth: np.ndarray  # float32 (n,)
-    labels: np.ndarray  # int (n,)
-
-    def take(self, part: Any) -> "Cells":
-        return Cells(self.logs[part], self.depth[part], self.labels[part])
-
-    @property
-    def counts(self) -> np.ndarray:
-        return np.asarray(counts_of_logs(self.logs, self.depth))
-
-
-def of_counts(counts: np.ndarray, labels: np.ndarray) -> Cells:
-    depth = counts.sum(axis=1)
-    return Cells(np.log1p(counts * (TARGET / depth)[:, None]).astype(np.float32), depth.astype(np.float32), labels)
-
-
-def load(shared: Path, name: str) -> tuple[ad.AnnData, list[Cells]]:
-    """Counts of the training cells, and the three parts: 60 % to train, 16 % to validate, 24 % to test."""
-    file, column = SETS[name]
-    adata = ad.read_h5ad(shared / f"data/{file}.h5ad")
-    adata = adata[adata.obs[column].astype(str) != "filtered_out"]
-    strata = adata.obs["facs_celltype" if file == "pbmc_facs" else column].astype(str).to_numpy()
-    train, rest = train_test_split(np.arange(adata.n_obs), test_size=0.4, stratify=strata, random_state=0)
-    validate, test = train_test_split(rest, test_size=0.6, stratify=strata[rest], random_state=0)
-    labels = np.unique(adata.obs[column].astype(str), return_inverse=True)[1]
-    counts = adata.X.toarray().astype(np.float32)
-    vary = of_counts(counts[train], labels[train]).logs.var(axis=0)
-    genes = np.sort(np.argsort(-vary)[:GENES])
-    counts = counts[:, genes]
-    known = ad.AnnData(sp.csr_matrix(counts[train]), var=adata.var[[]].iloc[genes])
-    cells = of_counts(counts, labels)
-    return known, [cells.take(part) for part in (train, validate, test)]
-
-
-# classifiers: a function from profiles to logits that JAX differentiates
-
-Logits = Callable[[jax.Array], jax.Array]
-
-
-def logistic(cells: Cells, validation: Cells) -> Logits:
-    """scikit-learn's logistic regression, with the penalty that serves best on validation cells.
-
-    Profiles without zeros go in on their 100 principal axes, which saves time; the rest of their variance is next to
-    none.
-    """
-    axes = None
-    logs: Any = sp.csr_matrix(cells.logs)
-    if (cells.logs > 0).mean() > 0.5:
-        axes = PCA(100, random_state=0).fit(cells.logs)
-        logs = axes.transform(cells.logs)
-    found = []
-    for penalty in (0.01, 0.1, 1.0):
-        model = LogisticRegression(C=penalty, max_iter=1000).fit(logs, cells.labels)
-        kernel, bias = model.coef_.T, model.intercept_
-        if axes is not None:
-            kernel = axes.components_.T @ kernel
-            bias = bias - axes.mean_ @ kernel
-        found.append(_linear(jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)))
-    return max(found, key=lambda logits: right(logits, validation).mean())
-
-
-def _linear(kernel: jax.Array, bias: jax.Array) -> Logits:
-    return jax.jit(lambda logs: logs @ kernel + bias)
-
-
-def perceptron(cells: Cells, validation: Cells, n_hidden: int = 64, epochs: int = 15, batch: int = 128) -> Logits:
-    """A hidden layer in Flax, trained with AdamW."""
-    rngs = nnx.Rngs(0)
-    n_classes = int(cells.labels.max()) + 1
-    model = nnx.Sequential(
-        nnx.Linear(cells.logs.shape[1], n_hidden, rngs=rngs), nnx.relu, nnx.Linear(n_hidden, n_classes, rngs=rngs)
-    )
-    optimizer = nnx.Optimizer(model, optax.adamw(1e-3, weight_decay=1e-2), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model: Any, optimizer: Any, logs: jax.Array, labels: jax.Array) -> None:
-        optimizer.update(model, nnx.grad(lambda m: cross_entropy(m(logs), labels))(model))
-
-    rng = np.random.default_rng(0)
-    for _ in range(epochs):
-        order = rng.permutation(len(cells.labels))
-        for start in range(0, len(order) - batch + 1, batch):
-            part = cells.take(order[start : start + batch])
-            step(model, optimizer, part.logs, part.labels)
-    graph, state = nnx.split(model)
-    return jax.jit(lambda logs: nnx.merge(graph, state)(logs))
-
-
-def cross_entropy(logits: jax.Array, labels: Any) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
-
-
-def right(logits: Logits, cells: Cells) -> np.ndarray:
-    return np.asarray(logits(cells.logs)).argmax(axis=1) == cells.labels
 
 
 # attacks: `slope(logs, depth, labels)` is the gradient of the loss in the profiles
@@ -187,22 +74,6 @@ ATTACKS = {"FGSM": (fgsm, EPSILONS), "PGD": (pgd, EPSILONS), "molecules": (molec
 def plain_slope(logits: Logits) -> Callable:
     slope = jax.jit(jax.grad(lambda logs, labels: cross_entropy(logits(logs), labels)))
     return lambda logs, depth, labels: slope(logs, labels)
-
-
-def adaptive_slope(logits: Logits, fitted: Any, how: Purification, draws: int = 4) -> Callable:
-    """The gradient through the purifier, averaged over fresh draws of its thinning in each step."""
-    how, rng = how._replace(n_draws=draws), np.random.default_rng(1)
-
-    @jax.jit
-    @jax.grad
-    def slope(logs: jax.Array, depth: Any, labels: Any, drawn: Any) -> jax.Array:
-        return cross_entropy(logits(purify_counts(fitted, counts_of_logs(logs, depth), how, drawn=drawn)), labels)
-
-    def at(logs: np.ndarray, depth: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        drawn = thinned_draws(np.asarray(counts_of_logs(logs, depth)), how, rng)
-        return np.asarray(slope(logs, depth, labels, drawn))
-
-    return at
 
 
 # defenses: a function from cells to cells
@@ -285,6 +156,8 @@ def chosen(logits: Logits, candidates: dict[str, Callable], clean: Cells, attack
 
 def shield(shared: Path, names: list[str], *, quick: bool = False) -> None:
     """Print accuracies by data set, classifier, attack and defense; with `quick` only what rounding and projection do each."""
+    if not quick:
+        known(shared, names)
     print("\nPurification before a classifier: accuracy on test cells, clean and attacked")
     print(
         f"{GENES} genes; LR: logistic regression, MLP: one hidden layer. Classifiers are trained on the profiles as they are,"
@@ -294,11 +167,11 @@ def shield(shared: Path, names: list[str], *, quick: bool = False) -> None:
     for name in SETS:
         if names and not any(part in name for part in names):
             continue
-        known, (train, validation, test) = load(shared, name)
+        counted, (train, validation, test) = load(shared, name)
         file = SETS[name][0]
         if file not in fitted:  # both labellings of pbmc_facs have the same training cells
             spaces = {"logs": SETTINGS["logs"]} if quick else SETTINGS
-            fitted[file] = {space: scdae.DAE(seed=0, **settings).fit(known) for space, settings in spaces.items()}
+            fitted[file] = {space: scdae.DAE(seed=0, **settings).fit(counted) for space, settings in spaces.items()}
         models = fitted[file]
         print(
             f"\n{name}: {len(train.labels)} cells to train, {len(validation.labels)} to validate, {len(test.labels)} to test"
@@ -390,8 +263,6 @@ def one_classifier(
             f"{column} {found[defense][column] / plain['clean']:.0%}" for column in columns if plain[column] < BROKEN
         ]
         print(f"{defense}: {lost:.1f} points of clean accuracy lost; left of it where it is broken: {', '.join(left)}")
-    for space, attack in (("logs", "PGD"), ("counts", "molecules")):
-        adaptive(*shields[space], test.take(slice(ADAPTIVE)), attack, broken[attack], columns)
 
 
 def purifiers(model: scdae.DAE, grid: list[dict[str, Any]]) -> dict[str, Callable[[Cells], Cells]]:
@@ -408,28 +279,3 @@ def purifiers(model: scdae.DAE, grid: list[dict[str, Any]]) -> dict[str, Callabl
         return lambda cells: replace(cells, logs=strength * projected(place, cells) + (1 - strength) * cells.logs)
 
     return {f"{place} {strength}": mixed(place, strength) for place in range(len(grid)) for strength in STRENGTHS}
-
-
-def adaptive(
-    parameters: dict[str, Any],
-    model: scdae.DAE,
-    shielded: Callable[[Cells], Cells],
-    heads: dict[str, Logits],
-    cells: Cells,
-    attack: str,
-    budget: float,
-    columns: dict[str, Cells],
-) -> None:
-    """The attack that takes gradients through the purifier; with "either", a cell has to withstand this and the plain one."""
-    how, (function, budgets) = Purification(**{"fractions": "round", **parameters}), ATTACKS[attack]
-    lower = budgets[max(budgets.index(budget) - 2, 0)]
-    for size in sorted({lower, budget}):
-        plain = columns[f"{attack} {size:g}"].take(slice(len(cells.labels)))
-        line = f"through the purifier, {attack} {size:g}, {len(cells.labels)} cells:"
-        for trained, head in heads.items():
-            options = {"rounds": 5} if attack == "molecules" else {}
-            attacked = function(adaptive_slope(head, model.outcome.fitted, how), cells, size, **options)
-            clean, held, through = (right(head, shielded(some)) for some in (cells, plain, attacked))
-            line += f"  trained on {trained}: clean {clean.mean():.3f}, plain {held.mean():.3f}, "
-            line += f"adaptive {through.mean():.3f}, either {(held & through).mean():.3f};"
-        print(line, flush=True)

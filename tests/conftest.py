@@ -29,6 +29,9 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Nor arrays of different ranks: which axis is missing is written out.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
+# Of JAX, with which the suite runs where they are set.
+_SWITCHES = ("JAX_ENABLE_X64", "JAX_TRANSFER_GUARD")
+
 _MAPPINGS = 40_000  # of memory, in a process of the tests
 
 # What one process of the run has compiled the others need not: those of pytest-xdist, and those that tests start.
@@ -37,6 +40,13 @@ if _MADE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="scdae-compiled-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_collection_finish(session):
+    """Look for garbage less often: tracing makes many objects that stay, and each look goes through them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_unconfigure(config):
@@ -73,6 +83,22 @@ def pytest_runtest_setup(item):
     )  # of the package itself, which would not train a second time either
     if fit_once.on:
         fit_once.share_fits()
+
+
+@pytest.fixture(autouse=True)
+def switches(request):
+    """JAX's switches that come from the environment, such as JAX_ENABLE_X64=1, hold for tests of what users call.
+
+    Those of the core call functions that are only reached with the switches of the package.
+    """
+    of_core = "core" in request.path.parts or request.node.get_closest_marker("calls_core") is not None
+    if not of_core or not any(name in os.environ for name in _SWITCHES):
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(False), jax.transfer_guard("allow"):
+        yield
 
 
 @pytest.fixture

@@ -40,8 +40,6 @@ def _kept(function, most):
 
 def share_fits():
     """Put the sharing one in the place of the function that fits, for the rest of the process."""
-    import jax  # not before `conftest` has set what it reads
-
     import scdae.model.dae as dae
     from scdae.core.minibatches.devices import OneDevice
 
@@ -55,7 +53,7 @@ def share_fits():
         usual = all(value is None or isinstance(value, OneDevice) for value in others.values())
         if not on or not usual:
             return trains(*given, **options)
-        key = _key(*given, jax.config.jax_enable_x64)
+        key = _key(*given)
         if key not in _outcomes:
             _outcomes[key] = trains(*given, **options)
         return _outcomes[key]

@@ -11,7 +11,12 @@ import scdae
 MODULES = sorted(m.name for m in pkgutil.walk_packages(scdae.__path__, "scdae.") if not m.name.endswith("__main__"))
 
 
-@pytest.mark.parametrize("name", MODULES)
+CORE = pytest.mark.calls_core
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=CORE if name.startswith("scdae.core") else ()) for name in MODULES]
+)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -250,8 +250,12 @@ def _dots(axes):
 
 
 def _pictures(adata):
-    """Titles of the plots of a report, by their length: what they draw is that of the functions of `pl`."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Titles of the plots of a report, by their length: what they draw is that of the functions of `pl`.
+
+    Their pixels are not looked at, so Matplotlib is not asked for any; tests/tl/test_report.py has them.
+    """
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mpl.figure.Figure, "savefig", lambda self, file, **options: file.write(b"pixels"))
         scdae.tl.report(adata, f"{folder}/r.html")
         words = re.findall(r'alt="([^":]*)', Path(folder, "r.html").read_text())
     return [np.array([len(one) for one in words])]
@@ -277,6 +281,7 @@ CALLS = {
     "tl.anomaly_score": _written(
         lambda a: scdae.tl.anomaly_score(a, _model(), normal="normal"), "anomaly", "anomaly_fdr"
     ),
+    "tl.doublet_score": _written(lambda a: scdae.tl.doublet_score(a, _model()), "doublet"),
     "tl.purify": _purified,
     "tl.rank_genes": _ranked,
     "tl.report": _pictures,

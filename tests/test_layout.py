@@ -13,7 +13,7 @@ import scdae
 SOURCE = Path(scdae.__file__).parent
 ORDER = """
 _moved core.config core.runtime core.distributions core.data core.network core.minibatches core.prediction core.evaluation
-core.progress core.steps core.training core.guard core.panels _settings _log arguments files matrices io inputs model outputs parts sequences get metrics sklearn datasets
+core.progress core.steps core.training core.guard core.doublets core.panels _settings _log arguments files matrices io inputs model outputs parts sequences get metrics sklearn datasets
 tools pp pl tl demo cli.pages cli.jobs cli.shared cli __init__ __main__
 """.split()
 MODULES = {
@@ -98,3 +98,23 @@ def test_old_names_that_were_documented_still_import():
         sys.modules.pop(old)
     done = subprocess.run([sys.executable, "-c", code.format(old="scdae.posterior")], capture_output=True, text=True)
     assert "DeprecationWarning" in done.stderr
+
+
+def untyped(path):
+    """Arrays that a module makes in JAX without saying of which type: a switch of JAX would decide."""
+    makers = {"zeros": 1, "ones": 1, "empty": 1, "eye": 1, "full": 2, "arange": 3, "linspace": 3}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("jnp."):
+            places = makers.get(ast.unparse(node.func).removeprefix("jnp."))
+            if places and len(node.args) <= places and not any(word.arg == "dtype" for word in node.keywords):
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_every_array_made_in_jax_has_a_type():
+    assert [where for path in MODULES.values() for where in untyped(path)] == []
+
+
+def test_an_array_without_a_type_is_found(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("jnp.zeros(3)\njnp.arange(2, 5)\njnp.zeros(3, x.dtype)\njnp.arange(3, dtype=jnp.int32)\n")
+    assert list(untyped(path)) == ["a.py:1", "a.py:2"]

@@ -15,6 +15,9 @@ from scdae.core.prediction.law_readout import Block, mean_of, sd_of
 ROOT = Path(__file__).parent.parent
 
 
+pytestmark = pytest.mark.calls_core
+
+
 @pytest.fixture
 def numeric(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

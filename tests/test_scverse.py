@@ -125,8 +125,18 @@ def test_a_modality_of_mudata(tmp_path):
     assert plain(back["rna"].uns["scdae"]) == plain(mdata["rna"].uns["scdae"])
 
 
-def test_a_table_of_spatialdata():
+def test_a_table_of_spatialdata(tmp_path):
     spatialdata = pytest.importorskip("spatialdata")
     sdata = spatialdata.SpatialData(tables={"table": small.structured()})
-    scdae.pp.impute(sdata["table"], model=small.fitted())
-    assert "scdae" in sdata["table"].layers
+    table = sdata["table"]
+    scdae.pp.impute(table, model=small.fitted())
+    scdae.tl.evaluate(table, groupby="cell_type", max_epochs=1, batch_size=64)
+    scdae.pl.dotplot(table, list(table.var_names[:3]), "cell_type")
+    assert mpl.pyplot.gcf().axes
+    mpl.pyplot.close("all")
+    with pytest.raises(TypeError, match="Pass one of its tables: adata.tables.*'table'"):
+        scdae.pp.impute(sdata)
+    sdata.write(tmp_path / "a.zarr")
+    back = spatialdata.read_zarr(tmp_path / "a.zarr")["table"]
+    np.testing.assert_array_equal(back.layers["scdae"], table.layers["scdae"])
+    assert plain(back.uns["scdae"]) == plain(table.uns["scdae"])

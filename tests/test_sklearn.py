@@ -10,7 +10,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import scdae
 import scdae.inputs.logs
@@ -49,6 +49,45 @@ def test_it_is_an_estimator_of_logs(estimator, check, monkeypatch):
     monkeypatch.setattr(scdae.inputs.logs, "_TOTALS", (0, np.inf))
     monkeypatch.setattr(scdae.inputs.logs, "_ENOUGH", np.inf)
     check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([Purifier(allow_fractional=True, settings={"max_epochs": 1})])
+def test_it_is_an_estimator_that_trains(estimator, check):
+    check(estimator)
+
+
+def test_it_is_an_estimator_where_metadata_is_routed(monkeypatch):
+    monkeypatch.setattr(scdae.DAE, "fit", untrained)
+    with sklearn.config_context(enable_metadata_routing=True):
+        results = check_estimator(Purifier(allow_fractional=True), on_skip=None)
+    skipped = {result["check_name"] for result in results if result["status"] != "passed"}
+    assert len(results) > 40 and skipped <= {
+        "check_array_api_input"
+    }  # asks for a variable set before SciPy is imported
+
+
+def test_weights_go_past_it_to_the_classifier():
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    labels = adata.obs["cell_type"].to_numpy()
+    weights = np.where(labels == labels[0], 1.0, 0.0) + 1e-3
+    with sklearn.config_context(enable_metadata_routing=True):
+        classifier = LogisticRegression(max_iter=500).set_fit_request(sample_weight=True)
+        weighted = make_pipeline(Purifier(model), classifier).fit(adata.X, labels, sample_weight=weights)
+        assert "sample_weight" not in Purifier().get_metadata_routing().fit.requests
+    plain = LogisticRegression(max_iter=500).fit(Purifier(model).fit_transform(adata.X), labels, sample_weight=weights)
+    np.testing.assert_allclose(weighted[-1].coef_, plain.coef_, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("by", ["set_output", "config"])
+def test_tables_come_out_where_they_are_asked_for(by):
+    table, step = small.structured().to_df(), Purifier(small.fitted(likelihood="nb"))
+    expected = step.fit(table).transform(table)
+    with sklearn.config_context(transform_output="pandas" if by == "config" else "default"):
+        found = (step.set_output(transform="pandas") if by == "set_output" else step).transform(table)
+    assert list(found.columns) == list(table.columns) and list(found.index) == list(table.index)
+    assert set(found.dtypes) == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(found.to_numpy(), expected)
 
 
 def test_the_package_of_that_name_is_not_hidden():

@@ -73,13 +73,13 @@ def imputed(
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(200, 100)
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> scdae.get.imputed(adata, genes=["gene_7", "gene_2"]).shape
-    (200, 2)
+    (80, 2)
     >>> scdae.pp.impute(adata, output=("mean", "log1p"), max_epochs=2)
     >>> scdae.get.imputed(adata, output="log1p", genes="gene_7").shape
-    (200, 1)
+    (80, 1)
     """
     check_adata(adata)
     name = key if output is None else _layer_of(adata, key, output)
@@ -129,7 +129,7 @@ def model(adata: AnnData, key: str = "scdae") -> DAE:
     Examples
     --------
     >>> import scdae
-    >>> adata = scdae.datasets.simulate(80, 50)
+    >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
     >>> scdae.pp.impute(adata, max_epochs=2)
     >>> scdae.get.model(adata).latent(adata).shape
     (80, 12)

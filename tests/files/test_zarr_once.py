@@ -1,5 +1,6 @@
 """Each byte once: what is written to a zarr store, and what is held meanwhile."""
 
+import threading
 import tracemalloc
 
 import anndata as ad
@@ -99,6 +100,51 @@ def test_at_most_two_chunks_are_held(tmp_path, dtype):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * values[:4096].nbytes
+
+
+def counted_blocks(n, seen):
+    """A lazy CSR array of `n` blocks, each of which calls `seen` with its number."""
+
+    def block(block_info=None):
+        i = block_info[None]["chunk-location"][0]
+        seen(i)
+        return sp.csr_matrix(np.full((2, 3), i + 1, np.float32))
+
+    return da.map_blocks(block, chunks=((2,) * n, (3,)), dtype=np.float32, meta=sp.csr_matrix((0, 0), dtype=np.float32))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_blocks_are_worked_out_while_one_is_written_and_one_more_is_held(at_once):
+    started, begun = [], threading.Semaphore(0)
+
+    def seen(i):
+        started.append(i)
+        begun.release()
+
+    for i, block in enumerate(zarr_once._in_order(counted_blocks(7, seen), at_once)):
+        # while this one is written, the next are worked out, and no more
+        for _ in range(at_once + 1 if i == 0 else 1 if i + at_once < 7 else 0):
+            assert begun.acquire(timeout=60)
+        assert block.toarray()[0, 0] == i + 1
+        assert max(started) <= i + at_once
+    assert sorted(started) == list(range(7))
+
+
+def test_a_block_that_fails_ends_the_writing_and_its_threads():
+    def seen(i):
+        if i == 2:
+            raise ArithmeticError("block 2")
+
+    with pytest.raises(ArithmeticError, match="block 2"):
+        write_once(zarr.open_group({}, mode="w"), "a", counted_blocks(6, seen), at_once=2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scdae-ahead")]
+
+
+def test_without_threads_there_are_none():
+    names = []
+    with dask.config.set(scheduler="synchronous"):
+        list(zarr_once._in_order(counted_blocks(3, lambda i: names.append(threading.current_thread().name)), 2))
+    assert set(names) == {threading.current_thread().name}
 
 
 def test_what_is_left_to_anndata():

@@ -45,6 +45,7 @@ def alone(adata, model, output, **form):
     return values(adata.layers["scdae"])
 
 
+@pytest.mark.calls_core
 @pytest.mark.parametrize("laws", [True, False])
 def test_several_are_read_out_together_as_each_is_alone(model, laws):
     from dataclasses import replace

@@ -14,7 +14,7 @@ __all__ = ["by_name", "table_by_name", "whole_flags"]
 
 
 def by_name(values: Any, names: pd.Index, argument: str, *, axis: str = "obs_names") -> Any:
-    """Values of a Series in the order of `names`; anything else but a table as it is.
+    """Return the values of a Series in the order of `names`, and anything else but a table unchanged.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def by_name(values: Any, names: pd.Index, argument: str, *, axis: str = "obs_nam
 
 
 def whole_flags(values: np.ndarray, argument: str, names: pd.Index | None = None) -> np.ndarray:
-    """True and False that are kept as objects as a boolean array; other values as they are.
+    """Convert an object array of True and False to a boolean one; return other values unchanged.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def whole_flags(values: np.ndarray, argument: str, names: pd.Index | None = None
 
 
 def table_by_name(table: pd.DataFrame, obs_names: pd.Index, var_names: pd.Index, argument: str) -> np.ndarray:
-    """Values of a table in the order of the cells and genes.
+    """Return the values of a table in the order of the cells and genes.
 
     Parameters
     ----------

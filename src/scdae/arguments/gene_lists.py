@@ -17,7 +17,7 @@ _TITLES = frozenset(
 
 
 def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
-    r"""Names of genes in a text file.
+    r"""Read the names of genes from a text file.
 
     One a line, or several with commas, semicolons or tabs between them; or the first column of a table. The first line
     may be a title, such as "gene" or that of a table.
@@ -82,7 +82,7 @@ def read_gene_list(path: Path, var_names: Iterable[str]) -> list[str]:
 
 
 def _fields(lines: list[str]) -> list[list[str]]:
-    """Fields of each line: with commas, semicolons or tabs between them, or, in tables of R, spaces."""
+    """Split each line into fields at commas, semicolons or tabs, or, in tables of R, at spaces."""
     if not any(mark in line for line in lines for mark in ",;\t"):
         rows = parse_table("\n".join(lines)).rows
         if rows.shape[1] > 1:

@@ -10,7 +10,7 @@ _MOST = 200  # bytes: in a zarr store a name is that of a folder, with what belo
 
 
 def check_name(value: object, argument: str) -> None:
-    """Raise unless `value` can be the name of a layer or a column."""
+    """Raise ValueError unless `value` can be the name of a layer or a column."""
     if not isinstance(value, str) or not fit_for_files(value):
         raise ValueError(
             f"{argument}={value!r}: use a name without '/', not empty, '.' or '..'; it becomes the name of what is written."
@@ -23,5 +23,5 @@ def check_name(value: object, argument: str) -> None:
 
 
 def fit_for_files(name: object) -> bool:
-    """Whether .h5ad and .zarr files can have an entry of that name: parts of a path are none."""
+    """Return whether .h5ad and .zarr files can hold an entry of that name, which must not be a path."""
     return isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..")

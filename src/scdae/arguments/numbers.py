@@ -113,7 +113,7 @@ def check_seed(seed: Any) -> Any:
 
 
 def check_form(threshold: Any, dtype: Any) -> None:
-    """Raise a ValueError that says what is wrong with the form in which values are wanted."""
+    """Raise ValueError unless dtype and threshold can be used together."""
     if np.dtype(dtype) not in (np.float32, np.float16):
         raise ValueError(f"dtype={dtype!r}: use 'float32', or 'float16' for half of the space and three digits.")
     if threshold is None:

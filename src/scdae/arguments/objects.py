@@ -104,7 +104,7 @@ def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _kinds(annotation: Any) -> set[str]:
-    """Names of the types that an annotation joins."""
+    """Return the names of the types that an annotation joins."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
     return {part.strip() for part in text.split("|")}
 
@@ -123,6 +123,6 @@ def nearest(name: object, names: Iterable[object]) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names as they are shown in messages: the first five, and dots where there are more; ``"none"`` where there are none."""
+    """Join names for a message: the first five, and dots where there are more; ``"none"`` where there are none."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:_FEW]) + (", ..." if len(shown) > _FEW else "") or "none"

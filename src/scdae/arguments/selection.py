@@ -18,7 +18,7 @@ __all__ = ["positions"]
 
 
 def positions(index: pd.Index, chosen: Any, what: str) -> np.ndarray:
-    """Positions in `index` of what was chosen by name, number, slice or boolean array.
+    """Return the positions in `index` that were chosen by name, number, slice or boolean array.
 
     Parameters
     ----------

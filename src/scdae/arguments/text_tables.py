@@ -152,7 +152,7 @@ def _separator(text: str, comma: bool) -> str:
 
 
 def _split(text: str, separator: str) -> list[list[str]]:
-    """Fields of each line, with their quotation marks; separators and ends of lines between marks do not count."""
+    """Split lines into fields with their quotation marks; separators and line ends between marks do not count."""
     if '"' not in text:
         return [line.split(separator) for line in text.split("\n")]
     gap = re.escape(separator)

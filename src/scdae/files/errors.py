@@ -44,7 +44,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a message, without its full stop, and not longer than a reader reads."""
+    """Return the first line of a message, shortened, without its period."""
     lines = str(error).strip().splitlines()
     text = lines[0].rstrip(".") if lines and lines[0].strip() else type(error).__name__
     return text if len(text) <= _LONGEST or isinstance(error, ValueError) else text[:_LONGEST] + " ..."

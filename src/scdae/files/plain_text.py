@@ -40,7 +40,7 @@ def write_text_plainly(
 
 
 def _is_plain(part: Any, group: Any, name: str) -> bool:
-    """Whether this is text that needs no mask.
+    """Return whether this is text that needs no mask.
 
     Names of cells and genes never need one. Columns keep the type "string", and in zarr theirs, which is read as another.
     """

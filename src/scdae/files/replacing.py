@@ -44,7 +44,7 @@ _HIDDEN = re.compile(r"\.(?P<where>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.(?
 
 
 def beside(target: Path, kind: str = "tmp") -> Path:
-    """A hidden name of its own next to `target`, which this process alone uses.
+    """Return a hidden name next to `target` that this process alone uses.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def this_machine() -> str:
 
 
 def _left(target: Path, *, elsewhere: bool = False) -> list[tuple[Path, str]]:
-    """Hidden names beside `target` of processes of this machine that are no more.
+    """Return the hidden names beside `target` that processes of this machine left when they ended.
 
     Where `elsewhere`, of other machines that share the folder instead, if nothing has happened to them for longer than renames take.
     """
@@ -302,7 +302,7 @@ def _left(target: Path, *, elsewhere: bool = False) -> list[tuple[Path, str]]:
 
 
 def _is_long_ago(path: Path) -> bool:
-    """Whether its last renaming or writing was, by this machine's clock."""
+    """Return whether its last renaming or writing was long ago, by this machine's clock."""
     try:
         return time.time() - path.stat().st_ctime > _LONGEST
     except OSError:
@@ -310,7 +310,7 @@ def _is_long_ago(path: Path) -> bool:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Return whether a process with this number is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

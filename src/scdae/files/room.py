@@ -27,7 +27,7 @@ class NoRoom(OSError, Passing):
 
 
 def in_words(size: float) -> str:
-    """Bytes as people read them.
+    """Format a number of bytes for people.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def in_words(size: float) -> str:
 
 
 def free_bytes(folder: str | os.PathLike[str]) -> int | None:
-    """Bytes that a file in this folder may have; None where it is not known. A quota is not seen."""
+    """Return the bytes that a file in this folder may take; None where that is unknown. A quota is not seen."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
@@ -107,7 +107,7 @@ def release(path: Path) -> None:
 
 
 def _longest() -> int | None:
-    """Bytes that the system lets a file of this process have, if it says."""
+    """Return the largest size that the system allows a file of this process, if it tells."""
     try:
         import resource
     except ImportError:  # Windows

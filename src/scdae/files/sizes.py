@@ -20,7 +20,7 @@ _SOME = 2**16
 
 
 def bytes_of(value: Any) -> int:
-    """Bytes that an AnnData or a part of one takes in an .h5ad without compression, rather too many.
+    """Estimate, from above, the bytes that an AnnData or a part of one takes in an uncompressed .h5ad.
 
     Lazy sparse arrays count as nothing: how much they hold is not known before they are there.
 

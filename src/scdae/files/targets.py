@@ -100,7 +100,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Tru
 
 @contextmanager
 def writes(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Call what goes wrong with the disk by the name of the file that was to be written."""
+    """Name the file that was to be written in errors of the disk."""
     try:
         yield
     except (WriteError, FileExistsError):

@@ -91,7 +91,7 @@ def check_writable(adata: AnnData, path: str | os.PathLike[str], *, alone: bool 
 
 @contextmanager
 def _store(suffix: str) -> Iterator[Any]:
-    """A place in memory to write to, of the kind of the file."""
+    """Open a group in memory of the same format as the file."""
     if suffix == ".zarr":
         yield zarr.group(zarr.storage.MemoryStore())
         return
@@ -100,7 +100,7 @@ def _store(suffix: str) -> Iterator[Any]:
 
 
 def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Parts within `part` that cannot be written into an empty group, each with the reason."""
+    """Return the elements within `part` that cannot be written into an empty group, each with the reason."""
     if hasattr(part, "columns") and hasattr(part, "iloc"):
         part = yield from _named(part, name)
         reason = _failure(group, "trial", part)
@@ -127,7 +127,7 @@ def _try(group: Any, part: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _too_long(part: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Parts whose names are longer than those of the folders that they become in a zarr store."""
+    """Return the elements whose names are too long for the folders that they become in a zarr store."""
     inner = part.items() if isinstance(part, Mapping) else ((key, None) for key in getattr(part, "columns", ()))
     for key, value in inner:
         size = len(os.fsencode(str(key)))
@@ -163,7 +163,7 @@ def _in_frame(group: Any, frame: Any, name: str, reason: str) -> Iterator[tuple[
 
 
 def _failure(group: Any, key: str, part: Any) -> str | None:
-    """Why a part cannot be written, or None."""
+    """Return why an element cannot be written, or None."""
     try:
         write_elem(group, key, part)
     except Exception as error:  # noqa: BLE001  (whatever anndata, h5py or zarr do not take)
@@ -172,7 +172,7 @@ def _failure(group: Any, key: str, part: Any) -> str | None:
 
 
 def _first_row(matrix: Any) -> Any:
-    """As much of a matrix as shows whether it can be written; what is lazy or of a table is left as it is."""
+    """Take the first row of a matrix, which shows whether it can be written; lazy arrays and tables stay whole."""
     if type(matrix).__module__.partition(".")[0] == "dask":
         return 0
     try:

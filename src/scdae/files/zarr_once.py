@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 import zarr
+from dask.base import get_scheduler
 from scipy.sparse import csr_matrix, issparse
 
 __all__ = ["Ends", "can_write_once", "write_once"]
@@ -137,11 +139,7 @@ def _in_order(array: da.Array, at_once: int) -> Iterator[Any]:
     blocks = [array.blocks[i] for i in range(array.numblocks[0])]
     client = _client()
     if client is None:
-        for start in range(0, len(blocks), at_once):
-            ready = list(dask.compute(*blocks[start : start + at_once], num_workers=at_once))
-            ready.reverse()
-            while ready:  # each given up when it is written
-                yield ready.pop()
+        yield from _beside(blocks, at_once)
         return
     ahead = 2 * max(sum(client.nthreads().values()), 1)
     waiting: deque[Any] = deque()
@@ -156,10 +154,26 @@ def _in_order(array: da.Array, at_once: int) -> Iterator[Any]:
         client.cancel(list(waiting))
 
 
+def _beside(blocks: list[Any], at_once: int) -> Iterator[Any]:
+    """The same by threads, which work on while the caller writes: at most one block more is held than they work out."""
+    if get_scheduler() is dask.get:  # asked for: no thread but the caller's
+        yield from (block.compute() for block in blocks)
+        return
+    threads = ThreadPoolExecutor(at_once, thread_name_prefix="scdae-ahead")
+    try:
+        waiting: deque[Any] = deque()
+        for block in blocks:
+            if len(waiting) > at_once:
+                yield waiting.popleft().result()
+            waiting.append(threads.submit(block.compute, num_workers=1))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
 def _client() -> Any:
     """Return the client of a cluster, where that works out dask arrays; None elsewhere."""
-    from dask.base import get_scheduler
-
     owner = getattr(get_scheduler(), "__self__", None)
     return owner if hasattr(owner, "nthreads") and hasattr(owner, "cancel") else None
 

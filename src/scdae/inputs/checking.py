@@ -49,7 +49,7 @@ class CheckedReader:
         return {**self.__dict__, "_adata": None}
 
     def __call__(self, start: int, stop: int) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        """Counts of the rows, and what was not observed in them."""
+        """Return the counts of the rows, and their missing values."""
         block, missing = self._read(start, stop)
         tally = Tally(block.shape[1])
         tally.add(block, start)

@@ -175,7 +175,7 @@ def open_counts(
 
 
 def counts_to_apply(adata: AnnData, **options: Any) -> Counts | CountBlocks | UnreadCounts:
-    """Counts that a model is applied to: those in memory checked at once, those on disk when they are read.
+    """Read the counts that a model is applied to: checked at once in memory, or when they are read from disk.
 
     Parameters are those of :func:`read_counts`.
     """
@@ -292,7 +292,7 @@ def _nothing_counted(adata: AnnData, layer: str | None, *, masked: bool) -> str:
 def _join(
     parts: list[tuple[sp.csr_matrix, sp.csr_matrix | None]], shape: tuple[int, int]
 ) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-    """One CSR from its blocks; joining copies, so nothing is shared with the input. None where all was observed."""
+    """Join blocks to one CSR, a copy that shares nothing with the input; None where all was observed."""
     matrices = [matrix for matrix, _ in parts]
     ends = np.cumsum(np.concatenate([[0], *(np.diff(matrix.indptr) for matrix in matrices)]), dtype=np.int64)
     index = np.int32 if max(ends[-1], shape[1]) <= np.iinfo(np.int32).max else np.int64

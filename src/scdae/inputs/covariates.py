@@ -68,7 +68,7 @@ class Covariates:
         return [name for name in (*self.levels, *self.scales) if name != self.batch_key]
 
     def conditions(self, adata: AnnData) -> Conditions | None:
-        """Conditions of other cells, in terms of the levels and scales that are known.
+        """Encode the conditions of other cells by the levels and scales of the fit.
 
         Raises
         ------

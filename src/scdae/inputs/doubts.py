@@ -71,7 +71,7 @@ def _divided(some: sp.csr_matrix) -> str:
 
 
 def _has_units(values: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the values of each group are multiples of its smallest, which differs from group to group."""
+    """Return whether the values of each group are multiples of its smallest, which differs from group to group."""
     unit = np.full(int(groups.max(initial=-1)) + 1, np.inf)
     np.minimum.at(unit, groups, values)
     ratio = values / unit[groups] if len(values) else values

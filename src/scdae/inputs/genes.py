@@ -66,7 +66,7 @@ class GeneMap:
     def take(
         self, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
     ) -> tuple[sp.csr_matrix, sp.csr_matrix | None]:
-        """Counts of the query, and what was not observed, over the genes of the network.
+        """Return the counts of the query over the genes of the network, and their missing values.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ def map_genes(
 
 
 def place_genes(query: np.ndarray, var_names: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Gene of the network for each gene of a query: int (n_vars,), -1 for none. Arguments and errors as above."""
+    """Match each gene of a query to one of the network: int (n_vars,), -1 for none. Arguments and errors as above."""
     _, columns, _ = _by_name(query, var_names, genes, quiet=False, adapting=True)
     gene_in_model = np.full(len(query), -1, np.int64)
     known = columns >= 0
@@ -176,7 +176,7 @@ def _by_name(
 
 
 def _too_few(n_found: int, query: np.ndarray, wanted: np.ndarray) -> str:
-    """Why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
+    """Say why too few genes match, and what to do: names of another kind, or a panel of a part of the genes."""
     message = f"{n_found:,} of the {len(wanted):,} genes of the model are in var_names, less than half. "
     here, kind_of_wanted = _kind(query), _kind(wanted)
     if n_found <= _LEAST_SHARE * min(len(query), len(wanted)):  # most of the query's are unknown, too

@@ -49,7 +49,7 @@ _GIVE = (
 
 
 def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) -> sp.csr_matrix:
-    """Values that are to be log1p of counts per 10,000, as canonical float32 CSR.
+    """Check values that are said to be log1p of counts per 10,000, and return them as canonical float32 CSR.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def check_logs(block: Any, name: str, start: int = 0, *, clean: bool = False) ->
 
 
 def one_molecule(scaled: sp.csr_matrix) -> np.ndarray:
-    """Value of one molecule in each cell: the largest number of which all of its values are multiples.
+    """Find the value of one molecule in each cell: the largest number of which all of its values are multiples.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def _what_else(csr: sp.csr_matrix, clean: bool) -> str | None:
 
 
 def _centered(csr: sp.csr_matrix) -> str | None:
-    """Whether genes were centered, as for z-scores; what a small perturbation makes of zeros is told from that."""
+    """Return whether genes were centered, as for z-scores, and not merely perturbed at their zeros."""
     negative = int((csr.data < 0).sum())
     if not negative:
         return None
@@ -192,7 +192,7 @@ def _half_of_scores(csr: sp.csr_matrix) -> str | None:
 
 
 def _made_the_same(totals: np.ndarray) -> float | None:
-    """Total of every cell, where all were given the same."""
+    """Return the total of every cell where all have the same, as after normalization."""
     middle = float(np.median(totals))
     return middle if len(totals) > 2 and np.abs(totals - middle).max() <= _SAME * middle else None
 

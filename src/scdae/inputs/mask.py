@@ -73,7 +73,7 @@ def _read_mask(rows: Rows, start: int, stop: int) -> np.ndarray:
 
 
 def mask_of_rows(mask: Any, rows: np.ndarray, adata: AnnData) -> Any:
-    """The mask of some cells (positions): the name of a layer stays as it is, and a DataFrame is put in order first."""
+    """Select the rows of a mask by position; return the name of a layer unchanged, and order a DataFrame first."""
     if mask is None or isinstance(mask, str):
         return mask
     if hasattr(mask, "columns"):

@@ -31,7 +31,7 @@ class Pass(NamedTuple):
 
 
 def as_parts(block: sp.csr_matrix, missing: Any) -> Part:
-    """Rows as they are worked on: counts in float32, and booleans or None."""
+    """Convert rows to what is computed with: counts in float32, and booleans or None."""
     with np.errstate(over="ignore"):
         values = block.data.astype(np.float32, copy=False)
     matrix = sp.csr_matrix((values, block.indices, block.indptr), shape=block.shape)

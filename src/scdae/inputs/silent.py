@@ -38,7 +38,7 @@ _KNOWN = ("mean", "rate", "log1p")  # outputs for which the count itself is an a
 
 
 def never_observed(counts: Counts | CountBlocks) -> np.ndarray:
-    """Columns of the genes that no cell of a fit observed: int64 (n,)."""
+    """Return the columns of the genes that no cell of a fit observed: int64 (n,)."""
     if isinstance(counts, CountBlocks):
         hidden, n_obs = counts.blocks.hidden_cells, counts.shape[0]
     else:
@@ -48,7 +48,7 @@ def never_observed(counts: Counts | CountBlocks) -> np.ndarray:
 
 
 def n_never_observed(counts: Counts | CountBlocks) -> dict[str, int]:
-    """Numbers of genes that no cell and of cells that no gene was observed in, for the report of a run."""
+    """Count the genes never observed and the cells never observed, for the report of a run."""
     if isinstance(counts, CountBlocks):
         hidden = counts.blocks.hidden
     else:
@@ -58,7 +58,7 @@ def n_never_observed(counts: Counts | CountBlocks) -> dict[str, int]:
 
 
 def blind_cells(data: CellData) -> np.ndarray:
-    """Cells of which no gene of the network was observed: bool (n_obs,)."""
+    """Return the cells of which no gene of the network was observed: bool (n_obs,)."""
     if data.unobserved is None:
         return np.zeros(data.n_obs, bool)
     return np.diff(data.unobserved.indptr) == data.n_vars
@@ -67,7 +67,7 @@ def blind_cells(data: CellData) -> np.ndarray:
 def own_counts(
     gene_map: GeneMap, matrix: sp.csr_matrix, unobserved: sp.csr_matrix | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of the silent genes, float32 (n, n_silent), and where they were observed, bool of that shape."""
+    """Return the counts of the silent genes, float32 (n, n_silent), and where they were observed, boolean."""
     x = matrix[:, gene_map.silent_source].toarray().astype(np.float32)
     if unobserved is None:
         return x, np.ones(x.shape, bool)

@@ -48,7 +48,7 @@ class Finding:
     genes: np.ndarray | None = None
 
     def __add__(self, other: Finding) -> Finding:
-        """These and those of later rows."""
+        """Add the findings in later rows."""
         genes = None if self.genes is None or other.genes is None else self.genes | other.genes
         return Finding(self.number + other.number, self.first, self.n_cells + other.n_cells, other.last_row, genes)
 
@@ -105,7 +105,7 @@ class Tally:
 
 
 def without_noise(block: sp.csr_matrix) -> sp.csr_matrix:
-    """Whole numbers in place of values that miss them by rounding errors, as of text or R: at most 2e-6 of them.
+    """Round values that miss whole numbers by a rounding error, as from text or R: a relative 2e-6 at most.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def not_counts(tally: Tally, adata: AnnData, layer: str | None, *, allow_fractio
 
 
 def whole_count_sources(adata: AnnData, layer: str | None, *, of_these: bool = False) -> list[str]:
-    """Other places in `adata` that hold counts by value, each with how to use it.
+    """List the other elements of `adata` whose values are counts, each with how to use it.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ _NO_COUNTS_ELSEWHERE = "No layer and no .raw of this object holds whole counts: 
 
 
 def transformation(adata: AnnData, layer: str | None) -> tuple[bool, str]:
-    """Is it certain that the cells with fractional values were normalized, and in which way?"""
+    """Say how the cells with fractional values were normalized, where that is certain."""
     totals: list[np.ndarray] = [np.zeros(0)]
     back: list[np.ndarray] = [np.zeros(0)]
     largest = 0.0
@@ -317,6 +317,6 @@ def _holds_counts(matrix: Any) -> bool:
 
 
 def _share(pattern: re.Pattern[str], names: np.ndarray) -> float:
-    """Share of the names (of the first 1,000) that match as a whole."""
+    """Return the fraction of the names (of the first 1,000) that match as a whole."""
     shown = names[:1000]
     return sum(pattern.fullmatch(str(name)) is not None for name in shown) / max(1, len(shown))

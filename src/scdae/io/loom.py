@@ -63,7 +63,7 @@ def read_loom(file: h5py.File) -> AnnData:
 
 
 def _sparse(dataset: Any) -> sp.csr_matrix:
-    """Transposed, some rows at a time."""
+    """Transpose to CSR, some rows at a time."""
     n_genes, n_cells = dataset.shape
     step = max(1, _BLOCK // max(1, n_cells))
     blocks = [sp.csr_matrix(dataset[start : start + step]) for start in range(0, n_genes, step)]
@@ -101,7 +101,7 @@ def _frame(attributes: Any, n: int, names: tuple[str, ...], ids: tuple[str, ...]
 
 
 def _arrays(attributes: Any, n: int) -> dict[str, np.ndarray]:
-    """Attributes of numbers with two dimensions."""
+    """Return the numeric attributes with two dimensions."""
     arrays = {str(key): attributes[key] for key in attributes if len(getattr(attributes[key], "shape", ())) == 2}
     return {key: v[:] for key, v in arrays.items() if v.shape[0] == n and v.shape[1] > 1 and v.dtype.kind in "biuf"}
 

@@ -153,7 +153,7 @@ def _read_matrix(path: Path) -> Any:
 
 
 def _sides(path: Path) -> tuple[int, int]:
-    """Rows and columns, by the first lines; they are checked before memory is taken for them."""
+    """Read the numbers of rows and columns from the first lines, and check them before memory is taken for them."""
     try:
         with _open(path) as stream:
             is_zipped = isinstance(stream, gzip.GzipFile)
@@ -177,7 +177,7 @@ def _sides(path: Path) -> tuple[int, int]:
 
 
 def _tables(path: Path) -> list[_Table]:
-    """Tables of cells and genes beside a matrix, those whose names are most like its own first."""
+    """Find the tables of cells and genes beside a matrix, those whose names are most like its own first."""
     tables = []
     for beside in sorted(path.parent.iterdir()):
         if not _TABLE.search(beside.name) or not beside.is_file():
@@ -225,7 +225,7 @@ def _read_table(path: Path) -> TextTable:
 
 
 def _fitting(path: Path, sides: tuple[int, int], tables: list[_Table]) -> tuple[_Table, _Table, bool] | None:
-    """Tables of cells and of genes with the lengths of the sides, and whether cells are in rows."""
+    """Choose the tables of cells and genes whose lengths fit, and return whether cells are in rows."""
     for in_rows in (True, False) if _CELLS_IN_ROWS.search(path.name) else (False, True):
         n_cells, n_genes = sides if in_rows else sides[::-1]
         cells = next((t for table in tables if table.is_cells and (t := _of_length(table, n_cells))), None)
@@ -261,7 +261,7 @@ def _cell_frame(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gene_frame(genes: _Table, tables: list[_Table]) -> pd.DataFrame:
-    """Columns `gene_ids`, `name` and `feature_types`, as far as they are there."""
+    """Build the columns `gene_ids`, `name` and `feature_types`, as far as the file has them."""
     symbols = None
     if genes.rows.shape[1] == 1 and not isinstance(genes.rows.columns[0], str):  # kb has symbols in a file of their own
         stem = _TABLE.sub("", genes.path.name)

@@ -29,7 +29,7 @@ _FEW = 5  # names shown before "..."
 
 
 def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
-    """Files that a pattern such as ``samples/*.h5ad`` stands for, by name; the path itself if it is none or exists."""
+    """List the files that match a pattern such as ``samples/*.h5ad``, by name; any other path stands for itself."""
     text = os.fspath(pattern)
     if not glob.has_magic(text) or Path(text).exists():
         return [Path(text)]
@@ -47,7 +47,7 @@ def join_files(
     label: str = "sample",
     mask_added: str = "observed",
 ) -> AnnData:
-    """Many files as one AnnData whose counts stay on disk.
+    """Join many files to one AnnData whose counts stay on disk.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def join_files(
 
 
 def _left_out(tables: list[pd.DataFrame], files: list[Path]) -> dict[str, str]:
-    """Columns of `obs` that some files have and others lack, with the first file that lacks each."""
+    """Return the columns of `obs` that some files lack, each with the first file that lacks it."""
     known = [set(map(str, table.columns)) for table in tables]
     columns = sorted(set().union(*known))
     lacking = {c: [file.name for file, own in zip(files, known, strict=True) if c not in own] for c in columns}

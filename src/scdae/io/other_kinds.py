@@ -90,7 +90,7 @@ def check_is_file(path: Path) -> None:
 
 
 def first_bytes(path: Path, number: int = 512) -> bytes:
-    """First bytes of a file; of what is in it, where it is packed by gzip, bzip2 or xz."""
+    """Read the first bytes of a file, decompressed where it is packed by gzip, bzip2 or xz."""
     with path.open("rb") as stream:
         start = stream.read(number)
     opener: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}

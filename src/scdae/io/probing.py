@@ -54,7 +54,7 @@ def probe(path: Path) -> None:
 
 
 def _of_the_library(number: int, seconds: float) -> bool:
-    """Whether this signal is a crash or the end of the time allowed, and not one that was sent to the whole job."""
+    """Return whether this signal is a crash or a time limit, and not one that was sent to the whole job."""
     if number == signal.SIGXCPU:
         return seconds > _CPU_SECONDS / 2
     return number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)

@@ -110,7 +110,7 @@ def open_on_disk(path: str | os.PathLike[str], *, raw: bool = False) -> AnnData:
 
 
 def stored_entries(path: str | os.PathLike[str]) -> int:
-    """Stored entries of the largest matrix (`X`, a layer or ``.raw``) of an .h5ad or .zarr file; all of them if it is dense."""
+    """Count the stored entries of the largest matrix (`X`, a layer or ``.raw``) of a file; all if it is dense."""
     path = Path(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ def stored_entries(path: str | os.PathLike[str]) -> int:
 
 
 def open_group(path: Path) -> Any:
-    """Root of a .zarr or .h5ad file, read-only."""
+    """Open the root of a .zarr or .h5ad file, read-only."""
     if path.is_dir():
         return zarr.open_group(path, mode="r")
     return open_hdf5(path)

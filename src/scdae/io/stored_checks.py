@@ -20,12 +20,12 @@ _MOST_PACKED = 4000  # times that chunks may grow when they are unpacked
 
 
 def is_group(element: Any) -> bool:
-    """Whether an element of HDF5 or zarr has parts of its own."""
+    """Return whether an element of HDF5 or zarr is a group."""
     return hasattr(element, "keys")
 
 
 def sparse_format(element: Any) -> str | None:
-    """``"csr"`` or ``"csc"`` of a stored sparse matrix, as any version of anndata writes it; None of others."""
+    """Return ``"csr"`` or ``"csc"`` for a stored sparse matrix of any version of anndata, None for others."""
     if not is_group(element):
         return None
     kind = element.attrs.get("h5sparse_format")  # before 0.7
@@ -105,7 +105,7 @@ def _check_shape(shape: tuple[int, ...], wanted: tuple[int | None, int | None], 
 
 
 def _length(frame: Any, name: str) -> int | None:
-    """Rows of a stored data frame; None where that is not to be told."""
+    """Return the number of rows of a stored data frame; None where it can't be told."""
     if not is_group(frame):
         return int(frame.shape[0]) if len(frame.shape) == 1 else None
     key = frame.attrs.get("_index")
@@ -180,6 +180,9 @@ def _expected_in_zeros(matrix: Any) -> float:
 
 
 def _n_chunks(array: Any) -> int:
+    """Chunks of an array; its shards, where it has any, as each is a file that is there or not."""
+    if getattr(array, "shards", None):
+        return math.prod(-(-n // side) for n, side in zip(array.shape, array.shards, strict=True))
     if hasattr(array, "nchunks"):
         return int(array.nchunks)
     chunks = getattr(array, "chunks", None)
@@ -187,9 +190,14 @@ def _n_chunks(array: Any) -> int:
 
 
 def _n_missing(array: Any) -> int:
-    """Chunks that were never written, or are lost."""
+    """Count the chunks that were never written, or are lost."""
     if hasattr(array, "nchunks_initialized"):
-        return int(array.nchunks) - int(array.nchunks_initialized)
+        found = int(array.nchunks_initialized)
+        if getattr(
+            array, "shards", None
+        ):  # zarr counts all chunks that a shard has room for, also beyond the end of the array
+            found //= math.prod(whole // part for whole, part in zip(array.shards, array.chunks, strict=True))
+        return _n_chunks(array) - found
     if getattr(array, "chunks", None) and not array.is_virtual:
         return max(0, _n_chunks(array) - int(array.id.get_num_chunks()))
     return 0

@@ -100,7 +100,7 @@ def _numbers(block: pd.DataFrame, names: pd.Series, path: Path) -> sp.csr_matrix
 
 
 def _separator(start: bytes) -> str | None:
-    """What stands between the fields of the first line: the one of these that is there most often."""
+    """Find the separator of the fields: the one that is most frequent in the first line."""
     line = start.decode("utf-8-sig", errors="ignore").split("\n")[0]
     number, found = max((line.count(mark), mark) for mark in "\t,; ")
     if number == 0:

@@ -39,7 +39,7 @@ _LEAST = 2**23  # bytes that are to be free before a further block is restored a
 
 
 def is_result_alone(path: str | os.PathLike[str]) -> bool:
-    """Whether an AnnData file holds results without counts, as an earlier run wrote them."""
+    """Return whether an AnnData file holds results without counts, as an earlier run wrote them."""
     try:
         return "X" not in open_group(Path(path))
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def _write_h5ad(adata: AnnData, complete: Path, path: str | os.PathLike[str]) ->
 
 
 def _has_unknown(adata: AnnData) -> bool:
-    """Whether there are lazy sparse layers, of which nobody knows how much they hold."""
+    """Return whether there are lazy sparse layers, whose numbers of non-zeros are unknown."""
     layers = [adata.X, *(layer for name, layer in adata.layers.items() if name is not None)]
     return any(issparse(getattr(layer, "_meta", None)) for layer in layers)
 

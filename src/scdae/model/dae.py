@@ -283,6 +283,7 @@ class DAE(ReadOuts):
                 counts, columns, conditions, (model.network, gene_in_reference), checkpoints, training_devices
             )
 
+    @transfers
     def _fit_counts(
         self,
         counts: Counts | CountBlocks,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_once", "keep", "known_fit"]
 
-_SWITCHES = ("jax_enable_x64", "jax_default_matmul_precision")  # of JAX, by which numbers may change
+_SWITCHES = ("jax_default_matmul_precision",)  # of JAX, by which numbers may change
 _lock = Lock()
 _models: OrderedDict[str, DAE] = OrderedDict()  # by name, the one used last at the end
 _names: dict[str, str] = {}  # of fits, by what they were fitted to

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from dask.highlevelgraph import HighLevelGraph
 
+from scdae.core.data.cells import adjacent_rows
 from scdae.core.data.conditions import Conditions
 from scdae.core.runtime.memory import available_memory
 from scdae.core.runtime.transfers import transfers
@@ -139,17 +140,8 @@ class _Rows:
     """Rows of counts that are in memory: they share it, and alone are sent."""
 
     def __init__(self, counts: Counts, start: int, stop: int):
-        self.counts = _some_rows(counts.matrix, start, stop)
-        self.unobserved = None if counts.unobserved is None else _some_rows(counts.unobserved, start, stop)
-
-
-def _some_rows(matrix: sp.csr_matrix, start: int, stop: int) -> sp.csr_matrix:
-    first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
-    part = sp.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
-    part.data, part.indices = matrix.data[first:last], matrix.indices[first:last]
-    part.indptr = matrix.indptr[start : stop + 1] - first
-    part.has_canonical_format = True
-    return part
+        self.counts = adjacent_rows(counts.matrix, start, stop)
+        self.unobserved = None if counts.unobserved is None else adjacent_rows(counts.unobserved, start, stop)
 
 
 class _Given(NamedTuple):

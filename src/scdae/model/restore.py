@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scdae.core.data.cells import CellData, cell_data
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.extreme_counts import extreme_entries, put_back
-from scdae.core.data.minibatch import Size
+from scdae.core.data.minibatch import Size, among
 from scdae.core.distributions.quantiles import cell_quantiles
 from scdae.core.guard.anomaly import Readings, cell_deviance
 from scdae.core.minibatches.build import cells_at_once, slices
@@ -136,7 +136,7 @@ def read_blocks(
     fitted = model.network
     several = (output,) if isinstance(output, str) else output
     fillers = [] if own is None else [own] if isinstance(own, OwnCounts) else own
-    at_once = cells_at_once(counts.shape[0], len(gene_map.columns))
+    at_once, wanted = cells_at_once(counts.shape[0], len(gene_map.columns)), among(genes, len(gene_map.columns))
     for start, stop in counts.spans if spans is None else spans:
         here = None if conditions is None else conditions.take(slice(start, stop))
         block = counts.read(start, stop)
@@ -149,7 +149,7 @@ def read_blocks(
         anew = None if depth is None else depth[start:stop]
         shape = None
         if data.n_obs < counts.shape[0]:  # one of many blocks: what is compiled for it serves most others
-            shape = at_once, Size.of(data, slices(data.n_obs, at_once)).rounded()
+            shape = at_once, Size.of(data, slices(data.n_obs, at_once), wanted).rounded()
         for rows, parts, position in read_out(fitted, data, several, anew, gaps, batch, shape, genes):
             if blind[rows].any():  # nothing says how many molecules to expect
                 parts = [np.where(blind[rows, None], np.float32(np.nan), part) for part in parts]

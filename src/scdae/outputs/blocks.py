@@ -25,7 +25,7 @@ __all__ = ["BlockReader", "RestoredBlock"]
 
 @dataclass(frozen=True)
 class RestoredBlock:
-    """What was restored of some cells.
+    """Restored values of some cells.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class BlockReader:
         return RestoredBlock([self._formed(place.array) for place in places], latent, own[:several])
 
     def _formed(self, values: np.ndarray) -> Any:
-        """Values in the dtype that is wanted; without those below the threshold, as CSR."""
+        """Convert values to the requested dtype; with a threshold, to CSR without the values below it."""
         if self.wanted.threshold is None:
             return values.astype(self.dtype, copy=False)
         return sp.csr_matrix(np.where(values < self.wanted.threshold, np.float32(0), values))  # NaN stays

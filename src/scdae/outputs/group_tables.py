@@ -93,7 +93,7 @@ def fidelity(adata: AnnData, key: str = "scdae", *, markers: bool = False) -> pd
 
 
 def describe_groups(adata: AnnData, key: str) -> list[str]:
-    """What became of groups of cells, as lines of a page: a table, and sentences on those that are not as they were."""
+    """Describe the judged groups on a page: a table, and a sentence for each group that is not as it was counted."""
     entry, table = _stored(adata, key), fidelity(adata, key)
     rows = [("", f"{'cells':>7}  {'zeros inside':>19}  {'zeros outside':>19}  {'restored':>8}  verdict")]
     off = table[~table["verdict"].isin(["kept", "too few cells", "no markers"])]

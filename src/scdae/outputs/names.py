@@ -24,7 +24,7 @@ _VAR = ("dispersion", "dropout", "zero_inflated", "zero_inflated_probability", "
 
 @dataclass(frozen=True)
 class Names:
-    """Names of what one call writes."""
+    """Names of all that one call writes."""
 
     key: str
     output_layers: tuple[str, ...]
@@ -32,7 +32,7 @@ class Names:
 
     @staticmethod
     def of(key_added: str, transform_batch: str | None, outputs: Sequence[str], chances: Sequence[float] = ()) -> Names:
-        """Names under `key_added`; those of what was corrected for batches have the batch behind it."""
+        """Return the names under `key_added`, to which those of corrected layers append the batch."""
         if transform_batch is not None:
             check_name(key_added, "key_added")
             key_added = corrected_key(key_added, transform_batch)
@@ -49,7 +49,7 @@ class Names:
         return f"X_{self.key}"
 
     def check_free(self, adata: AnnData, layer: str | None, *, overwrite: bool, copy: bool = False) -> None:
-        """Raise unless what is written has its names to itself."""
+        """Raise ValueError where a name is taken by something that another call wrote."""
         check_name(self.key, "key_added")
         if layer in self.layers:
             what = "is" if layer == self.key else "would also write"
@@ -72,7 +72,7 @@ class Names:
         return [name for name in layers_of(adata, self.key) if name in adata.layers and name not in self.layers]
 
     def _check_owners(self, adata: AnnData) -> None:
-        """Raise where a layer is part of what another call wrote, under a key of its own."""
+        """Raise ValueError where a layer belongs to another call's result, under a key of its own."""
         for key in adata.uns:
             taken = [name for name in layers_of(adata, key) if key != self.key and name in self.layers]
             taken = [name for name in taken if name in adata.layers]
@@ -84,7 +84,7 @@ class Names:
 
 
 def layers_of(adata: AnnData, key: Any) -> list[str]:
-    """Layers that `scdae.pp.impute` wrote under a key, by what it has left in `uns`; none where it has left nothing there."""
+    """Return the layers that `scdae.pp.impute` wrote under a key, as recorded in `uns`; none without a record."""
     entry = adata.uns.get(key)
     if not isinstance(entry, Mapping) or entry.get("written_by") != _WRITER:
         return []
@@ -94,17 +94,17 @@ def layers_of(adata: AnnData, key: Any) -> list[str]:
 
 
 def outputs_of(run: Mapping[str, Any]) -> list[str]:
-    """Outputs of a run, by what it has left in `uns`; earlier versions wrote one."""
+    """Return the outputs of a run, as recorded in `uns`; earlier versions recorded one."""
     return [str(name) for name in np.atleast_1d(run.get("outputs", run["output"]))]
 
 
 def output_layers(key: str, outputs: Sequence[str]) -> list[str]:
-    """The key for the first output, and names such as ``scdae_log1p`` for the others."""
+    """Return the layers of the outputs: the key for the first, and names such as ``scdae_log1p`` for the others."""
     return [key if i == 0 else f"{key}_{output}" for i, output in enumerate(outputs)]
 
 
 def run_of_layer(uns: Mapping[Any, Any], name: str) -> tuple[str, str]:
-    """Key of the run that a layer belongs to, and which output it holds; quantiles are on the scale of the mean."""
+    """Return the key of the run that a layer belongs to, and the output that it holds; for quantiles, the mean."""
     if isinstance(uns.get(name), Mapping):
         return name, str(uns[name].get("output", "mean"))
     for key, run in uns.items():
@@ -115,12 +115,12 @@ def run_of_layer(uns: Mapping[Any, Any], name: str) -> tuple[str, str]:
 
 
 def corrected_key(key: str, transform_batch: str) -> str:
-    """Name of what was corrected for batches, such as ``scdae_as_average``; slashes would be folders in a file."""
+    """Return the name of a layer corrected for batches, such as ``scdae_as_average``, without slashes."""
     return f"{key}_as_{level_name(transform_batch)}".replace("/", "_")
 
 
 def check_corrected(transform_batch: str | None, levels: Sequence[str]) -> None:
-    """Raise where what is corrected to one batch would have the name of what is corrected to another."""
+    """Raise ValueError where layers corrected to two batches would have one name."""
     if transform_batch is None:
         return
     name = level_name(transform_batch)
@@ -133,6 +133,6 @@ def check_corrected(transform_batch: str | None, levels: Sequence[str]) -> None:
 
 
 def quantile_layers(key: str, chances: Sequence[float]) -> list[str]:
-    """Names such as ``scdae_q05`` and ``scdae_q97.5``."""
+    """Return the names of the layers of quantiles, such as ``scdae_q05`` and ``scdae_q97.5``."""
     percents = (f"{100 * q:.10g}" for q in chances)
     return [f"{key}_q{'0' if len(percent.split('.')[0]) < 2 else ''}{percent}" for percent in percents]

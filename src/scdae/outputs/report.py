@@ -17,6 +17,7 @@ from scdae.core.network.batch_effects import posterior_effect
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import OUTPUTS, dropout_chance, law_of_genes
+from scdae.core.runtime.transfers import transfers
 from scdae.core.training.fit import held_out_share
 from scdae.inputs.counts import CountBlocks, Counts
 from scdae.inputs.options import DataOptions
@@ -66,6 +67,7 @@ def cell_gain(report: Report, cells: np.ndarray, counts: Counts | CountBlocks) -
     return _spread(report.cell_gain, cells, counts.shape[0], fill_nan=True)
 
 
+@transfers
 def query_report(
     model: FittedModel,
     counts: Counts | CountBlocks,
@@ -141,7 +143,7 @@ def summary(
     record: dict[str, Any],
     report: Report,
 ) -> dict[str, Any]:
-    """Entry for `uns`: plain numbers, strings and arrays."""
+    """Return the entry for `uns`: plain numbers, strings and arrays."""
     outcome, config = model.outcome, model.config
     units = units_of(record)
     n_helped, n_genes = int(report.helped.sum()), len(outcome.genes)
@@ -201,14 +203,14 @@ def record_of(data: DataOptions, wanted: OutputOptions, transform_batch: str | N
 
 
 def units_of(record: dict[str, Any]) -> list[str]:
-    """Unit of each layer: of the outputs, and then of the quantiles."""
+    """Return the unit of each layer: of the outputs, and then of the quantiles."""
     units = [OUTPUTS[output] for output in record["outputs"]]
     units += [f"{chance:.10g} quantile of the expected count" for chance in record.get("quantiles", ())]
     return [unit + _as_if(record) for unit in units]
 
 
 def verdict(skill: float, n_helped: int, n_genes: int) -> str:
-    """Return whether it helped, in words."""
+    """Say in words whether imputation helped."""
     if not skill > 0:
         return "Held-out molecules are predicted no better than by the average of each gene."
     start = "It helps" if n_helped else "It gains next to nothing"

@@ -82,7 +82,7 @@ def check_free(
 
 @contextmanager
 def writing_to(adata: AnnData) -> Iterator[None]:
-    """A view becomes an object of its own when it is written to; that is what was asked for, so nothing is said."""
+    """Silence anndata's warning that a view becomes a copy when it is written to, which the user has asked for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         yield

@@ -121,7 +121,7 @@ def collect_parts(
 
 
 def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the parts have noted, of all cells."""
+    """Join the notes of all parts."""
     gaps = Gaps(
         sum(part["gaps"]["n_unobserved"] for part in parts),
         sum(part["gaps"]["n_unconverged"] for part in parts),
@@ -143,7 +143,7 @@ def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
 def _elements(
     plan: Plan, query: Query, report: Report, rows: np.ndarray, counts: Any, found: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `scdae.pp.impute` would write beside the layers and the latent space, as elements of an AnnData."""
+    """Return what `scdae.pp.impute` would write beside the layers and the latent space, as elements of an AnnData."""
     model: FittedModel = query.reader.model
     record = record_of(query.data, query.reader.wanted, query.transform_batch)
     never = {name: found[name] for name in ("n_genes_never_observed", "n_cells_never_observed")}

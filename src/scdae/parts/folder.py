@@ -46,11 +46,11 @@ class Folder:
         return self.path / "store.zarr"
 
     def pieces(self, layer: int) -> Path:
-        """Folder of the pieces of a sparse layer, by its number."""
+        """Return the folder of the pieces of a sparse layer, by its number."""
         return self.path / "pieces" / str(layer)
 
     def plan(self) -> Plan | None:
-        """The plan; None where no part was begun."""
+        """Read the plan; None where no part was begun."""
         return read_plan(self.path / "plan.json") if self.path.is_dir() else None
 
     def begin(self, plan: Plan, make: Callable[[Path, Plan], None]) -> Plan:
@@ -93,7 +93,7 @@ class Folder:
         return there
 
     def done(self, part: int) -> dict[str, Any] | None:
-        """What is known of a part that is whole; None where it is not."""
+        """Read the notes of a complete part; None where it is not complete."""
         path = self._mark(part)
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -104,15 +104,15 @@ class Folder:
         return found
 
     def mark(self, part: int, about: dict[str, Any]) -> None:
-        """Note that a part is whole."""
+        """Record that a part is complete."""
         write_text(self._mark(part), json.dumps(about) + "\n")
 
     def unmark(self, part: int) -> None:
-        """A part that is about to be written again is not there."""
+        """Remove the record of a part that is about to be written again."""
         self._mark(part).unlink(missing_ok=True)
 
     def missing(self, n_parts: int) -> list[int]:
-        """Parts that are not there."""
+        """Return the numbers of the missing parts."""
         return [part for part in range(1, n_parts + 1) if not self._mark(part).exists()]
 
     @contextmanager

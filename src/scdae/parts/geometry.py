@@ -64,12 +64,12 @@ class Geometry:
     n_parts: int
 
     def rows(self, part: int) -> tuple[int, int]:
-        """First and last (excluded) row of a part; parts are numbered from 1."""
+        """Return the first and last (excluded) row of a part; parts are numbered from 1."""
         n_chunks = -(-self.n_obs // self.height)
         first, last = ((part - 1 + end) * n_chunks // self.n_parts for end in (0, 1))
         return first * self.height, min(last * self.height, self.n_obs)
 
     def spans(self, part: int) -> list[tuple[int, int]]:
-        """The same for each chunk of a part."""
+        """Return the first and last (excluded) row of each chunk of a part."""
         start, stop = self.rows(part)
         return [(first, min(first + self.height, stop)) for first in range(start, stop, self.height)]

@@ -76,11 +76,11 @@ class Plan:
         return Geometry(self.n_obs, self.height, self.n_parts)
 
     def to_json(self) -> str:
-        """As text."""
+        """Convert to JSON."""
         return json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n"
 
     def command(self, target: str, part: int | str) -> list[str]:
-        """Words of the command that restores a part."""
+        """Return the words of the command that restores a part."""
         return [
             "scdae",
             "apply",
@@ -142,7 +142,7 @@ def check_same(there: Plan, own: Plan, folder: Path) -> None:
 
 
 def _difference(name: str, there: Any, own: Any) -> str:
-    """One option that differs, in words."""
+    """Name an option that differs."""
     if there == own:
         return ""
     one, other = (" ".join(words_of({name: value})) if value else f"no {name}" for value in (there, own))
@@ -150,7 +150,7 @@ def _difference(name: str, there: Any, own: Any) -> str:
 
 
 def words_of(asked: dict[str, Any]) -> list[str]:
-    """Options as words of a command line.
+    """Convert options to the words of a command line.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def words_of(asked: dict[str, Any]) -> list[str]:
 
 
 def numbered(parts: list[int]) -> str:
-    """Numbers of parts as schedulers take them: runs as their ends.
+    """Join the numbers of parts as schedulers take them, such as ``1-3,5``.
 
     Examples
     --------

@@ -153,7 +153,7 @@ def write_annotations(path: Path, elements: dict[str, Any]) -> None:
 
 
 def _make(group: Any, name: str, shape: tuple[int, ...], height: int, dtype: Any) -> Any:
-    """An array in chunks of whole rows, without shards, as anndata describes its arrays."""
+    """Create an array in chunks of whole rows, without shards, with the attributes that anndata gives its arrays."""
     chunks = tuple(max(min(side, n), 1) for side, n in zip((height, *shape[1:]), shape, strict=True))
     array = group.create_array(name, shape=shape, chunks=chunks, dtype=np.dtype(dtype), fill_value=0)
     array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
@@ -162,7 +162,7 @@ def _make(group: Any, name: str, shape: tuple[int, ...], height: int, dtype: Any
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Formats and their future are nothing that a user can act on here."""
+    """Silence warnings about file formats, on which a user can't act here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -5,6 +5,7 @@ from typing import Any
 from scdae.arguments.functions import unknown_function
 from scdae.tl._anomaly import anomaly_score
 from scdae.tl._anomaly_genes import anomaly_genes
+from scdae.tl._doublets import doublet_score
 from scdae.tl._evaluate import evaluate
 from scdae.tl._impute_genes import impute_genes
 from scdae.tl._purify import purify
@@ -18,6 +19,7 @@ from scdae.tl._tune import tune
 __all__ = [
     "anomaly_genes",
     "anomaly_score",
+    "doublet_score",
     "evaluate",
     "impute_genes",
     "noise_sweep",

@@ -124,7 +124,7 @@ def purify(
     --------
     >>> import scdae
     >>> adata = scdae.datasets.simulate(n_cells=80, n_genes=50, seed=0)
-    >>> model = scdae.DAE(max_epochs=2).fit(adata[:60])
+    >>> model = scdae.DAE(max_epochs=2).fit(adata)
     >>> scdae.tl.purify(adata, model)
     >>> adata.layers["purified"].shape, adata.uns["purified"]["unit"]
     ((80, 50), 'log1p of counts per 10,000')

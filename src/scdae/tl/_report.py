@@ -17,7 +17,7 @@ from scdae._log import say_result
 from scdae.arguments.objects import check_adata, spelled
 from scdae.files.targets import check_target, write_text
 from scdae.outputs.html import paragraph, section, table, whole_page
-from scdae.tl._report_figures import figures_of, helped_genes, table_of_genes
+from scdae.pl._report_figures import figures_of, helped_genes, table_of_genes
 from scdae.tools.checks import checks_of
 
 if TYPE_CHECKING:

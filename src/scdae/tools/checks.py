@@ -21,7 +21,7 @@ _WORSE = 0.02  # share of the judged genes that two standard errors give by chan
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """A finding of an evaluation, and whether it is fine."""
 
     name: str
     fine: bool

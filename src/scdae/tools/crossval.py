@@ -57,7 +57,7 @@ def read_job(
     *,
     key: str | None = None,
 ) -> Job:
-    """Counts and settings: those of `model`, else those given, else those of the run that is stored under `key`."""
+    """Read the counts, and the settings of `model`, else those given, else those of the run stored under `key`."""
     run = adata.uns.get(key) if key is not None else None
     if model is not None:
         if not isinstance(model, DAE):
@@ -103,7 +103,7 @@ def fit_split(job: Job, fraction: float, seed: int) -> Split:
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise unless `fraction` leaves something on both sides."""
+    """Raise ValueError unless `fraction` lies between 0 and 1, both excluded."""
     if not 0 < fraction < 1:
         raise ValueError(f"fraction={fraction!r}: use a fraction of the molecules between 0 and 1, such as 0.9.")
 

@@ -29,7 +29,7 @@ class Groups:
 
     @property
     def n_without(self) -> int:
-        """Cells that are in no group."""
+        """Number of cells without a group."""
         return int((self.codes < 0).sum())
 
 
@@ -107,7 +107,7 @@ def fidelity_entry(tally: GroupTally, groups: Groups, split: Split, names: np.nd
 
 
 def _columns(tally: GroupTally) -> dict[str, np.ndarray]:
-    """Numbers of the groups that are judged: float64 (n_judged,) each."""
+    """Return the columns of the table of judged groups: float64 (n_judged,) each."""
     columns: dict[str, np.ndarray] = {}
     sums = tally.sums
     seen, restored, decoded = map(tally.by_group, (sums.zeros_seen, sums.zeros_restored, sums.zeros_decoded))
@@ -134,7 +134,7 @@ def _columns(tally: GroupTally) -> dict[str, np.ndarray]:
 
 
 def _marker_columns(tally: GroupTally) -> dict[str, np.ndarray]:
-    """Molecules of each marker in a cell, of those shown: float64 (k,) each."""
+    """Return the molecules of each marker per cell, among those shown: float64 (k,) each."""
     sums = tally.sums
     parts = {"raw": sums.counted, "restored": sums.restored, "decoder": sums.decoded}
     return {
@@ -145,7 +145,7 @@ def _marker_columns(tally: GroupTally) -> dict[str, np.ndarray]:
 
 
 def _pooled(tally: GroupTally) -> dict[str, float]:
-    """Over all groups: molecules predicted over molecules seen, at zeros of the markers."""
+    """Divide the molecules predicted at zeros of the markers by those counted there, over all groups."""
     sums = tally.sums
     return {
         f"{name}_{side}": float(_ratio(part[k].sum(), sums.zeros_seen[k].sum()))
@@ -155,12 +155,12 @@ def _pooled(tally: GroupTally) -> dict[str, float]:
 
 
 def _ratio(part: Any, whole: Any) -> np.ndarray:
-    """Infinite where there is something over nothing, NaN for nothing over nothing."""
+    """Divide; infinite where only `whole` is zero, NaN where both are."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     none = np.where(part > 0, np.inf, np.nan)
     return np.divide(part, whole, out=none, where=whole > 0)
 
 
 def _text(values: Any) -> np.ndarray:
-    """Strings as anndata stores them."""
+    """Return strings as an array that anndata can store."""
     return np.array([str(value) for value in values], dtype=object)

@@ -24,7 +24,7 @@ _LEFT, _FEW = 0.1, 3  # share of the cells that look like another group afterwar
 
 
 def verdict_of_group(row: Mapping[str, Any]) -> tuple[str, str]:
-    """One word or few, and a sentence."""
+    """Return a verdict of a few words, and the sentence that explains it."""
     start = f"{row['group']}: {_cells(row['cells'])}"
     if row["cells"] < LEAST_CELLS:
         return TOO_FEW_CELLS, f"{start}, too few to judge by (less than {LEAST_CELLS})."
@@ -54,7 +54,7 @@ def verdict_of_group(row: Mapping[str, Any]) -> tuple[str, str]:
 def verdict_of_all(
     groupby: str, levels: Sequence[str], verdicts: Sequence[str], pooled: Mapping[str, float], n_without: int
 ) -> str:
-    """One paragraph on all groups."""
+    """Return the paragraph that sums up all groups."""
     judged = [name for name in verdicts if name not in (TOO_FEW_CELLS, NO_MARKERS)]
     kept = sum(name == KEPT for name in judged)
     if not judged:

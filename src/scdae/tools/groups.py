@@ -15,7 +15,7 @@ __all__ = ["read_groups"]
 
 
 def read_groups(adata: AnnData, groupby: str) -> tuple[np.ndarray, list[str]]:
-    """Group of each cell, int32 (n_obs,), -1 for none, and the names of the groups.
+    """Return the group of each cell, int32 (n_obs,) with -1 for none, and the names of the groups.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def fitted_model(
     seed: int,
     data: DataOptions,
 ) -> DAE:
-    """`model`, or a model of `adata` with these settings.
+    """Return `model`, or fit one to `adata` with these settings where it is None.
 
     Raises
     ------

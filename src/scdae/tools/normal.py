@@ -41,7 +41,7 @@ class NormalCells:
 
     @classmethod
     def of(cls, normal: Any, adata: AnnData, mask: Any, *, fit_here: bool, seed: int) -> NormalCells:
-        """From what the user gave."""
+        """Read the normal cells from the argument `normal`."""
         no_cells = np.zeros(adata.n_obs, bool)
         if normal is None:
             check_enough(adata.n_obs, "adata has")
@@ -68,7 +68,7 @@ class NormalCells:
 
 
 def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
-    """Marks of the cells, from a column, a Series, which is taken by its names, or an array."""
+    """Read the marks of the cells from a column, an array, or a Series, which is matched by its names."""
     if isinstance(normal, str):
         if normal not in adata.obs.columns:
             raise ValueError(
@@ -105,13 +105,13 @@ def _boolean(normal: Any, adata: AnnData) -> np.ndarray:
 
 
 def _as_mark(value: Any) -> float:
-    """1 for True, 0 for False, and 2 for what is neither, such as text."""
+    """Return 1 for True, 0 for False, and 2 for anything else, such as text."""
     return float(value) if isinstance(value, (Real, np.bool_)) and value in (0, 1) else 2.0
 
 
 @contextmanager
 def errors_of_normal() -> Iterator[None]:
-    """Say of errors in the other object that it is the one in `normal`."""
+    """Prefix errors about the other object with `normal`, the argument that it came from."""
     try:
         yield
     except TypeError as error:
@@ -121,6 +121,6 @@ def errors_of_normal() -> Iterator[None]:
 
 
 def check_enough(number: int, what: str) -> None:
-    """Raise unless there are enough normal cells; `what` says whose they are."""
+    """Raise ValueError unless there are enough normal cells; `what` says whose they are."""
     if number < _LEAST:
         raise ValueError(f"{what} {number:,} cells to compare with, and at least {_LEAST} are needed.")

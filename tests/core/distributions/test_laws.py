@@ -63,9 +63,22 @@ def counts():
     return small.dense(small.structured())
 
 
-def read(fitted, counts, output, hidden=None, depth=None, genes=None):
+ALL = ("prior", "mean", "sd", "log1p")  # together: one program in place of four
+
+
+def read(fitted, counts, output, hidden=None, genes=None):
+    """One output, or a list of several."""
     data = cell_data(sp.csr_matrix(counts), hidden, None, fitted.profile)
-    return np.concatenate([part for _, part, _ in read_out(fitted, data, output, depth, genes=genes)])
+    parts = [part for _, part, _ in read_out(fitted, data, output, genes=genes)]
+    if isinstance(output, str):
+        return np.concatenate(parts)
+    return [np.concatenate(of_output) for of_output in zip(*parts, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def values(fitted, counts):
+    """All outputs by name, not to be changed."""
+    return dict(zip(ALL, read(fitted, counts, ALL), strict=True))
 
 
 def by_interpolation(fold, correction):
@@ -101,9 +114,9 @@ def posterior(fitted, counts, prior, at):
 ENTRIES = [(0, 0), (4, 3), (9, 20), (17, 33), (40, 6), (80, 8), (100, 10)]
 
 
-def test_mean_sd_and_expected_log(fitted, counts):
+def test_mean_sd_and_expected_log(fitted, counts, values):
     total = counts.sum(axis=1)
-    prior, mean, sd, log = (read(fitted, counts, name) for name in ("prior", "mean", "sd", "log1p"))
+    prior, mean, sd, log = values.values()
     entries = ENTRIES + list(zip(*(part[:10] for part in np.nonzero(counts > 2)), strict=True))
     for at in entries:
         chance, shape, means = posterior(fitted, counts, prior, at)
@@ -116,9 +129,9 @@ def test_mean_sd_and_expected_log(fitted, counts):
         assert log[at] == pytest.approx(law @ logs, rel=2e-3)
 
 
-def test_means_of_what_is_counted_are_those_of_the_decoder(fitted, counts):
+def test_means_of_what_is_counted_are_those_of_the_decoder(fitted, counts, values):
     """What dropout takes is what the lift puts on top, so that a gene's counts add up whatever its law."""
-    laws, prior = law_of_genes(fitted), read(fitted, counts, "prior")
+    laws, prior = law_of_genes(fitted), values["prior"]
     decoder = read(replace(fitted, laws=None), counts, "prior")
     if fitted.laws.correction is not None:
         usual = counts.sum(axis=1, keepdims=True) * np.exp(fitted.laws.log_share)
@@ -140,11 +153,11 @@ def test_correction_is_linear_between_knots_and_constant_beyond(xp):
     np.testing.assert_allclose(np.asarray(found), by_interpolation(fold, correction), rtol=1e-5, atol=1e-5)
 
 
-def test_shares_anywhere_in_latent_space_are_corrected(fitted, counts):
+def test_shares_anywhere_in_latent_space_are_corrected(fitted, counts, values):
     data = cell_data(sp.csr_matrix(counts), None, None, fitted.profile)
     latent = np.concatenate([part for *_, part in read_out(fitted, data, "latent")])
     expected = counts.sum(axis=1, keepdims=True) * shares_at(fitted, latent, data.conditions) * fitted.laws.lift
-    np.testing.assert_allclose(expected, read(fitted, counts, "prior"), rtol=1e-4)
+    np.testing.assert_allclose(expected, values["prior"], rtol=1e-4)
 
 
 def test_another_batch_is_corrected_from_where_its_genes_lie():
@@ -155,19 +168,17 @@ def test_another_batch_is_corrected_from_where_its_genes_lie():
     one = adata[adata.obs["batch"] == adata.obs["batch"].iloc[0]]
     data = cell_data(sp.csr_matrix(one.X), None, model.conditions(one), fitted.profile)
     batch = model.batch_weights(str(one.obs["batch"].iloc[0]))
-    for output in ("mean", "prior"):
-        own, moved = (
-            np.concatenate([part for _, part, _ in read_out(fitted, data, output, batch=to)]) for to in (None, batch)
-        )
-        np.testing.assert_allclose(moved, own, rtol=1e-4)
+    ((_, own, _),), ((_, moved, _),) = (
+        list(read_out(fitted, data, ("mean", "prior"), batch=to)) for to in (None, batch)
+    )
+    np.testing.assert_allclose(moved, own, rtol=1e-4)
 
 
 def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
     hidden = np.zeros(counts.shape, bool)
     hidden[:, 3:6] = True
     seen, gaps = np.where(hidden, 0, counts), sp.csr_matrix(hidden)
-    prior, mean, sd = (read(fitted, seen, name, gaps) for name in ("prior", "mean", "sd"))
-    log = read(fitted, seen, "log1p", gaps)
+    prior, mean, sd, log = read(fitted, seen, ALL, gaps)
     np.testing.assert_allclose(mean[hidden], prior[hidden], rtol=1e-5)
     data = cell_data(sp.csr_matrix(seen), gaps, None, fitted.profile)
     laws = law_of_genes(fitted)
@@ -182,16 +193,21 @@ def test_entries_that_were_not_observed_keep_their_prior(fitted, counts):
     assert log[7, 4] == pytest.approx(law @ np.log1p(1e4 * new / seen[7].sum()), rel=2e-3)
 
 
-@pytest.mark.parametrize("output", ["mean", "sd", "log1p", "prior"])
-def test_some_genes_and_one_twice(fitted, counts, output):
+def test_some_genes_and_one_twice(fitted, counts, values):
     genes = np.array([8, 3, 8, 0])
-    np.testing.assert_allclose(
-        read(fitted, counts, output, genes=genes), read(fitted, counts, output)[:, genes], rtol=1e-4, atol=1e-6
-    )
+    for some_genes, all_genes in zip(read(fitted, counts, ALL, genes=genes), values.values(), strict=True):
+        np.testing.assert_allclose(some_genes, all_genes[:, genes], rtol=1e-4, atol=1e-6)
 
 
-def test_law_of_molecules_set_aside(fitted, counts):
-    prior, ratio, laws = read(fitted, counts, "prior"), 0.4, law_of_genes(fitted)
+@pytest.mark.parametrize("output", ALL)
+def test_one_output_alone_is_what_it_is_beside_others(counts, output):
+    fitted = replace(small.fitted(likelihood="nb").outcome.fitted, laws=some())
+    alone, beside = read(fitted, counts, output), read(fitted, counts, ALL)[ALL.index(output)]
+    np.testing.assert_allclose(alone, beside, rtol=1e-5)
+
+
+def test_law_of_molecules_set_aside(fitted, counts, values):
+    prior, ratio, laws = values["prior"], 0.4, law_of_genes(fitted)
     level = laws.level(prior, counts.sum(axis=1))
     block = BlockLaw(laws, sp.csr_matrix(counts), prior, ratio, level)
     expected, zero = block.expected, block.log_zero()

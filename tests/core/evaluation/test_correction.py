@@ -109,6 +109,18 @@ def test_nothing_is_put_on_top():
     np.testing.assert_allclose(correction_of_sums(expected, 2 * expected, np.linspace(0, 3, 30)), 0, atol=1e-6)
 
 
+def test_sums_that_rounding_took_below_zero_are_nothing():
+    expected = np.full((len(KNOTS), 30), 1e3)
+    expected[-1] = 0
+    below = expected.copy()
+    below[-1] = -1e-4  # SciPy's isotonic regression refuses negative weights
+    spread = np.linspace(0, 3, 30)
+    np.testing.assert_array_equal(
+        correction_of_sums(below, np.minimum(below, 500), spread),
+        correction_of_sums(expected, np.minimum(expected, 500), spread),
+    )
+
+
 def test_few_molecules_say_what_genes_of_less_spread_do():
     expected = np.where(np.arange(30) < 15, MANY, 1e-9)[None] * np.ones((len(KNOTS), 1))
     found = correction_of_sums(expected, 0.5 * expected, np.repeat([0.1, 1.8], 15))

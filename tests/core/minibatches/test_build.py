@@ -5,7 +5,8 @@ import scipy.sparse as sp
 
 import small
 from scdae.core.data.cells import CellData
-from scdae.core.data.minibatch import Size, capacity, observed_mask, paired, scatter, totals
+from scdae.core.data.minibatch import Size, among, capacity, observed_mask, paired, scatter, totals
+from scdae.core.minibatches import build
 from scdae.core.minibatches.build import epoch_order, make_batch, slice_batches, split_batches
 from scdae.core.minibatches.corruption import whole
 from scdae.core.network.encoder_input import project
@@ -146,6 +147,30 @@ def test_slices_cover_all_cells_in_order(data, axes, batch_size):
         np.testing.assert_array_equal(values[:n_cells], data.counts[rows].toarray())
         seen.extend(range(rows.start, rows.stop))
     assert seen == list(range(N_OBS))
+
+
+@pytest.mark.parametrize("together", [1, 8, 1024])
+def test_batches_are_the_same_however_many_cells_are_projected_together(data, axes, monkeypatch, together):
+    monkeypatch.setattr(build, "_TOGETHER", together)
+    for rows, batch in slice_batches(data, axes, 4):
+        cells = data.take(np.minimum(np.arange(rows.start, rows.start + 4), N_OBS - 1))
+        expected = make_batch(cells, whole(axes, cells), Size.of(data, np.arange(N_OBS)[:, None])._replace(stored=256))
+        assert np.array_equal(batch.inputs, expected.inputs)
+        for name in ("total_in", "share", "hidden_rows", "hidden_cols"):
+            n = len(getattr(expected, name))
+            assert np.array_equal(getattr(batch, name)[:n], getattr(expected, name)), name
+        assert_same(batch.conditions, cells.conditions, np.arange(4))
+
+
+def test_entries_of_chosen_genes_are_kept_and_the_totals_are_of_all(data, axes):
+    genes = np.array([5, 2, 2])
+    size = Size.of(data, np.arange(N_OBS)[None], among(genes, N_VARS))
+    batch = make_batch(data, whole(axes, data), size.rounded())
+    some = batch.of_chosen()
+    only = np.zeros((N_OBS, N_VARS))
+    only[:, [2, 5]] = data.counts.toarray()[:, [2, 5]]
+    np.testing.assert_array_equal(as_dense(some, some.x_in, N_OBS), only)
+    np.testing.assert_array_equal(some.total_in, data.counts.toarray().sum(axis=1))
 
 
 def test_split_batches_hold_both_halves_and_filling_counts_for_nothing(data, axes):

@@ -6,6 +6,8 @@ import pytest
 
 import scdae
 from scdae.core.runtime.transfers import transfers
+from scdae.inputs.counts import open_counts
+from scdae.outputs.report import query_report
 
 
 @pytest.fixture
@@ -13,7 +15,8 @@ def guarded():
     """JAX refuses transfers that nobody asked for, in every thread."""
     before = jax.config.jax_transfer_guard
     jax.config.update("jax_transfer_guard", "disallow")
-    yield
+    with jax.transfer_guard("disallow"):
+        yield
     jax.config.update("jax_transfer_guard", before)
 
 
@@ -31,6 +34,9 @@ def test_everything_works_where_transfers_are_refused(guarded):
     scdae.tl.anomaly_score(adata, model)
     scdae.tl.rank_genes(adata, "cell_type", model)
     scdae.tl.purify(adata, model)
+    assert np.isfinite(next(scdae.tl.sample(adata, max_epochs=1))).all()
+    report, _ = query_report(model.fitted_model(), open_counts(adata, for_fit=False, seed=0), None, 0)
+    assert np.isfinite(report.skill)
 
 
 def test_signatures_stay():

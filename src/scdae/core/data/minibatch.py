@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "Batch",
     "Size",
+    "among",
     "capacity",
     "entries_of_cells",
     "observed_mask",
@@ -49,8 +50,9 @@ class Size(NamedTuple):
 
     def rounded(self) -> Size:
         """Round capacities up to powers of two, so that one compiled program serves most selections of cells."""
-        stored, hidden = (1 << (number - 1).bit_length() if number else 0 for number in (self.stored, self.hidden))
-        return self._replace(stored=stored, hidden=hidden)
+        numbers = self.stored, self.hidden, self.chosen
+        stored, hidden, chosen = (1 << (number - 1).bit_length() if number else 0 for number in numbers)
+        return Size(stored, hidden, chosen, self.genes)
 
 
 class Batch(NamedTuple):
@@ -69,6 +71,26 @@ class Batch(NamedTuple):
     hidden_cols: Array  # int32 (u,); padding points one past the last gene
     chosen: Array  # int32 (c,): positions of the entries of some genes; padding points to a padded entry
     scored: Array | None = None  # bool (b, n_vars): entries to predict; None for all that were observed
+
+    def of_chosen(self) -> Batch:
+        """Keep the entries in `chosen`, and of the others what they add to the sums of the cells."""
+        rows, cols, x_in, x_out = (values[self.chosen] for values in (self.rows, self.cols, self.x_in, self.x_out))
+        return self._replace(rows=rows, cols=cols, x_in=x_in, x_out=x_out)
+
+
+def among(genes: np.ndarray | None, n_vars: int) -> np.ndarray | None:
+    """Mark `genes`, int (n,), among all: bool (n_vars,); None stays None.
+
+    Examples
+    --------
+    >>> among(np.array([2, 0, 2]), 4).tolist()
+    [True, False, True, False]
+    """
+    if genes is None:
+        return None
+    marks = np.zeros(n_vars, bool)
+    marks[genes] = True
+    return marks
 
 
 def capacity(numbers: np.ndarray | None, groups: np.ndarray) -> int:

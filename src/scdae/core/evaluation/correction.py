@@ -89,6 +89,10 @@ def correction_of_sums(expected: np.ndarray, seen: np.ndarray, spread: np.ndarra
     >>> np.exp(found).round(2)[[0, -1]].tolist()
     [[1.0, 0.5], [1.0, 1.0]]
     """
+    expected, seen = (
+        np.maximum(expected, 0),
+        np.maximum(seen, 0),
+    )  # differences of sums, which rounding takes below zero
     shares = _shares(spread)
     of_expected, of_seen = (expected @ shares).T, (seen @ shares).T
     rising = [_rising(*of_spread) for of_spread in zip(_drawn(of_expected, of_seen), of_expected, strict=True)]
@@ -131,9 +135,9 @@ def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> 
     def up_to(knot: float, next_knot: float) -> tuple[jax.Array, jax.Array]:
         """Molecules that lie at `next_knot` or beyond, those in between in part."""
         beyond, own = (jnp.clip((values - knot) / (next_knot - knot), 0, 1) for values in (fold, of_entry))
-        return sum_rows(mean * beyond), jnp.zeros(len(log_share)).at[batch.cols].add(y * own)
+        return sum_rows(mean * beyond), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y * own)
 
-    beyond = [(sum_rows(mean), jnp.zeros(len(log_share)).at[batch.cols].add(y))]
+    beyond = [(sum_rows(mean), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y))]
     beyond += [up_to(*pair) for pair in zip(KNOTS, KNOTS[1:], strict=False)]
     expected, seen = (-jnp.diff(jnp.stack(part), axis=0, append=0) for part in zip(*beyond, strict=True))
     fold = jnp.where(real, fold, 0)

@@ -221,7 +221,7 @@ class GroupTally:
 def ratio_interval(
     expected: np.ndarray, seen: np.ndarray, moments: np.ndarray, level: float = 0.9
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of molecules expected over molecules seen.
+    """Return the interval of molecules expected over molecules counted.
 
     Parameters
     ----------

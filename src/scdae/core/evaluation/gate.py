@@ -113,7 +113,7 @@ def fit_gate(
 
 
 def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:
-    """Parameters of the gated network.
+    """Return the parameters of the gated network.
 
     The factor goes into the decoder's weights. What the network no longer explains is dispersion: `theta` moves, on the
     log scale, to that of the gene means in the same measure.

@@ -81,7 +81,7 @@ class HeldOut:
         return self._watched
 
     def judged(self, most: int | None = None) -> HeldOut:
-        """Up to two thousand of the cells, or `most`."""
+        """Select up to two thousand of the cells, or `most`."""
         cells = self._order[: _JUDGED if most is None else most]
         part = copy(self)
         part.data, part.counts = self.data.take(cells), self.counts[cells]
@@ -309,7 +309,7 @@ def _deviance(
     zero, more = 2 * (dense[2] - dense[0]), 2 * (stored[2] - stored[0])
     square = sum_rows(zero**2).at[batch.cols].add(2 * zero[at] * more + more**2)
     hoped = 2 * sum_columns(seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]))
-    molecules = jnp.zeros(len(base)).at[batch.rows].add(y)
+    molecules = jnp.zeros(len(base), y.dtype).at[batch.rows].add(y)
     return jnp.stack([*of_gene, square, sum_rows(seen(lasting))]), jnp.stack([*of_cell, hoped, molecules])
 
 

@@ -87,7 +87,7 @@ class LawFit:
     def fit(
         self, common: np.ndarray, weight: np.ndarray, n_steps: int, *, learn: bool = False
     ) -> tuple[Found, np.ndarray]:
-        """EM algorithm for the weights, and with `learn` for those of all genes, from `weight` on.
+        """Fit the weights, and with `learn` those of all genes, by the EM algorithm that starts from `weight`.
 
         What no component makes more likely than others says nothing, and is left out of the shares that components have in an
         entry, without which the steps would be tiny.

@@ -88,11 +88,11 @@ class _Block:
         return cls(rows, y, (entry_rows(y), y.indices), None if hidden is None else ~hidden[rows].toarray())
 
     def seen(self, values: np.ndarray) -> np.ndarray:
-        """The values, with zeros at entries that were not observed."""
+        """Return the values, with zeros at missing values."""
         return values if self.observed is None else np.where(self.observed, values, 0)
 
     def deviance(self, mean: np.ndarray) -> np.ndarray:
-        """Poisson deviance of every entry."""
+        """Return the Poisson deviance of every entry."""
         value = 2 * self.seen(mean)
         y = self.y.data.astype(np.float64)
         value[self.at] += 2 * (y * np.log(y / mean[self.at]) - y)
@@ -238,7 +238,7 @@ def _law(
 
 
 def _means(everyone: Mapping[str, Baseline], rows: slice, ratio: float) -> Iterator[tuple[str, np.ndarray]]:
-    """Expected molecules set aside by each baseline."""
+    """Return the molecules that each baseline expects among those set aside."""
     base = ratio * everyone[GENE_MEAN].expect(rows)
     for name, baseline in everyone.items():
         yield name, base if name == GENE_MEAN else (1 - BLEND) * ratio * baseline.expect(rows) + BLEND * base

@@ -160,6 +160,8 @@ def effects_on(effects: jax.Array, conditions: Conditions) -> jax.Array:
     n_levels = effects.shape[0] - conditions.values.shape[1]
     if n_levels > _MANY:
         return effect_of(effects, conditions)
-    every_level = jnp.arange(n_levels)[None, None, :]
-    has = (conditions.levels[..., None] == every_level).sum(axis=1).astype(effects.dtype)  # (b, n_levels)
+    every_level = jnp.arange(n_levels, dtype=jnp.int32)[None, None, :]
+    has = (
+        (jnp.asarray(conditions.levels, jnp.int32)[..., None] == every_level).sum(axis=1).astype(effects.dtype)
+    )  # (b, n_levels)
     return jnp.matmul(jnp.concatenate([has, conditions.values], axis=1), effects, precision="highest")

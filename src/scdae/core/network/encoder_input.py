@@ -36,6 +36,7 @@ TARGET = 1e4  # library size to which counts are scaled before the logarithm
 LARGEST = 3.0  # largest effect on a log count that is removed
 _LEAST_SHARE = 1e-6  # fraction of the expression in the observed genes of a cell, at least
 _LEAST_EXPOSURE = 1e-12
+_BY_GENE = 8  # entries of a gene, on average, from which it is worth it to order them by gene
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,21 @@ def project(axes: Axes, cells: CellData) -> np.ndarray:
     The counts of `cells` are scaled by the exposure, which follows from `share`, and projected on the axes, with the
     effects of batches and covariates removed. Missing values are replaced by the gene's mean.
     """
-    inputs = normalize(cells, axes.effects) @ axes.weight - axes.center
+    inputs = _by_gene(normalize(cells, axes.effects)) @ axes.weight - axes.center
     if cells.unobserved is not None:
         unobserved = cells.unobserved
         means = axes.gene_mean[unobserved.indices]
         inputs += sp.csr_matrix((means, unobserved.indices, unobserved.indptr), shape=unobserved.shape) @ axes.weight
     return inputs
+
+
+def _by_gene(logs: sp.csr_matrix) -> sp.csr_matrix | sp.csc_matrix:
+    """Order entries by gene where genes have several each: the product is the same to the last bit, as it adds in the same order.
+
+    Cell by cell, the product reads a row of the weights from memory for each entry. Gene by gene, the rows that it adds to, of some
+    hundred cells, stay in the cache, and each row of the weights is read once.
+    """
+    return logs.tocsc() if logs.nnz >= _BY_GENE * logs.shape[1] else logs
 
 
 def input_factor(effects: Any, conditions: Conditions) -> jax.Array | None:

@@ -12,12 +12,12 @@ import numpy as np
 
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
-from scdae.core.data.minibatch import Batch, Size, observed_mask, scatter
+from scdae.core.data.minibatch import Batch, Size, among, observed_mask, scatter
 from scdae.core.distributions.components import Components
 from scdae.core.distributions.expected_log1p import POISSON, expected_log1p
 from scdae.core.distributions.laws import Laws, components, filled, some_laws
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean, posterior_sd
-from scdae.core.minibatches.build import cells_at_once, slice_batches
+from scdae.core.minibatches.build import cells_at_once, slice_batches, slices
 from scdae.core.network.encoder_input import TARGET
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import Network, all_in_batch
@@ -66,8 +66,8 @@ def read_out(
         Batch that all cells are treated as measured in, as for
         :func:`scdae.core.network.parameters.all_in_batch`; None for each cell's own.
     shape
-        Number of cells in a batch, and capacities of their lists, if the cells are a part of many, so that one compiled
-        program serves all parts; None for what these cells need.
+        Number of cells in a batch, and capacities of their lists, among them that of the entries of `genes`, if the cells are a
+        part of many, so that one compiled program serves all parts; None for what these cells need.
     genes
         Genes of the network to return, int (n,); None for all, n_kept.
 
@@ -78,7 +78,10 @@ def read_out(
         float32 (cells, n_latent) latent representation.
     """
     outputs = (output,) if isinstance(output, str) else output
-    size, capacities = (cells_at_once(data.n_obs, data.n_vars), None) if shape is None else shape
+    if shape is None:
+        at_once = cells_at_once(data.n_obs, data.n_vars)
+        shape = at_once, Size.of(data, slices(data.n_obs, at_once), among(genes, data.n_vars)).rounded()
+    size, capacities = shape
     if depth is None:
         depth = np.asarray(data.counts.sum(axis=1), np.float32).ravel()
     network = fitted.network
@@ -189,6 +192,7 @@ def _read_out(
         factor = jnp.exp(_some(other, genes)) * whole[:, None] / jnp.maximum(share, 1e-30)
     mean, observed = total[:, None] * share, _some(observed, genes)
     ratio = (depth / jnp.maximum(total, 1e-12))[:, None] * (1 if factor is None else factor)  # of a new measurement
+    batch = batch if genes is None else batch.of_chosen()  # what the other entries say is in the latent representation
     if laws is not None:
         level = level_at(laws, log_share, batch.share)
         block = Block.of(laws, mean * laws.lift[None, :], batch, genes, n_vars, observed, level)

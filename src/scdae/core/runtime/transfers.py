@@ -1,4 +1,4 @@
-"""Arrays go to the device where they are used: also where JAX was told to refuse that, as with ``jax.transfer_guard("disallow")``."""
+"""The package computes in the same way whatever JAX was told by others: transfers that it makes are allowed, precision is single."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ _R = TypeVar("_R")
 
 
 def transfers(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function of the package move arrays between host and device, whatever `jax_transfer_guard` says.
+    """Let a function of the package move arrays between host and device in single precision, whatever JAX's switches say.
 
-    The guard finds transfers that somebody did not mean in code of their own; those of the package are meant. It holds
-    for the thread that calls. Not for generators, whose callers run between their steps.
+    `jax_transfer_guard` finds transfers that somebody did not mean in code of their own; those of the package are
+    meant. `jax_enable_x64`, which importing scikit-bio turns on, is off within: the same data give the same bits
+    whether or not it is on. This holds for the thread that calls. Not for generators, whose callers run between their
+    steps.
     """
 
     @wraps(function)
     def moving(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         check_forked()  # before anything waits for threads that are not here
-        with jax.transfer_guard("allow"):
+        with jax.transfer_guard("allow"), jax.enable_x64(False):
             return function(*args, **kwargs)
 
     return moving

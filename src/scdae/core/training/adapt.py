@@ -39,7 +39,7 @@ def adapted_network(
     n_batches: int,
     config: Config,
 ) -> Start:
-    """The network of a reference, over the genes of other data.
+    """Return the network of a reference, over the genes of other data.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _log_profile(logs: np.ndarray, gene_in_reference: np.ndarray, profile: np.nd
 
 
 def _with_effects(fitted: Fitted, data: CellData) -> Fitted:
-    """The network with the effects of the levels, or of all the data where there are none."""
+    """Return the network with the effects of the levels, or of all the data where there are none."""
     levels, values = data.conditions
     columns = levels.T if levels.shape[1] else np.zeros((min(values.shape[1], 1), data.n_obs), np.int64)
     if not len(columns):

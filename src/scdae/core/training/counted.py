@@ -62,7 +62,7 @@ def counted(
 
 
 def _without(counts: sp.csr_matrix, entries: np.ndarray) -> sp.csr_matrix:
-    """Counts with some entries set to zero; the same object where there are none."""
+    """Set some entries to zero; return the same object where there are none."""
     if not len(entries):
         return counts
     rest = counts.copy()

@@ -72,7 +72,7 @@ class Outcome:
 
 
 def held_out_share(molecules: float) -> float:
-    """Share of the molecules to set aside: enough to judge by, as few as possible to lose."""
+    """Choose the fraction of the molecules to set aside: enough to judge by, and no more."""
     return float(np.clip(_ENOUGH / max(molecules, 1.0), *_SHARES))
 
 
@@ -289,7 +289,7 @@ def _calmer(config: Config) -> Config:
 
 
 def _profile_of_all(profile: np.ndarray, counts: sp.csr_matrix, blocks: Blocks, genes: np.ndarray) -> np.ndarray:
-    """Share of each gene in the average of all cells: that of some of them, moved by the molecules of all."""
+    """Return the fraction of each gene in the average cell: that of some cells, moved by the molecules of all."""
     total = blocks.totals[genes]
     if blocks.hidden is None:
         return total / total.sum()

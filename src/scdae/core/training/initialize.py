@@ -37,7 +37,7 @@ def new_network(
     rng: np.random.Generator,
     n_obs: int | None = None,
 ) -> Start:
-    """A network with initial weights.
+    """Return a network with initial weights.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def new_network(
 
 
 def on_axes(axes: Axes, profile: np.ndarray, config: Config, n_obs: int, alignment: Alignment | None = None) -> Start:
-    """A network with initial weights on axes that are known."""
+    """Return a network with initial weights on given axes."""
     n_latent = n_latent_for(config, np.zeros(0) if axes.reliability is None else axes.reliability, n_obs)
     model = Autoencoder(
         profile,

@@ -159,7 +159,7 @@ def train(
 def _begun(
     axes: Axes, params: Any, optimizer: optax.GradientTransformation, rng: np.random.Generator, devices: Devices
 ) -> Progress:
-    """A run before its first step, with parameters and optimizer state on the devices."""
+    """Begin a run, with parameters and optimizer state on the devices."""
     params = devices.place(params)
     state = jax.eval_shape(optimizer.init, params)  # all zeros, which need no compilation
     state = devices.place(jax.tree.map(lambda part: np.zeros(part.shape, part.dtype), state))
@@ -168,7 +168,7 @@ def _begun(
 
 
 def _resumed(run: Progress, checkpoints: Checkpoints, devices: Devices) -> Progress:
-    """The run as its last checkpoint has it, the same in all processes; `run` where there is none."""
+    """Resume the run from its last checkpoint, the same in all processes; return `run` where there is none."""
     run = checkpoints.restore(run)
     if devices.processes > 1:
         run = run.shared(devices.agree)

@@ -21,7 +21,7 @@ _OF_GENES = ("log_profile", "log_theta")
 
 
 def average(members: list[Any], profile: np.ndarray, seed: int) -> tuple[Any, Any]:
-    """One network of several without conditions.
+    """Average several networks without conditions to one.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def standard_axes(latent: np.ndarray, *, least: float = 1e-3) -> tuple[np.ndarra
 
 
 def learn_prior(loading: np.ndarray, error: np.ndarray, *, n_iter: int = 5) -> np.ndarray:
-    """Prior variance of every loading, by axis times by gene, from what the loadings are found to be.
+    """Learn the prior variance of every loading, by axis times by gene, from the loadings.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Optimizer:
 
 
 def _has(params: Any, kind: str) -> Any:
-    """Whether each parameter is of a kind: bool in the place of each."""
+    """Mark the parameters of a kind: a bool in place of each."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _kind(path) == kind, params)
 
 

@@ -156,7 +156,7 @@ class Regressions:
         self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
 
     def left_over(self, solution: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Counts less what is expected, at the non-zero entries: float64 (nnz,)."""
+        """Return the counts minus the expected counts, at the non-zeros: float64 (nnz,)."""
         cells = self.cells
         exposure = np.zeros(self.n_obs, np.float32)
         some = self.totals > 0
@@ -171,7 +171,7 @@ class Regressions:
         return over
 
     def fixed_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Effects of conditions and hidden units on some entries: float32 (k,)."""
+        """Return the effects of conditions and hidden units on some entries: float32 (k,)."""
         out = np.zeros(len(rows), np.float32)
         if self.effects is not None:
             levels, values = self.conditions
@@ -233,7 +233,7 @@ class Regressions:
         return Expected(sums, of_cells, squares, pairs)
 
     def full(self, pairs: np.ndarray) -> np.ndarray:
-        """Symmetric matrices, float64 (w, 1 + n_axes, 1 + n_axes), of their upper halves."""
+        """Expand upper halves to symmetric matrices, float64 (w, 1 + n_axes, 1 + n_axes)."""
         out = np.empty((pairs.shape[1], self.width, self.width))
         out[:, self.pairs[0], self.pairs[1]] = pairs.T
         out[:, self.pairs[1], self.pairs[0]] = pairs.T

@@ -43,7 +43,7 @@ class Schedule(NamedTuple):
 
 
 def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
-    """Cells in a step: as asked, or more where there are few genes or many cells.
+    """Choose the cells in a step: as set, or more where there are few genes or many cells.
 
     With few genes a larger step costs about the same. With many cells, one epoch of some hundred larger steps is quicker than
     one of thousands, and learns about as much.
@@ -55,7 +55,7 @@ def batch_size_for(config: Config, n_obs: int, n_vars: int) -> int:
 
 
 def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
-    """Weight decay: as asked, or more where genes have fewer molecules to learn their loadings from.
+    """Choose the weight decay: as set, or more where genes have fewer molecules to learn their loadings from.
 
     It is scaled so that a short training shrinks as much, in all, as one of full length.
     """
@@ -67,7 +67,7 @@ def weight_decay_for(config: Config, source: Source, n_steps: int) -> float:
 
 
 def n_steps_for(config: Config, n_obs: int, batch_size: int) -> int:
-    """Number of steps: the epochs asked for; or 40 epochs, within the bounds that the effort has; or one epoch if that is more."""
+    """Choose the number of steps: the epochs set; or 40 or, for the best effort, 120, within bounds; at least one."""
     per_epoch = -(-n_obs // batch_size)
     if config.max_epochs is not None:
         return per_epoch * config.max_epochs

@@ -20,7 +20,7 @@ _ROOM = {"fast": 1.0, "default": 2.0, "best": 2.5}  # numbers in the latent spac
 
 
 def most_steps(config: Config, n_obs: int) -> int:
-    """Most steps that are chosen, unless an epoch has more."""
+    """Return the largest number of steps that is chosen, unless an epoch has more."""
     return (_STEPS if n_obs < _MANY else _STEPS_IF_MANY)[config.effort]
 
 
@@ -32,7 +32,7 @@ def n_axes_for(config: Config, n_obs: int) -> int:
 
 
 def n_latent_for(config: Config, reliability: np.ndarray, n_obs: int) -> int:
-    """Width of the bottleneck: twice as many as there are axes that molecules left out show, too.
+    """Choose the width of the bottleneck: twice the number of axes that held-out molecules show, too.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def n_latent_for(config: Config, reliability: np.ndarray, n_obs: int) -> int:
 
 
 def most_latent(config: Config, n_obs: int) -> int:
-    """Width of the widest bottleneck that is chosen."""
+    """Return the width of the widest bottleneck that is chosen."""
     fewest, most = _LATENT
     if config.effort == "fast":
         return fewest
@@ -65,7 +65,7 @@ def most_latent(config: Config, n_obs: int) -> int:
 
 
 def n_hidden_for(config: Config, n_latent: int) -> int:
-    """Width of the hidden layer: 64 for a dozen latent numbers, and up to four times as many.
+    """Choose the width of the hidden layer: 64 for a dozen latent numbers, and up to four times as many.
 
     Examples
     --------
