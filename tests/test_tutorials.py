@@ -55,6 +55,13 @@ CLAIMS = {
         "mixed['with batch_key'] < 0.6 < mixed['without batch_key']",
         "error['restored'] < 0.5 * error['raw']",
     ],
+    "spatial_panel": [
+        "abs(groups['predicted, genes at random'].mean()) < 0.1 < 0.4 < groups['predicted, markers'].mean()",
+        "groups['predicted, other genes'].mean() < groups['hidden genes of the panel'].mean()",
+        "groups['hidden genes of the panel'].mean() < groups['predicted, markers'].mean() + 0.05",
+        "0.85 < held < 0.97",
+        "abs(moran['would be counted'].mean()) < 0.02 and moran['predicted'].mean() > 0.04",
+    ],
     "guard_cells": [
         "min(share[UNKNOWN]) > 0.8 and share['normal'] < 0.1",  # the types that the reference lacks are found
         "0.15 < share['doublet'] < 0.6 and 0.15 < share['half soup'] < 0.6",  # of the others about a third

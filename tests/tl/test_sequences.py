@@ -10,12 +10,12 @@ N_TRAIN, N_NORMAL = 70, 25  # genera
 @pytest.fixture(scope="module")
 def family():
     """A model of seventy genera, sequences of others, and chimeras of two phyla's with their breakpoints."""
-    sequences = scdae.datasets.simulate_16s(n_genera=N_TRAIN + 2 * N_NORMAL, length=600, seed=0)
+    sequences = scdae.datasets.simulate_16s(n_genera=N_TRAIN + 2 * N_NORMAL, n_per_genus=3, length=600, seed=0)
     names = list(sequences)
     rng = np.random.default_rng(5)
     genera = rng.permutation(N_TRAIN + 2 * N_NORMAL)
     parts = [genera[:N_TRAIN], genera[N_TRAIN:-N_NORMAL], genera[-N_NORMAL:]]
-    train, held, new = ({names[2 * g + i]: sequences[names[2 * g + i]] for g in part for i in (0, 1)} for part in parts)
+    train, held, new = ({names[3 * g + i]: sequences[names[3 * g + i]] for g in part for i in (0, 1)} for part in parts)
     reference = scdae.pp.kmers(train, k=3, n_windows=6)
     model = scdae.DAE(n_latent=16, n_hidden=32, n_components=32, likelihood="poisson", max_epochs=30)
     model.fit(reference, mask="observed")
@@ -30,6 +30,7 @@ def family():
             query[name] = train[left][:spot] + train[right][spot:]
     query |= {f"random_{i}": "".join(rng.choice(list("ACGT"), 580)) for i in range(10)}
     query["half"] = next(iter(new.values()))[:300]
+    query |= {f"mate_{g}": sequences[names[3 * g + 2]] for g in parts[0]}
     adata = scdae.pp.kmers(query, reference=reference)
     scdae.tl.score_sequences(adata, model, reference, calibration)
     return model, reference, calibration, adata, spots
@@ -59,6 +60,14 @@ def test_normal_sequences_of_new_genera_are_rarely_flagged(family):
         pvalue = normal[f"guard_{name}_pvalue"]
         assert (pvalue <= 0.05).sum() <= 8, "2.5 of 50 are expected"
         assert pvalue.between(1 / 51, 1).all() and (normal[f"guard_{name}_fdr"] >= pvalue).all()
+
+
+def test_normal_sequences_of_known_genera_are_rarely_called_chimeras(family):
+    """Letters in which two of their genus differ look like two parents to trees that have never seen such."""
+    *_, adata, _ = family
+    pvalue = adata.obs["guard_chimera_pvalue"][kind(adata, "mate_")]
+    assert len(pvalue) == N_TRAIN
+    assert (pvalue <= 0.05).sum() <= 12, "3.5 of 70 are expected; once there were 64"
 
 
 def test_what_is_written_can_be_saved_and_says_why(family, tmp_path):

@@ -24,6 +24,7 @@ _JOINED = (
     400,
 )  # chimeras made of the reference to learn from: of its own sequences, of such as are left out of it
 _JOINS = "joined"
+_RELATED = "related"  # of the reference, each compared with its own group as well
 _LEAST_SPREAD = 1e-6
 
 
@@ -38,6 +39,7 @@ class Scores:
     left: np.ndarray  # relatives there
     right: np.ndarray
     usual: np.ndarray  # chimera scores of the reference, each compared with other groups; none without letters
+    related: np.ndarray  # the same of those with relatives in their group, compared with these as well
 
 
 def score(
@@ -55,6 +57,8 @@ def score(
     decoder = decoder_of(outcome.fitted, outcome.genes, shape)
     prior = fit_prior(decoder, read["reference"], rng)
     judged = np.sort(rng.permutation(len(group))[:_JUDGED])
+    _, number, size = np.unique(group, return_inverse=True, return_counts=True)
+    related = judged[size[number][judged] > 1]  # they have a relative in their group
     excluded = {"reference": group[judged][:, None] == group}
     judges = [name for name in read if name != "reference"]
     joined = None
@@ -69,22 +73,35 @@ def score(
     observed = {name: part.observed for name, part in read.items()}
     observed["reference"] = observed["reference"][judged]
     places["reference"] = known[judged]
+    again = {_RELATED: related} if joined is not None and len(related) else {}
+    for name, of_these in again.items():
+        excluded[name] = of_these[:, None] == np.arange(len(group))
+        places[name], observed[name] = known[of_these], read["reference"].observed[of_these]
     by_windows = _by_windows(known, places, observed, excluded)
     misfits = {name: misfit(decoder, read[name], places[name][:, 0]) for name in read if name != "reference"}
     if joined is None:
         return {
-            name: Scores(misfits[name], *by_windows[name].best(), *by_windows[name].relatives(), usual=np.zeros(0))
-            for name in judges
+            name: Scores(misfits[name], *of.best(), *of.relatives(), usual=np.zeros(0), related=np.zeros(0))
+            for name, of in by_windows.items()
+            if name in judges
         }
     misfits["reference"] = misfit(decoder, _some(read["reference"], judged), places["reference"][:, 0])
     rows = {**letters, "reference": letters["reference"][judged]}
-    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in read}
-    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in read}
+    for name, of_these in again.items():
+        misfits[name] = misfits["reference"][np.searchsorted(judged, of_these)]
+        rows[name] = letters["reference"][of_these]
+    by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in rows}
+    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in rows}
     chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
-    usual, scores = verdicts(rests["reference"], group[judged], chimeric, {name: rests[name] for name in judges}, seed)
+    # Normal sequences are of both kinds: without and with relatives of their group in the reference.
+    normal = np.concatenate([rests["reference"], *(rests[name] for name in again)])
+    of_normal = group[np.concatenate([judged, *again.values()])]
+    own, scores = verdicts(normal, of_normal, chimeric, {name: rests[name] for name in judges}, seed)
     two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
+    usual = own[: len(judged)][two]
+    beside = own[len(judged) :][: len(related)][two[np.searchsorted(judged, related)]]
     return {
-        name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual[two])
+        name: _put_together(misfits[name], scores[name], by_windows[name], by_letters[name], usual, beside)
         for name in judges
     }
 
@@ -137,7 +154,12 @@ def _by_windows(
 
 
 def _put_together(
-    misfits: np.ndarray, score: np.ndarray, windows: _Ratios, letters: Parents, usual: np.ndarray
+    misfits: np.ndarray,
+    score: np.ndarray,
+    windows: _Ratios,
+    letters: Parents,
+    usual: np.ndarray,
+    related: np.ndarray,
 ) -> Scores:
     """Score by both; breakpoint and relatives by the letters where they speak for two parents, else by the windows."""
     of_windows, split, _ = windows.best()
@@ -147,7 +169,7 @@ def _put_together(
         for by_letters, by_windows in zip((letters.left, letters.right), windows.relatives(), strict=True)
     )
     score = np.where(np.isnan(of_windows), np.nan, score)
-    return Scores(misfits, score, split, np.where(told, letters.column, 0), left, right, usual)
+    return Scores(misfits, score, split, np.where(told, letters.column, 0), left, right, usual, related)
 
 
 def _some(windows: Windows, rows: np.ndarray) -> Windows:

@@ -37,7 +37,7 @@ _WHERE = ("breakpoint", "left", "right")
 _DE_NOVO = ("denovo", "denovo_left", "denovo_right")
 _ALIKE = 0.05  # p-value above which the scores of calibration and reference are taken as distributed alike
 _QUANTILES = (0.2, 0.5, 0.8)  # of normal scores, that are brought together
-_ENOUGH = 100  # calibration sequences, for it to be noticed if they are not
+_ENOUGH = 100  # normal sequences, for p-values of their own and for it to be noticed if they are not as others
 _FEW = 6  # windows, below which there are too few breakpoints
 _GAP = 4
 
@@ -74,7 +74,8 @@ def score_sequences(
     calibration
         Normal sequences of groups that are not in the reference, from :func:`scdae.pp.kmers` with ``reference=``.
         P-values are fractions of these, and for chimeras of the reference as well, where a hundred or more of these
-        have scores that are distributed alike. None: no p-values.
+        have scores that are distributed alike. If a hundred sequences of the reference have relatives of their own
+        group in it, a chimera's p-value is the larger of this and of the fraction of these. None: no p-values.
     abundance
         Reads of the sequences in `adata`, for what is made up of others of the same sample: a column of `obs` such as
         ``"size"``, a series or mapping by name, or a table of samples by sequences (a data frame by name, either way
@@ -176,6 +177,8 @@ def score_sequences(
                 level = _with_reference(level, query.usual)
                 n_normal = len(level)
             pvalue = conformal_pvalue(values[name], level)
+            if name == "chimera" and len(query.related) >= _ENOUGH:  # it may have relatives in the reference, or none
+                pvalue = np.maximum(pvalue, conformal_pvalue(values[name], query.related))
             if name == "chimera" and bimeras is not None:
                 pvalue = np.where(bimeras.rare | np.isnan(pvalue), pvalue, 1.0)  # it has no parents in the sample
             values[f"{name}_pvalue"], values[f"{name}_fdr"] = pvalue, _fdr(pvalue)

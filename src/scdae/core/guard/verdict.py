@@ -88,7 +88,8 @@ def verdicts(
     Parameters
     ----------
     normal
-        (n_normal, n_features): sequences of the reference, each compared with other groups than its own.
+        (n_normal, n_features): sequences of the reference, each compared with other groups than its own; those that have
+        relatives in their group may be there once more, compared with these as well.
     group
         int (n_normal,): their groups.
     chimeric
