@@ -193,9 +193,8 @@ def _n_missing(array: Any) -> int:
     """Count the chunks that were never written, or are lost."""
     if hasattr(array, "nchunks_initialized"):
         found = int(array.nchunks_initialized)
-        if getattr(
-            array, "shards", None
-        ):  # zarr counts all chunks that a shard has room for, also beyond the end of the array
+        # zarr counts all chunks that a shard has room for, also beyond the end of the array.
+        if getattr(array, "shards", None):
             found //= math.prod(whole // part for whole, part in zip(array.shards, array.chunks, strict=True))
         return _n_chunks(array) - found
     if getattr(array, "chunks", None) and not array.is_virtual:

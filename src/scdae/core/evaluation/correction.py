@@ -89,10 +89,7 @@ def correction_of_sums(expected: np.ndarray, seen: np.ndarray, spread: np.ndarra
     >>> np.exp(found).round(2)[[0, -1]].tolist()
     [[1.0, 0.5], [1.0, 1.0]]
     """
-    expected, seen = (
-        np.maximum(expected, 0),
-        np.maximum(seen, 0),
-    )  # differences of sums, which rounding takes below zero
+    expected, seen = np.maximum(expected, 0), np.maximum(seen, 0)  # rounding takes differences of sums below zero
     shares = _shares(spread)
     of_expected, of_seen = (expected @ shares).T, (seen @ shares).T
     rising = [_rising(*of_spread) for of_spread in zip(_drawn(of_expected, of_seen), of_expected, strict=True)]
