@@ -29,7 +29,7 @@ _SAVED = (
 )
 BIOM = (
     "a BIOM table: counts of taxa or sequences in samples, which this model is not for. To look for chimeras among the sequences, "
-    "pass them as FASTA to scdae.pp.kmers and scdae.tl.score_sequences"
+    "pass them as FASTA to scdae chimeras, or in Python to scdae.pp.kmers and scdae.tl.score_sequences"
 )
 _PACKED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -61,7 +61,8 @@ _BYTES = (
     (
         b">",
         "FASTA",
-        "Sequences become counts with scdae.pp.kmers; reads have to be counted by a program such as STARsolo",
+        "For chimeras among 16S sequences use scdae chimeras, in Python scdae.pp.kmers and scdae.tl.score_sequences; reads of "
+        "cells have to be counted first, by a program such as STARsolo",
     ),
     (b"@", "FASTQ", "Count molecules first, with STARsolo, kb or Cell Ranger"),
 )
