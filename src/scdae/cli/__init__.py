@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _is_page(words: list[str]) -> bool:
-    """Whether the command line asks for a page of help or the version, and for nothing to be done."""
+    """Return whether the command line asks for a page of help or the version, and for nothing to be done."""
     own = words[: words.index("--")] if "--" in words else words
     return not own or not {"-h", "--help", "--version"}.isdisjoint(own)
 

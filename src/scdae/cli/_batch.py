@@ -194,7 +194,7 @@ def _tasks(source: str, folder: Path, model: Path | None, ending: str, words: li
 
 
 def _command(name: str) -> Any:
-    """The command as typer has it."""
+    """Return the command as typer has it."""
     commands: dict[str, Callable[..., Any]] = {"impute": impute, "apply": apply}
     alone = typer.Typer()
     alone.command(name)(commands[name])
@@ -213,7 +213,7 @@ def _words(parameter: Any, option: str, value: str) -> list[str]:
 
 
 def _checked(command: Any, name: str, sample: str, words: list[str]) -> dict[str, Any]:
-    """The values of a command line that is as it has to be."""
+    """Return the values of a command line that is as it has to be."""
     try:
         values: dict[str, Any] = command.make_context(f"scdae {name}", list(words)).params
     except Exception as error:
@@ -248,7 +248,7 @@ def _largest(tasks: list[_Task], cores: int | None) -> tuple[Ask, str]:
 
 
 def _scdae() -> list[str]:
-    """The command of this installation, whatever a node's PATH is."""
+    """Return the command of this installation, whatever a node's PATH is."""
     return [sys.executable, "-m", "scdae"]
 
 

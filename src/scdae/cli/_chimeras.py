@@ -125,7 +125,7 @@ def _by_reference(
     max_epochs: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Scores by the model of a reference that is cut to where the sequences lie."""
+    """Compute the scores by the model of a reference that is cut to where the sequences lie."""
     import numpy as np
 
     known = scdae.pp.kmers(reference, region=texts, min_length=1)
@@ -195,7 +195,7 @@ def _reads(obs: pd.DataFrame, abundance: Path | None) -> Any:
 
 
 def _parted(known: AnnData, seed: int) -> tuple[AnnData, AnnData]:
-    """Reference, and a fifth of its genera to calibrate with."""
+    """Return the reference, and a fifth of its genera to calibrate with."""
     import numpy as np
 
     genus = known.obs["genus"].to_numpy(str)

@@ -77,7 +77,7 @@ def evaluate(
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Measure on INPUT what imputation gains: a model is shown most molecules and predicts the rest. INPUT is not changed."""
+    """Measure on INPUT what imputation gains: a model sees most molecules and predicts the rest. INPUT stays as it is."""
     run = Run(
         source, quiet=quiet, verbose=verbose, debug=debug, overwrite=overwrite, json_file=json_file, transpose=transpose
     )
@@ -124,13 +124,13 @@ def evaluate(
 
 
 def _page(adata: AnnData, key: str, html: Path | None, *, source: str, seconds: dict[str, float]) -> str:
-    """The evaluation in words, and where the report is."""
+    """Describe the evaluation, and say where the report is."""
     text = pages.describe_evaluation(adata, key, source=source, seconds=seconds)
     return text if html is None else f"{text}\nReport: {html}"
 
 
 def _report(adata: AnnData, key: str, *, source: str, seconds: dict[str, float]) -> dict[str, Any]:
-    """The evaluation, for JSON."""
+    """Return the evaluation as JSON takes it."""
     entry = adata.uns[f"{key}_evaluation"]
     methods = [str(name) for name in entry["methods"]]
     table = {name: dict(zip(methods, map(float, entry[name]), strict=True)) for name in ("skill", "log_likelihood")}

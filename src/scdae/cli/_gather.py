@@ -33,7 +33,7 @@ def gather(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Gather the reports of jobs in one table. The exit code is 0 if all are done, and 75 if some must be submitted again."""
+    """Gather the reports of jobs in one table. The exit code is 0 if all are done, 75 if some must be submitted again."""
     with one_line_errors(debug, about=str(folder)):
         if str(table) != "-" and table.suffix != ".csv":
             raise ValueError(f"{table} has to end in .csv.")
@@ -67,7 +67,7 @@ def _check_is_ours(table: Path) -> None:
 
 
 def _tasks(folder: Path) -> list[tuple[str, Path, Path | None]]:
-    """Name, report and result of each job."""
+    """Return the name, report and result of each job."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder.")
     if (folder / TASKS).is_file():

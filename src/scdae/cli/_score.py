@@ -77,7 +77,7 @@ def score(
     verbose: opt.Verbose = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Score how much each cell of INPUT differs from normal cells: unknown types, doublets, contaminated or damaged cells."""
+    """Score how much each cell of INPUT differs from normal cells: unknown types, contaminated or damaged cells."""
     run = Run(
         source,
         target,
@@ -145,7 +145,7 @@ def score(
 
 
 def _is_path(normal: str) -> bool:
-    """Whether it is meant as a file and not as a column of obs."""
+    """Return whether a value is meant as a file and not as a column of obs."""
     return (
         Path(normal).expanduser().exists()
         or glob.has_magic(normal)

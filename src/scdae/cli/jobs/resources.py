@@ -131,7 +131,7 @@ def _up(value: float, step: int) -> int:
 
 
 def _bytes_of(element: Any) -> int:
-    """Bytes of all arrays in a group, as they are in memory."""
+    """Return the bytes of all arrays in a group, as they are in memory."""
     if hasattr(element, "shape"):
         return int(element.size) * max(int(element.dtype.itemsize), 1)
     return sum(_bytes_of(element[name]) for name in element)

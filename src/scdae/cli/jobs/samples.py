@@ -136,7 +136,7 @@ def _without_row_names(rows: list[tuple[int, list[str]]]) -> list[tuple[int, lis
 
 
 def _columns(sheet: Path, header: Sequence[str], known: Collection[str]) -> dict[str, str]:
-    """Columns that are options, and these; those that are nearly so are taken for misprints."""
+    """Return the columns that are options, and these; those that are nearly so are taken for misprints."""
     options, unused = {}, []
     for name in header:
         if name in _NEEDED:

@@ -30,7 +30,7 @@ class Job(NamedTuple):
 
 
 def slurm(job: Job) -> dict[str, str]:
-    """Names and texts of the scripts for SLURM."""
+    """Return the names and texts of the scripts for SLURM."""
     several = f"0-{job.n_tasks - 1}" + (f"%{job.at_once}" if job.at_once else "")
     array = [
         f"job-name={_name(job)}",
@@ -54,7 +54,7 @@ def slurm(job: Job) -> dict[str, str]:
 
 
 def grid_engine(job: Job) -> dict[str, str]:
-    """Names and texts of the scripts for Grid Engine, whose memory is that of addresses, for each core."""
+    """Return the names and texts of the scripts for Grid Engine, whose memory is that of addresses, for each core."""
     virtual = -(-(job.memory + _VIRTUAL) // job.cores)
     array = [f"N {_name(job)}", f"t 1-{job.n_tasks}", *([f"tc {job.at_once}"] if job.at_once else [])]
     array += [f"pe {job.environment} {job.cores}"] if job.cores > 1 else []

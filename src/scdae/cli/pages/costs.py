@@ -28,7 +28,7 @@ _CHUNK, _COPIES = 4 * 2**24, 3  # bytes of a chunk of a lazy layer, and how ofte
 
 
 def seconds_of_training(n_steps: int, batch_size: int, n_vars: int, n_stored: int) -> float:
-    """Estimated seconds of a training on two cores.
+    """Estimate the seconds of a training on two cores.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def seconds_of_restoring(n_values: int) -> float:
 
 
 def layer_bytes(n_values: int, threshold: float | None = None) -> int:
-    """Bytes of layers that are held, of `n_values` in all: exact if they are dense, a guess where small ones are left out."""
+    """Return the bytes of layers of `n_values` in all: exact if they are dense, a guess where small ones are left out."""
     return 4 * n_values if threshold is None else int(_SPARSE * _SPARSE_SHARE * n_values)
 
 
 def peak_bytes(n_stored: int, n_bytes: int, *, held: int = 0, chunks: int = 0, n_obs: int = 0, n_vars: int = 0) -> int:
-    """Estimated peak of the memory of a run: that of the fit, or of restoring where its layers are larger.
+    """Estimate the peak of the memory of a run: that of the fit, or of restoring where its layers are larger.
 
     Parameters
     ----------

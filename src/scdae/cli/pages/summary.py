@@ -306,7 +306,7 @@ def _table(rows: list[tuple[str, str]], *, indent: int) -> list[str]:
 
 
 def _written(write: Mapping[str, Any]) -> list[str]:
-    """Layers and latent space, with their sizes."""
+    """Return the layers and latent space, with their sizes."""
     if not write:
         return ["one file: arrays, and settings as JSON"]
     names = ", ".join(f"layers['{name}']" for name in write["layers"])
@@ -320,7 +320,7 @@ def _written(write: Mapping[str, Any]) -> list[str]:
 
 
 def _size(n_bytes: float) -> str:
-    """Bytes in words."""
+    """Say a number of bytes in words."""
     return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
 
 

@@ -115,7 +115,7 @@ def _open(files: list[Path], genome: str | None, layer: str | None, mask: str | 
 
 
 def _is_large(file: Path, n_stored: int) -> bool:
-    """Whether a file is left on disk: for its size, or for the memory that this job has."""
+    """Return whether a file is left on disk: for its size, or for the memory that this job has."""
     if n_stored > settings.max_entries:
         return True
     if n_stored <= entries_to_hold(n_stored, each=_BYTES):
@@ -142,7 +142,7 @@ def _of_raw(adata: AnnData, source: Path) -> AnnData:
 
 
 def _without(source: Path, target: Path | None) -> list[Path]:
-    """The files that `source` stands for; a pattern does not take in the result of an earlier run."""
+    """Return the files that `source` stands for; a pattern does not take in the result of an earlier run."""
     files = find_files(source)
     if target is None or len(files) < 2 or not target.exists() or not is_result_alone(target):
         return files
@@ -153,7 +153,7 @@ def _without(source: Path, target: Path | None) -> list[Path]:
 
 
 def wanted_genes(path: Path | None, adata: AnnData) -> list[str] | None:
-    """Names in a text file, once it is known that `adata` has them."""
+    """Return the names in a text file, once it is known that `adata` has them."""
     if path is None:
         return None
     names = read_gene_list(path, adata.var_names)
@@ -179,7 +179,7 @@ def write_output(
 
 
 def normal_cells(normal: Opened, query: Opened, options: dict[str, Any]) -> AnnData:
-    """Normal cells, whose counts are checked, with counts and mask where those of the query are."""
+    """Return the normal cells, whose counts are checked, with counts and mask where those of the query are."""
     counts_to_apply(normal.adata, layer=normal.layer, mask=normal.mask, **options)
     if normal.layer == query.layer and normal.mask == query.mask:
         return normal.adata

@@ -54,7 +54,7 @@ __all__ = [
 
 
 def home(path: Path | None) -> Path | None:
-    """The path, with ``~`` for the home folder; a callback of arguments."""
+    """Return the path, with ``~`` for the home folder; a callback of arguments."""
     return None if path is None else path.expanduser()
 
 
@@ -75,17 +75,17 @@ class Likelihood(StrEnum):
 
 
 def _input(path: str) -> Path:
-    """The path of INPUT."""
+    """Return the path of INPUT."""
     return _named(path, "INPUT is empty. Name a file; in an array of jobs the index may lie beyond the samples.")
 
 
 def jobs_folder(path: str) -> Path:
-    """The path of JOBS."""
+    """Return the path of JOBS."""
     return _named(path, "JOBS is empty. Name a folder; . is the current one.")
 
 
 def _checkpoints(path: str) -> Path:
-    """The folder of checkpoints."""
+    """Return the folder of checkpoints."""
     return _named(path, "--checkpoint-dir is empty. Name a folder; . is the current one.")
 
 

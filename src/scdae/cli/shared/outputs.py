@@ -30,7 +30,7 @@ def _scales(value: str) -> list[str]:
 
 
 def one_or_several(outputs: list[str] | None) -> str | tuple[str, ...]:
-    """The argument `output` of a call."""
+    """Return the argument `output` of a call."""
     names = outputs or [Scale.mean.value]
     return names[0] if len(names) == 1 else tuple(names)
 

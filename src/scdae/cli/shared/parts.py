@@ -94,7 +94,7 @@ class Asked:
         return data
 
     def query(self, opened: Opened, genes: list[str] | None) -> Query:
-        """The data with the model that restores them; nothing of the counts is read."""
+        """Return the data with the model that restores them; nothing of the counts is read."""
         adata, batch = opened.adata, self._get("--transform-batch")
         allow = {name: self._get(f"--{name.replace('_', '-')}", False) for name in ("allow_fractional", "allow_nan")}
         data = DataOptions(opened.layer, opened.mask, None, None, **allow)
@@ -116,7 +116,7 @@ class Asked:
         return Query(adata, data, reader, keep(model), batch, not opened.large)
 
     def plan(self, query: Query, genes: list[str] | None, n_parts: int) -> Plan:
-        """The plan of parts of this."""
+        """Return the plan of parts of this."""
         n_obs, n_vars = query.adata.shape
         if n_parts > n_obs:
             raise ValueError(f"--shard: there are {n_obs:,} cells, which cannot be {n_parts:,} parts.")
@@ -226,7 +226,7 @@ def apply_part(run: Run, shard: tuple[int, int], asked: Asked, genes_file: Path 
 
 
 def collect_all(run: Run, folder: Folder, plan: Plan, asked: Asked) -> AnnData:
-    """Make one result of all parts, and give it as it is but for its layers, and with zeros in the place of the latent space.
+    """Make one result of all parts, and return it without its layers, and with zeros in place of the latent space.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def _leave(words: str, quiet: bool, json_file: Path | None, report: Callable[[],
 
 
 def key_of(key_added: str, transform_batch: str | None) -> str:
-    """Name of the layer that is written."""
+    """Return the name of the layer that is written."""
     if transform_batch is None:
         return key_added
     from scdae.outputs.names import corrected_key  # with pandas, so not for help

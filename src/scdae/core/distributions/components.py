@@ -38,7 +38,7 @@ def level_of(log_fold: Any, xp: Any = np) -> Any:
 
 
 def corrected(log_fold: Any, correction: Any, xp: Any = np) -> Any:
-    """Log fold changes with the correction of their genes added.
+    """Compute the log fold changes with the correction of their genes added.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Components(NamedTuple):
         return np.asarray(low + level * ((self.high * factor).sum(axis=0) - low))
 
     def level(self, prior: np.ndarray, exposure: np.ndarray) -> np.ndarray | None:
-        """Level of entries, see :func:`level_of`; None if weights are the same everywhere.
+        """Compute the level of entries, see :func:`level_of`; None if weights are the same everywhere.
 
         Parameters
         ----------
@@ -132,13 +132,13 @@ class Components(NamedTuple):
         return np.asarray(level_of(np.log(fold)), prior.dtype)
 
     def at(self, genes: Any, level: np.ndarray | None = None) -> Components:
-        """Those of some genes, which may be given twice: ``(c, *shape of genes)``; of entries if their `level` is given."""
+        """Select genes, each as often as given: ``(c, *shape of genes)``; entries if their `level` is given."""
         some = [None if part is None else part[..., genes] for part in self]
         found = Components(*some)  # type: ignore[arg-type]
         return found if level is None or found.high is None else found._at_level(level)
 
     def over_cells(self, level: np.ndarray | None = None) -> Components:
-        """The same with an axis of cells, (c, 1, n), or (c, b, n) with the `level` (b, n) of entries."""
+        """Return the same with an axis of cells, (c, 1, n), or (c, b, n) with the `level` (b, n) of entries."""
         theta, weight, scale, lost = (part[:, None] for part in self[:4])
         by_cell = Components(theta, weight, scale, lost, None if self.high is None else self.high[:, None])
         return by_cell if level is None or self.high is None else by_cell._at_level(level)
@@ -149,7 +149,7 @@ class Components(NamedTuple):
         return Components(self.theta, self.weight + level * (self.high - self.weight), self.scale, self.lost)
 
     def one_by_one(self, level: np.ndarray | None, dtype: Any) -> Iterator[tuple[np.ndarray, ...]]:
-        """Theta, weight, scale and lost of each component that has any weight: (n,) each, the weight (b, n) with a `level` (b, n)."""
+        """Yield theta, weight, scale and lost of each component with any weight: (n,) each, the weight as `level`, (b, n)."""
         for k in range(len(self.theta)):
             weight = self.weight[k].astype(dtype)
             if level is not None and self.high is not None:

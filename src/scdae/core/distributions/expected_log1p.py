@@ -19,7 +19,7 @@ _BELOW = float(np.exp(_LOW) / np.expm1(_STEP))  # a Python number, which leaves 
 
 
 def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:
-    """Expectation of ``log1p(scale * y)`` for a negative binomial `y`.
+    """Compute the expectation of ``log1p(scale * y)`` for a negative binomial `y`.
 
     Parameters
     ----------

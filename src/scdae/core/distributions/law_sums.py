@@ -31,7 +31,7 @@ class Zeros(NamedTuple):
 
 
 def at_zero(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> Zeros:
-    """Sums over the components at entries of prior mean `mean` and `level`, (b, n) each, without counts."""
+    """Compute the sums over the components at entries of prior mean `mean` and `level`, (b, n) each, without counts."""
     zeros = Zeros(*_zeros(laws.plain, mean, level))
     if laws.dropout is None:
         return zeros
@@ -60,12 +60,12 @@ def _zeros(part: Part, mean: jax.Array, level: jax.Array | None) -> list[jax.Arr
 
 
 def _total(weight: jax.Array) -> jax.Array:
-    """Sum over the components, term by term: XLA fuses a reduction into the loop over the cells, which takes ten times as long."""
+    """Add the components term by term: XLA would fuse a reduction into the loop over cells, which takes ten times as long."""
     return sum(weight[1:], weight[0])
 
 
 def zero_probability(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> jax.Array:
-    """Probability that an entry of prior mean `mean` and `level`, (b, n) each, has no counts."""
+    """Compute the probability that an entry of prior mean `mean` and `level`, (b, n) each, has no counts."""
     probability = _zero_probability(laws.plain, mean, level)
     if laws.dropout is None:
         return probability
@@ -82,7 +82,7 @@ def _zero_probability(part: Part, mean: jax.Array, level: jax.Array | None) -> j
 
 
 def weights_at(part: Part, level: jax.Array | None) -> list[jax.Array]:
-    """Weight of each component: (1, c), or (b, c) at entries of that `level`."""
+    """Compute the weight of each component: (1, c), or (b, c) at entries of that `level`."""
     low = list(part.weight[0][:, None])
     if level is None or len(part.weight) == 1:
         return low
@@ -90,7 +90,7 @@ def weights_at(part: Part, level: jax.Array | None) -> list[jax.Array]:
 
 
 def of_genes(values: jax.Array | None, genes: Any) -> jax.Array | None:
-    """Columns of some genes; all where `genes` is None."""
+    """Return the columns of some genes; all where `genes` is None."""
     return values if values is None or genes is None else values[:, genes]
 
 
@@ -114,7 +114,7 @@ def _power(mean: jax.Array, theta: float) -> tuple[jax.Array, jax.Array]:
 
 
 def least_chance(theta: Any) -> Any:
-    """Probability of a zero below which that under a component is not told from this, which float32 can still be divided by.
+    """Compute the least probability of a zero that a component is given, by which float32 can still be divided.
 
     Without it a zero where a thousand counts were expected would have no probability under any component, and no posterior. It falls
     with `theta`, so that the widest component is what is left; components of 1 or less do not come near it.
@@ -125,7 +125,7 @@ def least_chance(theta: Any) -> Any:
 def of_stored(
     laws: Laws, x: jax.Array, mean: jax.Array, cols: jax.Array, level: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Posterior of entries with counts: its components.
+    """Compute the posterior of entries with counts: its components.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def of_stored(
 
 
 def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:
-    """Log weight of each component with the probability of the counts under it: (len(GRID), k).
+    """Compute the log weight of each component with the probability of the counts under it: (len(GRID), k).
 
     One component after the other, in a loop that XLA compiles once. Of all of them in one expression it makes a loop over the entries
     that computes some parts again and again, which takes two to six times as long.

@@ -88,7 +88,7 @@ def laws_to_arrays(laws: Laws | None) -> dict[str, np.ndarray]:
 
 
 def laws_from_arrays(arrays: Mapping[str, np.ndarray]) -> Laws | None:
-    """The laws that these arrays hold, or None.
+    """Return the laws that these arrays hold, or None.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def laws_from_arrays(arrays: Mapping[str, np.ndarray]) -> Laws | None:
 
 
 def _by_level(weight: np.ndarray) -> np.ndarray:
-    """Weights as they are kept now: files of version 0.1 have no axis of levels."""
+    """Bring the weights to the form in which they are kept now: files of version 0.1 have no axis of levels."""
     return weight[None] if weight.ndim == 2 else weight
 
 
@@ -181,7 +181,7 @@ def components(laws: Laws) -> Components:
 
 
 def some_laws(laws: Laws, genes: Any) -> Laws:
-    """The laws of the genes in `genes`, int (n,), of which one may be there twice; all where it is None."""
+    """Return the laws of the genes in `genes`, int (n,), of which one may be there twice; all where it is None."""
     if genes is None:
         return laws
     genes = np.asarray(genes)
@@ -205,7 +205,7 @@ def some_laws(laws: Laws, genes: Any) -> Laws:
 
 
 def filled(laws: Laws) -> Laws:
-    """The same laws with places for dropout beyond those that are needed, so that what is compiled for them serves others.
+    """Add unused places for dropout, so that what is compiled for these distributions serves others.
 
     Their gene is one past the last, and nothing is added there. It is for compiled functions alone.
 

@@ -28,7 +28,7 @@ THETA_RANGE = (1e-10, 1e30)  # the upper end is the Poisson law to the last bit,
 
 @jax.jit
 def poisson_log_prob(x: ArrayLike, mean: ArrayLike) -> jax.Array:
-    """Log probability of a Poisson count.
+    """Compute the log probability of a Poisson count.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def poisson_log_prob(x: ArrayLike, mean: ArrayLike) -> jax.Array:
 
 @jax.jit
 def nb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike) -> jax.Array:
-    """Log probability of a negative binomial count with a given mean and inverse dispersion.
+    """Compute the log probability of a negative binomial count with a given mean and inverse dispersion.
 
     The count is Poisson with a Gamma distributed rate of expectation `mean` and shape `theta`, so its variance is
     ``mean + mean**2 / theta``.
@@ -91,7 +91,7 @@ def nb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike) -> jax.Array:
 
 @jax.jit
 def nb_log_prob_zero(mean: ArrayLike, theta: ArrayLike) -> jax.Array:
-    """Log probability of a zero under the negative binomial: ``-theta log(1 + mean / theta)``, one logarithm.
+    """Compute log probabilities of a negative binomial zero: ``-theta log(1 + mean / theta)``, one logarithm.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def nb_log_prob_zero(mean: ArrayLike, theta: ArrayLike) -> jax.Array:
 
 @jax.jit
 def zinb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike) -> jax.Array:
-    """Log probability of a zero-inflated negative binomial count.
+    """Compute the log probability of a zero-inflated negative binomial count.
 
     With probability `pi` the count is lost and reads zero (dropout); otherwise it follows :func:`nb_log_prob`.
 
@@ -144,7 +144,7 @@ def zinb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike
 
 @jax.jit
 def zinb_log_prob_zero(mean: ArrayLike, theta: ArrayLike, pi: ArrayLike) -> jax.Array:
-    """Log probability of a zero under the zero-inflated negative binomial.
+    """Compute the log probability of a zero under the zero-inflated negative binomial.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def zinb_log_prob_zero(mean: ArrayLike, theta: ArrayLike, pi: ArrayLike) -> jax.
 
 
 def bounded_theta(theta: ArrayLike) -> jax.Array:
-    """Inverse dispersion limited to the range in which the formulas here are free of overflow."""
+    """Limit the inverse dispersion to the range in which the formulas here are free of overflow."""
     return jnp.clip(jnp.asarray(theta), *THETA_RANGE)
 
 
@@ -180,14 +180,14 @@ def log_dropout(pi: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 
 def mix_dropout(x: jax.Array, log_prob: jax.Array, log_drop: jax.Array, log_keep: jax.Array) -> jax.Array:
-    """Log probability of `x` when it is zero with probability ``exp(log_drop)`` and has `log_prob` otherwise."""
+    """Compute log probabilities of `x`, zero with probability ``exp(log_drop)`` and has `log_prob` otherwise."""
     kept = log_keep + log_prob
     return jnp.where(x > 0, kept, jnp.logaddexp(log_drop, kept))
 
 
 @jax.custom_jvp
 def _half_deviance(x: jax.Array, mean: jax.Array, theta: jax.Array) -> jax.Array:
-    """Compute half the deviance of a positive count `x`, ``x log(x / mean) - (theta + x) log((theta + x) / (theta + mean))``."""
+    """Compute half the deviance of a count, ``x log(x / mean) - (theta + x) log((theta + x) / (theta + mean))``, `x` > 0."""
     width = theta + mean
     apart, ratio = (mean - x) / width, (theta + x) / width
     return x * _excess(theta * (apart / x), mean / x * ratio) + theta * _excess(-apart, ratio)
@@ -202,7 +202,7 @@ def _half_deviance_slope(values: tuple[jax.Array, ...], changes: tuple[jax.Array
 
 
 def _excess(t: jax.Array, ratio: jax.Array) -> jax.Array:
-    """Compute ``t - log(1 + t)``, zero or more, with a small relative error; `ratio` is ``1 + t``, which may be next to zero.
+    """Compute ``t - log(1 + t)``, zero or more, with a small relative error; `ratio` is ``1 + t``, near zero or not.
 
     Near zero by ``log(1 + t) = 2 artanh(r)`` with ``r = t / (2 + t)`` (Abramowitz and Stegun 4.1.27), of which the first term
     cancels against ``t`` on paper.

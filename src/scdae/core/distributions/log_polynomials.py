@@ -64,7 +64,7 @@ def log_polynomial(theta: jax.Array, scale: jax.Array, largest: jax.Array) -> Lo
 
 
 def log_value(polynomial: LogPolynomial, mean: jax.Array) -> jax.Array:
-    """Expected log counts of entries under one component: means (b, n) to (b, n).
+    """Compute the expected log counts of entries under one component: means (b, n) to (b, n).
 
     By Clenshaw's recurrence for every fourth term, ``T[k + 4] = 2 T[4] T[k] - T[k - 4]``: four short chains of sums, which a
     processor works on side by side, in place of a long one in which each step waits for the last.

@@ -30,16 +30,16 @@ class Mixture(NamedTuple):
     mean: np.ndarray
 
     def expected(self) -> np.ndarray:
-        """Mean, float64."""
+        """Compute the mean, float64."""
         return np.asarray((self.weight * self.mean).sum(axis=0))
 
     def sd(self) -> np.ndarray:
-        """Standard deviation, float64."""
+        """Compute the standard deviation, float64."""
         apart = self.weight * ((self.mean - self.expected()) ** 2 + self.mean**2 / self.shape)
         return np.asarray(np.sqrt(apart.sum(axis=0)))
 
     def quantile(self, q: npt.ArrayLike) -> np.ndarray:
-        """Quantile `q`, from 0 to 1, of every entry, float64; `q` broadcasts with the entries."""
+        """Compute the quantile `q`, from 0 to 1, of every entry, float64; `q` broadcasts with the entries."""
         q = np.asarray(q, np.float64)
         entries = self.weight.shape[1:]
         shape = np.broadcast_shapes(q.shape, entries)
@@ -60,7 +60,7 @@ class Mixture(NamedTuple):
 
 
 def log_counts(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Log probability of counts under negative binomial laws, float64; 0 for a zero under a mean of zero."""
+    """Compute log probabilities of counts under negative binomial laws, float64; 0 for a zero under a mean of zero."""
     shape = np.where(np.isinf(theta), 1.0, theta)
     safe = np.maximum(mean, 1e-300)
     nb = special.gammaln(shape + x) - special.gammaln(shape) - (shape + x) * np.log1p(mean / shape)
@@ -71,7 +71,7 @@ def log_counts(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray
 def zero_chance(
     laws: Components, mean: np.ndarray, given: np.ndarray | None = None, level: np.ndarray | None = None
 ) -> np.ndarray:
-    """Probability that entries of expected counts `mean`, (..., n), have no counts, in the dtype of `mean`.
+    """Compute the probability that entries of expected counts `mean`, (..., n), have no counts, in the dtype of `mean`.
 
     With `given`, (..., n), that there are none beside as many expected ones of which there were none either. Entries are of that
     `level`, (..., n), see :meth:`scdae.core.distributions.components.Components.level`.
@@ -87,7 +87,7 @@ def zero_chance(
 
 
 def given_counts(laws: Components, x: np.ndarray, mean: np.ndarray, observed: np.ndarray | None = None) -> Mixture:
-    """Posterior of entries.
+    """Compute the posterior of entries.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _updated(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
 
 
 def _quantile(q: np.ndarray, weight: np.ndarray, shape: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Quantile of each entry, (n,): Newton's method for the log odds, on the log scale, between bounds that close in."""
+    """Find the quantile of each entry, (n,), by Newton's method for the log odds on the log scale, between bounds."""
     out = (weight * mean).sum(axis=0)
     finite = np.flatnonzero(np.isfinite(out) & (out > 0) & (q > 0) & (q < 1))
     out[q <= 0] *= 0  # NaN stays NaN
@@ -184,7 +184,7 @@ def _quantile(q: np.ndarray, weight: np.ndarray, shape: np.ndarray, mean: np.nda
 
 
 def _start(q: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Logarithm of the quantile of Gamma laws of mean 1, roughly: that of Wilson and Hilferty (1931), or of the lower tail."""
+    """Guess log quantiles of Gamma distributions of mean 1: by Wilson and Hilferty (1931), or the lower tail."""
     part = 1 / (9 * shape)
     cube = 1 - part + special.ndtri(q) * np.sqrt(part)
     tail = (np.log(q) + special.gammaln(shape + 1)) / shape - np.log(shape)
@@ -194,7 +194,7 @@ def _start(q: np.ndarray, shape: np.ndarray) -> np.ndarray:
 def _chance(
     value: np.ndarray, weight: np.ndarray, shape: np.ndarray, rate: np.ndarray, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distribution function of the mixtures at `value`, (n,), and its slope in the logarithm of that."""
+    """Compute the distribution function of the mixtures at `value`, (n,), and its slope in the logarithm of that."""
     below, slope = np.zeros(len(value)), np.zeros(len(value))
     for w, a, r, m in zip(weight, shape, rate, mean, strict=True):
         step = np.isinf(a)

@@ -33,7 +33,7 @@ __all__ = [
 
 @jax.jit
 def dropout_probability(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike) -> jax.Array:
-    """Probability that an entry was lost to dropout, given its count.
+    """Compute the probability that an entry was lost to dropout, given its count.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def dropout_probability(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: Arr
 
 @jax.jit
 def posterior_mean(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike | None = None) -> jax.Array:
-    """Expected count of each entry given its observed count.
+    """Compute the expected count of each entry given its observed count.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def posterior_mean(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLik
 
 @jax.jit
 def posterior_sd(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike | None = None) -> jax.Array:
-    """Standard deviation of the expected count of each entry given its observed count.
+    """Compute the standard deviation of the expected count of each entry given its observed count.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def posterior_sd(x: ArrayLike, mean: ArrayLike, theta: ArrayLike, pi: ArrayLike 
 def posterior_quantile(
     q: npt.ArrayLike, x: npt.ArrayLike, mean: npt.ArrayLike, theta: npt.ArrayLike, pi: npt.ArrayLike | None = None
 ) -> np.ndarray:
-    """Quantiles of the expected count of each entry given its observed count.
+    """Compute the quantiles of the expected count of each entry given its observed count.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _uncertain_entries(
 def _mixture_quantile(
     q: np.ndarray, unit: np.ndarray, mean: np.ndarray, theta: np.ndarray, lost: np.ndarray
 ) -> np.ndarray:
-    """Quantile of a zero's posterior, the mixture of two Gamma laws of the same shape `theta`.
+    """Compute the quantile of a zero's posterior, the mixture of two Gamma laws of the same shape `theta`.
 
     It lies between the quantiles of the two, which are `unit` (that of scale 1) times their scales; the root is sought
     there on the log scale, on which the distribution function has no flat start even for small `theta`.
@@ -256,6 +256,6 @@ def _mixture_quantile(
 
 
 def _floating_dtype(value: npt.ArrayLike) -> np.dtype:
-    """Dtype of `value` if it is a floating one, else float64."""
+    """Return the dtype of `value` if it is a floating one, else float64."""
     dtype = np.asarray(value).dtype
     return dtype if np.issubdtype(dtype, np.floating) else np.dtype(np.float64)

@@ -29,7 +29,7 @@ __all__ = ["nb_predictive_log_prob", "poisson_predictive_log_prob", "zinb_predic
 
 @jax.jit
 def poisson_predictive_log_prob(x_out: ArrayLike, mean_out: ArrayLike) -> jax.Array:
-    """Log probability of held-out counts when the rate is known: the input half says nothing more.
+    """Compute the log probability of held-out counts when the rate is known: the input half says nothing more.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def poisson_predictive_log_prob(x_out: ArrayLike, mean_out: ArrayLike) -> jax.Ar
 def nb_predictive_log_prob(
     x_out: ArrayLike, x_in: ArrayLike, mean_in: ArrayLike, mean_out: ArrayLike, theta: ArrayLike
 ) -> jax.Array:
-    """Log probability of held-out counts given the input's counts, under the negative binomial model.
+    """Compute the log probability of held-out counts given the input's counts, under the negative binomial model.
 
     Having seen `x_in`, the rate is Gamma with shape ``theta + x_in``; the held-out count is negative binomial with that
     inverse dispersion and mean ``mean_out * (theta + x_in) / (theta + mean_in)``.
@@ -90,7 +90,7 @@ def nb_predictive_log_prob(
 def zinb_predictive_log_prob(
     x_out: ArrayLike, x_in: ArrayLike, mean_in: ArrayLike, mean_out: ArrayLike, theta: ArrayLike, pi: ArrayLike
 ) -> jax.Array:
-    """Log probability of held-out counts given the input's counts, under the zero-inflated model.
+    """Compute the log probability of held-out counts given the input's counts, under the zero-inflated model.
 
     A positive input count rules a dropout out. After an input of zero the count was lost with probability
     ``pi / (pi + (1 - pi) * (theta / (theta + mean_in)) ** theta)``, and then the held-out count is zero, too.

@@ -41,7 +41,7 @@ class HeldOutLaw:
         return np.asarray((1 - self.lost) * mean)
 
     def at(self, *index: np.ndarray) -> HeldOutLaw:
-        """The law of some entries."""
+        """Return the law of some entries."""
         if self.weight is not None:
             some: Any = (slice(None), *index)
             return HeldOutLaw(self.mean[some], self.shape[some], self.lost[index], self.weight[some])
@@ -99,7 +99,7 @@ class BlockLaw:
 
     @property
     def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Rows, expected molecules and levels of a few cells at a time, so that what they need stays in the processor's cache."""
+        """Rows, expected molecules and levels of a few cells at a time, which stay in the processor's cache."""
         n_cells, n = self._prior.shape
         size = max(1, _ENTRIES // max(n, 1))
         for start in range(0, n_cells, size):
@@ -108,7 +108,7 @@ class BlockLaw:
 
     @cached_property
     def _after_zero(self) -> tuple[np.ndarray, np.ndarray]:
-        """Had no molecule been shown: how many would be expected there again, and the probability that there are none, (b, n)."""
+        """Molecules expected again, and the probability of none, had none been shown: (b, n)."""
         value, chance = np.empty_like(self._prior), np.empty_like(self._prior)
         for rows, prior, level in self._parts:
             before, again, expected = np.zeros((3, *prior.shape))
@@ -143,7 +143,7 @@ class BlockLaw:
         return value
 
     def log_zero(self) -> np.ndarray:
-        """Log probability of no molecule, (b, n)."""
+        """Compute the log probability of no molecule, (b, n)."""
         if self._x is None:
             parts = [zero_chance(self._laws, self._ratio * prior, level=level) for _, prior, level in self._parts]
             return np.log(np.concatenate(parts)) if parts else np.zeros_like(self._prior)
@@ -153,7 +153,7 @@ class BlockLaw:
         return np.asarray(value)
 
     def at(self, *index: np.ndarray) -> HeldOutLaw:
-        """The law of some entries: of rows and columns, or where a boolean (b, n) is True."""
+        """Return the law of some entries: of rows and columns, or where a boolean (b, n) is True."""
         at = index[0].nonzero() if len(index) == 1 else index
         laws = self._laws.at(at[1], None if self._level is None else self._level[at])
         x = None if self._x is None else self._x[at]
@@ -163,7 +163,7 @@ class BlockLaw:
 def law_of_entries(
     laws: Components, x: np.ndarray | None, prior: np.ndarray, ratio: float, observed: np.ndarray | None = None
 ) -> HeldOutLaw:
-    """Law of molecules set aside, given those shown, under laws of several components.
+    """Compute the law of molecules set aside, given those shown, under laws of several components.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def law_of_entries(
 def predictive_law(
     x: npt.ArrayLike, prior: npt.ArrayLike, theta: npt.ArrayLike, pi: npt.ArrayLike | None, ratio: float
 ) -> HeldOutLaw:
-    """Law of molecules set aside, given those shown.
+    """Compute the law of molecules set aside, given those shown.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def predictive_law(
 
 
 def log_prob_zero(law: HeldOutLaw) -> np.ndarray:
-    """Log probability of no molecule; cheap, for whole blocks of zeros."""
+    """Compute the log probability of no molecule; cheap, for whole blocks of zeros."""
     if law.weight is not None:
         value = special.logsumexp([log + log_prob_zero(part) for log, part in law.parts], axis=0)
     else:
@@ -235,7 +235,7 @@ def log_prob_zero(law: HeldOutLaw) -> np.ndarray:
 
 
 def log_prob(y: np.ndarray, law: HeldOutLaw) -> np.ndarray:
-    """Log probability of counts `y`, zero or more.
+    """Compute the log probability of counts `y`, zero or more.
 
     Examples
     --------

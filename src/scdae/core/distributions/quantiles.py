@@ -36,7 +36,7 @@ def cell_quantiles(
     observed: np.ndarray | None = None,
     level: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Quantile `q` of every entry's expected count.
+    """Compute the quantile `q` of every entry's expected count.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def cell_quantiles(
 
 
 def _factor_before(q: float, laws: Components, gaps: np.ndarray, level: np.ndarray | None) -> np.ndarray:
-    """Quantile over mean of the entries marked in `gaps`, (k,), before anything is counted."""
+    """Compute the quantile over mean of the entries marked in `gaps`, (k,), before anything is counted."""
     gene = np.nonzero(gaps)[1]
     at = np.zeros(len(gene)) if level is None else _LEVELS * level[gaps].astype(np.float64)
     whole = np.minimum(np.floor(at), _LEVELS - 1).astype(np.int64)
@@ -151,7 +151,7 @@ def _of_single_laws(
     pi: np.ndarray,
     observed: np.ndarray | None,
 ) -> np.ndarray:
-    """The same where each gene has one Gamma law, and `pi` is its probability of dropout."""
+    """Return the same where each gene has one Gamma law, and `pi` is its probability of dropout."""
     if not np.isfinite(shape).all():
         return np.array(prior, np.float32)
     value = special.gammaincinv(shape, q) / (shape + prior)

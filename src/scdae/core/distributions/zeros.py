@@ -12,7 +12,7 @@ _MOST = 10  # squares or square roots in place of a power
 
 
 def nb_zero_loss(mean: jax.Array, theta: jax.Array) -> jax.Array:
-    """Negative log probability of a zero, ``theta log(1 + mean / theta)``, for a finite inverse dispersion `theta`.
+    """Compute minus the log probability of a zero, ``theta log(1 + mean / theta)``, for finite `theta`.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def nb_zero_loss(mean: jax.Array, theta: jax.Array) -> jax.Array:
 
 
 def nb_zero_loss_numpy(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Negative log probability of a zero; `mean`, as for a Poisson distribution, where `theta` is infinite.
+    """Compute the negative log probability of a zero; `mean`, as for a Poisson distribution, where `theta` is infinite.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def nb_zero_loss_numpy(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
 
 
 def nb_zero_chance_numpy(mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Probability of a zero, ``(1 + mean / theta) ** -theta``, in the dtype of `mean`; ``exp(-mean)`` where `theta` is infinite.
+    """Compute the probability of a zero, ``(1 + mean / theta) ** -theta``; ``exp(-mean)`` where `theta` is infinite.
 
     Where all genes have one inverse dispersion, and that is a power of two, as on the grid of the genes' distributions, the power
     is some squares or square roots: several times as quick.

@@ -28,7 +28,7 @@ class Baseline(Protocol):
     """Expected counts of some cells."""
 
     def expect(self, rows: slice) -> np.ndarray:
-        """Expected counts, float64 (n_rows, n_vars)."""
+        """Compute the expected counts, float64 (n_rows, n_vars)."""
         ...
 
 
@@ -39,7 +39,7 @@ class Raw:
         self.counts = data.counts
 
     def expect(self, rows: slice) -> np.ndarray:
-        """Counts of the cells."""
+        """Return the counts of the cells."""
         return self.counts[rows].toarray().astype(np.float64)
 
 
@@ -52,7 +52,7 @@ class GeneMean:
         self.exposure = total / np.maximum(data.share, 1e-6)
 
     def expect(self, rows: slice) -> np.ndarray:
-        """Means of the genes at the exposure of the cells."""
+        """Compute the means of the genes at the exposure of the cells."""
         return self.exposure[rows, None] * self.profile
 
 
@@ -101,7 +101,7 @@ class LowRank:
         self._scale = np.divide(counted, fitted, out=np.ones_like(counted), where=fitted > 0)
 
     def expect(self, rows: slice) -> np.ndarray:
-        """Low-rank fit at the depth of the cells."""
+        """Compute the low-rank fit at the depth of the cells."""
         return self._factors.expect(rows, self.rank, self._total) * self._scale
 
 

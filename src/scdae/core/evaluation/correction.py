@@ -66,7 +66,7 @@ def fit_correction(graph: Any, params: Any, held_out: HeldOut, log_share: np.nda
 
 
 def correction_of_sums(expected: np.ndarray, seen: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """The correction by what was expected and seen.
+    """Return the correction by what was expected and seen.
 
     Parameters
     ----------
@@ -111,14 +111,14 @@ def _shares(spread: np.ndarray) -> np.ndarray:
 
 
 def _rising(correction: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The nearest correction by which a log fold change rises with that of the decoder."""
+    """Return the nearest correction by which a log fold change rises with that of the decoder."""
     slack = np.array(KNOTS) - _LEAST * np.arange(len(KNOTS))
     return np.asarray(isotonic_regression(correction + slack, weights=weight + 1e-6).x - slack)
 
 
 @partial(jax.jit, static_argnames=("graph",))
 def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> jax.Array:
-    """Molecules expected and seen by knot, cells, and the sums of log fold changes and their squares: (2 len(KNOTS) + 3, n_vars)."""
+    """Sum molecules expected and seen by knot, cells, log fold changes and their squares: (2 len(KNOTS) + 3, n_vars)."""
     model = nnx.merge(graph, params)
     log_rho, observed = forward(model, batch, 1.0)
     fold = jax.nn.log_softmax(log_rho, axis=1) - log_share[None, :]
@@ -130,7 +130,7 @@ def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> 
     of_entry, y = fold[batch.rows, batch.cols], batch.x_out
 
     def up_to(knot: float, next_knot: float) -> tuple[jax.Array, jax.Array]:
-        """Molecules that lie at `next_knot` or beyond, those in between in part."""
+        """Compute the molecules that lie at `next_knot` or beyond, those in between in part."""
         beyond, own = (jnp.clip((values - knot) / (next_knot - knot), 0, 1) for values in (fold, of_entry))
         return sum_rows(mean * beyond), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y * own)
 

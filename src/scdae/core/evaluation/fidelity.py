@@ -130,7 +130,7 @@ def choose_markers(data: CellData, group: np.ndarray, judged: np.ndarray, top: i
 
 
 def _exposure(data: CellData) -> np.ndarray:
-    """Molecules that each cell would have if all genes had been observed: float64 (n_obs,)."""
+    """Compute the molecules that each cell would have if all genes had been observed: float64 (n_obs,)."""
     return np.asarray(data.counts.sum(axis=1), np.float64).ravel() / np.maximum(data.share, 1e-6)
 
 
@@ -178,7 +178,7 @@ class GroupTally:
         self.nearest = Nearest(data, _exposure(data), self._group, self._n) if self._n > 1 else None
 
     def add(self, rows: slice, decoded: np.ndarray, restored: np.ndarray) -> None:
-        """Add cells: molecules shown that are expected of them, without and with the entries' own counts (n, n_vars)."""
+        """Add cells: the molecules expected of them, without and with the entries' own counts, (n, n_vars)."""
         if self.nearest is not None:
             self.nearest.add(rows, restored)
         gene = self.markers.gene
@@ -210,7 +210,7 @@ class GroupTally:
                 self.moments[k, side] += product.sum(axis=0)
 
     def by_group(self, values: np.ndarray) -> np.ndarray:
-        """Sums of values by marker (n, k) over the markers of each group: float64 (n, n_judged)."""
+        """Compute the sums of values by marker (n, k) over the markers of each group: float64 (n, n_judged)."""
         first, start = np.unique(self.markers.group, return_index=True)
         whole = np.zeros((len(values), self._n))
         if len(start):

@@ -23,7 +23,7 @@ _SLIGHT = 5e-4  # nats a molecule
 
 
 def gate_from_evidence(log_likelihood: np.ndarray, grid: np.ndarray = GRID, *, n_iter: int = 200) -> np.ndarray:
-    """Factor of each gene from its held-out log likelihood at each factor of the grid.
+    """Compute the factor of each gene from its held-out log likelihood at each factor of the grid.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def fit_gate(
     likelihood: str,
     certain: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Factor of each gene, float32 (n_vars,), from the held-out molecules.
+    """Compute the factor of each gene, float32 (n_vars,), from the held-out molecules.
 
     Genes whose training molecules leave no doubt, with a share of it from 0 to 1 in `certain`, (n_vars,), are trusted
     as far as the network is at all: the few cells that have a rare cell's marker may hold no molecule of it that was
@@ -127,7 +127,7 @@ def apply_gate(params: Any, gate: np.ndarray, theta_flat: np.ndarray) -> Any:
 
 
 def match_totals(params: Any, counted: np.ndarray, expected: np.ndarray) -> Any:
-    """Parameters with the gene means corrected so that each gene's expected total is the total counted."""
+    """Return the parameters with the gene means corrected so that each gene's expected total is the total counted."""
     values = values_of(params)
     values["log_profile"] = values["log_profile"] + np.log((counted + 1) / (expected + 1))
     return with_values(params, values)

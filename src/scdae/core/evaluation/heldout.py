@@ -89,7 +89,7 @@ class HeldOut:
         return part
 
     def with_hidden(self, share: float, rng: np.random.Generator) -> HeldOut:
-        """The same cells with a larger share of all molecules to be predicted, those held out among them, from the others."""
+        """Return the same cells with a larger fraction of the molecules to be predicted, those held out among them."""
         shown, rest = thin(self.data.counts, min((1 - share) * (1 + self.ratio), 1.0), rng)
         more = copy(self)
         more._watched = None
@@ -106,7 +106,7 @@ class HeldOut:
         _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
-        """Log predictive probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
+        """Compute the log probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
         of_genes = [_log_likelihoods(graph, params, batch, inflated, 1.0, likelihood)[0] for batch in self.watched()]
         molecules = sum(float(batch.x_out.sum()) for batch in self.watched())
         return sum(float(np.asarray(genes).sum()) for genes in of_genes) / max(molecules, 1.0)
@@ -144,7 +144,7 @@ def gated_logits(model: Any, latent: jax.Array, conditions: Conditions, gate: An
 
 
 def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
-    """The distribution to compute with: NB in place of ZINB where no gene has dropout, which is the same and cheaper."""
+    """Return the distribution to compute with: NB for ZINB where no gene has dropout, which is the same and cheaper."""
     return "nb" if likelihood == "zinb" and not inflated.any() else likelihood
 
 
@@ -193,7 +193,7 @@ def measure_gain(
 
 
 def forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Log proportions and the mask of a batch."""
+    """Compute the log proportions and the mask of a batch."""
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     observed = observed_mask(batch, n_cells, n_vars)
     latent = model.encode(batch.inputs, batch.conditions)
@@ -250,7 +250,7 @@ def _latent_and_norm(
 def _log_likelihoods(
     graph: Any, params: Any, batch: Batch, inflated: Any, gate: Any, likelihood: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Log predictive probability summed by gene, (n_vars,), and by cell, (b,)."""
+    """Compute the log predictive probability summed by gene, (n_vars,), and by cell, (b,)."""
     model = nnx.merge(graph, params)
     log_rho, observed = forward(model, batch, gate)
     entries, rho = entries_of(log_rho, batch), jnp.exp(log_rho)
@@ -274,7 +274,7 @@ def _log_likelihoods(
 def _deviance(
     graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str, laws: Laws | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Sums over the held-out molecules, by gene and by cell.
+    """Compute the sums over the held-out molecules, by gene and by cell.
 
     Returns
     -------
@@ -314,7 +314,7 @@ def _deviance(
 
 
 def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:
-    """Expected molecules of the same entries given the counts, and the mean that is left after dropout.
+    """Compute the expected molecules of the same entries given the counts, and the mean that is left after dropout.
 
     Held-out molecules are lost with the others where an entry dropped out, so dropout is not undone here as it is in what is
     restored: this is the mean of :func:`scdae.core.distributions.predictive_numpy.predictive_law`.

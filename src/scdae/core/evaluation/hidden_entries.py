@@ -26,7 +26,7 @@ _MOST = 0.5  # fraction of a cell's observed entries that is hidden
 
 
 def choose_filling(fitted: Fitted, data: CellData, rng: np.random.Generator) -> FixedPoint:
-    """The fixed point as set, or one pass where that predicts entries hidden on purpose better.
+    """Return the fixed point as set, or one pass where that predicts entries hidden on purpose better.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def hide_as_others(own: sp.csr_matrix, others: sp.csr_matrix, rng: np.random.Gen
 
 
 def _log_likelihood(fitted: Fitted, data: CellData, hidden: sp.csr_matrix, truth: np.ndarray) -> float:
-    """Log probability of the hidden counts, `truth` in the order of the entries of `hidden`."""
+    """Compute the log probability of the hidden counts, `truth` in the order of the entries of `hidden`."""
     laws, exposure = law_of_genes(fitted), data.exposure
     total = 0.0
     for rows, prior, _ in read_out(fitted, data, "prior"):

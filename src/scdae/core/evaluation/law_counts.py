@@ -61,7 +61,7 @@ class Counted(NamedTuple):
         )
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sum over the rows of each gene: (..., e) to float64 (..., n)."""
+        """Compute the sum over the rows of each gene: (..., e) to float64 (..., n)."""
         out = np.zeros((*values.shape[:-1], len(self.start) - 1))
         some = np.diff(self.start) > 0
         if some.any():
@@ -69,7 +69,7 @@ class Counted(NamedTuple):
         return out
 
     def expressed(self) -> Counted:
-        """The entries in which each gene is expressed most, the others with less weight or none.
+        """Return the entries in which each gene is expressed most, the others with less weight or none.
 
         A marker of another cell type has too many zeros as well where the network expects some of it, but none in the cells that
         have most of it; dropout takes as much there as anywhere.
@@ -86,7 +86,7 @@ class Counted(NamedTuple):
         return Counted(self.zeros * weight, start, *rest, *self[6:])
 
     def sum_levels(self) -> np.ndarray:
-        """Entries with counts at each level, float64 (n, n_levels)."""
+        """Return the entries with counts at each level, float64 (n, n_levels)."""
         n_levels = len(self.mean)
         at = self.gene * n_levels + self.level
         return np.bincount(at, self.number, len(self.zeros) * n_levels).reshape(-1, n_levels)
@@ -135,7 +135,7 @@ class Means:
         self.log_exposure = np.log(np.maximum(total / shown.data.share, 1e-6), dtype=np.float64)
 
     def place(self, genes: slice) -> np.ndarray:
-        """Where the log of the mean of all molecules lies among the levels: float32 (n_cells, width), whole at a level."""
+        """Place the log mean of all molecules among the levels: float32 (n_cells, width), whole at a level."""
         logs = self._latent @ self._loading[:, genes]
         logs += self._base[genes]
         if self._effects is not None:
@@ -193,7 +193,7 @@ def _block(
     group: np.ndarray,
     n_groups: int,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Zeros of some genes at each level, float64 (width, n_levels), and their rows of counts."""
+    """Return the zeros of some genes at each level, float64 (width, n_levels), and their rows of counts."""
     n_levels = n_groups * _LEVELS
     place = means.place(genes)
     below = np.minimum(place.astype(np.int32), _LEVELS - 2)
@@ -229,7 +229,7 @@ def _depth_groups(log_exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column_entries(matrix: sp.csc_matrix, genes: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Row, and column within the block, of the stored entries of some columns."""
+    """Return the row, and column within the block, of the stored entries of some columns."""
     ends = matrix.indptr[genes.start : genes.stop + 1]
     return matrix.indices[ends[0] : ends[-1]], np.repeat(np.arange(len(ends) - 1), np.diff(ends))
 

@@ -129,7 +129,7 @@ class LawFit:
         return Found(weight, self.log_likelihood(weight) + log_prior(weight, common)), common
 
     def log_likelihood(self, weight: np.ndarray) -> np.ndarray:
-        """Log likelihood of each gene, (n,), under weights (1 or 2, len(GRID), n)."""
+        """Compute the log likelihood of each gene, (n,), under weights (1 or 2, len(GRID), n)."""
         counted, parts = self.counted, self._parts(len(weight), np.float64)
         zero = np.einsum("nl,nl->n", counted.zeros, np.log(self._of_zeros(weight, parts, self._zero)))
         among = np.maximum(self._of_own(weight, parts), 1e-30)
@@ -151,7 +151,7 @@ class LawFit:
         return np.maximum(total, 1e-30)
 
     def _of_own(self, weight: np.ndarray, parts: list[tuple[Any, Any]]) -> np.ndarray:
-        """Probability of each row of counts, over that under its likeliest component, (e,)."""
+        """Compute the probability of each row of counts, over that under its likeliest component, (e,)."""
         gene, out = self.counted.gene, np.zeros(len(self.counted.gene), np.float32)
         for own, (_, at_own) in zip(weight.astype(np.float32), parts, strict=True):
             out += at_own * np.einsum("ke,ke->e", own[:, gene], self._own)
@@ -159,7 +159,7 @@ class LawFit:
 
 
 def log_prior(weight: np.ndarray, common: np.ndarray) -> np.ndarray:
-    """Log density of the weights of each gene, but for a constant: arguments as for :meth:`LawFit.fit`."""
+    """Compute the log density of the weights of each gene, but for a constant: arguments as for :meth:`LawFit.fit`."""
     total = np.zeros(weight.shape[2])
     for of_genes, of_all in zip(weight, common, strict=True):
         some = of_all > 0
@@ -221,7 +221,7 @@ def laws_of_counted(counted: Counted, told: np.ndarray) -> Laws:
 
 
 def _weights(counted: Counted, common: np.ndarray) -> np.ndarray:
-    """Weights of each gene, float64 (2, len(GRID), n): genes of like expression together, which reach few of the levels."""
+    """Compute the weights of each gene, float64 (2, len(GRID), n), genes of like expression together."""
     n = len(counted.zeros)
     weight = np.empty((*common.shape, n))
     order = np.argsort(counted.sum(counted.number * counted.x), kind="stable")
@@ -233,7 +233,7 @@ def _weights(counted: Counted, common: np.ndarray) -> np.ndarray:
 
 
 def _common(counted: Counted) -> np.ndarray:
-    """Weights that all genes have in common, from some of them: as many that are expressed a little as that are much."""
+    """Compute the weights that all genes have in common, from as many of low as of high expression."""
     n = len(counted.zeros)
     total = counted.sum(counted.number * counted.x)
     genes = np.sort(np.argsort(total, kind="stable")[:: -(-n // _COMMON_GENES)])
@@ -254,7 +254,7 @@ class Dropout(NamedTuple):
 
 
 def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> Dropout:
-    """Weigh dropout against none, where genes are expressed most: with one kind of weights, and from those where they are high."""
+    """Weigh dropout against none where genes are expressed most, with the weights of high expression."""
     high = common[-1:]
     without = LawFit(counted).fit(high, weight[-1:], _STEPS_DROPOUT)[0]
     even = np.where(np.array(GRID) < _LEAST, 0, high)  # dropout in the place of what is spread most

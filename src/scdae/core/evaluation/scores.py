@@ -99,7 +99,7 @@ class _Block:
         return value
 
     def log_likelihood(self, law: HeldOutLaw | BlockLaw) -> np.ndarray:
-        """Log probability of each cell."""
+        """Compute the log probability of each cell."""
         at = law.at(*self.at)
         extra = log_prob(self.y.data.astype(np.float64), at) - log_prob_zero(at)
         total = self.seen(law.log_zero()).sum(axis=1)
@@ -130,7 +130,7 @@ class _Tally:
         self.excess += np.bincount(block.y.indices, weights=y * (y - 2 * mean[block.at]), minlength=len(square))
 
     def shape(self) -> np.ndarray:
-        """Inverse dispersion of each gene around the expected counts, by moments."""
+        """Compute the inverse dispersion of each gene around the expected counts, by moments."""
         dispersion = np.divide(self.excess, self.mean_square, out=np.zeros_like(self.excess), where=self.excess > 0)
         return np.divide(1, dispersion, out=np.full_like(dispersion, np.inf), where=dispersion > 1e-8)
 
@@ -228,7 +228,7 @@ def own_log_likelihood(fitted: Fitted, data: CellData, held_out: sp.csr_matrix, 
 def _law(
     laws: Components, counts: sp.csr_matrix | None, prior: np.ndarray, ratio: float, level: np.ndarray | None
 ) -> HeldOutLaw | BlockLaw:
-    """Law of the molecules set aside, given those shown, or without them."""
+    """Compute the law of the molecules set aside, given those shown, or without them."""
     if len(laws.theta) > 1:
         return BlockLaw(laws, counts, prior, ratio, level)
     theta, pi = laws.theta[0], laws.lost[0]

@@ -76,7 +76,7 @@ def find_dropout(graph: Any, params: Any, held_out: HeldOut, seed: int) -> tuple
 
 
 def observed_means(params: Any, inflated: np.ndarray) -> Any:
-    """Parameters whose means are those of what is counted, where they were those before dropout."""
+    """Return the parameters whose means are those of what is counted, where they were those before dropout."""
     values = values_of(params)
     values["log_profile"][inflated] -= np.logaddexp(0, values["logit_pi"][inflated])
     values["log_theta_zi"] = np.where(inflated, values["log_theta_zi"], values["log_theta"])
