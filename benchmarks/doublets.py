@@ -5,25 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import scanpy as sc
-from guard import OTHER_TAG, TAG, read
+from guard import labelled
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import scdae
 
-SETS = ("sc_mixology_3cl_celseq2", "sc_mixology_3cl_dropseq", "citeseq_hto_pbmc_eccite")
 SEEDS = 3
 
 
 def doublets(shared: Path) -> None:
     """Print the mean and the standard deviation over seeds of AUPRC and AUROC."""
     print(f"\nDoublets: AUPRC and AUROC, mean and standard deviation over {SEEDS} seeds")
-    for name in SETS:
-        adata = read(shared, name)
-        if "HTO" in adata.obsm:
-            tags = np.sort(np.asarray(adata.obsm["HTO"], float), axis=1)
-            odd = (tags[:, -2] >= TAG) & (tags[:, -2] >= OTHER_TAG * tags[:, -1])
-        else:
-            odd = (adata.obs["demuxlet_cls"] == "DBL").to_numpy()
+    for name, adata, odd in labelled(shared):
         found: dict[str, list] = {"doublet_score": [], "its probability": [], "Scrublet": [], "number of genes": []}
         for seed in range(SEEDS):
             scdae.tl.doublet_score(adata, seed=seed, key_added="ours")

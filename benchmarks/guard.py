@@ -5,6 +5,7 @@ beside the anomalous ones. Doublets of real data are found among the cells thems
 """
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -114,6 +115,18 @@ def mixed(shared: Path) -> None:
     uniform("pbmc4k", adata[np.concatenate([calibrate, rest])].copy(), model)
 
 
+def labelled(shared: Path) -> Iterator[tuple[str, ad.AnnData, np.ndarray]]:
+    """Sets whose doublets are known by genotype or by hashtag: name, counts, and which cells are doublets."""
+    for name in ("sc_mixology_3cl_celseq2", "sc_mixology_3cl_dropseq", "citeseq_hto_pbmc_eccite"):
+        adata = read(shared, name)
+        if "HTO" in adata.obsm:
+            tags = np.sort(np.asarray(adata.obsm["HTO"], float), axis=1)
+            odd = (tags[:, -2] >= TAG) & (tags[:, -2] >= OTHER_TAG * tags[:, -1])
+        else:
+            odd = (adata.obs["demuxlet_cls"] == "DBL").to_numpy()
+        yield name, adata, odd
+
+
 def doublets(shared: Path) -> None:
     """(b) Doublets: simulated from sorted cells, then real ones by genotype and by hashtag."""
     adata, rng = read(shared, "pbmc_facs"), np.random.default_rng(0)
@@ -130,13 +143,7 @@ def doublets(shared: Path) -> None:
         report(f"pbmc_facs doublets, {name}", judged(np.arange(query.n_obs) >= len(normal), scores))
     uniform("pbmc_facs", adata[np.concatenate([calibrate, rest])].copy(), model)
 
-    for name in ("sc_mixology_3cl_celseq2", "sc_mixology_3cl_dropseq", "citeseq_hto_pbmc_eccite"):
-        adata = read(shared, name)
-        if "HTO" in adata.obsm:
-            tags = np.sort(np.asarray(adata.obsm["HTO"], float), axis=1)
-            odd = (tags[:, -2] >= TAG) & (tags[:, -2] >= OTHER_TAG * tags[:, -1])
-        else:
-            odd = (adata.obs["demuxlet_cls"] == "DBL").to_numpy()
+    for name, adata, odd in labelled(shared):
         scores = ours(adata, scdae.DAE().fit(adata), None) | baselines(adata, adata.copy())
         found = judged(odd, scores)
         report(f"{name} ({odd.sum()} of {len(odd)})", found)
