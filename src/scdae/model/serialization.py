@@ -24,6 +24,7 @@ from scdae.core.network.autoencoder import Autoencoder, with_values
 from scdae.core.network.batch_alignment import Alignment
 from scdae.core.network.encoder_input import Axes
 from scdae.core.network.fitted import Fitted
+from scdae.core.network.latent_prior import LatentPrior
 from scdae.core.runtime.platforms import check_platform
 from scdae.core.training.fit import Outcome
 from scdae.files.replacing import in_place
@@ -116,6 +117,7 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
         "efficiency": [outcome.report.efficiency, outcome.report.efficiency_error],
         "history": outcome.history,
         "gap_max_iter": fitted.gaps.max_iter,
+        "latent_depth": None if fitted.prior is None else fitted.prior.depth,
         "largest_count": None if np.isinf(fitted.largest) else fitted.largest,
     }
     arrays: dict[str, np.ndarray] = {
@@ -129,6 +131,8 @@ def save_model(model: FittedModel, path: str | PathLike[str], *, overwrite: bool
         "axes_gene_mean": np.asarray(fitted.axes.gene_mean),
     }
     arrays |= laws_to_arrays(fitted.laws)
+    if fitted.prior is not None:
+        arrays |= {"latent_mean": fitted.prior.mean, "latent_precision": fitted.prior.precision}
     if fitted.axes.effects is not None:
         arrays["axes_effects"] = np.asarray(fitted.axes.effects)
     if len(model.never_observed):
@@ -262,6 +266,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedMod
         inflated=arrays["inflated"],
         gaps=config.gaps._replace(max_iter=header.get("gap_max_iter", config.gaps.max_iter)),
         laws=laws_from_arrays(arrays),
+        prior=_prior(header, arrays, depth),
         largest=np.inf if header.get("largest_count") is None else float(header["largest_count"]),
     )
     outcome = Outcome(
@@ -277,6 +282,18 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedMod
     )
     never_observed = arrays.get("never_observed", np.zeros(0, np.int64))  # earlier files do not say
     return FittedModel(config, outcome, arrays["var_names"], covariates, never_observed)
+
+
+def _prior(header: dict[str, Any], arrays: dict[str, np.ndarray], n_latent: int) -> LatentPrior | None:
+    """Where cells lie in the latent space; earlier files do not say."""
+    if "latent_mean" not in arrays:
+        return None
+    mean, precision, depth = arrays["latent_mean"], arrays["latent_precision"], float(header["latent_depth"])
+    if mean.shape != (n_latent,) or precision.shape != (n_latent, n_latent) or not 0 < depth < np.inf:
+        raise ValueError("latent_mean, latent_precision and latent_depth do not go with the network")
+    if mean.dtype != np.float64 or precision.dtype != np.float64 or np.linalg.eigvalsh(precision).min() <= 0:
+        raise ValueError("latent_precision is no inverse of a covariance")
+    return LatentPrior(mean, precision, depth)
 
 
 def _report(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Report:

@@ -97,7 +97,7 @@ def query_report(
     held_out = HeldOut(data, held, fitted.axes, rng)
     profile = _own_profile(fitted, data)
     network = fitted.graph, fitted.params, fitted.inflated
-    report = measure_gain(*network, profile, held_out, fitted.likelihood, fitted.laws)
+    report = measure_gain(*network, profile, held_out, fitted.likelihood, fitted.laws, fitted.prior)
     return report, np.arange(matrix.shape[0])
 
 

@@ -23,9 +23,12 @@ from scdae.core.distributions.laws import Laws, even_laws, filled
 from scdae.core.distributions.posterior import dropout_probability, posterior_mean
 from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
+from scdae.core.network.latent_prior import LatentPrior
 from scdae.core.network.loss import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
+from scdae.core.network.parameters import Network
 from scdae.core.network.principal_axes import Axes
 from scdae.core.prediction.law_readout import Block, corrected_logits, corrected_proportions, counted_mean, level_at
+from scdae.core.prediction.refine import refined
 from scdae.core.runtime.background import one_behind
 
 __all__ = [
@@ -156,18 +159,28 @@ def measure_gain(
     held_out: HeldOut,
     likelihood: str,
     laws: Laws | None = None,
+    prior: LatentPrior | None = None,
 ) -> Report:
     """Score what the training molecules say of the held-out ones, gene by gene and cell by cell.
 
-    Counts follow the `laws` of the genes; without, those of the parameters, with dropout where `inflated`.
+    Counts follow the `laws` of the genes; without, those of the parameters, with dropout where `inflated`. Cells with few
+    molecules are placed by the `prior`; without, by the encoder.
     """
     n_obs, n_vars = held_out.data.counts.shape
     of_gene = np.zeros((5, n_vars))
     of_cell = np.zeros((5, n_obs))
     base = profile.astype(np.float32)
     laws = None if laws is None else filled(laws)
+    network, few = Network(graph, params), prior is not None and prior.doubt(held_out.data.exposure).any()
+
+    def place(batch: Batch) -> Any:
+        if not few:
+            return None
+        latent = _encoded(network, batch.inputs, batch.conditions)
+        return refined(network, prior, batch, latent, likelihood)
+
     scored = (
-        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws))
+        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws, place(batch)))
         for cells, batch in held_out.batches()
     )
     for cells, genes, per_cell in one_behind(scored):
@@ -192,11 +205,11 @@ def measure_gain(
     )
 
 
-def forward(model: Any, batch: Batch, gate: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Compute the log proportions and the mask of a batch."""
+def forward(model: Any, batch: Batch, gate: Any, latent: Any = None) -> tuple[jax.Array, jax.Array | None]:
+    """Compute the log proportions and the mask of a batch; `latent` (b, n_latent) goes before what the encoder says."""
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     observed = observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(batch.inputs, batch.conditions)
+    latent = model.encode(batch.inputs, batch.conditions) if latent is None else latent
     logits = gated_logits(model, latent, batch.conditions, gate)
     return log_proportions(logits, observed), observed
 
@@ -231,6 +244,11 @@ def latent_and_norm(
         np.concatenate([np.asarray(part[i]) for part in parts])[: data.n_obs] for i in range(4)
     )
     return latent, norm, of_all, after
+
+
+@jax.jit
+def _encoded(network: Network, inputs: Any, conditions: Conditions) -> jax.Array:
+    return network.merged().encode(inputs, conditions)
 
 
 @partial(jax.jit, static_argnames=("graph",))
@@ -272,7 +290,15 @@ def _log_likelihoods(
 
 @partial(jax.jit, static_argnames=("graph", "likelihood"))
 def _deviance(
-    graph: Any, params: Any, batch: Batch, inflated: Any, profile: Any, ratio: Any, likelihood: str, laws: Laws | None
+    graph: Any,
+    params: Any,
+    batch: Batch,
+    inflated: Any,
+    profile: Any,
+    ratio: Any,
+    likelihood: str,
+    laws: Laws | None,
+    latent: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the sums over the held-out molecules, by gene and by cell.
 
@@ -284,7 +310,7 @@ def _deviance(
         deviances, the gain with own counts over the gene means that the model expects, and the molecules.
     """
     model = nnx.merge(graph, params)
-    log_rho, observed = forward(model, batch, 1.0)
+    log_rho, observed = forward(model, batch, 1.0, latent)
     if laws is not None:
         log_rho = corrected_proportions(laws.by_level, log_rho, observed)
     mean = batch.total_in[:, None] * jnp.exp(log_rho)

@@ -10,6 +10,7 @@ import numpy as np
 from scdae.core.config import FixedPoint
 from scdae.core.distributions.laws import Laws, some_laws
 from scdae.core.network.encoder_input import Axes
+from scdae.core.network.latent_prior import LatentPrior
 from scdae.core.network.parameters import Network, having, values_of, with_values
 
 __all__ = ["Fitted", "sizes_of"]
@@ -28,6 +29,7 @@ class Fitted:
     gaps: FixedPoint = FixedPoint()  # how missing values are filled
     largest: float = np.inf  # largest possible single count
     laws: Laws | None = None  # distribution of each gene; None for one dispersion per gene, with dropout if `inflated`
+    prior: LatentPrior | None = None  # of latent positions, for cells with few molecules; None to believe the encoder
 
     @property
     def network(self) -> Network:

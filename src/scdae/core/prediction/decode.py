@@ -24,6 +24,7 @@ from scdae.core.network.parameters import Network, all_in_batch
 from scdae.core.prediction.encode import encode, latents
 from scdae.core.prediction.law_readout import Block, corrected_proportions, level_at, log1p_of, mean_of, sd_of
 from scdae.core.prediction.missing import Gaps, complete
+from scdae.core.prediction.refine import refined
 from scdae.core.runtime.background import one_behind
 
 __all__ = ["OUTPUTS", "dropout_chance", "law_of_genes", "law_without_laws", "read_out", "shares_at"]
@@ -91,7 +92,8 @@ def read_out(
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
     alone = isinstance(output, str)
-    if outputs == ("latent",) and not has_gaps:
+    few = fitted.prior is not None and fitted.prior.doubt(data.exposure).any()
+    if outputs == ("latent",) and not has_gaps and not few:
         for rows, latent in latents(fitted, data):
             nothing = np.zeros((len(latent), 0), np.float32)
             yield rows, nothing if alone else [nothing], latent
@@ -106,8 +108,12 @@ def read_out(
                 cells = cells._replace(inputs=completed.inputs)
                 if gaps is not None:
                     gaps.add(completed, cells, rows.stop - rows.start, how)
+            latent = None
+            if few or outputs == ("latent",):
+                latent = encode(fitted, cells.inputs, cells.conditions)
+                latent = refined(network, fitted.prior if few else None, cells, latent, fitted.likelihood)
             if outputs == ("latent",):
-                yield rows, (np.zeros((size, 0), np.float32),), encode(fitted, cells.inputs, cells.conditions)
+                yield rows, (np.zeros((size, 0), np.float32),), latent
                 continue
             anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
             values, latent = _read_out(
@@ -120,6 +126,7 @@ def read_out(
                 fitted.likelihood,
                 laws,
                 None if fitted.laws is None else fitted.laws.by_level,
+                latent,
                 outputs=outputs,
             )
             yield rows, values, latent
@@ -173,13 +180,14 @@ def _read_out(
     likelihood: str,
     laws: Laws | None,
     by_level: tuple[Any, Any] | None,
+    latent: Any = None,
     *,
     outputs: tuple[str, ...],
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
     model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(batch.inputs, batch.conditions)
+    latent = model.encode(batch.inputs, batch.conditions) if latent is None else latent
     log_share = corrected_proportions(by_level, model.decode(latent, batch.conditions), observed)
     whole = (
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)

@@ -30,6 +30,7 @@ from scdae.core.network.dispersion import flat_theta
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import dropout_chance
+from scdae.core.prediction.refine import latent_prior
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint
 from scdae.core.training.adapt import adapted_network
@@ -226,10 +227,13 @@ def _judged(
         params = apply_gate(params, gate, flat_theta(profile, params, data))
     no_dropout = np.zeros(data.n_vars, bool)
     plain = read_out_law(config.likelihood, no_dropout)
+    prior = None
+    if not trained.diverged:
+        prior = latent_prior(Fitted(law, trained.axes, graph, params, profile, no_dropout), data)
     molecules = np.asarray(data.counts.sum(axis=0), dtype=np.float64).ravel()
 
     def measured(params: Any, laws: Laws | None) -> Report:
-        return measure_gain(graph, params, no_dropout, smoothed_profile(data), trained.held_out, plain, laws)
+        return measure_gain(graph, params, no_dropout, smoothed_profile(data), trained.held_out, plain, laws, prior)
 
     if trained.inflated.any():
         params = observed_means(params, trained.inflated)
@@ -245,7 +249,7 @@ def _judged(
         laws = laws._replace(log_share=(laws.log_share + moved).astype(np.float32))
     if _loss_of_totals(molecules, report.expected) > _SLIGHT:  # the report is of the model as it is handed out
         report = measured(params, laws)
-    fitted = Fitted(law, trained.axes, graph, params, profile, no_dropout, config.gaps, largest, laws)
+    fitted = Fitted(law, trained.axes, graph, params, profile, no_dropout, config.gaps, largest, laws, prior)
     inflated = dropout_chance(fitted) > 0.5
     fitted = replace(fitted, inflated=inflated, likelihood=read_out_law(config.likelihood, inflated))
     if config.gap_max_iter is None:
