@@ -37,7 +37,7 @@ def anomaly_score(
     adata: AnnData,
     model: DAE | None = None,
     *,
-    normal: Any = None,
+    normal: AnnData | Any = None,
     key_added: str = "anomaly",
     layer: str | None = None,
     mask: Any = None,

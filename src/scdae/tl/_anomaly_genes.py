@@ -33,7 +33,7 @@ def anomaly_genes(
     model: DAE,
     cells: Any,
     *,
-    normal: Any = None,
+    normal: AnnData | Any = None,
     n: int | None = 10,
     layer: str | None = None,
     mask: Any = None,
