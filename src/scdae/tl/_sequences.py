@@ -11,7 +11,7 @@ from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, spelled
 from scdae.core.guard.conformal import conformal_pvalue
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.model import DAE
 from scdae.outputs.slots import check_free, writing_to
 from scdae.sequences.abundances import find_bimeras, read_abundance
@@ -43,7 +43,7 @@ _GAP = 4
 
 
 @spelled
-@transfers
+@own_switches
 def score_sequences(
     adata: AnnData,
     model: DAE,
