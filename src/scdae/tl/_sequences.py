@@ -22,6 +22,7 @@ from scdae.sequences.sets import (
     column_starts,
     groups_of,
     read_letters,
+    read_pieces,
     read_windows,
     shape_of,
 )
@@ -158,7 +159,8 @@ def score_sequences(
     _warn_of_few_windows(read["adata"].observed)
     letters = read_letters(parts)
     starts = column_starts(reference) if letters else np.zeros(0, np.int64)
-    evidence = score(read, letters, starts, model, shape, groups_of(reference, group_key), seed)
+    pieces = read_pieces(parts) if letters else {}
+    evidence = score(read, letters, pieces, starts, model, shape, groups_of(reference, group_key), seed)
 
     query = evidence["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}
