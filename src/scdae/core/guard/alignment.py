@@ -181,7 +181,7 @@ def _tell(left: np.ndarray, right: np.ndarray) -> dict[str, float]:
     at = low + (int(middle.argmin()) + last) // 2
     first, second = int(left[:, at].argmin()), int(right[:, at].argmin())
     of_left, of_right, two = left[first, at], right[second, at], middle.min()
-    ratio = chance(of_left, np.float64(at)) + chance(of_right, np.float64(n - at)) - chance(one, np.float64(n))
+    ratio = chance(of_left, np.array(at)) + chance(of_right, np.array(n - at)) - chance(one, np.array(n))
     return {
         "ratio": float(ratio),
         "gain": one - two,
