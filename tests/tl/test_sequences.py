@@ -190,6 +190,13 @@ def test_few_windows_are_warned_of_with_the_remedy(log):
         log.clear()
         scdae.tl.score_sequences(query, model, reference)
         assert ("region=sequences" in log.text) == warned
+    aligned = query.obs["guard_chimera"].to_numpy()
+    without = query.copy()
+    del without.obs["sequence"]
+    scdae.tl.score_sequences(without, model, reference, overwrite=True)
+    assert not np.array_equal(without.obs["guard_chimera"], aligned), (
+        "letters are aligned where the sequences are known"
+    )
     del query.obsm["letters"]
     scdae.tl.score_sequences(query, model, reference, overwrite=True)
     assert "obsm['letters'] is missing in adata" in log.text and query.obs["guard_chimera"].notna().any()
