@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scdae.core.guard.alignment import Pieces, align_parents
-from scdae.core.guard.chimeras import evidence, fit_split, sides
-from scdae.core.guard.joined import join
-from scdae.core.guard.parents import Parents, find_parents
-from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
-from scdae.core.guard.verdict import features, verdicts, with_variants
+from scdae.core.chimeras.alignment import Pieces, align_parents
+from scdae.core.chimeras.joined import join
+from scdae.core.chimeras.parents import Parents, find_parents
+from scdae.core.chimeras.placement import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.chimeras.sides import evidence, fit_split, sides
+from scdae.core.chimeras.verdict import features, verdicts, with_variants
 from scdae.model import DAE
 
 __all__ = ["Scores", "score"]

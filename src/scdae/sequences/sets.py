@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae._log import get_logger
+from scdae.core.chimeras.alignment import Pieces
+from scdae.core.chimeras.kmers import letters, place
+from scdae.core.chimeras.placement import Windows
 from scdae.core.data.exposure import gene_profile
-from scdae.core.guard.alignment import Pieces
-from scdae.core.guard.kmers import letters, place
-from scdae.core.guard.placement import Windows
 from scdae.inputs.counts import read_counts
 from scdae.matrices.annotation import obs_column
 from scdae.matrices.columns import as_dense

@@ -43,7 +43,7 @@ def find_parents(rows: np.ndarray, reference: np.ndarray, excluded: np.ndarray |
     Parameters
     ----------
     rows
-        int8 (n_obs, n_columns): letters in the columns of a frame, as :meth:`scdae.core.guard.kmers.Placed.row` gives
+        int8 (n_obs, n_columns): letters in the columns of a frame, as :meth:`scdae.core.chimeras.kmers.Placed.row` gives
         them. What is no letter is not compared.
     reference
         int8 (n_reference, n_columns).

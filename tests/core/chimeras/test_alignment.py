@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from scdae.core.guard.alignment import Pieces, align_parents, edits_from_the_left
-from scdae.core.guard.parents import find_parents
+from scdae.core.chimeras.alignment import Pieces, align_parents, edits_from_the_left
+from scdae.core.chimeras.parents import find_parents
 
 
 def edits(one, other):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scdae.core.guard.joined import join
-from scdae.core.guard.letters import words
-from scdae.core.guard.parents import find_parents
-from scdae.core.guard.placement import Windows
-from scdae.core.guard.verdict import features, verdicts, with_variants
+from scdae.core.chimeras.joined import join
+from scdae.core.chimeras.letters import words
+from scdae.core.chimeras.parents import find_parents
+from scdae.core.chimeras.placement import Windows
+from scdae.core.chimeras.verdict import features, verdicts, with_variants
 
 N, COLUMNS, WINDOWS, K = 80, 400, 4, 2
 STARTS = np.linspace(0, COLUMNS, WINDOWS + 1).astype(int)

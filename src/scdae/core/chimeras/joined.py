@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.guard.letters import words
-from scdae.core.guard.placement import Windows
+from scdae.core.chimeras.letters import words
+from scdae.core.chimeras.placement import Windows
 
 __all__ = ["Joined", "join"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scdae.core.guard.parents import UNEXPLAINED, Parents, chance
+from scdae.core.chimeras.parents import UNEXPLAINED, Parents, chance
 
 __all__ = ["Pieces", "align_parents", "edits_from_the_left"]
 
