@@ -98,7 +98,7 @@ def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
         for name, value in (*zip(order, args, strict=False), *kwargs.items()):
             if isinstance(value, AnnData) and name not in objects:
                 raise TypeError(
-                    f"{name} is an AnnData, and {shown}() takes none there. Pass a part of it, such as adata.layers[...], "
+                    f"{name} is an AnnData, and {shown}() takes none there. Pass a part of it, such as adata.X, adata.layers[...], "
                     "adata.obs[...] or adata.var_names."
                 )
         given = [
