@@ -102,8 +102,8 @@ def score(
         pieces |= {name: known_pieces.some(of_these) for name, of_these in again.items()}
         told.append({name: align_parents(by_letters[name], pieces[name], known_pieces) for name in rows})
     # Normal sequences are of both kinds: without and with relatives of their group in the reference.
-    # Letters in columns and letters aligned err in other sequences, so trees of each are asked, and their mean counts.
     of_normal = group[np.concatenate([judged, *again.values()])]
+    # Letters in columns and letters aligned err in other sequences, so trees of each are asked, and their mean counts.
     answers = []
     for letters_say in told:
         rests = {name: features(by_windows[name].ratio, misfits[name], letters_say[name], starts) for name in rows}
