@@ -2,6 +2,7 @@
 # make test    run the tests                    (PYTEST_ARGS="-k thinning" for some of them, "-m slow" for the slow ones)
 # make test-cluster  jobs on a SLURM of this machine, on Grid Engine and MPI where they are, and in Snakemake, CWL, dask and others
 # make test-lowest   the tests with the lowest versions that pyproject.toml allows
+# make test-stacks   model files and results of the lowest versions are read with these, and back
 # make test-scverse  tests with SpatialData, MuData and anndata's generated objects
 # make lint    ruff and mypy
 # make docs    build the documentation, warnings are errors
@@ -23,7 +24,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest test-scverse test-cluster lint format docs dist bench clean
+.PHONY: help demo test test-lowest test-stacks test-scverse test-cluster lint format docs dist bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,6 +45,10 @@ $(VENV)/.ready-lowest: pyproject.toml .ci/lowest.py | $(VENV)/.ready-pip
 	@$(PY) .ci/lowest.py test > $(VENV)/lowest.txt
 	@$(INSTALL) --constraint $(VENV)/lowest.txt --editable . --group test
 	@touch $@
+
+test-stacks: $(VENV)/.ready-test
+	@$(MAKE) --no-print-directory VENV=.venv-lowest .venv-lowest/.ready-lowest
+	@$(PY) .ci/stacks.py .venv-lowest/bin/python $(PY)
 
 test-scverse:
 	@$(MAKE) --no-print-directory VENV=.venv-scverse .venv-scverse/.ready-scverse

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 import scdae
-from scdae.core.guard.kmers import letters, words
+from scdae.core.chimeras.kmers import letters, words
 
 FILE = "data/refseq_16s_bacteria_3000.fasta.gz"
 SETTINGS = {"n_latent": 128, "n_components": 256, "n_hidden": 256, "likelihood": "poisson", "max_epochs": 60}

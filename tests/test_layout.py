@@ -13,7 +13,7 @@ import scdae
 SOURCE = Path(scdae.__file__).parent
 ORDER = """
 _moved core.config core.runtime core.distributions core.data core.network core.minibatches core.prediction core.evaluation
-core.progress core.steps core.training core.guard core.doublets core.panels _settings _log arguments files matrices io inputs model outputs parts sequences get metrics sklearn datasets
+core.progress core.steps core.training core.guard core.chimeras core.doublets core.panels _settings _log arguments files matrices io inputs model outputs parts sequences get metrics sklearn datasets
 tools pp pl tl demo cli.pages cli.jobs cli.shared cli __init__ __main__
 """.split()
 MODULES = {

@@ -117,8 +117,8 @@ def test_what_was_not_measured_passes():
 def test_an_annotated_matrix_is_refused():
     adata = ad.AnnData(np.ones((3, 2), np.float32))
     for call in (metrics.poisson_deviance, metrics.rmse, metrics.gene_correlation):
-        with pytest.raises(TypeError, match=r"A matrix is wanted here, not an AnnData: pass adata\.X"):
+        with pytest.raises(TypeError, match=r"an AnnData.*adata\.X"):
             call(adata.X, adata)
     for call in (metrics.gene_mean, metrics.log_normalize):
-        with pytest.raises(TypeError, match="not an AnnData"):
+        with pytest.raises(TypeError, match="an AnnData"):
             call(adata)

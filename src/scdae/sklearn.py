@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scdae.arguments.numbers import integer
 from scdae.core.guard.purification import Purification
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.logs import check_logs, one_molecule
 from scdae.model import DAE
 from scdae.model.purify import check_scale, purified_rows
@@ -102,7 +102,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.settings = settings
         self.random_state = random_state
 
-    @transfers
+    @own_switches
     def fit(self, X: Any, y: Any = None) -> Purifier:
         """Train a model on the cells in the rows of `X`, or take the one that was given.
 
@@ -145,7 +145,7 @@ class Purifier(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.model_ = _known_model(self.model, self.n_features_in_)
         return self
 
-    @transfers
+    @own_switches
     def transform(self, X: Any) -> np.ndarray:
         """Purify the cells in the rows of `X`.
 

@@ -160,3 +160,28 @@ def test_names_in_messages():
     assert listed([]) == "none" and listed("abcde") == "'a', 'b', 'c', 'd', 'e'"
     assert listed("abcdef").endswith("'e', ...")
     assert nearest("Donr", ["donor", 7]) == " Did you mean 'donor'?" and nearest("x", ["donor"]) == ""
+
+
+def test_an_anndata_where_an_array_is_wanted_is_refused_at_once(monkeypatch):
+    """NumPy looks into it for seconds, or minutes where it is large."""
+    adata, model = small.structured(), small.fitted(likelihood="nb")
+    monkeypatch.setattr(ad.AnnData, "__getitem__", lambda *_: pytest.fail("NumPy looks into it"))
+    for call in (
+        lambda: scdae.pp.impute(adata, mask=adata),
+        lambda: scdae.pp.impute(adata, quantiles=adata),
+        lambda: scdae.pp.impute(adata, seed=adata),
+        lambda: scdae.pp.impute(adata, n_latent=adata),
+        lambda: scdae.pp.thin(adata, adata),
+        lambda: model.impute(adata, output="log1p", depth=adata),
+        lambda: model.impute(adata, genes=adata),
+        lambda: model.posterior(adata, cells=adata),
+        lambda: scdae.tl.noise_sweep(adata, adata),
+        lambda: scdae.tl.anomaly_genes(adata, model, adata),
+        lambda: scdae.pl.before_after(adata, adata),
+        lambda: scdae.datasets.simulate(adata),
+        lambda: scdae.DAE(noise=adata),
+    ):
+        with pytest.raises(TypeError, match=r"is an AnnData, and .*\(\) takes none there\. Pass a part of it"):
+            call()
+    with pytest.raises(TypeError, match="model must be a fitted scdae.DAE"):
+        scdae.tl.purify(adata, adata)

@@ -75,6 +75,16 @@ def test_columns(tmp_path, key, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("key", [3, (1, 2)])
+def test_names_of_columns_that_are_no_text(tmp_path, key, suffix):
+    adata = _adata()
+    adata.var[key] = [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"cannot be written to out"):
+        check_writable(adata, f"out{suffix}")
+    _agree(adata, tmp_path / f"out{suffix}", f"var[{key!r}]")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_other_places(tmp_path, suffix):
     adata = _adata()
     adata.layers["a/b"] = adata.X

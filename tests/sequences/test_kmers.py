@@ -212,7 +212,7 @@ def test_sequences_of_scikit_bio(sequences):
     assert (adata.X != scdae.pp.kmers(sequences, k=3, n_windows=4).X).nnz == 0
 
 
-def test_lists_gaps_lower_case_and_sizes_are_taken(caplog):
+def test_lists_gaps_lower_case_and_sizes_are_taken(log):
     sequences = scdae.datasets.simulate_16s(n_genera=12, length=400, seed=1)
     texts = list(sequences.values())
     plain = scdae.pp.kmers(texts, k=3, n_windows=4)
@@ -220,9 +220,8 @@ def test_lists_gaps_lower_case_and_sizes_are_taken(caplog):
     gapped = {
         f"a{i};size={i + 1}": text[:50] + "--..-" + text[50:].lower().replace("t", "u") for i, text in enumerate(texts)
     }
-    scdae.settings.verbosity = 2
     other = scdae.pp.kmers(gapped, k=3, n_windows=4)
-    assert "gaps ('-' and '.') were taken out of 24 of 24 sequences" in caplog.text
+    assert "gaps ('-' and '.') were taken out of 24 of 24 sequences" in log.text
     assert (other.X != plain.X).nnz == 0 and other.obs["size"].tolist() == list(range(1, 25))
     by_sequence = scdae.pp.kmers({text: text for text in texts}, k=3, n_windows=4)
     assert (by_sequence.X != plain.X).nnz == 0 and by_sequence.obs[

@@ -178,7 +178,7 @@ def test_abundances_say_what_is_made_of_others_and_what_cannot_be(family):
     assert "guard_denovo" in obs and len(spots) == 40
 
 
-def test_few_windows_are_warned_of_with_the_remedy(caplog):
+def test_few_windows_are_warned_of_with_the_remedy(log):
     sequences = scdae.datasets.simulate_16s(n_genera=40, length=900, seed=4)
     names = list(sequences)
     parts = {name: sequences[name][300:560] for name in names[60:]}
@@ -187,12 +187,19 @@ def test_few_windows_are_warned_of_with_the_remedy(caplog):
         reference = scdae.pp.kmers(genes, k=2, n_windows=8, region=region)
         model = scdae.DAE(n_latent=4, max_epochs=1).fit(reference, mask="observed")
         query = scdae.pp.kmers(parts, reference=reference)
-        caplog.clear()
+        log.clear()
         scdae.tl.score_sequences(query, model, reference)
-        assert ("region=sequences" in caplog.text) == warned
+        assert ("region=sequences" in log.text) == warned
+    aligned = query.obs["guard_chimera"].to_numpy()
+    without = query.copy()
+    del without.obs["sequence"]
+    scdae.tl.score_sequences(without, model, reference, overwrite=True)
+    assert not np.array_equal(without.obs["guard_chimera"], aligned), (
+        "letters are aligned where the sequences are known"
+    )
     del query.obsm["letters"]
     scdae.tl.score_sequences(query, model, reference, overwrite=True)
-    assert "obsm['letters'] is missing in adata" in caplog.text and query.obs["guard_chimera"].notna().any()
+    assert "obsm['letters'] is missing in adata" in log.text and query.obs["guard_chimera"].notna().any()
 
 
 @pytest.mark.parametrize(("shape", "joined"), [("same", True), ("other", False)])

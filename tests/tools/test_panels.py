@@ -6,7 +6,7 @@ import scdae
 from scdae.tools.panels import denoised
 
 
-def test_platforms_are_restored_as_one_and_stay_in_order(caplog):
+def test_platforms_are_restored_as_one_and_stay_in_order():
     adata = scdae.datasets.simulate(n_cells=200, n_genes=30, seed=0)
     counts = np.asarray(adata.to_df())
     spatial, reference = counts[:80], counts[80:]

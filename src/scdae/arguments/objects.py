@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -76,13 +77,15 @@ def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     A setting of the model that is given to a function which takes none is told where it belongs. Functions that pass
     further settings on (``**settings``) look at their names themselves. An argument that is annotated as an integer may
-    be a float of a whole number, which is what R's numbers are, or a NumPy scalar; other numbers are refused.
+    be a float of a whole number, which is what R's numbers are, or a NumPy scalar; other numbers are refused. An AnnData
+    where none is wanted is refused before NumPy sees it, which would look into it for seconds or minutes.
     """
     parameters = inspect.signature(function).parameters
     names = [name for name in parameters if name != "self"]
     passes_on = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     order = list(parameters)
     integers = {name: kinds for name, one in parameters.items() if "int" in (kinds := _kinds(one.annotation))}
+    objects = {name for name, one in parameters.items() if re.search("AnnData|DAE", str(one.annotation))} | {"self"}
     shown = function.__qualname__.removesuffix(".__init__")
 
     @wraps(function)
@@ -91,6 +94,12 @@ def spelled(function: Callable[_P, _R]) -> Callable[_P, _R]:
             if name not in names and not passes_on:
                 raise TypeError(
                     f"{shown}() has no argument {name!r}.{_meant(name, names)} Arguments: {', '.join(names)}."
+                )
+        for name, value in (*zip(order, args, strict=False), *kwargs.items()):
+            if isinstance(value, AnnData) and name not in objects:
+                raise TypeError(
+                    f"{name} is an AnnData, and {shown}() takes none there. Pass a part of it, such as adata.X, adata.layers[...], "
+                    "adata.obs[...] or adata.var_names."
                 )
         given = [
             integer(name, value, text="str" in integers[name]) if name in integers else value

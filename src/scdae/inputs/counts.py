@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from scdae._log import get_logger
 from scdae._settings import settings
+from scdae.arguments.names import names_of_genes
 from scdae.arguments.objects import RAW, check_adata
 from scdae.core.data.chunks import Blocks
 from scdae.core.data.survey import Survey
@@ -23,7 +24,7 @@ from scdae.core.runtime.memory import entries_to_hold
 from scdae.files.errors import first_line
 from scdae.inputs.checking import CheckedReader, problem_of
 from scdae.inputs.count_types import AnyCounts, CountBlocks, Counts, UnreadCounts
-from scdae.inputs.doubts import say_doubts
+from scdae.inputs.doubts import say_columns, say_doubts
 from scdae.inputs.mask import drop_unobserved, open_mask
 from scdae.inputs.scan import as_parts, shared_pass
 from scdae.inputs.validate import check_orientation, describe_source, whole_count_sources, without_noise
@@ -89,8 +90,8 @@ def read_counts(
     TypeError
         `adata` is not an AnnData, or its matrix is of a kind that holds no counts.
     ValueError
-        The layer does not exist, values are negative, NaN, infinite or fractional, nothing was counted, or `mask` does
-        not fit. The message says which values, how many, where the first one is, and what to do.
+        The layer does not exist, values are negative, NaN, infinite or fractional, nothing was counted, a gene has no
+        name, or `mask` does not fit. The message says which values, how many, where the first one is, and what to do.
 
     Examples
     --------
@@ -140,11 +141,12 @@ def open_counts(
     check_adata(adata)
     name = describe_source(layer)
     rows = open_rows(matrix_of(adata, layer), name)
-    obs_names, var_names = _names(adata.obs_names), _names(adata.var_names)
+    obs_names, var_names = _names(adata.obs_names), names_of_genes(adata.var_names)
     _check_shape(adata, for_fit=for_fit)
     if for_fit:
         check_orientation(obs_names, var_names)
         _warn_repeated(var_names)
+        say_columns(adata)
     observed = None if mask is None else open_mask(mask, adata)
 
     read = _reader(rows, observed, allow_nan, None if in_memory(matrix_of(adata, layer)) else name)
@@ -198,7 +200,7 @@ def unread_counts(
     _check_shape(adata, for_fit=False)
     read = _reader(rows, None if mask is None else open_mask(mask, adata), allow_nan, describe_source(layer))
     checked = CheckedReader(read, adata, layer, allow_fractional)
-    return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), _names(adata.var_names))
+    return UnreadCounts(list(rows.spans()), checked, _names(adata.obs_names), names_of_genes(adata.var_names))
 
 
 def _reader(

@@ -13,7 +13,7 @@ from scdae._log import get_logger
 from scdae.core.data.non_zeros import entry_rows
 from scdae.inputs.validate import transformation
 
-__all__ = ["say_doubts", "say_few_cells"]
+__all__ = ["say_columns", "say_doubts", "say_few_cells"]
 
 _FEW = 100  # cells
 _CELLS = 1000  # looked at
@@ -33,6 +33,17 @@ def say_few_cells(n_obs: int) -> None:
             f"scdae: {n_obs:,} cells are few to learn from; hundreds are of use. Look at scdae.tl.evaluate(adata) before you use "
             "what is restored."
         )
+
+
+def say_columns(adata: AnnData) -> None:
+    """Warn of columns of `obs` and `var` whose names are no text, before hours go into results that cannot be saved."""
+    for where in ("obs", "var"):
+        wrong = [name for name in getattr(adata, where).columns if not isinstance(name, str)]
+        if wrong:
+            get_logger().warning(
+                f"scdae: {where} has {len(wrong):,} column(s) whose names are no text, the first being {wrong[0]!r}: anndata writes no "
+                f"such object. adata.{where}.columns = adata.{where}.columns.astype(str) makes them text."
+            )
 
 
 def say_doubts(matrix: sp.csr_matrix, name: str, uns: Mapping[str, Any], *, boolean: bool, fractional: bool) -> None:

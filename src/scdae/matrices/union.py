@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scdae._log import get_logger
+from scdae.arguments.names import names_of_genes
 
 __all__ = ["joint_obs", "union_of_genes"]
 
@@ -28,9 +29,10 @@ def union_of_genes(several: Sequence[pd.Index], names: Sequence[str], what: str)
     Raises
     ------
     ValueError
-        Names are repeated in one of them, or no gene is in all of them.
+        Names are missing or repeated in one of them, or no gene is in all of them.
     """
     for name, genes in zip(names, several, strict=True):
+        names_of_genes(genes, repr(name))
         if not genes.is_unique:
             twice = genes[genes.duplicated()].unique()
             raise ValueError(

@@ -16,7 +16,7 @@ from scdae.core.data.conditions import Conditions
 from scdae.core.minibatches.devices import Devices, devices_for
 from scdae.core.network.fitted import Fitted, sizes_of
 from scdae.core.progress.checkpoints import Checkpoints, open_checkpoints
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.core.training.fit import fit_counts
 from scdae.inputs.count_types import CountBlocks, Counts
 from scdae.inputs.counts import open_counts
@@ -141,7 +141,7 @@ class DAE(ReadOuts):
         return f"DAE(likelihood={self.config.likelihood!r}, n_latent={self.config.n_latent}): {state}"
 
     @spelled
-    @transfers
+    @own_switches
     def fit(
         self,
         adata: AnnData,
@@ -207,7 +207,7 @@ class DAE(ReadOuts):
             return self._fit_counts(counts, columns, conditions, checkpoints=checkpoints, devices=training_devices)
 
     @spelled
-    @transfers
+    @own_switches
     def adapt(
         self,
         adata: AnnData,
@@ -283,7 +283,7 @@ class DAE(ReadOuts):
                 counts, columns, conditions, (model.network, gene_in_reference), checkpoints, training_devices
             )
 
-    @transfers
+    @own_switches
     def _fit_counts(
         self,
         counts: Counts | CountBlocks,

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 from scdae.core.data.cells import adjacent_rows
 from scdae.core.data.conditions import Conditions
 from scdae.core.runtime.memory import available_memory
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.count_types import AnyCounts, Counts
 from scdae.inputs.genes import GeneMap
 from scdae.inputs.silent import OwnCounts, counted_silent, fate, say_silent
@@ -195,7 +195,7 @@ def _known(here: bool, sent: Sent) -> Sent:
     return sent
 
 
-@transfers
+@own_switches
 def _decode(here: bool, sent: Sent, start: int, stop: int, rows: _Rows | None) -> Any:
     """One chunk. A function of the module, so that a layer can be pickled and sent to other processes."""
     shared: _Shared = sent.open()

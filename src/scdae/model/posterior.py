@@ -16,7 +16,7 @@ from scdae.core.distributions import posterior as law
 from scdae.core.distributions.components import Components
 from scdae.core.distributions.mixtures import Mixture, given_counts
 from scdae.core.prediction.decode import law_of_genes, read_out
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import Counts
 from scdae.inputs.silent import blind_cells, own_counts, say_blind
 from scdae.model.fitted_model import FittedModel
@@ -80,7 +80,7 @@ class Posterior:
         if self.laws is not None:
             value = self._mixture(self.laws).expected().astype(np.float32)
         else:
-            value = transfers(lambda: np.asarray(law.posterior_mean(*self._law)))()
+            value = own_switches(lambda: np.asarray(law.posterior_mean(*self._law)))()
         return np.where(as_counted, self.counts, value)
 
     @property
@@ -88,9 +88,9 @@ class Posterior:
         """Posterior standard deviation, float32 (n, g)."""
         if self.laws is not None:
             return self._mixture(self.laws).sd().astype(np.float32)
-        return transfers(lambda: np.asarray(law.posterior_sd(*self._law)))()
+        return own_switches(lambda: np.asarray(law.posterior_sd(*self._law)))()
 
-    @transfers
+    @own_switches
     def quantile(self, q: npt.ArrayLike) -> np.ndarray:
         """Quantiles of the expected counts.
 
@@ -144,7 +144,7 @@ class Posterior:
         mixture = None if self.laws is None else self._mixture(self.laws)
         for _ in range(n):
             if mixture is None:
-                yield transfers(law.posterior_sample)(rng, *self._law)
+                yield own_switches(law.posterior_sample)(rng, *self._law)
             else:
                 yield mixture.sample(rng).astype(np.float32)
 

@@ -10,8 +10,8 @@ import numpy as np
 from scdae.arguments.numbers import check_form
 from scdae.arguments.objects import check_adata, spelled
 from scdae.arguments.selection import positions
+from scdae.core.runtime.own_switches import own_switches
 from scdae.core.runtime.platforms import check_platform
-from scdae.core.runtime.transfers import transfers
 from scdae.core.training.fit import Outcome
 from scdae.inputs.counts import AnyCounts, counts_to_apply, read_counts, unread_counts
 from scdae.inputs.covariates import Covariates
@@ -77,7 +77,7 @@ class ReadOuts:
         return self.covariates.batch_levels
 
     @spelled
-    @transfers
+    @own_switches
     def impute(
         self,
         adata: AnnData,
@@ -164,7 +164,7 @@ class ReadOuts:
         return layers[outputs[0]] if isinstance(output, str) else layers
 
     @spelled
-    @transfers
+    @own_switches
     def latent(
         self,
         adata: AnnData,
@@ -181,7 +181,7 @@ class ReadOuts:
         return read_latent(model, counts, model.conditions(adata))
 
     @spelled
-    @transfers
+    @own_switches
     def posterior(
         self,
         adata: AnnData,

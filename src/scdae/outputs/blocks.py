@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from scdae.core.data.conditions import Conditions
 from scdae.core.prediction.missing import Gaps
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.count_types import AnyCounts
 from scdae.inputs.genes import GeneMap
 from scdae.inputs.silent import OwnCounts
@@ -75,7 +75,7 @@ class BlockReader:
     def __post_init__(self) -> None:
         object.__setattr__(self, "gene_map", find_genes(self.model, self.counts, quiet=True))
 
-    @transfers
+    @own_switches
     def read(self, start: int, stop: int, gaps: Gaps | None = None) -> RestoredBlock:
         """Restore the cells from `start` to `stop` (excluded); `gaps` gets to know how what was not observed was filled."""
         gene_map, chosen, network = self.gene_map, self.gene_map, None

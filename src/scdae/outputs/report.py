@@ -17,7 +17,7 @@ from scdae.core.network.batch_effects import posterior_effect
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import OUTPUTS, dropout_chance, law_of_genes
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.core.training.fit import held_out_share
 from scdae.inputs.counts import CountBlocks, Counts
 from scdae.inputs.options import DataOptions
@@ -67,7 +67,7 @@ def cell_gain(report: Report, cells: np.ndarray, counts: Counts | CountBlocks) -
     return _spread(report.cell_gain, cells, counts.shape[0], fill_nan=True)
 
 
-@transfers
+@own_switches
 def query_report(
     model: FittedModel,
     counts: Counts | CountBlocks,

@@ -10,7 +10,7 @@ import numpy as np
 
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.minibatches.devices import devices_for
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import open_counts
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
@@ -27,7 +27,7 @@ __all__ = ["impute"]
 
 
 @spelled
-@transfers
+@own_switches
 def impute(
     adata: AnnData,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scdae.core.guard.kmers import Frame
+from scdae.core.chimeras.kmers import Frame
 
 if TYPE_CHECKING:
     from anndata import AnnData

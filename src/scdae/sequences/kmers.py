@@ -15,7 +15,7 @@ from anndata import AnnData
 from scdae._log import get_logger
 from scdae.arguments.numbers import whole_number
 from scdae.arguments.objects import spelled
-from scdae.core.guard.kmers import Frame, Placed, find_frame, letters, place, words
+from scdae.core.chimeras.kmers import Frame, Placed, find_frame, letters, place, words
 from scdae.sequences.abundances import sizes_of
 from scdae.sequences.fasta import as_header, read_fasta
 from scdae.sequences.frames import RECORD, fingerprint, read_frame, record_of

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scdae.core.guard.chimeras import evidence, fit_split, sides
-from scdae.core.guard.joined import join
-from scdae.core.guard.parents import Parents, find_parents
-from scdae.core.guard.placement import Windows, decoder_of, fit_prior, misfit, place_parts
-from scdae.core.guard.verdict import features, verdicts, with_variants
+from scdae.core.chimeras.alignment import Pieces, align_parents
+from scdae.core.chimeras.joined import join
+from scdae.core.chimeras.parents import Parents, find_parents
+from scdae.core.chimeras.placement import Windows, decoder_of, fit_prior, misfit, place_parts
+from scdae.core.chimeras.sides import evidence, fit_split, sides
+from scdae.core.chimeras.verdict import features, verdicts, with_variants
 from scdae.model import DAE
 
 __all__ = ["Scores", "score"]
@@ -45,6 +46,7 @@ class Scores:
 def score(
     read: dict[str, Windows],
     letters: dict[str, np.ndarray],
+    pieces: dict[str, Pieces],
     starts: np.ndarray,
     model: DAE,
     shape: tuple[int, int],
@@ -68,6 +70,8 @@ def score(
     if joined is not None:
         read, letters = {**read, _JOINS: joined.windows}, {**letters, _JOINS: joined.rows}
         excluded[_JOINS] = joined.excluded
+        if pieces:
+            pieces = {**pieces, _JOINS: pieces["reference"].join(joined.parents, joined.column)}
     places = {name: place_parts(decoder, prior, part, sides(shape[0])) for name, part in read.items()}
     known = places["reference"]
     observed = {name: part.observed for name, part in read.items()}
@@ -91,12 +95,23 @@ def score(
         misfits[name] = misfits["reference"][np.searchsorted(judged, of_these)]
         rows[name] = letters["reference"][of_these]
     by_letters = {name: find_parents(rows[name], letters["reference"], excluded.get(name)) for name in rows}
-    rests = {name: features(by_windows[name].ratio, misfits[name], by_letters[name], starts) for name in rows}
-    chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
+    told = [by_letters]
+    if pieces:
+        known_pieces = pieces["reference"]
+        pieces = {**pieces, "reference": known_pieces.some(judged)}
+        pieces |= {name: known_pieces.some(of_these) for name, of_these in again.items()}
+        told.append({name: align_parents(by_letters[name], pieces[name], known_pieces) for name in rows})
     # Normal sequences are of both kinds: without and with relatives of their group in the reference.
-    normal = np.concatenate([rests["reference"], *(rests[name] for name in again)])
     of_normal = group[np.concatenate([judged, *again.values()])]
-    own, scores = verdicts(normal, of_normal, chimeric, {name: rests[name] for name in judges}, seed)
+    # Letters in columns and letters aligned err in other sequences, so trees of each are asked, and their mean counts.
+    answers = []
+    for letters_say in told:
+        rests = {name: features(by_windows[name].ratio, misfits[name], letters_say[name], starts) for name in rows}
+        chimeric = with_variants(rests[_JOINS], numbers[0], rests["reference"], rng)
+        normal = np.concatenate([rests["reference"], *(rests[name] for name in again)])
+        answers.append(verdicts(normal, of_normal, chimeric, {name: rests[name] for name in judges}, seed))
+    own = np.mean([of_normals for of_normals, _ in answers], axis=0)
+    scores = {name: np.mean([of_others[name] for _, of_others in answers], axis=0) for name in judges}
     two = np.isfinite(by_windows["reference"].ratio).any(axis=1)
     usual = own[: len(judged)][two]
     beside = own[len(judged) :][: len(related)][two[np.searchsorted(judged, related)]]

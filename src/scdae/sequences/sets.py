@@ -9,8 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from scdae._log import get_logger
+from scdae.core.chimeras.alignment import Pieces
+from scdae.core.chimeras.kmers import letters, place
+from scdae.core.chimeras.placement import Windows
 from scdae.core.data.exposure import gene_profile
-from scdae.core.guard.placement import Windows
 from scdae.inputs.counts import read_counts
 from scdae.matrices.annotation import obs_column
 from scdae.matrices.columns import as_dense
@@ -20,7 +22,16 @@ from scdae.sequences.frames import RECORD, frame_of, read_frame, record_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["check_frames", "check_words", "column_starts", "groups_of", "read_letters", "read_windows", "shape_of"]
+__all__ = [
+    "check_frames",
+    "check_words",
+    "column_starts",
+    "groups_of",
+    "read_letters",
+    "read_pieces",
+    "read_windows",
+    "shape_of",
+]
 
 _OTHER_WORDS = (
     0.15  # of the words of the model are others in the reference: windows are not the same, a part of it has less
@@ -101,6 +112,23 @@ def read_letters(parts: Mapping[str, AnnData]) -> dict[str, np.ndarray]:
             "alone, which is less sensitive. Make it anew with scdae.pp.kmers."
         )
     return {}
+
+
+def read_pieces(parts: Mapping[str, AnnData]) -> dict[str, Pieces]:
+    """Letters of each object within the columns, without gaps; nothing where one was made before sequences were kept."""
+    if any("sequence" not in part.obs for part in parts.values()):
+        return {}
+    frame = read_frame(record_of(parts["reference"], "reference"))
+    columns, found = frame.columns, {}
+    for name, part in parts.items():
+        pieces = Pieces([], [])
+        for text in part.obs["sequence"].astype(str):
+            placed = place(letters(text), frame)
+            within = slice(*np.searchsorted(placed.places, [columns[0] - 0.5, columns[-1] + 0.5]))
+            pieces.letters.append(placed.letters[within])
+            pieces.places.append(placed.places[within] - columns[0])
+        found[name] = pieces
+    return found
 
 
 def column_starts(reference: AnnData) -> np.ndarray:

@@ -13,7 +13,7 @@ from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.anomaly import Readings, combined, rarity, standardize
 from scdae.core.guard.conformal import conformal_pvalue, least_called
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import counts_to_apply
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
@@ -32,12 +32,12 @@ _WRITER = "scdae.tl.anomaly_score"
 
 
 @spelled
-@transfers
+@own_switches
 def anomaly_score(
     adata: AnnData,
     model: DAE | None = None,
     *,
-    normal: Any = None,
+    normal: AnnData | Any = None,
     key_added: str = "anomaly",
     layer: str | None = None,
     mask: Any = None,

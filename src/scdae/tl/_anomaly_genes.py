@@ -11,7 +11,7 @@ from scdae.arguments.objects import check_adata, spelled
 from scdae.arguments.selection import positions
 from scdae.core.guard.anomaly import entry_deviance, neighbors
 from scdae.core.prediction.decode import law_of_genes, shares_at
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import read_counts
 from scdae.inputs.options import DataOptions
 from scdae.model.restore import query_cells, read_latent
@@ -27,13 +27,13 @@ __all__ = ["anomaly_genes"]
 
 
 @spelled
-@transfers
+@own_switches
 def anomaly_genes(
     adata: AnnData,
     model: DAE,
     cells: Any,
     *,
-    normal: Any = None,
+    normal: AnnData | Any = None,
     n: int | None = 10,
     layer: str | None = None,
     mask: Any = None,

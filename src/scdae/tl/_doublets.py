@@ -14,7 +14,7 @@ from scdae.arguments.objects import check_adata, check_settings, listed, nearest
 from scdae.core.data.thinning import thin_values
 from scdae.core.doublets.evidence import evidence, place_evidence, probability
 from scdae.core.doublets.pairs import random_pairs, sums_of_pairs
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.count_types import Counts
 from scdae.inputs.counts import read_counts
 from scdae.inputs.options import DataOptions
@@ -35,7 +35,7 @@ _LEAST_SIMULATED = 1000
 
 
 @spelled
-@transfers
+@own_switches
 def doublet_score(
     adata: AnnData,
     model: DAE | None = None,

@@ -15,7 +15,7 @@ from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.baselines import Baseline, LowRank, Raw
 from scdae.core.evaluation.report import CLEAR, ENOUGH, beyond_chance
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, RESTORED, Calibration, Score, Scores, score
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
 from scdae.outputs.slots import check_free, writing_to
@@ -34,7 +34,7 @@ VERDICTS = ["helped", "unclear", "gene mean is better", "raw is better", "not ju
 
 
 @spelled
-@transfers
+@own_switches
 def evaluate(
     adata: AnnData,
     model: DAE | None = None,

@@ -15,7 +15,7 @@ from scdae.arguments.numbers import real_number, whole_number
 from scdae.arguments.objects import check_adata, check_settings, listed, spelled
 from scdae.arguments.selection import positions
 from scdae.core.panels.predict import Prediction, predict
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import read_counts
 from scdae.matrices.features import other_features
 from scdae.tools.panels import denoised
@@ -29,7 +29,7 @@ _LEAST_SHARED = 4
 
 
 @spelled
-@transfers
+@own_switches
 def impute_genes(
     spatial: AnnData,
     reference: AnnData,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.arguments.names import check_name
+from scdae.arguments.names import check_name, names_of_genes
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.guard.purification import SCALES, Purification
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import counts_to_apply, matrix_of
 from scdae.inputs.genes import map_genes
 from scdae.inputs.logs import check_logs
@@ -33,7 +33,7 @@ _WRITER = "scdae.tl.purify"
 
 
 @spelled
-@transfers
+@own_switches
 def purify(
     adata: AnnData,
     model: DAE | None = None,
@@ -175,7 +175,7 @@ def _purified(
 ) -> np.ndarray:
     fitted = model.fitted_model()
     conditions = fitted.conditions(adata)
-    names = np.asarray([str(name) for name in adata.var_names], dtype=np.str_)
+    names = names_of_genes(adata.var_names)
     gene_map = map_genes(names, fitted.var_names, fitted.outcome.genes)
     if not gene_map.known.all():
         raise ValueError(

@@ -14,7 +14,7 @@ from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
 from scdae.core.prediction.change_ratios import log_ratio
 from scdae.core.prediction.fold_changes import GroupSums, fit_fold_changes, sum_groups
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import read_counts
 from scdae.inputs.options import DataOptions
 from scdae.matrices.annotation import copied
@@ -43,7 +43,7 @@ _COLUMNS = {  # of the table in `uns`: what scanpy reads, then ours
 
 
 @spelled
-@transfers
+@own_switches
 def rank_genes(
     adata: AnnData,
     groupby: str,

@@ -9,7 +9,7 @@ import numpy as np
 
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.options import DataOptions
 from scdae.model import DAE
 from scdae.model.options import log_layer_size
@@ -24,7 +24,7 @@ __all__ = ["sample"]
 
 
 @spelled
-@transfers
+@own_switches
 def sample(
     adata: AnnData,
     model: DAE | None = None,

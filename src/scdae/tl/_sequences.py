@@ -11,7 +11,7 @@ from scdae._log import get_logger
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, spelled
 from scdae.core.guard.conformal import conformal_pvalue
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.model import DAE
 from scdae.outputs.slots import check_free, writing_to
 from scdae.sequences.abundances import find_bimeras, read_abundance
@@ -22,6 +22,7 @@ from scdae.sequences.sets import (
     column_starts,
     groups_of,
     read_letters,
+    read_pieces,
     read_windows,
     shape_of,
 )
@@ -43,7 +44,7 @@ _GAP = 4
 
 
 @spelled
-@transfers
+@own_switches
 def score_sequences(
     adata: AnnData,
     model: DAE,
@@ -158,7 +159,8 @@ def score_sequences(
     _warn_of_few_windows(read["adata"].observed)
     letters = read_letters(parts)
     starts = column_starts(reference) if letters else np.zeros(0, np.int64)
-    evidence = score(read, letters, starts, model, shape, groups_of(reference, group_key), seed)
+    pieces = read_pieces(parts) if letters else {}
+    evidence = score(read, letters, pieces, starts, model, shape, groups_of(reference, group_key), seed)
 
     query = evidence["adata"]
     values: dict[str, Any] = {"misfit": query.misfit, "chimera": query.chimera}

@@ -12,7 +12,7 @@ from scdae._log import progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import GENE_MEAN, MODEL, score
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.options import DataOptions
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.crossval import Split, check_fraction, fit_split, read_job
@@ -26,7 +26,7 @@ _WRITER = "scdae.tl.noise_sweep"
 
 
 @spelled
-@transfers
+@own_switches
 def noise_sweep(
     adata: AnnData,
     levels: Sequence[float] = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98),

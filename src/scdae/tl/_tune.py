@@ -18,7 +18,7 @@ from scdae._log import progress, say_result
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, spelled
 from scdae.core.evaluation.scores import own_log_likelihood
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.options import DataOptions
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.crossval import Job, Split, check_fraction, fit_split, read_job
@@ -34,7 +34,7 @@ _WRITER = "scdae.tl.tune"
 
 
 @spelled
-@transfers
+@own_switches
 def tune(
     adata: AnnData,
     *,

@@ -1,1 +1,1 @@
-"""Reconstruction error of cells and of gene sequences, and purification of perturbed profiles."""
+"""Reconstruction error of cells, p-values, and purification of perturbed profiles."""

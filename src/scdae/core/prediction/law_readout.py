@@ -66,17 +66,14 @@ class Block(NamedTuple):
         level = None if self.level is None else self.level[self.rows, cols]
         return of_stored(self.laws, self.x, self.mean[self.rows, cols], cols, level)
 
-    def spread(self, values: jax.Array) -> jax.Array:
-        """Place values (k,) of the stored entries in a dense array (b, n), zero elsewhere."""
-        n_cells, n = self.mean.shape
-        dense = jnp.zeros(n_cells * (n + 1), values.dtype).at[self.rows * (n + 1) + self.cols].add(values)
-        dense = dense.reshape(n_cells, n + 1)
-        return dense[:, :n] if self.again is None else dense[:, self.again]
-
     def put(self, dense: jax.Array, values: jax.Array, unknown: jax.Array | None = None) -> jax.Array:
-        """Put `values` (k,) of non-zeros and `unknown` (b, n) of missing values into `dense` (b, n)."""
-        has = self.x > 0
-        filled = jnp.where(self.spread(has.astype(jnp.float32)) > 0, self.spread(jnp.where(has, values, 0)), dense)
+        """Put `values` (k,) of non-zeros and `unknown` (b, n) of missing values into `dense` (b, n).
+
+        Only the non-zeros are written: padding is sent past the last cell, and other genes past the last column, where nothing is.
+        """
+        rows = jnp.where(self.x > 0, self.rows, len(dense))
+        filled = dense.at[rows, self.cols].set(values, mode="drop")
+        filled = filled if self.again is None else filled[:, self.again]
         return filled if unknown is None or self.observed is None else jnp.where(self.observed, filled, unknown)
 
 

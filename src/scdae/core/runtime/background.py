@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from scdae.core.runtime.own_switches import own_switches
 from scdae.core.runtime.stopping import noted
-from scdae.core.runtime.transfers import transfers
 
 __all__ = ["closed_at_end", "finishing", "in_background", "one_behind"]
 
@@ -44,7 +44,7 @@ def in_background(task: Callable[..., T], *args: Any) -> Future[T]:
 
     def run() -> None:
         try:
-            future.set_result(transfers(task)(*args))
+            future.set_result(own_switches(task)(*args))
         except BaseException as error:  # noqa: BLE001 (raised where the result is asked for)
             future.set_exception(error)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from scdae.core.guard.kmers import ANCHOR, find_frame, place
-from scdae.core.guard.letters import letters, reverse_complement, words
-from scdae.core.guard.strands import _complements, other_strand
+from scdae.core.chimeras.kmers import ANCHOR, find_frame, place
+from scdae.core.chimeras.letters import letters, reverse_complement, words
+from scdae.core.chimeras.strands import _complements, other_strand
 from small import family
 
 

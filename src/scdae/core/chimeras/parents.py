@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln
 
-__all__ = ["UNEXPLAINED", "Parents", "find_parents"]
+__all__ = ["UNEXPLAINED", "Parents", "chance", "find_parents"]
 
 _LETTERS = 4
 _BREAKS = 100  # places at which a breakpoint is looked for
@@ -15,10 +15,12 @@ _RATE = (0.5, 10.0)  # beta distribution of the fraction of letters in which rel
 UNEXPLAINED = 3.0  # added to the letters that two parents leave unexplained, under the root
 _AT_ONCE = 12_000_000  # entries of sequences x reference x breaks
 _FAR = 1e6
+_SINGLES = 3  # candidates that explain most of all letters
+_SPOTS = (0.2, 0.5, 0.8)  # of the breaks: candidates are those that explain most on each side of these, and of the best
 
 
 class Parents(NamedTuple):
-    """Of each sequence, at the breakpoint at which two parents explain it best: all (n_obs,)."""
+    """Of each sequence, at the breakpoint at which two parents explain it best: all (n_obs,) but the last."""
 
     ratio: np.ndarray  # float64: log of how much more probable two parents are than one
     gain: np.ndarray  # letters that two parents explain and the best single one does not
@@ -30,6 +32,9 @@ class Parents(NamedTuple):
     column: np.ndarray  # int64: columns on the left of the breakpoint
     left: np.ndarray  # int64: reference that explains most of the left side
     right: np.ndarray
+    candidates: (
+        np.ndarray
+    )  # int64 (n_obs, n_candidates): references that explain much of all or of one side; -1 for none
 
 
 def find_parents(rows: np.ndarray, reference: np.ndarray, excluded: np.ndarray | None = None) -> Parents:
@@ -38,7 +43,7 @@ def find_parents(rows: np.ndarray, reference: np.ndarray, excluded: np.ndarray |
     Parameters
     ----------
     rows
-        int8 (n_obs, n_columns): letters in the columns of a frame, as :meth:`scdae.core.guard.kmers.Placed.row` gives
+        int8 (n_obs, n_columns): letters in the columns of a frame, as :meth:`scdae.core.chimeras.kmers.Placed.row` gives
         them. What is no letter is not compared.
     reference
         int8 (n_reference, n_columns).
@@ -107,10 +112,15 @@ def _find(
     letters = np.cumsum((rows >= 0) & (rows < _LETTERS), axis=1)
     n_left, n = letters[:, edges[1:-1] - 1].T, letters[:, -1]
     at = np.arange(n_obs)
-    best = (_chance(of_left, n_left) + _chance(of_right, n - n_left)).argmax(axis=0)
+    best = (chance(of_left, n_left) + chance(of_right, n - n_left)).argmax(axis=0)
     parents = left_parent[best, at], right_parent[best, at]
     scaled_gain = ((one - two) / np.sqrt(two + UNEXPLAINED)).max(axis=0)
-    return _to_the_letter(rows, letters, reference, parents, one, scaled_gain)
+    singles = np.argpartition(total, min(_SINGLES, n_reference) - 1, axis=1)[:, :_SINGLES]
+    breaks = [best, *(np.full(n_obs, min(int(spot * n_blocks), len(left) - 1)) for spot in _SPOTS)]
+    candidates = [singles, *(side[spot, at][:, None] for spot in breaks for side in (left_parent, right_parent))]
+    candidate = np.concatenate(candidates, axis=1).astype(np.int64)
+    candidate[np.take_along_axis(total, candidate, axis=1) >= _FAR] = -1
+    return _to_the_letter(rows, letters, reference, parents, one, scaled_gain, candidate)
 
 
 def _to_the_letter(
@@ -120,6 +130,7 @@ def _to_the_letter(
     parents: tuple[np.ndarray, np.ndarray],
     one: np.ndarray,
     scaled_gain: np.ndarray,
+    candidates: np.ndarray,
 ) -> Parents:
     """Move the breakpoint to the column at which these parents explain most."""
     mismatches = []
@@ -137,7 +148,7 @@ def _to_the_letter(
     of_left, of_right = by_left[at, column], (by_right[:, -1] - by_right[at, column])
     exchange = np.minimum(by_right[at, column] - of_left, by_left[:, -1] - by_left[at, column] - of_right)
     return Parents(
-        ratio=_chance(of_left, n_left) + _chance(of_right, n - n_left) - _chance(one, n),
+        ratio=chance(of_left, n_left) + chance(of_right, n - n_left) - chance(one, n),
         gain=one - of_left - of_right,
         scaled_gain=scaled_gain,
         one=one,
@@ -147,10 +158,11 @@ def _to_the_letter(
         column=column + 1,
         left=parents[0],
         right=parents[1],
+        candidates=candidates,
     )
 
 
-def _chance(mismatches: np.ndarray, n: np.ndarray) -> np.ndarray:
+def chance(mismatches: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Log probability of certain mismatches among so many letters, at an unknown rate."""
     a, b = _RATE
     chance: np.ndarray = betaln(mismatches + a, np.maximum(n - mismatches, 0) + b) - betaln(a, b)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scdae.core.guard.parents import UNEXPLAINED, Parents
+from scdae.core.chimeras.parents import UNEXPLAINED, Parents
 from scdae.core.runtime.threads import few_threads
 
 __all__ = ["features", "verdicts", "with_variants"]

@@ -3,8 +3,8 @@ import pytest
 import scipy.sparse as sp
 from scipy import optimize, special, stats
 
-from scdae.core.guard import placement as parts
-from scdae.core.guard.placement import Decoder, Windows, fit_prior, misfit, place_parts
+from scdae.core.chimeras import placement as parts
+from scdae.core.chimeras.placement import Decoder, Windows, fit_prior, misfit, place_parts
 
 N_LATENT, SHAPE = 2, (3, 6)
 

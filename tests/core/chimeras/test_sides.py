@@ -3,8 +3,8 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
-from scdae.core.guard import chimeras as splits
-from scdae.core.guard.chimeras import evidence, fit_split, sides
+from scdae.core.chimeras import sides as splits
+from scdae.core.chimeras.sides import evidence, fit_split, sides
 
 
 def relatives(n=400, seed=0):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import scdae
-from scdae.core.runtime.transfers import transfers
+from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import open_counts
 from scdae.outputs.report import query_report
 
@@ -41,4 +41,4 @@ def test_everything_works_where_transfers_are_refused(guarded):
 
 def test_signatures_stay():
     assert "batch_key" in inspect.signature(scdae.DAE.fit).parameters
-    assert transfers(max)(1, 2) == 2 and scdae.DAE.fit.__doc__
+    assert own_switches(max)(1, 2) == 2 and scdae.DAE.fit.__doc__

@@ -1,4 +1,4 @@
-"""The package computes in the same way whatever JAX was told by others: transfers that it makes are allowed, precision is single."""
+"""The package has JAX's switches as it wants them, whatever others have set: single precision, and transfers that are allowed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import jax
 
 from scdae.core.runtime.platforms import check_forked
 
-__all__ = ["transfers"]
+__all__ = ["own_switches"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def transfers(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def own_switches(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a function of the package move arrays between host and device in single precision, whatever JAX's switches say.
 
     `jax_transfer_guard` finds transfers that somebody did not mean in code of their own; those of the package are

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import median_filter
 
-from scdae.core.guard.letters import letters, reverse_complement, words
-from scdae.core.guard.strands import other_strand
+from scdae.core.chimeras.letters import letters, reverse_complement, words
+from scdae.core.chimeras.strands import other_strand
 
 __all__ = ["ANCHOR", "Frame", "Placed", "find_frame", "letters", "place", "reverse_complement", "words"]
 

@@ -19,7 +19,7 @@ def other_strand(words: Sequence[np.ndarray], k: int, *, common: float, least: i
     Parameters
     ----------
     words
-        Words that occur once in each sequence, as :func:`scdae.core.guard.letters.words` encodes them.
+        Words that occur once in each sequence, as :func:`scdae.core.chimeras.letters.words` encodes them.
     k
         Letters of a word.
     common

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scdae.core.guard.kmers import find_frame, letters, place, reverse_complement, words
+from scdae.core.chimeras.kmers import find_frame, letters, place, reverse_complement, words
 from small import family
 
 

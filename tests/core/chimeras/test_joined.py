@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scdae.core.guard.joined import join
-from scdae.core.guard.letters import words
-from scdae.core.guard.parents import find_parents
-from scdae.core.guard.placement import Windows
-from scdae.core.guard.verdict import features, verdicts, with_variants
+from scdae.core.chimeras.joined import join
+from scdae.core.chimeras.letters import words
+from scdae.core.chimeras.parents import find_parents
+from scdae.core.chimeras.placement import Windows
+from scdae.core.chimeras.verdict import features, verdicts, with_variants
 
 N, COLUMNS, WINDOWS, K = 80, 400, 4, 2
 STARTS = np.linspace(0, COLUMNS, WINDOWS + 1).astype(int)
@@ -38,6 +38,8 @@ def test_each_chimera_is_of_two_and_has_the_words_of_its_letters(made):
     assert len(joined.rows) == 50 and joined.windows.observed.all()
     found = find_parents(joined.rows, rows)
     assert (found.two == 0).all() and (found.one > 0).all()
+    (left, right), at = joined.parents.T, joined.column[:, None]
+    assert np.array_equal(joined.rows, np.where(np.arange(COLUMNS) < at, rows[left], rows[right]))
     apart = np.abs(joined.windows.counts.toarray() - [counted(row) for row in joined.rows]).sum(axis=1)
     assert (apart == 0).mean() > 0.9 and apart.max() <= 2 * (K - 1), "words over the edge of a window at the breakpoint"
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.guard.letters import words
-from scdae.core.guard.placement import Windows
+from scdae.core.chimeras.letters import words
+from scdae.core.chimeras.placement import Windows
 
 __all__ = ["Joined", "join"]
 
@@ -24,6 +24,8 @@ class Joined(NamedTuple):
     windows: Windows
     rows: np.ndarray  # int8 (n, n_columns)
     excluded: np.ndarray  # bool (n, n_reference): what must not be looked at, where the parents are to be unknown
+    parents: np.ndarray  # int64 (n, 2): of the left and the right side
+    column: np.ndarray  # int64 (n,): columns on the left of the breakpoint
 
 
 def join(
@@ -64,7 +66,7 @@ def join(
     pool = np.sort(rng.permutation(len(group))[:_POOL])
     ranks = np.unique(np.geomspace(1, max(len(pool) - 1, 1), _RANKS).astype(int))
     counts: list[sp.csr_matrix] = []
-    observed, letters, excluded = [], [], []
+    observed, letters, excluded, parents, columns = [], [], [], [], []
     for _ in range(_TRIES * sum(numbers)):
         if len(counts) == sum(numbers):
             break
@@ -93,12 +95,16 @@ def join(
         )
         observed.append(seen)
         letters.append(row)
+        parents.append((first, second))
+        columns.append(at)
         known = len(counts) <= numbers[0]
         excluded.append(np.isin(group, [] if known else group[[first, second]]))
     if len(counts) < sum(numbers):
         return None
     matrix = sp.csr_matrix(sp.vstack(counts, format="csr"), dtype=np.float32)
-    return Joined(Windows(matrix, np.stack(observed)), np.stack(letters), np.stack(excluded))
+    return Joined(
+        Windows(matrix, np.stack(observed)), np.stack(letters), np.stack(excluded), np.array(parents), np.array(columns)
+    )
 
 
 def _breakpoint(differ: np.ndarray, n_columns: int, rng: np.random.Generator) -> int | None:

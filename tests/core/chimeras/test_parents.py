@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scdae.core.guard.parents import find_parents
+from scdae.core.chimeras.parents import find_parents
 
 
 @pytest.fixture
