@@ -142,7 +142,7 @@ def test_masked_entries_are_filled_on_the_right_scale(mask, masked_model):
     mean = masked_model.impute(adata, mask=mask)
     some = np.arange(small.N_OBS) != 7
     assert np.isfinite(prior[some]).all() and np.isnan(prior[7]).all()  # of that cell nothing was observed
-    np.testing.assert_array_equal(mean[~mask], prior[~mask])
+    np.testing.assert_allclose(mean[~mask], prior[~mask], rtol=2e-6)  # two programs, which may round differently
     unseen = ~mask & some[:, None]
     truth = np.asarray(adata.layers["truth"])
     assert prior[unseen].sum() == pytest.approx(truth[unseen].sum(), rel=0.05)

@@ -172,7 +172,8 @@ def project_profiles(
     -----
     The input of the encoder is log counts per 10,000 on its axes. In a further pass it is the expected logs under the
     distribution from the pass before, at the depth that the encoder saw, since logs of expected counts would be larger
-    than any logs in training. Fractions of expression are averaged over draws.
+    than any logs in training. Fractions of expression are averaged over draws. The encoder places all cells, those with few
+    molecules as well, which restoring places by their likelihood (:mod:`scdae.core.prediction.refine`).
 
     The gradient treats a thinned copy as ``keep`` times the counts, its expectation, and a rounded one as the counts (a
     straight-through estimate: Bengio, Leonard and Courville 2013; against defenses, Athalye, Carlini and Wagner 2018).

@@ -108,25 +108,24 @@ def read_out(
                 cells = cells._replace(inputs=completed.inputs)
                 if gaps is not None:
                     gaps.add(completed, cells, rows.stop - rows.start, how)
-            latent = None
-            if few or outputs == ("latent",):
-                latent = encode(fitted, cells.inputs, cells.conditions)
-                latent = refined(network, fitted.prior if few else None, cells, latent, fitted.likelihood)
+            latent = encode(fitted, cells.inputs, cells.conditions)
+            if few:
+                latent = refined(network, fitted.prior, cells, latent, fitted.likelihood)
             if outputs == ("latent",):
                 yield rows, (np.zeros((size, 0), np.float32),), latent
                 continue
             anew = np.pad(depth[rows], (0, size - (rows.stop - rows.start)), mode="edge")
-            values, latent = _read_out(
+            values = _read_out(
                 network,
                 in_batch,
                 cells,
+                latent,
                 fitted.inflated,
                 anew,
                 genes,
                 fitted.likelihood,
                 laws,
                 None if fitted.laws is None else fitted.laws.by_level,
-                latent,
                 outputs=outputs,
             )
             yield rows, values, latent
@@ -174,20 +173,19 @@ def _read_out(
     network: Network,
     in_batch: Network | None,
     batch: Batch,
+    latent: Any,
     inflated: Any,
     depth: Any,
     genes: Any,
     likelihood: str,
     laws: Laws | None,
     by_level: tuple[Any, Any] | None,
-    latent: Any = None,
     *,
     outputs: tuple[str, ...],
-) -> tuple[tuple[jax.Array, ...], jax.Array]:
+) -> tuple[jax.Array, ...]:
     model = network.merged()
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
     total, observed = batch.total_in, observed_mask(batch, n_cells, n_vars)
-    latent = model.encode(batch.inputs, batch.conditions) if latent is None else latent
     log_share = corrected_proportions(by_level, model.decode(latent, batch.conditions), observed)
     whole = (
         jnp.ones(n_cells, jnp.float32) if observed is None else jnp.exp(log_share).sum(axis=1)
@@ -211,7 +209,7 @@ def _read_out(
             else _moved(_of_laws(block, name), factor, total * whole, name)
             for name in outputs
         }
-        return tuple(values.values()), latent
+        return tuple(values.values())
     theta = jnp.full(n_vars, jnp.inf, jnp.float32) if likelihood == "poisson" else model.theta(inflated)
     pi = _some(model.pi(inflated), genes)[None, :] if likelihood == "zinb" else None
     x = _scatter_some(batch, n_cells, n_vars, genes)
@@ -222,7 +220,7 @@ def _read_out(
         else _moved(_counts(entries, name), factor, total * whole, name)
         for name in outputs
     }
-    return tuple(values.values()), latent
+    return tuple(values.values())
 
 
 def _of_laws(block: Block, output: str) -> jax.Array:
