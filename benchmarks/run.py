@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="src of another build, for arrays, snippet and restoring")
     parser.add_argument("--runs", type=int, default=3, help="runs of the speed, snippet and restoring parts")
     parser.add_argument(
-        "--quick", action="store_true", help="batches without scVI; shield: only the effect of rounding"
+        "--quick", action="store_true", help="batches and shallow without scVI; shield: only the effect of rounding"
     )
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
@@ -338,7 +338,7 @@ def main() -> None:
     if "shallow" in parts:
         from shallow import shallow
 
-        shallow(SHARED, options.data)
+        shallow(SHARED, options.data, quick=options.quick)
     if "shield" in parts:
         from shield import shield
 
