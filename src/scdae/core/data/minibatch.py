@@ -46,7 +46,8 @@ class Size(NamedTuple):
         """Find capacities that suffice for each row of `groups` (indices of cells)."""
         chosen = None if genes is None else _entries_among(data.counts, genes)
         numbers = entries_of_cells(data.counts), entries_of_cells(data.unobserved), chosen
-        return cls(*(capacity(number, groups) for number in numbers), genes)
+        stored, hidden, some = (capacity(number, groups) for number in numbers)
+        return cls(stored, hidden, some, genes)
 
     def rounded(self) -> Size:
         """Round capacities up to powers of two, so that one compiled program serves most selections of cells."""
