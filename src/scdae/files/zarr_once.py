@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from dask.base import get_scheduler
 from scipy.sparse import csr_matrix, issparse
+from zarr.codecs import BloscCodec
 
 __all__ = ["Ends", "can_write_once", "write_once"]
 
@@ -21,6 +22,8 @@ _SHARD = 2**22  # values of a shard, which is written as a whole
 _TALLEST = 2048  # rows of a chunk
 _LEAST = 64  # rows, below which nothing is cut
 _ARRAY: dict[str, Any] = {"encoding-type": "array", "encoding-version": "0.2.0"}
+# As small as zarr's default (zstd) for restored values and their columns, in half the time of writing and less of reading.
+_PACKED = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 
 
 def can_write_once(array: Any) -> bool:
@@ -106,7 +109,7 @@ def _create(
     shards: tuple[int, ...],
     attributes: dict[str, Any],
 ) -> zarr.Array:
-    form: dict[str, Any] = {"shards": shards} if group.metadata.zarr_format == 3 else {}
+    form: dict[str, Any] = {"shards": shards, "compressors": _PACKED} if group.metadata.zarr_format == 3 else {}
     return group.create_array(name, shape=shape, dtype=dtype, chunks=chunks, attributes=attributes, **form)
 
 

@@ -332,3 +332,16 @@ def test_draws():
     draws = np.stack([mix.sample(rng) for _ in range(20_000)])
     for q in (0.1, 0.5, 0.95):
         np.testing.assert_allclose((draws <= mix.quantile(q)).mean(axis=0), q, atol=0.015)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_levels_are_those_of_the_log_fold_change_in_the_precision_of_the_expected_counts(dtype):
+    rng = np.random.default_rng(3)
+    prior = np.exp(rng.normal(-3, 2, (4, N))).astype(dtype)
+    prior[0, :3] = 0, np.nan, 1e30
+    exposure, laws = rng.uniform(500, 5000, 4).astype(np.float32), components(some())
+    fold = np.nan_to_num(prior.astype(np.float64)) / (exposure[:, None].astype(np.float64) * laws.usual)
+    expected = np.clip((np.log(np.maximum(fold, 1e-30)) - LOW) / (HIGH - LOW), 0, 1)
+    found = laws.level(prior, exposure)
+    assert found.dtype == dtype and 0 < (expected > 0).mean() < 1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 if dtype == np.float32 else 1e-14)

@@ -127,9 +127,13 @@ class Components(NamedTuple):
         """
         if self.usual is None:
             return None
-        usual = np.maximum(exposure, 1e-12)[:, None] * np.maximum(self.usual, 1e-30)
-        fold = np.maximum(np.nan_to_num(prior, nan=0.0), 1e-30) / usual
-        return np.asarray(level_of(np.log(fold)), prior.dtype)
+        log_exposure = np.log(np.maximum(exposure, 1e-12), dtype=np.float64)
+        log_usual = np.log(np.maximum(self.usual, 1e-30), dtype=np.float64)
+        fold = np.fmax(prior, prior.dtype.type(1e-30))  # of a missing value as well
+        np.log(fold, out=fold)  # all in the precision of `prior`: that of the genes would take three times as long
+        fold -= log_exposure.astype(fold.dtype)[:, None]
+        fold -= log_usual.astype(fold.dtype)
+        return np.asarray(level_of(fold))
 
     def at(self, genes: Any, level: np.ndarray | None = None) -> Components:
         """Select genes, each as often as given: ``(c, *shape of genes)``; entries if their `level` is given."""

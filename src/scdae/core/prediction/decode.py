@@ -88,6 +88,7 @@ def read_out(
     network = fitted.network
     in_batch = None if batch is None else network._replace(params=all_in_batch(fitted.params, batch))
     laws = None if fitted.laws is None else filled(some_laws(fitted.laws, genes))
+    laws, by_level = jax.device_put((laws, None if fitted.laws is None else fitted.laws.by_level))  # not batch by batch
     has_gaps = data.unobserved is not None and data.unobserved.nnz > 0
     if gaps is not None and data.unobserved is not None:
         gaps.n_unobserved += int(data.unobserved.nnz)
@@ -125,7 +126,7 @@ def read_out(
                 genes,
                 fitted.likelihood,
                 laws,
-                None if fitted.laws is None else fitted.laws.by_level,
+                by_level,
                 outputs=outputs,
             )
             yield rows, values, latent
