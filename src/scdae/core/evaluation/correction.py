@@ -118,24 +118,34 @@ def _rising(correction: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("graph",))
 def _sums(graph: Any, params: Any, batch: Batch, log_share: Any, ratio: Any) -> jax.Array:
-    """Sum molecules expected and seen by knot, cells, log fold changes and their squares: (2 len(KNOTS) + 3, n_vars)."""
+    """Sum molecules expected and seen by knot, cells, log fold changes and their squares: (2 len(KNOTS) + 3, n_vars).
+
+    Expected molecules are summed cell by cell, so that no array of cells by genes is stored for each knot.
+    """
     model = nnx.merge(graph, params)
     log_rho, observed = forward(model, batch, 1.0)
     fold = jax.nn.log_softmax(log_rho, axis=1) - log_share[None, :]
-    mean = ratio * batch.total_in[:, None] * jnp.exp(log_rho)
     real = jnp.broadcast_to((batch.total_in > 0)[:, None], fold.shape)
     if observed is not None:
         real &= observed
-    mean, cells = jnp.where(real, mean, 0), real.astype(fold.dtype)
+    mean = jnp.where(real, ratio * batch.total_in[:, None] * jnp.exp(log_rho), 0)
     of_entry, y = fold[batch.rows, batch.cols], batch.x_out
-
-    def up_to(knot: float, next_knot: float) -> tuple[jax.Array, jax.Array]:
-        """Compute the molecules that lie at `next_knot` or beyond, those in between in part."""
-        beyond, own = (jnp.clip((values - knot) / (next_knot - knot), 0, 1) for values in (fold, of_entry))
-        return sum_rows(mean * beyond), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y * own)
-
-    beyond = [(sum_rows(mean), jnp.zeros(len(log_share), y.dtype).at[batch.cols].add(y))]
-    beyond += [up_to(*pair) for pair in zip(KNOTS, KNOTS[1:], strict=False)]
-    expected, seen = (-jnp.diff(jnp.stack(part), axis=0, append=0) for part in zip(*beyond, strict=True))
     fold = jnp.where(real, fold, 0)
+    knots = jnp.asarray(KNOTS[:-1], fold.dtype)[:, None]
+    steps = jnp.diff(jnp.asarray(KNOTS, fold.dtype))[:, None]
+
+    def beyond(values: jax.Array) -> jax.Array:
+        """How far values lie beyond each knot, in parts of the way to the next: (len(KNOTS) - 1, k), from 0 to 1."""
+        return jnp.clip((values[None, :] - knots) / steps, 0, 1)
+
+    def add(total: jax.Array, cell: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        of_cell, expected = cell
+        return total + expected[None, :] * beyond(of_cell), None
+
+    start = jnp.zeros((len(KNOTS) - 1, len(log_share)), fold.dtype)
+    expected = jnp.concatenate([sum_rows(mean)[None, :], jax.lax.scan(add, start, (fold, mean))[0]])
+    own = jnp.concatenate([y[None, :], y[None, :] * beyond(of_entry)])
+    seen = jnp.zeros((len(log_share), len(KNOTS)), y.dtype).at[batch.cols].add(own.T).T
+    expected, seen = (-jnp.diff(part, axis=0, append=0) for part in (expected, seen))
+    cells = real.astype(fold.dtype)
     return jnp.concatenate([expected, seen, jnp.stack([sum_rows(cells), sum_rows(fold), sum_rows(fold**2)])])

@@ -123,8 +123,9 @@ def refit(
     work.update_norm(np.sum([work.look(solution, genes).rows for genes in work.blocks()], axis=0))
     for i in range(n_rounds):
         if i == 1:  # the first round has gone most of the way
-            work.leave_out_own(solution)
-            work.learn_excess(solution)
+            over = work.left_over(solution)
+            work.leave_out_own(over)
+            work.learn_excess(solution, over)
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
         refused, gain = 0, 0.0
         for genes in work.blocks():

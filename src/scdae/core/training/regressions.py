@@ -123,41 +123,42 @@ class Regressions:
             products = _products(fixed[0], *self.pairs)
             self.parts.append((slice(start, min(start + self.size, self.n_obs)), fixed, products, hidden))
 
-    def learn_excess(self, solution: Refit) -> None:
+    def learn_excess(self, solution: Refit, over: np.ndarray) -> None:
         """Variance of what is left over, over that of Poisson's law, from Pearson's statistic (quasi-likelihood, Wedderburn, 1974).
 
-        Counts that vary more say less about the loadings, which are then drawn to their prior so much more strongly.
+        Counts that vary more say less about the loadings, which are then drawn to their prior so much more strongly. What is left over
+        at the non-zeros, `over`, is that of :meth:`left_over`.
         """
         square, expected = np.zeros(self.n_vars), np.zeros(self.n_vars)
         for genes in self.blocks():
             look = self.look(solution, genes)
             square[genes], expected[genes] = look.squares, look.sums[0]
-        rows, cols = entry_rows(self.cells.counts), self.cells.counts.indices
-        over = self.left_over(solution, rows, cols)
+        cols = self.cells.counts.indices
         x = self.cells.counts.data.astype(np.float64)
         square += np.bincount(cols, over**2 - (x - over) ** 2, self.n_vars)
         seen = self.n_obs if self.cells.hidden is None else self.n_obs - np.diff(self.cells.hidden.tocsc().indptr)
         free = np.maximum(seen - self.width, 1) / np.maximum(seen, 1)  # what the loadings have fitted away
         self.excess = np.maximum(square / np.maximum(expected, 1e-12) / free, 1)
 
-    def leave_out_own(self, solution: Refit) -> None:
+    def leave_out_own(self, over: np.ndarray) -> None:
         """Take from the sums what each entry has of itself in its cell's position.
 
         A gene's own molecules move the cell to where the gene is expected to be high, which a regression takes for a loading. The
         slope of the likelihood at positions that the entry had no part in is, to first order, less by the gene's response times
-        the covariance of what the encoder gets of it and what the model leaves over.
+        the covariance of what the encoder gets of it and what the model leaves over, `over` of :meth:`left_over`.
         """
         cells = self.cells
         if cells.inputs is None or cells.response is None:
             return
-        rows, cols = entry_rows(cells.counts), cells.counts.indices
-        over = self.left_over(solution, rows, cols)
-        covariance = np.bincount(cols, over * cells.inputs, self.n_vars)  # the mean of what is left over is nothing
+        covariance = np.bincount(
+            cells.counts.indices, over * cells.inputs, self.n_vars
+        )  # the mean of what is left over is nothing
         self.sums[1:] = self.all_sums[1:] - cells.response.T * covariance
 
-    def left_over(self, solution: Refit, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    def left_over(self, solution: Refit) -> np.ndarray:
         """Return the counts minus the expected counts, at the non-zeros: float64 (nnz,)."""
         cells = self.cells
+        rows, cols = entry_rows(cells.counts), cells.counts.indices
         exposure = np.zeros(self.n_obs, np.float32)
         some = self.totals > 0
         exposure[some] = np.log(self.totals[some]) - self.log_norm[some]
