@@ -18,7 +18,7 @@ from scdae.core.panels.predict import Prediction, predict
 from scdae.core.runtime.own_switches import own_switches
 from scdae.inputs.counts import read_counts
 from scdae.matrices.features import other_features
-from scdae.tools.panels import denoised
+from scdae.tools.panels import restored
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,7 +68,7 @@ def impute_genes(
     seed
         Seed of everything random.
     **settings
-        Settings of the model of the shared genes: those of :class:`scdae.DAE`.
+        Settings of the model: those of :class:`scdae.DAE`.
 
     Returns
     -------
@@ -100,10 +100,12 @@ def impute_genes(
 
     Notes
     -----
-    One model of the shared genes, with the platform as batch, removes the noise of both sides. Each gene is
-    standardized on each side, so that its efficiency on the platform drops out. The order of the cells is that of a
-    weighted sum: the mean log count of the nearest reference cells by cosine distance, a ridge regression of log counts
-    on the shared genes, and one on the same genes without noise. The weights, the levels of the genes and the limits
+    One model of both sides, with the platform as batch, removes the noise and predicts the genes by self-consistency:
+    they are missing values of the panel's cells. With more than 1,000 genes to predict it learns the shared ones only,
+    and the other predictions remain. Each gene is standardized on each side, so that its efficiency on the platform
+    drops out. The order of the cells is that of a weighted sum: the mean log count of the nearest reference cells by
+    cosine distance, a kernel regression of log counts on the shared genes, one on the same genes without noise, and
+    the model's own prediction. Sums lie nearer to the mean in shallow cells. The weights, the levels of the genes and the limits
     are learned from shared genes that are hidden (the model is then fitted without them, four times). Limits are
     quantiles of a negative binomial, at the probabilities that hold the counts of the hidden genes (conformal
     inference, :cite:p:`Vovk2005`); they hold for genes that are predicted as well as those of the panel.
@@ -139,7 +141,7 @@ def impute_genes(
         here[ok],
         there[usable],
         cells[:, len(shared) :].tocsr()[usable],
-        partial(denoised, settings=settings, seed=seed),
+        partial(restored, settings=settings, seed=seed),
         n_neighbors=n_neighbors,
         level=level,
         rng=np.random.default_rng(seed),
@@ -218,7 +220,7 @@ def _report(
     table = {"correlation": hidden.correlation, "measured": hidden.measured, "predicted": hidden.predicted}
     if hidden.within is not None:
         table["within"] = hidden.within
-    names = ("neighbors", "regression", "regression_denoised")
+    names = ("neighbors", "regression", "regression_denoised", "model")[: len(found.weights)]
     out: dict[str, Any] = {
         "hidden_genes": pd.DataFrame(table, index=pd.Index(shared, dtype=object)),
         "weights": dict(zip(names, map(float, found.weights), strict=True)),

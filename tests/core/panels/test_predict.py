@@ -22,7 +22,7 @@ def found():
         spatial[:, :22],
         reference[:, :22],
         sp.csr_matrix(reference[:, 22:]),
-        lambda one, other: (log_shares(one), log_shares(other)),
+        lambda one, other, lacking: (log_shares(one), log_shares(other), None),
         n_neighbors=30,
         level=0.9,
         rng=rng,
@@ -55,7 +55,7 @@ def test_predictions_of_one_gene_do_not_depend_on_the_others_but_for_lots(found)
             spatial[:, :20],
             reference[:, :20],
             sp.csr_matrix(reference[:, columns]),
-            lambda one, other: (log_shares(one), log_shares(other)),
+            lambda one, other, lacking: (log_shares(one), log_shares(other), None),
             n_neighbors=10,
             level=None,
             rng=np.random.default_rng(0),
@@ -64,3 +64,55 @@ def test_predictions_of_one_gene_do_not_depend_on_the_others_but_for_lots(found)
     one, both = counts([25]), counts([24, 25])
     assert one.lower is None and one.calibration is None and one.hidden.within is None
     np.testing.assert_allclose(one.counts[:, 0], both.counts[:, 1], rtol=1e-5)
+
+
+def test_what_the_model_predicts_itself_is_weighed_by_hidden_genes():
+    rng = np.random.default_rng(4)
+    spatial, reference = made(200, rng), made(200, rng)
+    asked = []
+
+    def restore(one, other, lacking):
+        asked.append(lacking.shape[1])
+        columns = [np.flatnonzero((reference == column[:, None]).all(axis=0))[0] for column in lacking.toarray().T]
+        return (
+            log_shares(one),
+            log_shares(other),
+            np.log1p(spatial[:, columns] if knows else rng.normal(1, 0.1, (200, len(columns)))),
+        )
+
+    weights = []
+    for knows in (True, False):
+        found = predict(
+            spatial[:, :20],
+            reference[:, :20],
+            sp.csr_matrix(reference[:, 20:]),
+            restore,
+            n_neighbors=10,
+            level=None,
+            rng=np.random.default_rng(0),
+        )
+        weights.append(found.weights)
+    assert asked[:5] == [5, 5, 5, 5, 10]
+    assert weights[0].shape == (4,) and weights[0][3] > 0.5 and weights[1][3] < 0.1
+
+
+def test_too_many_genes_for_the_model_are_left_to_the_others(monkeypatch):
+    monkeypatch.setattr("scdae.core.panels.predict._MOST_MODELED", 9)
+    rng = np.random.default_rng(4)
+    spatial, reference = made(50, rng), made(60, rng)
+    asked = []
+
+    def restore(one, other, lacking):
+        asked.append(lacking)
+        return log_shares(one), log_shares(other), None
+
+    found = predict(
+        spatial[:, :20],
+        reference[:, :20],
+        sp.csr_matrix(reference[:, 20:]),
+        restore,
+        n_neighbors=10,
+        level=None,
+        rng=np.random.default_rng(0),
+    )
+    assert asked == [None] * 5 and found.weights.shape == (3,)

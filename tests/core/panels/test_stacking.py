@@ -38,10 +38,17 @@ def test_weights_are_least_squares_but_for_the_penalty():
 
 def test_stacked_does_not_depend_on_the_scale_of_a_prediction():
     logs = np.random.default_rng(0).normal(size=(2, 9, 3))
-    weights = np.array([0.3, 0.7])
-    np.testing.assert_allclose(
-        stacked(logs, weights), stacked(logs * np.array([5, 0.1])[:, None, None] + 2, weights), atol=1e-9
-    )
+    weights, total = np.array([0.3, 0.7]), np.arange(1.0, 10.0)
+    changed = logs * np.array([5, 0.1])[:, None, None] + 2
+    np.testing.assert_allclose(stacked(logs, weights, total), stacked(changed, weights, total), atol=1e-9)
+
+
+def test_stacked_is_nearer_to_the_mean_in_shallow_cells():
+    rng = np.random.default_rng(0)
+    logs, total = rng.normal(size=(1, 50, 2)), np.exp(rng.normal(size=50))
+    z, depth = stats.zscore(logs[0], axis=0), stats.zscore(np.log(total))
+    np.testing.assert_allclose(stacked(logs, np.ones(1), total), z * np.maximum(1 + 0.2 * depth, 0)[:, None], atol=1e-9)
+    np.testing.assert_allclose(stacked(logs, np.ones(1), np.full(50, 7.0)), z, atol=1e-9)
 
 
 def test_rank_into_keeps_values_and_takes_the_order():

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.linear_model import Ridge
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import cosine_distances
 
+from scdae.core.panels import transfer
 from scdae.core.panels.transfer import Transfer, log_shares, standardized
 
 
@@ -30,12 +31,29 @@ def test_predicts_what_brute_force_does(sides):
     cells, points = standardized(log_shares(spatial)), standardized(log_shares(reference))
     near = np.argsort(cosine_distances(cells, points), axis=1)[:, :5]
     np.testing.assert_allclose(found[0], logs[near].mean(axis=1))
-    for one, (query, known), penalty in (
-        (found[1], (cells, points), 1.0),
-        (found[2], tuple(map(standardized, smooth)), 0.1),
+    for one, (query, known), noise in (
+        (found[1], (cells, points), 10.0),
+        (found[2], tuple(map(standardized, smooth)), 1.0),
     ):
-        ridge = Ridge(alpha=penalty * len(known), fit_intercept=False).fit(known, logs)
-        np.testing.assert_allclose(one, ridge.predict(query), atol=1e-8)
+        mean = logs.mean(axis=0)
+        expected = KernelRidge(alpha=noise, kernel="rbf", gamma=0.5 / 6).fit(known, logs - mean).predict(query)
+        np.testing.assert_allclose(one, expected, atol=1e-4)
+
+
+def test_regression_with_fewer_centers_than_cells_is_near_the_exact_one(monkeypatch):
+    rng = np.random.default_rng(1)
+    points, cells = rng.normal(size=(400, 3)), rng.normal(size=(50, 3))
+    values = np.sin(points) + 0.1 * rng.normal(size=points.shape)
+
+    def predicted():
+        left, right = transfer._projection(cells, points, 1.0)
+        return left @ (right.T @ values)
+
+    exact = predicted()
+    monkeypatch.setattr(transfer, "_MOST_CENTERS", 100)
+    assert transfer._projection(cells, points, 1.0)[0].shape == (50, 100)
+    np.testing.assert_allclose(predicted(), exact, atol=0.03)
+    assert np.corrcoef(exact.ravel(), np.sin(cells).ravel())[0, 1] > 0.98
 
 
 def test_shares_are_counts_for_each_count_in_the_panel(sides):

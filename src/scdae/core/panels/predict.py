@@ -10,15 +10,16 @@ import scipy.sparse as sp
 
 from scdae.core.panels.limits import Calibration, Levels
 from scdae.core.panels.stacking import partial_ranks, rank_into, stacked, stacking_weights
-from scdae.core.panels.transfer import N_PREDICTORS, Transfer
+from scdae.core.panels.transfer import Transfer
 
 __all__ = ["Hidden", "Prediction", "predict"]
 
-Denoise = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Restore = Callable[[np.ndarray, np.ndarray, sp.csr_matrix | None], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
 
 _FOLDS = 4
 _MOST_CELLS = 3000  # of each side, while genes are hidden
 _BLOCK = 500  # genes at a time
+_MOST_MODELED = 1000  # genes to predict that the model learns as well; with more it takes too long
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Prediction:
     lower, upper
         Limits, float32 (n_obs, n_targets); None where none were asked for.
     weights
-        Of the neighbors, of the regression on the shared genes and on the same genes denoised, float64 (3,).
+        Of the neighbors, of the regression on the shared genes and on the same genes denoised, and of the model's own
+        prediction if it has one, float64 (4,) or (3,).
     levels, calibration
         What the hidden genes say of levels and of limits.
     hidden
@@ -82,7 +84,7 @@ def predict(
     spatial: np.ndarray,
     reference: np.ndarray,
     targets: sp.csr_matrix,
-    denoise: Denoise,
+    restore: Restore,
     *,
     n_neighbors: int,
     level: float | None,
@@ -97,8 +99,10 @@ def predict(
         every cell has counts.
     targets
         Counts of the genes to predict, CSR (n_reference, n_targets).
-    denoise
-        Returns logs without noise for the counts of both sides, arrays of the same shapes.
+    restore
+        Takes the counts of both sides in the shared genes, and those of the reference in genes that the panel lacks,
+        CSR (n_reference, k), or None. Returns logs without noise, arrays of the shapes of the first two, and
+        predicted logs of the third, float (n_obs, k), or None.
     n_neighbors
         Reference cells that are averaged.
     level
@@ -112,14 +116,16 @@ def predict(
 
     Notes
     -----
-    Three predictions of log counts are made: the mean of the nearest reference cells, and two ridge regressions, on the
-    shared genes and on the same genes denoised. A quarter of the shared genes at a time is hidden from all of this and
-    predicted by the others. That gives the weights of the three (:func:`~scdae.core.panels.stacking.stacking_weights`),
+    Four predictions of log counts are made: the mean of the nearest reference cells, two regressions, on the shared
+    genes and on the same genes denoised, and what the model that denoises says of genes that it saw in the reference
+    only (for at most 1,000 genes). A quarter of the shared genes at a time is hidden from all of this and
+    predicted by the others. That gives the weights of the predictions (:func:`~scdae.core.panels.stacking.stacking_weights`),
     the level of each gene (:class:`~scdae.core.panels.limits.Levels`) and the limits
     (:class:`~scdae.core.panels.limits.Calibration`). The weighted sum orders the cells of a gene; the values that are
     put in that order are averages of the neighbors' counts.
     """
-    folds = list(_hidden(spatial, reference, denoise, n_neighbors, rng))
+    modeled = targets.shape[1] <= _MOST_MODELED
+    folds = list(_hidden(spatial, reference, restore, modeled, n_neighbors, rng))
     order = np.concatenate([fold.genes for fold in folds])
     weights, place = _weights(folds)
     raw = [_counts(fold, weights) for fold in folds]
@@ -135,7 +141,8 @@ def predict(
         within,
     )
 
-    transfer = Transfer.of(spatial, reference, denoise(spatial, reference), n_neighbors)
+    *denoised, own = restore(spatial, reference, targets if modeled else None)
+    transfer = Transfer.of(spatial, reference, (denoised[0], denoised[1]), n_neighbors)
     total = spatial.sum(axis=1, keepdims=True, dtype=np.float64)
     shape = len(spatial), targets.shape[1]
     counts = np.empty(shape, np.float32)
@@ -144,7 +151,8 @@ def predict(
     for start in range(0, shape[1], _BLOCK):
         here = slice(start, start + _BLOCK)
         some = columns[:, here].tocsr()
-        one = rank_into(stacked(transfer.logs(some), weights), transfer.shares(some)) * total
+        logs = _logs(transfer, some, None if own is None else own[:, here])
+        one = rank_into(stacked(logs, weights, total[:, 0]), transfer.shares(some)) * total
         one *= levels.factors(one.mean(axis=0))
         counts[:, here] = one
         if calibration is not None and lower is not None and upper is not None:
@@ -152,8 +160,19 @@ def predict(
     return Prediction(counts, lower, upper, weights, levels, calibration, hidden)
 
 
+def _logs(transfer: Transfer, targets: sp.csr_matrix, own: np.ndarray | None) -> np.ndarray:
+    """Return all predictions of log counts, float64 (k, n_obs, n_targets)."""
+    logs = transfer.logs(targets)
+    return logs if own is None else np.concatenate([logs, own[None]])
+
+
 def _hidden(
-    spatial: np.ndarray, reference: np.ndarray, denoise: Denoise, n_neighbors: int, rng: np.random.Generator
+    spatial: np.ndarray,
+    reference: np.ndarray,
+    restore: Restore,
+    modeled: bool,
+    n_neighbors: int,
+    rng: np.random.Generator,
 ) -> Iterator[_Fold]:
     """Hide a part of the shared genes at a time and predict it by the others."""
     cells, points = (
@@ -165,15 +184,17 @@ def _hidden(
         rest = np.setdiff1d(np.arange(n_shared), genes)
         here, there = (one[one[:, rest].sum(axis=1) > 0] for one in (cells, points))
         inputs = here[:, rest], there[:, rest]
-        transfer = Transfer.of(*inputs, denoise(*inputs), n_neighbors)
         targets = sp.csr_matrix(there[:, genes])
+        *denoised, own = restore(*inputs, targets if modeled else None)
+        transfer = Transfer.of(*inputs, (denoised[0], denoised[1]), n_neighbors)
         total = inputs[0].sum(axis=1, dtype=np.float64)
-        yield _Fold(genes, transfer.logs(targets), transfer.shares(targets), here[:, genes], total)
+        yield _Fold(genes, _logs(transfer, targets, own), transfer.shares(targets), here[:, genes], total)
 
 
 def _weights(folds: list[_Fold]) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights of the predictions, and where the genes of the panel are in the folds."""
-    agreement, skill, n_genes = np.zeros((N_PREDICTORS, N_PREDICTORS)), np.zeros(N_PREDICTORS), 0
+    k = len(folds[0].logs)
+    agreement, skill, n_genes = np.zeros((k, k)), np.zeros(k), 0
     for fold in folds:
         measured = partial_ranks(fold.measured / fold.total[:, None], fold.total)
         predicted = np.stack([partial_ranks(one, fold.total) for one in fold.logs])
@@ -186,7 +207,7 @@ def _weights(folds: list[_Fold]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(fold: _Fold, weights: np.ndarray) -> np.ndarray:
-    return rank_into(stacked(fold.logs, weights), fold.shares) * fold.total[:, None]
+    return rank_into(stacked(fold.logs, weights, fold.total), fold.shares) * fold.total[:, None]
 
 
 def _skill(predicted: np.ndarray, fold: _Fold) -> np.ndarray:

@@ -9,6 +9,9 @@ from scdae.core.panels.transfer import standardized
 __all__ = ["partial_ranks", "rank_into", "stacked", "stacking_weights"]
 
 _TRUST = 0.1  # of equal weights, beside what is learned from the hidden genes
+_BY_DEPTH = (
+    0.2  # how much more a prediction departs from the mean in a cell one standard deviation (of log totals) deeper
+)
 
 
 def partial_ranks(values: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -71,9 +74,25 @@ def stacking_weights(agreement: np.ndarray, skill: np.ndarray) -> np.ndarray:
     return weights / total if total > 0 else np.full(k, 1 / k)
 
 
-def stacked(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum of standardized predictions: float64 (n_obs, n_targets), from (k, n_obs, n_targets) and (k,)."""
-    return sum(weight * standardized(one) for weight, one in zip(weights, logs, strict=True))
+def stacked(logs: np.ndarray, weights: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Compute the weighted sum of standardized predictions, nearer to the mean in cells that are known less well.
+
+    Parameters
+    ----------
+    logs
+        float (k, n_obs, n_targets).
+    weights
+        float (k,).
+    total
+        float (n_obs,): counts of the cells in the panel, all positive.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n_obs, n_targets).
+    """
+    depth = np.maximum(1 + _BY_DEPTH * standardized(np.log(total)[:, None]), 0)
+    return depth * sum(weight * standardized(one) for weight, one in zip(weights, logs, strict=True))
 
 
 def rank_into(order: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Values of reference cells brought to the cells of a panel, by neighbors and by regression on the shared genes."""
+"""Values of reference cells brought to the cells of a panel, by neighbors and by kernel regression on shared genes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["N_PREDICTORS", "Transfer", "log_shares", "standardized"]
+__all__ = ["Transfer", "log_shares", "standardized"]
 
-N_PREDICTORS = 3
-_PENALTY, _PENALTY_DENOISED = 1.0, 0.1  # of the ridge regressions, in units of the variance of a standardized gene
+_NOISE, _NOISE_DENOISED = 10.0, 1.0  # variance of a cell's log counts about the regression, the kernel's being 1
+_MOST_CENTERS = 1000  # reference cells at which kernels are centered; the regression is exact up to here
 
 
 def log_shares(counts: np.ndarray) -> np.ndarray:
@@ -55,14 +55,17 @@ class Transfer:
     near
         Weights of the reference cells, CSR (n_obs, n_reference); every row has sum 1.
     projections
-        One pair for each regression: standardized genes of the panel's cells times the inverse of the regularized
-        correlation matrix, float64 (n_obs, n_shared), and standardized genes of the reference, (n_reference, n_shared).
+        One pair for each regression, float64 (n_obs, n_centers) and (n_reference, n_centers): log counts of the
+        reference times the second, transposed, times the first are the predictions.
     panel
         Counts of the reference cells in the shared genes, float64 (n_reference,), all positive.
 
     Notes
     -----
-    Neighbors by cosine distance and averages of logs are what SpaGE :cite:p:`Abdelaal2020` owes its accuracy to.
+    Neighbors by cosine distance and averages of logs are what SpaGE :cite:p:`Abdelaal2020` owes its accuracy to. The
+    regressions have a Gaussian kernel of the mean squared difference of standardized genes, halved, and are those of a
+    Gaussian process; with more reference cells than centers, by the subset of regressors
+    :cite:p:`Rasmussen2006`.
     """
 
     near: sp.csr_matrix
@@ -91,7 +94,7 @@ class Transfer:
         raw = standardized(log_shares(spatial)), standardized(log_shares(reference))
         smooth = standardized(denoised[0]), standardized(denoised[1])
         near = _neighbors(*raw, min(n_neighbors, len(reference)))
-        projections = _projection(*raw, _PENALTY), _projection(*smooth, _PENALTY_DENOISED)
+        projections = _projection(*raw, _NOISE), _projection(*smooth, _NOISE_DENOISED)
         return cls(near, projections, reference.sum(axis=1, dtype=np.float64))
 
     def logs(self, targets: sp.csr_matrix) -> np.ndarray:
@@ -129,7 +132,14 @@ def _neighbors(cells: np.ndarray, points: np.ndarray, n_neighbors: int) -> sp.cs
     return sp.csr_matrix((weights, found.ravel(), starts), (len(cells), len(points)))
 
 
-def _projection(cells: np.ndarray, points: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return both factors of a ridge regression's predictions: (first @ (second.T @ y))."""
-    gram = points.T @ points + penalty * len(points) * np.eye(points.shape[1])
-    return np.linalg.solve(gram, cells.T).T, points
+def _projection(cells: np.ndarray, points: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return both factors of a kernel regression's predictions: (first @ (second.T @ y)), the mean of y taken out."""
+    from scipy.linalg import solve
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    centers = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_CENTERS)).astype(int)]
+    gamma = 0.5 / points.shape[1]
+    seen, between = rbf_kernel(points, centers, gamma), rbf_kernel(centers, gamma=gamma)
+    gram = seen.T @ seen + noise * between
+    gram[np.diag_indices_from(gram)] += 1e-6 * gram.trace() / len(gram)
+    return solve(gram, rbf_kernel(cells, centers, gamma).T, assume_a="pos").T, seen - seen.mean(axis=0)
