@@ -107,7 +107,8 @@ def impute_genes(
     cosine distance, a kernel regression of log counts on the shared genes, one on the same genes without noise, and
     the model's own prediction. Sums lie nearer to the mean in shallow cells. The weights, the levels of the genes and the limits
     are learned from shared genes that are hidden (the model is then fitted without them, four times). Limits are
-    quantiles of a negative binomial, at the probabilities that hold the counts of the hidden genes (conformal
+    quantiles of a negative binomial, wider for genes that vary more in the reference if hidden ones show that, at the
+    probabilities that hold the counts of the hidden genes (conformal
     inference, :cite:p:`Vovk2005`); they hold for genes that are predicted as well as those of the panel.
 
     Examples
@@ -229,7 +230,7 @@ def _report(
     }
     if found.calibration is not None:
         one = found.calibration
-        out["limits"] = {"level": level, "theta": one.theta, "below": one.below, "above": one.above}
+        out["limits"] = {"level": level, "theta": one.theta, "slope": one.slope, "below": one.below, "above": one.above}
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from scdae.core.panels.limits import Calibration, Levels
+from scdae.core.panels.limits import Calibration, Levels, log_excess
 from scdae.core.panels.stacking import partial_ranks, rank_into, stacked, stacking_weights
 from scdae.core.panels.transfer import Transfer
 
@@ -78,6 +78,7 @@ class _Fold:
     shares: np.ndarray
     measured: np.ndarray
     total: np.ndarray
+    excess: np.ndarray
 
 
 def predict(
@@ -156,7 +157,7 @@ def predict(
         one *= levels.factors(one.mean(axis=0))
         counts[:, here] = one
         if calibration is not None and lower is not None and upper is not None:
-            lower[:, here], upper[:, here] = calibration.limits(one, rng)
+            lower[:, here], upper[:, here] = calibration.limits(one, log_excess(some, transfer.panel), rng)
     return Prediction(counts, lower, upper, weights, levels, calibration, hidden)
 
 
@@ -188,7 +189,14 @@ def _hidden(
         *denoised, own = restore(*inputs, targets if modeled else None)
         transfer = Transfer.of(*inputs, (denoised[0], denoised[1]), n_neighbors)
         total = inputs[0].sum(axis=1, dtype=np.float64)
-        yield _Fold(genes, _logs(transfer, targets, own), transfer.shares(targets), here[:, genes], total)
+        yield _Fold(
+            genes,
+            _logs(transfer, targets, own),
+            transfer.shares(targets),
+            here[:, genes],
+            total,
+            log_excess(targets, transfer.panel),
+        )
 
 
 def _weights(folds: list[_Fold]) -> tuple[np.ndarray, np.ndarray]:
@@ -237,12 +245,13 @@ def _calibrated(
     """Return the calibration, and which fraction of the counts of each hidden gene it holds, in the folds' order."""
     means = np.concatenate([one.ravel() for one in leveled])
     counts = np.concatenate([fold.measured.ravel() for fold in folds])
+    excess = np.concatenate([np.tile(fold.excess, len(fold.measured)) for fold in folds])
     weights = np.concatenate([np.full(one.size, 1 / len(one)) for one in leveled])
     most = 200_000
     some = slice(None) if len(means) <= most else rng.choice(len(means), most, replace=False)
-    calibration = Calibration.of(means[some], counts[some], weights[some], level, rng)
+    calibration = Calibration.of(means[some], counts[some], excess[some], weights[some], level, rng)
     held = []
     for one, fold in zip(leveled, folds, strict=True):
-        lower, upper = calibration.limits(one, rng)
+        lower, upper = calibration.limits(one, fold.excess, rng)
         held.append(((fold.measured >= lower) & (fold.measured <= upper)).mean(axis=0))
     return calibration, np.concatenate(held)
