@@ -106,7 +106,8 @@ class HeldOut:
         plain = read_out_law(likelihood, no_dropout)
         _log_likelihoods(graph, params, batch, no_dropout, 1.0, plain)
         laws = None if plain == "poisson" else even_laws(self.data.n_vars)
-        _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws)
+        latent = _encoded(Network(graph, params), batch.inputs, batch.conditions)
+        _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws, latent)
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Compute the log probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
@@ -174,10 +175,8 @@ def measure_gain(
     network, few = Network(graph, params), prior is not None and prior.doubt(held_out.data.exposure).any()
 
     def place(batch: Batch) -> Any:
-        if not few:
-            return None
         latent = _encoded(network, batch.inputs, batch.conditions)
-        return refined(network, prior, batch, latent, likelihood)
+        return refined(network, prior, batch, latent, likelihood) if few else latent
 
     scored = (
         (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws, place(batch)))
@@ -298,9 +297,9 @@ def _deviance(
     ratio: Any,
     likelihood: str,
     laws: Laws | None,
-    latent: Any = None,
+    latent: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    """Compute the sums over the held-out molecules, by gene and by cell.
+    """Compute the sums over the held-out molecules, by gene and by cell, where cells lie at `latent` (b, n_latent).
 
     Returns
     -------

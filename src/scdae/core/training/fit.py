@@ -15,7 +15,6 @@ from scdae.core.config import Config
 from scdae.core.data.cells import CellData, cell_data, smoothed_profile
 from scdae.core.data.chunks import Blocks
 from scdae.core.data.conditions import Conditions, no_conditions
-from scdae.core.data.exposure import gene_profile
 from scdae.core.data.thinning import thin
 from scdae.core.distributions.laws import Laws
 from scdae.core.evaluation.gate import apply_gate, fit_gate, match_totals
@@ -33,8 +32,9 @@ from scdae.core.prediction.decode import dropout_chance
 from scdae.core.prediction.refine import latent_prior
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint
+from scdae.core.runtime.freed import give_back
 from scdae.core.training.adapt import adapted_network
-from scdae.core.training.counted import counted
+from scdae.core.training.counted import counted, profile_of
 from scdae.core.training.initialize import Start, new_network, on_axes
 from scdae.core.training.loadings import solve_loadings
 from scdae.core.training.loop import Trained, train
@@ -128,9 +128,7 @@ def fit_counts(
     counts, unobserved, rows, genes = chosen.counts, chosen.unobserved, chosen.rows, chosen.genes
     share = held_out_share(float(counts.sum())) if config.held_out is None else config.held_out
     kept, held = thin(counts, 1 - share, np.random.default_rng([config.seed, 1]))
-    profile = gene_profile(counts, unobserved)
-    if blocks is not None:
-        profile = _profile_of_all(profile, counts, blocks, genes)
+    profile = profile_of(chosen, blocks)
     data = cell_data(kept, unobserved, chosen.conditions, profile)
     source: Source = InMemory(data)
     if blocks is not None:
@@ -140,7 +138,9 @@ def fit_counts(
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
             return new_network(data, profile, n_levels, n_batches, config, rng, source.n_obs)
-        return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
+        of_reference = np.full(data.n_vars, -1)
+        of_reference[: len(genes)] = reference[1][genes]
+        return adapted_network(reference[0], of_reference, data, profile, n_levels, n_batches, config)
 
     if checkpoints is not None:
         numbers = {"levels": n_levels, "batches": n_batches}
@@ -159,6 +159,7 @@ def fit_counts(
             "gene and on each entry's own count. Look for counts that are far too large, or set a lower learning_rate."
         )
 
+    give_back()
     certain = None
     if not trained.diverged:
         solve = partial(_solved, data=data, profile=profile, config=config, adapted=reference is not None)
@@ -168,7 +169,9 @@ def fit_counts(
         trained = replace(trained, params=params if devices is None else devices.agree(params))
         if MEMBERS[config.effort] > 1 and reference is None and not data.conditions.any:
             trained = _averaged(trained, source, data, held, profile, config, solve, devices)
+    give_back()
     fitted, gate, report = _judged(trained, data, profile, config, certain, chosen.largest)
+    give_back()
     if chosen.back is not None:
         cells, columns = chosen.back
         fitted, report = fitted.in_order(columns), report.in_order(cells, columns)
@@ -242,6 +245,7 @@ def _judged(
     if config.likelihood != "poisson":
         told = candidates(data.counts) if config.likelihood == "zinb" else np.zeros(data.n_vars)
         laws = fit_laws(graph, params, trained.held_out, told, config.seed)
+        give_back()
     report = measured(params, laws)
     params, before = match_totals(params, molecules, report.expected), params
     if laws is not None and laws.log_share is not None:  # genes lie as far from their average as before
@@ -290,13 +294,3 @@ def _loss_of_totals(counted: np.ndarray, expected: np.ndarray) -> float:
 def _calmer(config: Config) -> Config:
     """Settings with the default learning rate, or a tenth of the one that diverged where that is lower."""
     return replace(config, learning_rate=min(Config().learning_rate, 0.1 * config.learning_rate))
-
-
-def _profile_of_all(profile: np.ndarray, counts: sp.csr_matrix, blocks: Blocks, genes: np.ndarray) -> np.ndarray:
-    """Return the fraction of each gene in the average cell: that of some cells, moved by the molecules of all."""
-    total = blocks.totals[genes]
-    if blocks.hidden is None:
-        return total / total.sum()
-    here = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
-    moved = np.maximum(profile, 1 / here.sum()) * (total + 1) / (here + 1)
-    return moved / moved.sum()
