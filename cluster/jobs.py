@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridengine import GridEngine
+from one_store import parts_of_one_store
 from slurm import NotHere, free_ports, own_address, run, state
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def processes_of_mpi(t: Trial) -> None:
 # Side by side, and in each the most telling first: where time is short, the last are not tried.
 LANES: tuple[list[Callable[[Trial], None]], ...] = (
     [an_array_from_scdae_batch, stopped_while_training, requeued, workflows, processes_of_mpi, a_notebook],
-    [several_nodes, memory_of_a_job, the_scripts_that_are_here, grid_engine],
+    [several_nodes, memory_of_a_job, the_scripts_that_are_here, parts_of_one_store, grid_engine],
 )
 
 

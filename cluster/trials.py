@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,10 +76,10 @@ class Trial:
             line, right, [f"    job {job}: {self.log(job)[-600:]}" for job in jobs if job] if not right else []
         )
 
-    def submit(self, script: str | Path, *options: str, **environment: str) -> str:
-        """A job's number; its log is JOB.log."""
+    def submit(self, script: str | Path, *options: str, arguments: Sequence[str] = (), **environment: str) -> str:
+        """Submit a script with its arguments, and return the job's number; its log is JOB.log."""
         name = "%A_%a" if any(option.startswith("--array") for option in options) else "%j"
-        words = ["sbatch", "--parsable", f"--output={self.folder}/{name}.log", *options, str(script)]
+        words = ["sbatch", "--parsable", f"--output={self.folder}/{name}.log", *options, str(script), *arguments]
         done = subprocess.run(
             words, cwd=self.folder, env=os.environ | environment, capture_output=True, text=True, timeout=60
         )
