@@ -1,6 +1,7 @@
-"""Seconds of restoring some genes of many cells to a sparse layer in .zarr, beside an older build, by turns.
+"""Seconds of restoring some genes of many cells to a sparse layer in .zarr, beside an older build, by turns; and by Dask workers.
 
 python benchmarks/run.py restoring --old SRC              # 20,000 cells x 20,000 genes, of which 2,000 are wanted
+python benchmarks/run.py workers                          # 60,000 such cells, by one worker process of Dask and by two
 """
 
 from __future__ import annotations
@@ -42,6 +43,55 @@ write_atomic(ad.AnnData(obs=adata.obs, var=adata.var[:n], layers={"scdae": layer
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(f"\\t{time.perf_counter() - wall}\\t{time.process_time() - used}\\t{peak}")
 """
+_BY_WORKERS = """
+import shutil, sys, time, warnings
+warnings.simplefilter("ignore")
+import anndata as ad, numpy as np, scdae
+from dask.distributed import Client, LocalCluster
+from scdae.io.on_disk import open_on_disk
+from scdae.io.write import write_atomic
+
+def main():
+    path, model, out, n, threshold, workers = sys.argv[1:]
+    adata, few = open_on_disk(path), int(n)
+    layer = scdae.DAE.load(model).impute(adata, lazy=True, genes=np.arange(few), threshold=float(threshold))
+    settings = {"n_workers": int(workers), "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
+        for k, address in enumerate(client.scheduler_info()["workers"]):  # each imports and compiles before the clock is started
+            client.compute(layer.blocks[k], workers=[address], allow_other_workers=False).result()
+        wall = time.perf_counter()
+        write_atomic(ad.AnnData(obs=adata.obs, var=adata.var[:few], layers={"scdae": layer}), out)
+        print(f"\\t{time.perf_counter() - wall}")
+    shutil.rmtree(out)
+
+if __name__ == "__main__":
+    main()
+"""
+N_BY_WORKERS = 60_000
+
+
+def workers(output: Path, runs: int) -> None:
+    """Print seconds of one worker of Dask and of two, of one thread each, by turns; workers have been started and have compiled."""
+    counts, model, script = (
+        output / f"scale_{N_BY_WORKERS}.h5ad",
+        output / "restoring_this.scdae",
+        output / "by_workers.py",
+    )
+    if not counts.exists():
+        scale.simulate(str(counts), N_BY_WORKERS)
+    script.write_text(_BY_WORKERS)
+    _run(SOURCE, _FIT, counts, model)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(runs):
+        for number, found in seconds.items():
+            out = output / "by_workers.zarr"
+            line = _run(SOURCE, script, counts, model, out, WANTED, THRESHOLD, number)
+            found.append(float(line.split("\t")[-1]))
+    one, two = (statistics.median(found) for found in seconds.values())
+    print(
+        f"\n{WANTED:,} of {scale.N_VARS:,} genes of {N_BY_WORKERS:,} cells to a sparse layer in .zarr: medians of {runs} runs"
+    )
+    print(f"one worker process of one thread {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast   (goal 1.7)")
 
 
 def restoring(output: Path, old: Path | None, runs: int, n_obs: int = N_OBS) -> None:
@@ -70,9 +120,9 @@ def restoring(output: Path, old: Path | None, runs: int, n_obs: int = N_OBS) -> 
         print(f"{'ratio':8s}{ratios[0]:9.2f}{ratios[1]:13.2f}{ratios[2]:10.2f}   (goal 0.5 of the seconds)")
 
 
-def _run(source: Path, job: str, *arguments: object) -> str:
+def _run(source: Path, job: str | Path, *arguments: object) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", job, *map(str, arguments)],
+        [sys.executable, *(["-c", job] if isinstance(job, str) else [str(job)]), *map(str, arguments)],
         env=dict(os.environ, PYTHONPATH=str(source)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -30,6 +30,7 @@
     python benchmarks/run.py arrays          # 20 small jobs, and two fits with batches, two at a time; --old SRC: beside another build
     python benchmarks/run.py speed           # seconds and peak memory of a whole process
     python benchmarks/run.py snippet         # the README's snippet in one process; --old SRC: beside another build
+    python benchmarks/run.py workers         # some genes of 60,000 cells, by one worker process of Dask and by two
     python benchmarks/run.py restoring       # some genes of 20,000 cells to a sparse layer; --old SRC: beside another build
     python benchmarks/run.py reading         # cells per second read for training, beside annbatch on the same collection
     python benchmarks/run.py numeric         # likelihoods, posteriors, draws, logs against SciPy in float64: the largest errors; finite gradients
@@ -88,10 +89,11 @@ PARTS = [
     "arrays",
     "snippet",
     "restoring",
+    "workers",
     "reading",
     "numeric",
 ]
-ASKED_FOR = ("atlas", "kills", "asked", "arrays", "snippet", "restoring", "reading")  # run by name alone
+ASKED_FOR = ("atlas", "kills", "asked", "arrays", "snippet", "restoring", "workers", "reading")  # run by name alone
 SIMULATION = "--cells 2000 --genes 2000 --groups 6 --seed 11 --lib-mu 7.6 --path-frac 0.3".split()
 SPEED = [("zeisel_cortex_ercc", 0, 10.0, None), ("pbmc3k", 3, 25.0, 1.5)]  # name, least cells, seconds, GiB
 
@@ -272,7 +274,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods of compare or fidelity")
     parser.add_argument("--threads", type=int, default=2, help="threads of the referee's runs")
     parser.add_argument("--old", type=Path, help="src of another build, for arrays, snippet and restoring")
-    parser.add_argument("--runs", type=int, default=3, help="runs of the speed, snippet and restoring parts")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the speed, snippet, restoring and workers parts")
     parser.add_argument(
         "--quick", action="store_true", help="batches and shallow without scVI; shield: only the effect of rounding"
     )
@@ -282,7 +284,8 @@ def main() -> None:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     parts = options.parts or [part for part in PARTS if part not in ASKED_FOR]
     if (
-        set(parts) - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet", "numeric"}
+        set(parts)
+        - {"scale", "atlas", "compare", "kills", "asked", "arrays", "snippet", "numeric", "restoring", "workers"}
         and not (SHARED / "bench/run_method.py").exists()
     ):
         raise SystemExit(f"No referee in {SHARED}. Set SCDAE_SHARED to the folder that holds bench/ and data/.")
@@ -387,6 +390,10 @@ def main() -> None:
         from restoring import restoring
 
         restoring(OUTPUT, options.old, options.runs)
+    if "workers" in parts:
+        from restoring import workers
+
+        workers(OUTPUT, options.runs)
     if "reading" in parts:
         from reading import reading
 
