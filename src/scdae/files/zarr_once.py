@@ -144,13 +144,13 @@ def _in_order(array: da.Array, at_once: int) -> Iterator[Any]:
     if client is None:
         yield from _beside(blocks, at_once)
         return
-    ahead = 2 * max(sum(client.nthreads().values()), 1)
-    waiting: deque[Any] = deque()
+    n_threads, waiting = max(sum(client.nthreads().values()), 1), deque[Any]()
+    some = 2 * n_threads  # what all chunks share, such as a model, is sent along with each lot of them
     try:
-        for block in blocks:
-            if len(waiting) == ahead:
+        for start in range(0, len(blocks), some):
+            while len(waiting) > n_threads:
                 yield waiting.popleft().result()
-            waiting.append(client.compute(block))
+            waiting.extend(client.compute(blocks[start : start + some]))
         while waiting:
             yield waiting.popleft().result()
     finally:

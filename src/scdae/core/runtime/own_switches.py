@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
+from scdae.core.runtime.freed import kept
 from scdae.core.runtime.platforms import check_forked
 
 __all__ = ["own_switches"]
@@ -28,7 +29,7 @@ def own_switches(function: Callable[_P, _R]) -> Callable[_P, _R]:
     @wraps(function)
     def moving(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         check_forked()  # before anything waits for threads that are not here
-        with jax.transfer_guard("allow"), jax.enable_x64(False):
+        with jax.transfer_guard("allow"), jax.enable_x64(False), kept():
             return function(*args, **kwargs)
 
     return moving
