@@ -11,7 +11,8 @@ from scdae._log import get_logger
 from scdae.core.data.cells import CellData, cell_data
 from scdae.core.data.conditions import Conditions
 from scdae.core.data.thinning import thin
-from scdae.core.evaluation.heldout import HeldOut, measure_gain
+from scdae.core.evaluation.gain import measure_gain
+from scdae.core.evaluation.heldout import HeldOut
 from scdae.core.evaluation.report import CLEAR, Report
 from scdae.core.network.batch_effects import posterior_effect
 from scdae.core.network.fitted import Fitted

@@ -18,7 +18,8 @@ from scdae.core.distributions.predictive import (
 )
 from scdae.core.distributions.predictive_numpy import predictive_law
 from scdae.core.evaluation import heldout
-from scdae.core.evaluation.heldout import HeldOut, latent_and_norm, measure_gain, read_out_law
+from scdae.core.evaluation.gain import measure_gain
+from scdae.core.evaluation.heldout import HeldOut, latent_and_norm, read_out_law
 from scdae.core.evaluation.report import Report
 from scdae.core.network.autoencoder import Autoencoder, with_values
 from scdae.core.network.batch_alignment import Alignment
@@ -208,6 +209,29 @@ def test_skill_is_the_log_likelihood_gained_for_each_molecule(scene, law):
     entries = poisson.logpmf(scene.x_out, restored) - poisson.logpmf(scene.x_out, baseline)
     rest = np.where(scene.seen, entries, 0).sum(axis=1) - report.efficiency * hoped.sum(axis=1)
     assert report.efficiency_error == pytest.approx(np.sqrt((rest**2).sum()) / hoped.sum(), rel=0.05)
+
+
+def test_where_there_are_many_cells_some_stand_for_all_in_what_own_counts_add(scene, monkeypatch):
+    """The same report otherwise; what own counts add is theirs, in as many molecules as all have."""
+    arguments = *scene.network, scene.inflated, scene.profile, scene.held_out, "nb"
+    monkeypatch.setattr("scdae.core.evaluation.heldout.cells_at_once", lambda *_: 4)
+    whole = measure_gain(*arguments)
+    monkeypatch.setattr("scdae.core.evaluation.gain._RESTORED", 7)  # two batches of four cells
+    assert N_OBS > 2 * 7
+    report = measure_gain(*arguments)
+    for name in ("gene_deviance", "gene_baseline", "gene_error", "cell_deviance", "cell_baseline", "expected"):
+        np.testing.assert_allclose(getattr(report, name), getattr(whole, name), rtol=1e-5, atol=1e-6)
+
+    cells = scene.held_out._order[:8]
+    decoded, restored, baseline, _ = expectations(scene, "nb")
+    seen, y = scene.seen[cells], scene.x_out[cells]
+    entries = [np.where(seen, poisson_deviance(y, m[cells]), 0) for m in (decoded, restored, baseline)]
+    more = (entries[0] - entries[1]).sum(axis=0) * scene.x_out.sum() / y.sum()
+    np.testing.assert_allclose(report.gene_deviance - report.gene_restored, more, rtol=1e-3, atol=2e-3)
+    hoped = 2 * np.where(scene.seen, restored * np.log(restored / baseline) - restored + baseline, 0)[cells]
+    gained = (entries[2] - entries[1]).sum()
+    assert report.efficiency == pytest.approx(gained / hoped.sum(), rel=1e-3)
+    assert report.efficiency != pytest.approx(whole.efficiency, rel=1e-3)
 
 
 def report_of(deviance, baseline, molecules, error=0.0):

@@ -1,4 +1,4 @@
-"""What the held-out molecules say: how good the network is, and what was gained."""
+"""What the held-out molecules say of a network: how likely it makes them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,15 @@ import numpy as np
 import scipy.sparse as sp
 from flax import nnx
 
-from scdae.core.data.cell_sums import sum_columns, sum_rows
+from scdae.core.data.cell_sums import sum_rows
 from scdae.core.data.cells import CellData
 from scdae.core.data.conditions import Conditions
-from scdae.core.data.minibatch import Batch, observed_mask, scatter
+from scdae.core.data.minibatch import Batch, observed_mask
 from scdae.core.data.thinning import thin
-from scdae.core.distributions.laws import Laws, even_laws, filled
-from scdae.core.distributions.posterior import dropout_probability, posterior_mean
-from scdae.core.evaluation.report import Report, ratio_of_sums
 from scdae.core.minibatches.build import cells_at_once, slices, split_batches
-from scdae.core.network.latent_prior import LatentPrior
 from scdae.core.network.loss import entries_of, log_norm, log_proportions, nb_loss, poisson_loss, zinb_loss
-from scdae.core.network.parameters import Network
 from scdae.core.network.principal_axes import Axes
-from scdae.core.prediction.law_readout import Block, corrected_logits, corrected_proportions, counted_mean, level_at
-from scdae.core.prediction.refine import refined
+from scdae.core.prediction.law_readout import corrected_logits
 from scdae.core.runtime.background import one_behind
 
 __all__ = [
@@ -36,14 +30,12 @@ __all__ = [
     "forward",
     "gated_logits",
     "latent_and_norm",
-    "measure_gain",
     "read_out_law",
 ]
 
 _WATCHED = 512  # cells looked at while training
 _JUDGED = 2048  # cells on which genes are judged: whether they have dropout
 _GATED = 1024  # and how far the network's means are to be trusted
-_FLOOR = 1e-8  # expected counts below it are scored as it
 
 
 class HeldOut:
@@ -99,15 +91,10 @@ class HeldOut:
         more.data, more.counts = replace(self.data, counts=shown), (rest + self.counts).tocsr()
         return more
 
-    def warm_up(self, graph: Any, params: Any, profile: np.ndarray, likelihood: str) -> None:
-        """Compile what judges a network without dropout."""
-        batch = self.watched()[0]
+    def warm_up(self, graph: Any, params: Any, likelihood: str) -> None:
+        """Compile what judges a network without dropout as it is trained."""
         no_dropout = np.zeros(self.data.n_vars, bool)
-        plain = read_out_law(likelihood, no_dropout)
-        _log_likelihoods(graph, params, batch, no_dropout, 1.0, plain)
-        laws = None if plain == "poisson" else even_laws(self.data.n_vars)
-        latent = _encoded(Network(graph, params), batch.inputs, batch.conditions)
-        _deviance(graph, params, batch, no_dropout, profile.astype(np.float32), self.ratio, plain, laws, latent)
+        _log_likelihoods(graph, params, self.watched()[0], no_dropout, 1.0, read_out_law(likelihood, no_dropout))
 
     def log_likelihood(self, graph: Any, params: Any, inflated: Any, likelihood: str) -> float:
         """Compute the log probability of the held-out molecules of a few hundred cells, per molecule, up to a constant."""
@@ -152,58 +139,6 @@ def read_out_law(likelihood: str, inflated: np.ndarray) -> str:
     return "nb" if likelihood == "zinb" and not inflated.any() else likelihood
 
 
-def measure_gain(
-    graph: Any,
-    params: Any,
-    inflated: Any,
-    profile: np.ndarray,
-    held_out: HeldOut,
-    likelihood: str,
-    laws: Laws | None = None,
-    prior: LatentPrior | None = None,
-) -> Report:
-    """Score what the training molecules say of the held-out ones, gene by gene and cell by cell.
-
-    Counts follow the `laws` of the genes; without, those of the parameters, with dropout where `inflated`. Cells with few
-    molecules are placed by the `prior`; without, by the encoder.
-    """
-    n_obs, n_vars = held_out.data.counts.shape
-    of_gene = np.zeros((5, n_vars))
-    of_cell = np.zeros((5, n_obs))
-    base = profile.astype(np.float32)
-    laws = None if laws is None else filled(laws)
-    network, few = Network(graph, params), prior is not None and prior.doubt(held_out.data.exposure).any()
-
-    def place(batch: Batch) -> Any:
-        latent = _encoded(network, batch.inputs, batch.conditions)
-        return refined(network, prior, batch, latent, likelihood) if few else latent
-
-    scored = (
-        (cells, *_deviance(graph, params, batch, inflated, base, held_out.ratio, likelihood, laws, place(batch)))
-        for cells, batch in held_out.batches()
-    )
-    for cells, genes, per_cell in one_behind(scored):
-        of_gene += np.asarray(genes, dtype=np.float64)
-        of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
-    decoded, restored, baseline, square, expected = of_gene
-    margin = baseline - decoded
-    efficiency, error = ratio_of_sums(of_cell[2] - of_cell[1], of_cell[3])
-    return Report(
-        gene_deviance=decoded,
-        gene_restored=restored,
-        gene_baseline=baseline,
-        gene_error=np.sqrt(np.maximum(square - margin**2 / max(n_obs, 1), 0)),
-        gene_molecules=np.asarray(held_out.counts.sum(axis=0), np.float64).ravel(),
-        cell_deviance=of_cell[0],
-        cell_baseline=of_cell[2],
-        cell_molecules=of_cell[4],
-        expected=expected,
-        molecules=float(held_out.counts.sum()),
-        efficiency=efficiency,
-        efficiency_error=error,
-    )
-
-
 def forward(model: Any, batch: Batch, gate: Any, latent: Any = None) -> tuple[jax.Array, jax.Array | None]:
     """Compute the log proportions and the mask of a batch; `latent` (b, n_latent) goes before what the encoder says."""
     n_cells, n_vars = batch.inputs.shape[0], model.log_profile.shape[0]
@@ -245,11 +180,6 @@ def latent_and_norm(
     return latent, norm, of_all, after
 
 
-@jax.jit
-def _encoded(network: Network, inputs: Any, conditions: Conditions) -> jax.Array:
-    return network.merged().encode(inputs, conditions)
-
-
 @partial(jax.jit, static_argnames=("graph",))
 def _latent_and_norm(
     graph: Any, params: Any, inputs: Any, conditions: Any, observed: Any, by_level: Any
@@ -285,70 +215,3 @@ def _log_likelihoods(
     dense = dense if observed is None else jnp.where(observed, dense, 0)
     of_gene, of_cell = sum_rows(dense).at[batch.cols].add(stored), dense.sum(axis=1).at[batch.rows].add(stored)
     return -of_gene, -of_cell
-
-
-@partial(jax.jit, static_argnames=("graph", "likelihood"))
-def _deviance(
-    graph: Any,
-    params: Any,
-    batch: Batch,
-    inflated: Any,
-    profile: Any,
-    ratio: Any,
-    likelihood: str,
-    laws: Laws | None,
-    latent: Any,
-) -> tuple[jax.Array, jax.Array]:
-    """Compute the sums over the held-out molecules, by gene and by cell, where cells lie at `latent` (b, n_latent).
-
-    Returns
-    -------
-    tuple
-        (5, n_vars): deviance under the decoder's mean, the same with own counts weighed in, deviance under the gene means, sum of
-        the squared margins of the first over the third, and training molecules that the decoder expects. (5, b): the three
-        deviances, the gain with own counts over the gene means that the model expects, and the molecules.
-    """
-    model = nnx.merge(graph, params)
-    log_rho, observed = forward(model, batch, 1.0, latent)
-    if laws is not None:
-        log_rho = corrected_proportions(laws.by_level, log_rho, observed)
-    mean = batch.total_in[:, None] * jnp.exp(log_rho)
-    base = (batch.total_in / batch.share)[:, None] * profile[None, :]
-    if laws is None:
-        predicted, lasting = _predict(model, scatter(batch.x_in, batch, *mean.shape), mean, inflated, likelihood)
-    else:
-        level = level_at(laws, log_rho, batch.share)
-        block = Block(laws, mean * laws.lift[None, :], batch.x_in, batch.rows, batch.cols, level=level)
-        predicted, lasting = counted_mean(block), mean
-
-    def seen(dense: jax.Array) -> jax.Array:
-        return dense if observed is None else jnp.where(observed, dense, 0)
-
-    y, at = batch.x_out, (batch.rows, batch.cols)
-    means = [jnp.maximum(ratio * values, _FLOOR) for values in (lasting, predicted, base)]
-    dense = [seen(values) for values in means]
-    stored = [y * jnp.log(jnp.where(y > 0, y, 1) / values[at]) - y for values in means]
-    of_gene = [2 * sum_rows(one).at[batch.cols].add(more) for one, more in zip(dense, stored, strict=True)]
-    of_cell = [2 * sum_columns(one).at[batch.rows].add(more) for one, more in zip(dense, stored, strict=True)]
-    # An entry's margin is that of its zero, which every entry has, and what its molecules have on top.
-    zero, more = 2 * (dense[2] - dense[0]), 2 * (stored[2] - stored[0])
-    square = sum_rows(zero**2).at[batch.cols].add(2 * zero[at] * more + more**2)
-    hoped = 2 * sum_columns(seen(means[1] * jnp.log(means[1] / means[2]) - means[1] + means[2]))
-    molecules = jnp.zeros(len(base), y.dtype).at[batch.rows].add(y)
-    return jnp.stack([*of_gene, square, sum_rows(seen(lasting))]), jnp.stack([*of_cell, hoped, molecules])
-
-
-def _predict(model: Any, x: jax.Array, mean: jax.Array, inflated: Any, likelihood: str) -> tuple[jax.Array, jax.Array]:
-    """Compute the expected molecules of the same entries given the counts, and the mean that is left after dropout.
-
-    Held-out molecules are lost with the others where an entry dropped out, so dropout is not undone here as it is in what is
-    restored: this is the mean of :func:`scdae.core.distributions.predictive_numpy.predictive_law`.
-    """
-    if likelihood == "poisson":
-        return mean, mean
-    theta = model.theta(inflated if likelihood == "zinb" else None)[None, :]
-    kept = posterior_mean(x, mean, theta)
-    if likelihood == "nb":
-        return kept, mean
-    pi = model.pi(inflated)[None, :]
-    return (1 - dropout_probability(x, mean, theta, pi)) * kept, mean * (1 - pi)

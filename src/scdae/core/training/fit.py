@@ -17,9 +17,9 @@ from scdae.core.data.chunks import Blocks
 from scdae.core.data.conditions import Conditions, no_conditions
 from scdae.core.data.thinning import thin
 from scdae.core.distributions.laws import Laws
+from scdae.core.evaluation.gain import measure_gain
 from scdae.core.evaluation.gate import apply_gate, fit_gate, match_totals
-from scdae.core.evaluation.heldout import measure_gain, read_out_law
-from scdae.core.evaluation.hidden_entries import choose_filling
+from scdae.core.evaluation.heldout import read_out_law
 from scdae.core.evaluation.law_fit import fit_laws
 from scdae.core.evaluation.report import Report
 from scdae.core.evaluation.zero_inflation import candidates, observed_means
@@ -29,6 +29,7 @@ from scdae.core.network.dispersion import flat_theta
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import values_of
 from scdae.core.prediction.decode import dropout_chance
+from scdae.core.prediction.hidden_entries import choose_filling
 from scdae.core.prediction.refine import latent_prior
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from scdae.core.config import Config
 from scdae.core.data.cells import CellData
+from scdae.core.evaluation.gain import warm_up
 from scdae.core.evaluation.heldout import HeldOut, read_out_law
 from scdae.core.evaluation.zero_inflation import candidates, find_dropout
 from scdae.core.minibatches.devices import Devices, OneDevice
@@ -110,7 +111,8 @@ def train(
     stepper.use(run.inflated)
 
     def make_ready(params: Any) -> None:
-        watcher.warm_up(start.graph, params, profile, config.likelihood)
+        watcher.warm_up(start.graph, params, config.likelihood)
+        warm_up(watcher, start.graph, params, profile, config.likelihood)
 
     ready: Future[None] | None = None
     screened = config.likelihood == "zinb" and bool(candidates(data.counts).any())

@@ -8,8 +8,8 @@ import scdae
 import small
 from scdae.core.config import FixedPoint
 from scdae.core.data.cells import cell_data
-from scdae.core.evaluation import hidden_entries as hiding
-from scdae.core.evaluation.hidden_entries import choose_filling, hide_as_others
+from scdae.core.prediction import hidden_entries as hiding
+from scdae.core.prediction.hidden_entries import choose_filling, hide_as_others
 
 
 def test_what_is_hidden_was_observed_and_is_at_most_half():
