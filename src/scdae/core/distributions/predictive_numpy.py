@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,16 @@ import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.distributions.components import Components
-from scdae.core.distributions.mixtures import given_counts, zero_chance
+from scdae.core.distributions.law_sums import Again
+from scdae.core.distributions.mixtures import given_counts, log_rising
 from scdae.core.distributions.posterior import dropout_probability
-from scdae.core.distributions.zeros import nb_zero_chance_numpy, nb_zero_loss_numpy
+from scdae.core.distributions.zeros import nb_zero_loss_numpy
 
 __all__ = ["BlockLaw", "HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
 
-_ENTRIES = 1 << 16  # of whole blocks, at a time
+_ENTRIES = 1 << 12  # at a time
+_UNLIKELY = -10.0  # log probability of a zero
+_NEXT_TO_NONE = np.log(1e-12)  # weight of a component
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ class HeldOutLaw:
         where = np.broadcast_shapes(self.mean.shape, self.shape.shape, self.lost.shape)
         return HeldOutLaw(*(np.broadcast_to(part, where)[index] for part in (self.mean, self.shape, self.lost)))
 
-    def log_zero(self) -> np.ndarray:
-        """As :func:`log_prob_zero`."""
-        return log_prob_zero(self)
+    def log_prob(self, y: sp.csr_matrix) -> np.ndarray:
+        """Compute the log probability of every entry of `y`, CSR (b, n) without stored zeros: float64 (b, n)."""
+        value, at = log_prob_zero(self), _places(y)
+        value[at] = log_prob(y.data.astype(np.float64), self.at(*at))
+        return value
 
     @property
     def parts(self) -> list[tuple[np.ndarray, HeldOutLaw]]:
@@ -69,9 +74,11 @@ class BlockLaw:
     Parameters
     ----------
     laws
-        Components of the genes, (c, n).
+        Components of the genes, (c, n), which all have the same inverse dispersions.
+    again
+        What :func:`scdae.core.distributions.law_sums.zero_again` says of the entries, in at least as many rows: for those without molecules.
     counts
-        CSR (b, n): molecules shown; None for what is known without them.
+        CSR (b, n): molecules shown, without stored zeros; None for what is known without them.
     prior
         float32 (b, n): expected molecules among them by the model, before dropout.
     ratio
@@ -83,74 +90,74 @@ class BlockLaw:
     def __init__(
         self,
         laws: Components,
+        again: Again,
         counts: sp.csr_matrix | None,
         prior: np.ndarray,
         ratio: float,
         level: np.ndarray | None = None,
     ):
-        self._laws, self._prior, self._ratio, self._level = laws, prior.astype(np.float64), ratio, level
-        self._x: Any = None if counts is None else counts.toarray()
+        self._laws, self._again, self._prior, self._ratio, self._level = laws, again, prior, ratio, level
+        self._counts = counts
+        self._at = None if counts is None else _places(counts)
+        self._even = bool((laws.scale == 1).all())
+        self._loses = bool(laws.lost.any())
 
     @cached_property
-    def _with_counts(self) -> tuple[tuple[np.ndarray, ...], HeldOutLaw]:
-        """Row and column of the entries with molecules shown, and their law."""
-        at = self._x.nonzero()
-        return at, self.at(*at)
-
-    @property
-    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Rows, expected molecules and levels of a few cells at a time, which stay in the processor's cache."""
-        n_cells, n = self._prior.shape
-        size = max(1, _ENTRIES // max(n, 1))
-        for start in range(0, n_cells, size):
-            rows = slice(start, start + size)
-            yield rows, self._prior[rows], None if self._level is None else self._level[rows]
+    def _x(self) -> np.ndarray | None:
+        return None if self._counts is None else self._counts.toarray()
 
     @cached_property
-    def _after_zero(self) -> tuple[np.ndarray, np.ndarray]:
-        """Molecules expected again, and the probability of none, had none been shown: (b, n)."""
-        value, chance = np.empty_like(self._prior), np.empty_like(self._prior)
-        for rows, prior, level in self._parts:
-            before, again, expected = np.zeros((3, *prior.shape))
-            for theta, weight, scale, lost in self._laws.one_by_one(level, np.float64):
-                inner = prior * scale
-                if lost.any():
-                    gone, weight = weight * lost, weight * (1 - lost)
-                    before += gone
-                    again += gone
-                none = nb_zero_chance_numpy(inner, theta)
-                none *= weight
-                before += none
-                none *= inner
-                both = nb_zero_chance_numpy(inner * (1 + self._ratio), theta)
-                both *= weight
-                again += both
-                inner /= theta
-                inner += 1
-                none /= inner
-                expected += none
-            value[rows], chance[rows] = expected / before, again / before
-        return value, chance
+    def _shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """Expected molecules, and log probability of none, at the entries with molecules shown: (k,) each."""
+        counts, at = self._counts, self._at
+        expected, log_zero = np.empty((2, 0 if counts is None else counts.nnz))
+        for some in _some(len(expected)):
+            x, entries = counts.data[some].astype(np.float64), self._entries(at[0][some], at[1][some])
+            log, terms = entries.log_sum(x, 1.0)
+            inner = entries.prior * entries.scale
+            expected[some] = (terms * inner * (entries.theta + x) / (entries.theta + inner)).sum(axis=0) / terms.sum(axis=0)
+            log_zero[some] = entries.log_sum(x, 1 + self._ratio)[0] - log
+        return self._ratio * expected, log_zero
 
     @cached_property
     def expected(self) -> np.ndarray:
-        """Expected molecules, (b, n)."""
-        if self._x is None:
-            return np.asarray(self._ratio * self._prior * self._laws.kept)
-        at, law = self._with_counts
-        value = self._ratio * self._after_zero[0]
-        value[at] = law.expected
+        """Expected molecules, float64 (b, n)."""
+        if self._counts is None:
+            return np.asarray((self._ratio * self._laws.kept) * self._prior)
+        value = np.asarray(self._again.expected)[: len(self._prior)].astype(np.float64)
+        value[self._at] = self._shown[0]
         return value
 
     def log_zero(self) -> np.ndarray:
-        """Compute the log probability of no molecule, (b, n)."""
-        if self._x is None:
-            parts = [zero_chance(self._laws, self._ratio * prior, level=level) for _, prior, level in self._parts]
-            return np.log(np.concatenate(parts)) if parts else np.zeros_like(self._prior)
-        value = np.log(self._after_zero[1])
-        at, law = self._with_counts
-        value[at] = log_prob_zero(law)
-        return np.asarray(value)
+        """Compute the log probability of no molecule, float32 (b, n)."""
+        alone = self._counts is None
+        value = np.array((self._again.log_zero_alone if alone else self._again.log_zero)[: len(self._prior)])
+        if not alone:
+            value[self._at] = self._shown[1]
+        few = np.flatnonzero(value.min(axis=0, initial=0) < _UNLIKELY)  # genes
+        if len(few):  # beyond what float32 can tell from no chance at all
+            rows, cols = (value[:, few] < _UNLIKELY).nonzero()
+            value[rows, few[cols]] = log_prob_zero(self.at(rows, few[cols]))
+        return value
+
+    def log_prob(self, y: sp.csr_matrix) -> np.ndarray:
+        """Compute the log probability of every entry of `y`, CSR (b, n) without stored zeros: float32 (b, n)."""
+        value, at = self.log_zero(), _places(y)
+        found = np.empty(y.nnz)
+        for some in _some(y.nnz):
+            rows, cols, own = at[0][some], at[1][some], y.data[some].astype(np.float64)
+            entries = self._entries(rows, cols)
+            found[some] = special.xlogy(own, np.maximum(self._ratio * entries.prior, 1e-12)) - special.gammaln(own + 1)
+            if self._x is None:
+                found[some] += entries.log_sum(own, self._ratio)[0]
+                continue
+            x = self._x[rows, cols].astype(np.float64)
+            before = entries.log_sum(x, 1.0)[0]
+            if self._loses:
+                before = np.where(x > 0, before, np.logaddexp(before, entries.log_lost))
+            found[some] += entries.log_sum(x + own, 1 + self._ratio)[0] - before
+        value[at] = found
+        return value
 
     def at(self, *index: np.ndarray) -> HeldOutLaw:
         """Return the law of some entries: of rows and columns, or where a boolean (b, n) is True."""
@@ -158,6 +165,64 @@ class BlockLaw:
         laws = self._laws.at(at[1], None if self._level is None else self._level[at])
         x = None if self._x is None else self._x[at]
         return law_of_entries(laws, x, self._prior[at], self._ratio)
+
+    def _entries(self, rows: np.ndarray, cols: np.ndarray) -> _Entries:
+        laws = self._laws
+        weight = laws.weight.take(cols, axis=1)
+        if laws.high is not None and self._level is not None:
+            weight += self._level[rows, cols] * (laws.high.take(cols, axis=1) - weight)
+        scale = np.ones((1, 1)) if self._even else laws.scale.take(cols, axis=1)
+        lost = laws.lost.take(cols, axis=1) if self._loses else np.zeros((1, 1))
+        return _Entries(laws.theta[:, :1], weight, scale, lost, self._prior[rows, cols].astype(np.float64))
+
+
+class _Entries(NamedTuple):
+    """Some entries, and the components of their genes: float64 (c, k) each, or what broadcasts to that."""
+
+    theta: np.ndarray
+    weight: np.ndarray
+    scale: np.ndarray
+    lost: np.ndarray
+    prior: np.ndarray  # (k,)
+
+    @property
+    def log_lost(self) -> np.ndarray:
+        """Log probability of dropout, (k,)."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log((self.weight * self.lost).sum(axis=0)))
+
+    def log_sum(self, x: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """Log probability that nothing is lost and `x` (k,) molecules are counted in all, of `depth` times as many expected ones.
+
+        Left out is what does not depend on the component: the log of ``(depth * prior) ** x / x!``. Also returned are the shares of the
+        components in it, (c, k), up to a factor for each entry.
+        """
+        log = log_rising(x, self.theta)
+        rate = np.log1p(self.prior * (depth * self.scale) / self.theta)
+        rate *= self.theta + x
+        log -= rate
+        with np.errstate(divide="ignore"):
+            log += np.log(self.weight * (1 - self.lost))
+        if self.scale.size > 1:
+            log += x * np.log(self.scale)
+        top = log.max(axis=0)
+        top[~np.isfinite(top)] = 0
+        log -= top
+        terms = np.exp(log, out=log)
+        with np.errstate(divide="ignore"):
+            return np.log(terms.sum(axis=0)) + top, terms
+
+
+def _places(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each stored entry, (nnz,) each, in the order of the data."""
+    entries = matrix.tocoo(copy=False)
+    return entries.row, entries.col
+
+
+def _some(n: int) -> Iterator[slice]:
+    """Entries that stay in the processor's cache with their components, up to `n`."""
+    for start in range(0, n, _ENTRIES):
+        yield slice(start, min(start + _ENTRIES, n))
 
 
 def law_of_entries(
@@ -258,7 +323,9 @@ def log_prob(y: np.ndarray, law: HeldOutLaw) -> np.ndarray:
     return np.where(y > 0, np.log1p(-law.lost) + value, log_prob_zero(law))
 
 
-def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> np.ndarray:
+def predictive_pit(
+    y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator, chance: np.ndarray | None = None
+) -> np.ndarray:
     """Randomized probability integral transform: uniform from 0 to 1 where the law is right.
 
     Parameters
@@ -269,6 +336,8 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
         Their law, arrays of the same shape.
     rng
         Draws a place within the step that the distribution function makes at `y`.
+    chance
+        Probability of `y`, where it is known.
 
     Returns
     -------
@@ -279,17 +348,21 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
     -----
     For counts: Czado, Gneiting and Held (2009).
     """
-    from scipy import stats  # slow to import, and training needs none of it
 
-    def component(count: np.ndarray, one: HeldOutLaw) -> np.ndarray:
-        poisson = np.isinf(one.shape)
-        shape = np.where(poisson, 1.0, one.shape)
-        nb = stats.nbinom.cdf(count, shape, shape / (shape + one.mean))
-        return np.asarray(np.where(poisson, stats.poisson.cdf(count, one.mean), nb) if poisson.any() else nb)
+    upper = np.zeros(y.shape)
+    for log, one in law.parts:
+        some = np.broadcast_to(log > _NEXT_TO_NONE, y.shape)
+        parts = np.broadcast_arrays(y, log, one.mean, one.shape)
+        upper[some] += np.exp(parts[1][some]) * _up_to(*(parts[k][some] for k in (0, 2, 3)))
+    upper = law.lost + (1 - law.lost) * upper
+    if chance is None:
+        chance = np.exp(log_prob(y, law))
+    return np.asarray(upper - chance * (1 - rng.random(y.shape)))
 
-    def up_to(count: np.ndarray) -> np.ndarray:
-        kept = sum((np.exp(log) * component(count, one) for log, one in law.parts), np.zeros(1))
-        return np.where(count >= 0, law.lost + (1 - law.lost) * kept, 0.0)
 
-    lower, upper = up_to(y - 1), up_to(y)
-    return lower + (upper - lower) * rng.random(y.shape)
+def _up_to(y: np.ndarray, mean: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Compute the distribution function of negative binomial laws at `y`, (k,) each."""
+    poisson = np.isinf(shape)
+    finite = np.where(poisson, 1.0, shape)
+    below = special.betainc(finite, y + 1, finite / (finite + mean))
+    return np.asarray(np.where(poisson, special.pdtr(y, mean), below) if poisson.any() else below)

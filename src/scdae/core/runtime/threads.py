@@ -16,7 +16,7 @@ from typing import Any
 
 from scdae.core.runtime.memory import levels
 
-__all__ = ["few_threads", "hold_to_share", "share_of_cores", "usable_cores"]
+__all__ = ["few_threads", "hold_to_share", "one_for_products", "share_of_cores", "usable_cores"]
 
 _FEW_ROWS = 20_000  # up to which threads gain nothing
 # What a user or a scheduler has set; schedulers that bind no process to its cores say no more than this.
@@ -56,6 +56,13 @@ def hold_to_share(environment: MutableMapping[str, str] = os.environ) -> None:
 def few_threads(n_rows: int) -> Iterator[None]:
     """Hold scikit-learn's OpenMP pool to one thread for a few thousand rows, and to :func:`usable_cores` for more."""
     with _pools().limit(limits=1 if n_rows <= _FEW_ROWS else usable_cores(), user_api="openmp"):
+        yield
+
+
+@contextmanager
+def one_for_products() -> Iterator[None]:
+    """Hold NumPy's pool for matrix products to one thread: between many small ones the others wait at full speed."""
+    with _pools().limit(limits=1, user_api="blas"):
         yield
 
 
