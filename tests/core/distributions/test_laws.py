@@ -23,8 +23,9 @@ from scdae.core.distributions.laws import (
     some_laws,
 )
 from scdae.core.distributions.mixtures import given_counts, log_counts, zero_chance
-from scdae.core.distributions.predictive_numpy import BlockLaw, law_of_entries, log_prob, log_prob_zero, predictive_pit
+from scdae.core.distributions.predictive_numpy import law_of_entries, log_prob, log_prob_zero, predictive_pit
 from scdae.core.prediction.decode import law_of_genes, read_out, shares_at
+from scdae.core.prediction.set_aside import BlockLaw
 
 N = small.N_VARS
 THETA = np.array(GRID)

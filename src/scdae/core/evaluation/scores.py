@@ -20,7 +20,6 @@ from scdae.core.distributions.components import Components
 from scdae.core.distributions.law_sums import zero_again
 from scdae.core.distributions.laws import filled
 from scdae.core.distributions.predictive_numpy import (
-    BlockLaw,
     HeldOutLaw,
     log_prob,
     log_prob_zero,
@@ -30,6 +29,7 @@ from scdae.core.distributions.predictive_numpy import (
 from scdae.core.evaluation.baselines import Baseline, GeneMean
 from scdae.core.network.fitted import Fitted
 from scdae.core.prediction.decode import law_of_genes, read_out
+from scdae.core.prediction.set_aside import BlockLaw
 from scdae.core.runtime.background import one_behind
 from scdae.core.runtime.threads import one_for_products
 
@@ -257,7 +257,9 @@ def _laws(
             continue
         level = laws.level(prior, exposure[rows])
         size = max(size, len(prior))  # of all but the last, which is filled up for the same compiled program
-        whole = (None if part is None else np.pad(part, ((0, size - len(prior)), (0, 0)), "edge") for part in (prior, level))
+        whole = (
+            None if part is None else np.pad(part, ((0, size - len(prior)), (0, 0)), "edge") for part in (prior, level)
+        )
         again = zero_again(of_genes, *whole, np.float32(ratio))
         yield (
             rows,
