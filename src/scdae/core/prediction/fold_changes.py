@@ -167,6 +167,7 @@ def _base(fitted: Fitted, data: CellData, member: np.ndarray) -> np.ndarray:
     return total
 
 
+@one_for_products()
 def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
     """Compute the posterior of each gene's fold change in each group, under a prior learned from all genes.
 

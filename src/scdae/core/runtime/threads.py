@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,9 +62,31 @@ def few_threads(n_rows: int) -> Iterator[None]:
 
 @contextmanager
 def one_for_products() -> Iterator[None]:
-    """Hold NumPy's pool for matrix products to one thread: between many small ones the others wait at full speed."""
-    with _pools().limit(limits=1, user_api="blas"):
+    """Hold NumPy's pool for matrix products to one thread: between many small ones the others wait at full speed.
+
+    Of several threads of this process that ask for it at a time, the last one to end gives the pool back.
+    """
+    with _held.lock:
+        if not _held.number:
+            _held.limit = _pools().limit(limits=1, user_api="blas")
+        _held.number += 1
+    try:
         yield
+    finally:
+        with _held.lock:
+            _held.number -= 1
+            if not _held.number:
+                _held.limit.restore_original_limits()
+
+
+class _Held:
+    """Whoever holds the pool for matrix products to one thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.number, self.limit = threading.Lock(), 0, None
+
+
+_held: Any = _Held()
 
 
 @functools.cache
