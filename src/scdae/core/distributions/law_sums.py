@@ -109,7 +109,7 @@ def zero_again(laws: Laws, mean: jax.Array, level: jax.Array | None, ratio: jax.
     Notes
     -----
     All is summed as what is missing to a probability of one, so that nothing cancels in genes that are nearly always zero: the error
-    is 1e-6 of each value at most. It goes cell by cell: of a whole block XLA writes and reads each intermediate array.
+    is a few millionths of each value at most. It goes cell by cell: of a whole block XLA writes and reads each intermediate array.
     """
 
     def of_cell(cell: tuple[jax.Array, jax.Array | None]) -> Again:
