@@ -174,10 +174,10 @@ def rank_genes(
     sums = sum_groups(fitted.network, data, codes, len(levels))
     known_columns = columns[columns >= 0]
     compare = _Comparison(sums, columns >= 0, delta, level)
+    other = levels.index(reference) if reference != REST else None
 
     tables, n_left_out = {}, {}
     for name in progress(chosen, total=len(chosen), description="scdae: groups"):
-        other = levels.index(reference) if reference != REST else None
         compared, called = compare(levels.index(name), other)
         tables[name] = _ranked(compared, known_columns[called], adata.var_names)
         n_left_out[name] = int((~called).sum())

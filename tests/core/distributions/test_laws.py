@@ -11,7 +11,7 @@ from scipy import stats
 import small
 from scdae.core.data.cells import cell_data
 from scdae.core.distributions.components import HIGH, KNOTS, LOW, corrected
-from scdae.core.distributions.law_sums import zero_probability
+from scdae.core.distributions.law_sums import zero_again, zero_probability
 from scdae.core.distributions.laws import (
     GRID,
     Laws,
@@ -23,8 +23,9 @@ from scdae.core.distributions.laws import (
     some_laws,
 )
 from scdae.core.distributions.mixtures import given_counts, log_counts, zero_chance
-from scdae.core.distributions.predictive_numpy import BlockLaw, law_of_entries, log_prob, log_prob_zero, predictive_pit
+from scdae.core.distributions.predictive_numpy import law_of_entries, log_prob, log_prob_zero, predictive_pit
 from scdae.core.prediction.decode import law_of_genes, read_out, shares_at
+from scdae.core.prediction.set_aside import BlockLaw
 
 N = small.N_VARS
 THETA = np.array(GRID)
@@ -209,7 +210,8 @@ def test_one_output_alone_is_what_it_is_beside_others(counts, output):
 def test_law_of_molecules_set_aside(fitted, counts, values):
     prior, ratio, laws = values["prior"], 0.4, law_of_genes(fitted)
     level = laws.level(prior, counts.sum(axis=1))
-    block = BlockLaw(laws, sp.csr_matrix(counts), prior, ratio, level)
+    again = zero_again(fitted.laws, prior, level, np.float32(ratio))
+    block = BlockLaw(laws, again, sp.csr_matrix(counts), prior, ratio, level)
     expected, zero = block.expected, block.log_zero()
     n = len(laws.theta)
     for at in ENTRIES:
@@ -222,7 +224,7 @@ def test_law_of_molecules_set_aside(fitted, counts, values):
             value = chance[kept] @ own + (y == 0) * chance[n:].sum()
             assert log_prob(np.array([float(y)]), law)[0] == pytest.approx(np.log(value), rel=1e-6)
         assert zero[at] == pytest.approx(log_prob_zero(law)[0], rel=1e-6)
-    without = BlockLaw(laws, None, prior, ratio, level)
+    without = BlockLaw(laws, again, None, prior, ratio, level)
     np.testing.assert_allclose(without.expected, ratio * prior * laws.kept, rtol=1e-6)
     at = np.nonzero(counts >= 0)
     np.testing.assert_allclose(without.log_zero().ravel(), log_prob_zero(without.at(*at)), rtol=1e-5)

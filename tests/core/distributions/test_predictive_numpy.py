@@ -44,6 +44,17 @@ def test_transform_is_uniform_where_the_law_is_right(theta):
     assert stats.kstest(predictive_pit(y + 1, law, rng), "uniform").pvalue < 1e-9
 
 
+def test_transform_takes_the_probability_of_the_counts_where_it_is_known():
+    law = predictive_law(X, 2.5, 0.7, 0.3, 0.4)
+    values = [predictive_pit(Y, law, np.random.default_rng(0), chance) for chance in (None, np.exp(log_prob(Y, law)))]
+    np.testing.assert_array_equal(*values)
+    pmf = stats.nbinom.pmf(np.arange(7)[:, None], law.shape[0], law.shape[0] / (law.shape[0] + law.mean[0]))
+    upper = law.lost[0] + (1 - law.lost[0]) * pmf.cumsum(axis=0)
+    chance = np.exp(log_prob(Y, law))
+    expected = upper - chance * (1 - np.random.default_rng(0).random(Y.shape))
+    np.testing.assert_allclose(values[0], expected, rtol=1e-6)
+
+
 def test_law_of_some_entries():
     law = predictive_law(X, 2.5, 1.0, None, 1.0)
     part = law.at(np.array([0, 1]), np.array([2, 3]))

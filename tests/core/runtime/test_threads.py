@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from scdae.core.runtime import threads
-from scdae.core.runtime.threads import few_threads, hold_to_share, share_of_cores, usable_cores
+from scdae.core.runtime.threads import few_threads, hold_to_share, one_for_products, share_of_cores, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +94,19 @@ def test_batches_are_aligned_with_one_thread(monkeypatch):
     rng = np.random.default_rng(0)
     alignment.fit_alignment(rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2, 3, 0)
     assert seen and set(seen) == {60}
+
+
+def blas():
+    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_whoever_ends_last_gives_the_pool_for_products_back():
+    before = blas()
+    first, second = one_for_products(), one_for_products()
+    first.__enter__()
+    assert set(blas().values()) == {1}
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas().values()) == {1}
+    second.__exit__(None, None, None)
+    assert blas() == before

@@ -15,9 +15,20 @@ import jax.numpy as jnp
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.likelihoods import nb_log_prob
 
-__all__ = ["Zeros", "at_zero", "least_chance", "of_genes", "of_stored", "weights_at", "zero_probability"]
+__all__ = [
+    "Again",
+    "Zeros",
+    "at_zero",
+    "least_chance",
+    "of_genes",
+    "of_stored",
+    "weights_at",
+    "zero_again",
+    "zero_probability",
+]
 
 _TINY = 1e-30
+_MOST = 1 - 2.0**-24  # probability of any molecule in float32
 
 
 class Zeros(NamedTuple):
@@ -79,6 +90,97 @@ def _zero_probability(part: Part, mean: jax.Array, level: jax.Array | None) -> j
     for theta, weight in zip(GRID, weights_at(part, level), strict=True):
         zero = zero + weight * _power(inner, theta)[1]
     return (1 - dropout) * zero + _total(part.weight[0][:, None]) * dropout
+
+
+class Again(NamedTuple):
+    """Another measurement of entries without counts: float32 (b, n) each."""
+
+    expected: jax.Array  # molecules, with the same dropout, given that there were none before
+    log_zero: jax.Array  # log probability that there are none again
+    log_zero_alone: jax.Array  # the same where it is not known what there was before; both -16.6 at least
+
+
+@jax.jit
+def zero_again(laws: Laws, mean: jax.Array, level: jax.Array | None, ratio: jax.Array) -> Again:
+    """Compute what is to be expected of a measurement `ratio` times as deep, where there were no counts.
+
+    `mean` and `level` are (b, n), as for :func:`at_zero`.
+
+    Notes
+    -----
+    All is summed as what is missing to a probability of one, so that nothing cancels in genes that are nearly always zero: the error
+    is a few millionths of each value at most. It goes cell by cell: of a whole block XLA writes and reads each intermediate array.
+    """
+
+    def of_cell(cell: tuple[jax.Array, jax.Array | None]) -> Again:
+        mean, level = cell
+        before, seen, gone, alone = _zero_again(laws.plain, mean, level, ratio)
+        if laws.dropout is not None:
+            genes = laws.dropout.genes
+            own = _zero_again(laws.dropout, mean[genes], None if level is None else level[genes], ratio)
+            pairs = zip((before, seen, gone, alone), own, strict=True)
+            before, seen, gone, alone = (whole.at[genes].add(part) for whole, part in pairs)
+        logs = (jnp.log1p(-jnp.minimum(part, _MOST)) for part in (gone / before, alone))
+        return Again(ratio * mean * seen / before, *logs)
+
+    found: Again = jax.lax.map(of_cell, (mean, level))
+    return found
+
+
+def _zero_again(
+    part: Part, mean: jax.Array, level: jax.Array | None, ratio: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Sum over the components of entries (n,) of a cell.
+
+    These are the probability of a zero, that times the expected factor g of what is not lost, the probability of a zero and molecules in
+    the other measurement, and of molecules there whatever there was before.
+    """
+    inner, kept = mean * part.scale, 1 - part.lost
+    before = part.weight[0].sum(axis=0) * part.lost  # whatever the level
+    seen = gone = alone = jnp.zeros_like(mean)
+    for k, theta in enumerate(GRID):
+        weight = part.weight[0][k]
+        if level is not None and len(part.weight) > 1:
+            weight = weight + level * (part.weight[1][k] - weight)
+        weight = weight * kept
+        odds = inner / theta
+        share = 1 / (1 + odds)
+        zero = weight * _chance(odds, theta)
+        before, seen = before + zero, seen + zero * share
+        gone = gone + zero * _rest(ratio * (odds * share), theta)
+        alone = alone + weight * _rest(ratio * odds, theta)
+    return before, seen * part.scale, gone, alone
+
+
+def _rest(odds: jax.Array, theta: float) -> jax.Array:
+    """``1 - (1 + odds) ** -theta``, with a small relative error: squares of ``1 - rest`` are steps of ``rest * (2 - rest)``."""
+    rest, power = _first(odds, theta)
+    while power < theta:
+        rest, power = rest * (2 - rest), 2 * power
+    return rest
+
+
+def _chance(odds: jax.Array, theta: float) -> jax.Array:
+    """``(1 + odds) ** -theta``, with a small relative error, and no less than :func:`least_chance`."""
+    if theta <= 1:
+        return 1 - _rest(odds, theta)
+    rest, power = _first(odds, theta)
+    chance = 1 / (1 + odds)
+    while power < theta:  # a square doubles the error, so it is taken where the probability is small only
+        rest, power = rest * (2 - rest), 2 * power
+        chance = jnp.where(rest < 0.5, 1 - rest, chance * chance)
+    return jnp.maximum(chance, least_chance(theta))
+
+
+def _first(odds: jax.Array, theta: float) -> tuple[jax.Array, float]:
+    """What :func:`_rest` starts with, and the power of that: 1, or the least of the grid, by the series of the exponential function."""
+    if theta >= 1:
+        return odds / (1 + odds), 1.0
+    small = GRID[0] * jnp.log1p(odds)  # a quarter at most
+    series = jnp.ones_like(small)
+    for k in (6, 5, 4, 3, 2):
+        series = 1 - small / k * series
+    return small * series, GRID[0]
 
 
 def weights_at(part: Part, level: jax.Array | None) -> list[jax.Array]:

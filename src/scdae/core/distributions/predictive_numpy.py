@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,13 @@ import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.distributions.components import Components
-from scdae.core.distributions.mixtures import given_counts, zero_chance
+from scdae.core.distributions.mixtures import given_counts
 from scdae.core.distributions.posterior import dropout_probability
-from scdae.core.distributions.zeros import nb_zero_chance_numpy, nb_zero_loss_numpy
+from scdae.core.distributions.zeros import nb_zero_loss_numpy
 
-__all__ = ["BlockLaw", "HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
+__all__ = ["HeldOutLaw", "law_of_entries", "log_prob", "log_prob_zero", "predictive_law", "predictive_pit"]
 
-_ENTRIES = 1 << 16  # of whole blocks, at a time
+_NEXT_TO_NONE = np.log(1e-12)  # weight of a component
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,11 @@ class HeldOutLaw:
         where = np.broadcast_shapes(self.mean.shape, self.shape.shape, self.lost.shape)
         return HeldOutLaw(*(np.broadcast_to(part, where)[index] for part in (self.mean, self.shape, self.lost)))
 
-    def log_zero(self) -> np.ndarray:
-        """As :func:`log_prob_zero`."""
-        return log_prob_zero(self)
+    def log_prob(self, y: sp.csr_matrix) -> np.ndarray:
+        """Compute the log probability of every entry of `y`, CSR (b, n) without stored zeros: float64 (b, n)."""
+        value, at = log_prob_zero(self), y.tocoo().coords
+        value[at] = log_prob(y.data.astype(np.float64), self.at(*at))
+        return value
 
     @property
     def parts(self) -> list[tuple[np.ndarray, HeldOutLaw]]:
@@ -61,103 +61,6 @@ class HeldOutLaw:
             logs = np.log(self.weight)
         laws = zip(self.mean, self.shape, strict=True)
         return [(log, HeldOutLaw(mean, shape, np.zeros(1))) for log, (mean, shape) in zip(logs, laws, strict=True)]
-
-
-class BlockLaw:
-    """Law of the molecules set aside of whole cells under laws of several components, worked out where it is asked for.
-
-    Parameters
-    ----------
-    laws
-        Components of the genes, (c, n).
-    counts
-        CSR (b, n): molecules shown; None for what is known without them.
-    prior
-        float32 (b, n): expected molecules among them by the model, before dropout.
-    ratio
-        Molecules set aside for each that is shown.
-    level
-        (b, n): levels of the entries, or None.
-    """
-
-    def __init__(
-        self,
-        laws: Components,
-        counts: sp.csr_matrix | None,
-        prior: np.ndarray,
-        ratio: float,
-        level: np.ndarray | None = None,
-    ):
-        self._laws, self._prior, self._ratio, self._level = laws, prior.astype(np.float64), ratio, level
-        self._x: Any = None if counts is None else counts.toarray()
-
-    @cached_property
-    def _with_counts(self) -> tuple[tuple[np.ndarray, ...], HeldOutLaw]:
-        """Row and column of the entries with molecules shown, and their law."""
-        at = self._x.nonzero()
-        return at, self.at(*at)
-
-    @property
-    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Rows, expected molecules and levels of a few cells at a time, which stay in the processor's cache."""
-        n_cells, n = self._prior.shape
-        size = max(1, _ENTRIES // max(n, 1))
-        for start in range(0, n_cells, size):
-            rows = slice(start, start + size)
-            yield rows, self._prior[rows], None if self._level is None else self._level[rows]
-
-    @cached_property
-    def _after_zero(self) -> tuple[np.ndarray, np.ndarray]:
-        """Molecules expected again, and the probability of none, had none been shown: (b, n)."""
-        value, chance = np.empty_like(self._prior), np.empty_like(self._prior)
-        for rows, prior, level in self._parts:
-            before, again, expected = np.zeros((3, *prior.shape))
-            for theta, weight, scale, lost in self._laws.one_by_one(level, np.float64):
-                inner = prior * scale
-                if lost.any():
-                    gone, weight = weight * lost, weight * (1 - lost)
-                    before += gone
-                    again += gone
-                none = nb_zero_chance_numpy(inner, theta)
-                none *= weight
-                before += none
-                none *= inner
-                both = nb_zero_chance_numpy(inner * (1 + self._ratio), theta)
-                both *= weight
-                again += both
-                inner /= theta
-                inner += 1
-                none /= inner
-                expected += none
-            value[rows], chance[rows] = expected / before, again / before
-        return value, chance
-
-    @cached_property
-    def expected(self) -> np.ndarray:
-        """Expected molecules, (b, n)."""
-        if self._x is None:
-            return np.asarray(self._ratio * self._prior * self._laws.kept)
-        at, law = self._with_counts
-        value = self._ratio * self._after_zero[0]
-        value[at] = law.expected
-        return value
-
-    def log_zero(self) -> np.ndarray:
-        """Compute the log probability of no molecule, (b, n)."""
-        if self._x is None:
-            parts = [zero_chance(self._laws, self._ratio * prior, level=level) for _, prior, level in self._parts]
-            return np.log(np.concatenate(parts)) if parts else np.zeros_like(self._prior)
-        value = np.log(self._after_zero[1])
-        at, law = self._with_counts
-        value[at] = log_prob_zero(law)
-        return np.asarray(value)
-
-    def at(self, *index: np.ndarray) -> HeldOutLaw:
-        """Return the law of some entries: of rows and columns, or where a boolean (b, n) is True."""
-        at = index[0].nonzero() if len(index) == 1 else index
-        laws = self._laws.at(at[1], None if self._level is None else self._level[at])
-        x = None if self._x is None else self._x[at]
-        return law_of_entries(laws, x, self._prior[at], self._ratio)
 
 
 def law_of_entries(
@@ -258,7 +161,9 @@ def log_prob(y: np.ndarray, law: HeldOutLaw) -> np.ndarray:
     return np.where(y > 0, np.log1p(-law.lost) + value, log_prob_zero(law))
 
 
-def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> np.ndarray:
+def predictive_pit(
+    y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator, chance: np.ndarray | None = None
+) -> np.ndarray:
     """Randomized probability integral transform: uniform from 0 to 1 where the law is right.
 
     Parameters
@@ -269,6 +174,8 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
         Their law, arrays of the same shape.
     rng
         Draws a place within the step that the distribution function makes at `y`.
+    chance
+        Probability of `y`, where it is known.
 
     Returns
     -------
@@ -279,17 +186,20 @@ def predictive_pit(y: np.ndarray, law: HeldOutLaw, rng: np.random.Generator) -> 
     -----
     For counts: Czado, Gneiting and Held (2009).
     """
-    from scipy import stats  # slow to import, and training needs none of it
+    upper = np.zeros(y.shape)
+    for log, one in law.parts:
+        some = np.broadcast_to(log > _NEXT_TO_NONE, y.shape)
+        parts = np.broadcast_arrays(y, log, one.mean, one.shape)
+        upper[some] += np.exp(parts[1][some]) * _up_to(*(parts[k][some] for k in (0, 2, 3)))
+    upper = law.lost + (1 - law.lost) * upper
+    if chance is None:
+        chance = np.exp(log_prob(y, law))
+    return np.asarray(upper - chance * (1 - rng.random(y.shape)))
 
-    def component(count: np.ndarray, one: HeldOutLaw) -> np.ndarray:
-        poisson = np.isinf(one.shape)
-        shape = np.where(poisson, 1.0, one.shape)
-        nb = stats.nbinom.cdf(count, shape, shape / (shape + one.mean))
-        return np.asarray(np.where(poisson, stats.poisson.cdf(count, one.mean), nb) if poisson.any() else nb)
 
-    def up_to(count: np.ndarray) -> np.ndarray:
-        kept = sum((np.exp(log) * component(count, one) for log, one in law.parts), np.zeros(1))
-        return np.where(count >= 0, law.lost + (1 - law.lost) * kept, 0.0)
-
-    lower, upper = up_to(y - 1), up_to(y)
-    return lower + (upper - lower) * rng.random(y.shape)
+def _up_to(y: np.ndarray, mean: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Compute the distribution function of negative binomial laws at `y`, (k,) each."""
+    poisson = np.isinf(shape)
+    finite = np.where(poisson, 1.0, shape)
+    below = special.betainc(finite, y + 1, finite / (finite + mean))
+    return np.asarray(np.where(poisson, special.pdtr(y, mean), below) if poisson.any() else below)

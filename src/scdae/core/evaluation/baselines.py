@@ -27,8 +27,8 @@ _LARGEST = 15.0  # log of counts per 10,000, beyond any cell's
 class Baseline(Protocol):
     """Expected counts of some cells."""
 
-    def expect(self, rows: slice) -> np.ndarray:
-        """Compute the expected counts, float64 (n_rows, n_vars)."""
+    def expect(self, rows: slice, ratio: float = 1.0) -> np.ndarray:
+        """Compute `ratio` times the expected counts, a new array: float64 (n_rows, n_vars)."""
         ...
 
 
@@ -38,9 +38,9 @@ class Raw:
     def __init__(self, data: CellData):
         self.counts = data.counts
 
-    def expect(self, rows: slice) -> np.ndarray:
-        """Return the counts of the cells."""
-        return self.counts[rows].toarray().astype(np.float64)
+    def expect(self, rows: slice, ratio: float = 1.0) -> np.ndarray:
+        """Return `ratio` times the counts of the cells."""
+        return np.asarray((self.counts[rows].astype(np.float64) * ratio).toarray())
 
 
 class GeneMean:
@@ -51,9 +51,9 @@ class GeneMean:
         total = np.asarray(data.counts.sum(axis=1), dtype=np.float64).ravel()
         self.exposure = total / np.maximum(data.share, 1e-6)
 
-    def expect(self, rows: slice) -> np.ndarray:
-        """Compute the means of the genes at the exposure of the cells."""
-        return self.exposure[rows, None] * self.profile
+    def expect(self, rows: slice, ratio: float = 1.0) -> np.ndarray:
+        """Compute the means of the genes at `ratio` times the exposure of the cells."""
+        return np.asarray((ratio * self.exposure[rows, None]) * self.profile)
 
 
 @dataclass
@@ -68,9 +68,9 @@ class _Factors:
         return np.asarray(np.expm1(logs, out=logs))
 
     def expect(self, rows: slice | np.ndarray, rank: int, total: np.ndarray) -> np.ndarray:
-        values = self.values(rows, rank).astype(np.float64)
-        size = values.sum(axis=1, keepdims=True)
-        return values * np.divide(total[rows, None], size, out=np.zeros_like(size), where=size > 0)
+        values = self.values(rows, rank)
+        size = values.sum(axis=1, keepdims=True, dtype=np.float64)
+        return np.asarray(values * np.divide(total[rows, None], size, out=np.zeros_like(size), where=size > 0))
 
 
 class LowRank:
@@ -100,9 +100,11 @@ class LowRank:
         counted = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
         self._scale = np.divide(counted, fitted, out=np.ones_like(counted), where=fitted > 0)
 
-    def expect(self, rows: slice) -> np.ndarray:
-        """Compute the low-rank fit at the depth of the cells."""
-        return self._factors.expect(rows, self.rank, self._total) * self._scale
+    def expect(self, rows: slice, ratio: float = 1.0) -> np.ndarray:
+        """Compute the low-rank fit at `ratio` times the depth of the cells."""
+        value = self._factors.expect(rows, self.rank, ratio * self._total)
+        value *= self._scale
+        return value
 
 
 def _totals(counts: sp.csr_matrix) -> np.ndarray:

@@ -20,7 +20,7 @@ from scdae.core.prediction.fold_changes import SHAPES, FoldChanges
 
 __all__ = ["LogRatio", "log_ratio", "trigamma"]
 
-_GENES = 2048  # at a time, so that what they need stays in the processor's cache
+_GENES = 8192  # at a time, so that what they need stays in the processor's cache
 _SMALL = 2.0  # shapes that are raised above it
 _LEAST = 1e-5  # weight of a pair of components with a small shape that is looked at
 _STEPS, _QUICK = 60, 5  # of the search for quantiles, and those before some only halve the bounds

@@ -27,6 +27,7 @@ from scdae.core.distributions.components import Components
 from scdae.core.network.fitted import Fitted
 from scdae.core.network.parameters import total_effects, values_of
 from scdae.core.prediction.decode import law_of_genes, read_out
+from scdae.core.runtime.threads import one_for_products
 
 __all__ = ["SHAPES", "FoldChanges", "GroupSums", "fit_fold_changes", "sum_groups"]
 
@@ -72,6 +73,7 @@ class FoldChanges(NamedTuple):
         return FoldChanges(self.weight[..., genes], self.counted[:, genes], self.base[:, genes], self.log_center)
 
 
+@one_for_products()
 def sum_groups(fitted: Fitted, data: CellData, group: np.ndarray, n_groups: int) -> GroupSums:
     """Sum observed and expected counts over the cells of each group.
 
@@ -165,6 +167,7 @@ def _base(fitted: Fitted, data: CellData, member: np.ndarray) -> np.ndarray:
     return total
 
 
+@one_for_products()
 def fit_fold_changes(sums: GroupSums, *, n_iter: int = 50) -> FoldChanges:
     """Compute the posterior of each gene's fold change in each group, under a prior learned from all genes.
 

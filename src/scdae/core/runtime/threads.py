@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from scdae.core.runtime.memory import levels
 
-__all__ = ["few_threads", "hold_to_share", "share_of_cores", "usable_cores"]
+__all__ = ["few_threads", "hold_to_share", "one_for_products", "share_of_cores", "usable_cores"]
 
 _FEW_ROWS = 20_000  # up to which threads gain nothing
 # What a user or a scheduler has set; schedulers that bind no process to its cores say no more than this.
@@ -57,6 +58,35 @@ def few_threads(n_rows: int) -> Iterator[None]:
     """Hold scikit-learn's OpenMP pool to one thread for a few thousand rows, and to :func:`usable_cores` for more."""
     with _pools().limit(limits=1 if n_rows <= _FEW_ROWS else usable_cores(), user_api="openmp"):
         yield
+
+
+@contextmanager
+def one_for_products() -> Iterator[None]:
+    """Hold NumPy's pool for matrix products to one thread: between many small ones the others wait at full speed.
+
+    Of several threads of this process that ask for it at a time, the last one to end gives the pool back.
+    """
+    with _held.lock:
+        if not _held.number:
+            _held.limit = _pools().limit(limits=1, user_api="blas")
+        _held.number += 1
+    try:
+        yield
+    finally:
+        with _held.lock:
+            _held.number -= 1
+            if not _held.number:
+                _held.limit.restore_original_limits()
+
+
+class _Held:
+    """Whoever holds the pool for matrix products to one thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.number, self.limit = threading.Lock(), 0, None
+
+
+_held: Any = _Held()
 
 
 @functools.cache
