@@ -21,7 +21,9 @@ from scdae.core.network.principal_axes import project
 __all__ = ["Counted", "Means", "count_levels"]
 
 _AT_ONCE = 2e5  # entries at a time
-_RARE = 0.1  # share of the cells with counts of a gene up to which a part of the cells shows how many zeros it has where
+_RARE = (
+    0.1  # share of the cells with counts of a gene up to which a part of the cells shows how many zeros it has where
+)
 _ENTRIES = 1.2e7  # cells times genes of that part
 _FEWEST = 512  # cells at least
 _WIDTH = 0.25  # between levels of the mean, on the log scale
@@ -254,7 +256,9 @@ def _block(
     if gaps is not None:
         at, col = _column_entries(gaps, genes)
         no_zeros.append((at, col, *placed(logits[at, col], at, col)))
-    zeros = -sum(at_levels(*(part[(at < some) | frequent[col]] for part in (col, *level))) for at, col, *level in no_zeros)
+    zeros = -sum(
+        at_levels(*(part[(at < some) | frequent[col]] for part in (col, *level))) for at, col, *level in no_zeros
+    )
     cols = np.flatnonzero(frequent)
     if some < n_cells and len(cols):
         zeros += at_levels(cols, *placed(logits[some:, cols], slice(some, None), cols))
@@ -303,7 +307,10 @@ def _together(
     if alone.any():
         gene = np.repeat(np.arange(n), np.diff(start))[alone]
         more = np.tile(gene, 2), np.concatenate([level[alone], level[alone] + 1]), np.tile(x[alone], 2)
-        found = [np.concatenate(parts) for parts in zip(found, (*more, np.concatenate([1 - beyond[alone], beyond[alone]])), strict=True)]
+        found = [
+            np.concatenate(parts)
+            for parts in zip(found, (*more, np.concatenate([1 - beyond[alone], beyond[alone]])), strict=True)
+        ]
         order = np.argsort(found[0], kind="stable")
         found = [part[order] for part in found]
     some = found[3] > 0

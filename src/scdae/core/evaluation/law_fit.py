@@ -30,9 +30,9 @@ _ENTRIES = 4e7  # cells times genes that are looked at
 _FEWEST = 512  # cells at least
 _HIDDEN = 0.2  # share of the molecules that the network does not get
 _PRIOR_CELLS = 6.0  # what all genes say of one, where it is low and where it is high
-_STEPS, _STEPS_DROPOUT = 30, 8
+_STEPS, _STEPS_DROPOUT = 60, 8
 _TOGETHER = 512  # genes that are fitted together
-_COMMON_GENES, _STEPS_COMMON = 600, 60  # from which what genes have in common is learned
+_COMMON_GENES, _STEPS_COMMON = 300, 60  # from which what genes have in common is learned
 _FURTHER = 0.9  # of a step of the EM algorithm that is gone on top of it
 _SLIGHT_GAIN = 1e-3  # log likelihood that a step adds to a gene that is about done
 _FEW_LEFT = 0.5  # of the genes that were fitted together, with which it goes on without the others
@@ -62,7 +62,8 @@ class LawFit:
 
     def __init__(self, counted: Counted, shift: float = 0.0, like: LawFit | None = None):
         self.counted, self.shift = counted, shift
-        self._pairs = pairs = _pairs(counted) if like is None else like._pairs
+        self._pairs: _Pairs = _pairs(counted) if like is None else like._pairs
+        pairs = self._pairs
         mean, theta = counted.mean * np.exp(shift), np.array(GRID)
         log_zero = -theta * np.log1p(mean[:, None] / theta)
         lost = -np.expm1(-shift)
