@@ -148,7 +148,13 @@ def test_distributions_are_fitted_to_the_means_that_are_read_out():
     log_share = np.log(gene_profile(counts, None))
     laws = even_laws(counts.shape[1])._replace(log_share=np.float32(log_share), correction=at_knots)
     means = Means(model.graph, model.params, held_out, None, log_share, at_knots)
-    logs = means.place(slice(0, counts.shape[1])) * _WIDTH + _LOW
+    genes, everything = slice(0, counts.shape[1]), slice(None)
+    logits = means.logits(genes)
+    at, cols = counts.tocoo().coords
+    some = means.place(logits[at, cols], genes, at, cols)
+    logs = means.place(logits, genes, everything, everything)
+    np.testing.assert_array_equal(some, logs[at, cols])
+    logs = logs * _WIDTH + _LOW
     prior = np.concatenate([part for _, part, _ in read_out(replace(model, laws=laws), data, "prior")])
     far = prior > 2e-4
     np.testing.assert_allclose(logs[far], np.log(prior[far]), atol=2e-3)

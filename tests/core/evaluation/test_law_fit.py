@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy import optimize, special, stats
 
 from scdae.core.distributions.components import level_of
 from scdae.core.distributions.laws import GRID, components
+from scdae.core.evaluation import law_counts
 from scdae.core.evaluation.law_counts import _CENTRES, _LEVELS, _LOW, _WIDTH, Counted, count_levels
 from scdae.core.evaluation.law_fit import _STEPS, LawFit, laws_of_counted
 
@@ -40,6 +42,19 @@ def drawn(dispersion, pi, n_genes=30, seed=0):
     return rng.poisson(rate) * (rng.random(mean.shape) >= pi), mean
 
 
+class Known:
+    """Means that are known."""
+
+    def __init__(self, mean, log_exposure=None):
+        self.mean, self.log_exposure = mean, np.zeros(len(mean)) if log_exposure is None else log_exposure
+
+    def logits(self, genes):
+        return np.log(self.mean[:, genes]).astype(np.float32)
+
+    def place(self, logits, genes, cells, cols):
+        return np.clip((logits - np.float32(_LOW)) / np.float32(_WIDTH), 0, _LEVELS - 1)
+
+
 @pytest.mark.parametrize("dispersion", [0.1, 1.0])
 def test_spread_is_found(dispersion):
     laws = laws_of_counted(counted(*drawn(dispersion, 0.0)), np.zeros(30))
@@ -59,7 +74,7 @@ def test_heavy_tails_are_found():
     even = np.full((1, len(GRID)), 1 / len(GRID))
     found, common = fit.fit(even, np.tile(even[..., None], 30), 30, learn=True)
     single = max(fit.log_likelihood(np.tile(row[None, :, None], 30)).sum() for row in np.eye(len(GRID)) + 1e-12)
-    assert fit.log_likelihood(found.weight).sum() > single + 1000
+    assert fit.log_likelihood(found).sum() > single + 1000
     np.testing.assert_allclose(common.sum(), 1)
 
 
@@ -82,7 +97,7 @@ def test_more_steps_do_not_make_it_likelier():
     start = np.tile(even[..., None], 30)
     common = fit.fit(even, start, 60, learn=True)[1]
     start = np.tile(common[..., None], 30)
-    few, many = (fit.fit(common, start, n)[0].log_likelihood.sum() for n in (_STEPS, 300))
+    few, many = (fit.log_posterior(fit.fit(common, start, n)[0], common).sum() for n in (_STEPS, 300))
     assert many - few < 0.3 * 30
 
 
@@ -111,15 +126,9 @@ def test_a_gene_with_few_counts_follows_the_others():
 def test_levels_are_those_of_the_entries():
     counts, mean = drawn(1.0, 0.0, 7)
 
-    class Known:
-        log_exposure = np.zeros(CELLS)
-
-        def place(self, genes):
-            return np.clip((np.log(mean[:, genes]) - _LOW) / _WIDTH, 0, _LEVELS - 1).astype(np.float32)
-
     hidden = np.random.default_rng(0).random(counts.shape) < 0.1
     counts = counts * ~hidden
-    found = count_levels(Known(), sp.csc_matrix(counts.astype(np.float32)), sp.csc_matrix(hidden))
+    found = count_levels(Known(mean), sp.csc_matrix(counts.astype(np.float32)), sp.csc_matrix(hidden))
     expected = counted(counts, mean)
     gone = counted(np.where(hidden, 0, 1), mean).zeros
     np.testing.assert_allclose(found.zeros, expected.zeros - gone, atol=1e-2)
@@ -134,15 +143,78 @@ def test_cells_of_unlike_exposure_are_counted_apart():
     deep = np.arange(CELLS) % 2 == 0
     whole = mean * np.where(deep, 10.0, 1.0)[:, None]
 
-    class Known:
-        log_exposure = np.log(np.where(deep, 10.0, 1.0))
-
-        def place(self, genes):
-            return np.clip((np.log(whole[:, genes]) - _LOW) / _WIDTH, 0, _LEVELS - 1).astype(np.float32)
-
     share = np.log(mean.mean(axis=0))
-    found = count_levels(Known(), sp.csc_matrix(counts.astype(np.float32)), None, share)
+    means = Known(whole, np.log(np.where(deep, 10.0, 1.0)))
+    found = count_levels(means, sp.csc_matrix(counts.astype(np.float32)), None, share)
     number = found.zeros + found.sum_levels()
     np.testing.assert_allclose(number.sum(), counts.size)
     expected = level_of(np.log(mean) - share).mean(axis=0)
     np.testing.assert_allclose((number * found.height).sum(axis=1) / CELLS, expected, atol=0.01)
+
+
+def test_zeros_of_some_cells_stand_for_those_of_all_where_a_gene_is_rare(monkeypatch):
+    rng = np.random.default_rng(5)
+    mean = np.exp(rng.normal(np.repeat([-4.0, 1.0], 15), 1.0, (4 * CELLS, 30)))
+    counts, share = sp.csc_matrix(rng.poisson(mean).astype(np.float32)), np.log(mean.mean(axis=0))
+    exact = count_levels(Known(mean), counts, None, share)
+    monkeypatch.setattr(law_counts, "_ENTRIES", CELLS * 30)
+    found = count_levels(Known(mean), counts, None, share)
+    for one, other in zip(found[1:], exact[1:], strict=True):  # all counts
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(found.zeros[15:], exact.zeros[15:], atol=1e-3)
+    expected, limit = exact.zeros[:15], 6 * np.sqrt(3 * exact.zeros[:15] + 3)  # of a fourth of the cells
+    assert (np.abs(found.zeros[:15] - expected) < limit).all()
+    assert 0 < np.abs(found.zeros[:15] - expected).max()
+    np.testing.assert_allclose(found.zeros[:15].sum(axis=1), expected.sum(axis=1), rtol=0.02)
+
+
+def test_equal_counts_at_a_level_are_put_together():
+    rng = np.random.default_rng(6)
+    start = np.array([4, 4, 504, 1004])  # in the order of the genes, the first without counts
+    level, beyond = rng.integers(0, 6, 1000), rng.random(1000)
+    x = np.where(rng.random(1000) < 0.1, 1.5, rng.integers(1, 4, 1000)).astype(np.float32)
+    x[:3] = 5000.0
+    gene, at, count, number = law_counts._together(10, start, level.astype(np.int32), x, beyond, 8)
+    assert (np.diff(gene) >= 0).all() and set(gene) == {11, 12}
+    for i in (11, 12):
+        own = slice(500 * (i - 11), 500 * (i - 10))
+        for value in (1.0, 1.5, 2.0, 3.0, 5000.0):
+            some = x[own] == value
+            there = (gene == i) & (count == value)
+            expected = np.bincount(level[own][some], 1 - beyond[own][some], 8)
+            expected[1:] += np.bincount(level[own][some], beyond[own][some], 8)[:-1]
+            np.testing.assert_allclose(np.bincount(at[there], number[there], 8), expected)
+    whole = (count == np.floor(count)) & (count < 5000)
+    assert len(np.unique(np.stack([gene, at, count])[:, whole], axis=1).T) == whole.sum()
+
+
+def test_weights_are_where_the_likelihood_is_highest():
+    """Against a general optimizer, with the weights of genes that are low in some cells and high in others."""
+    rng = np.random.default_rng(8)
+    counts, mean = drawn(0.5, 0.0, 3)
+    mean *= np.where(rng.random(mean.shape) < 0.5, 1.0, 0.05)
+    fit, common = LawFit(counted(rng.poisson(mean), mean)), np.full((2, len(GRID)), 1 / len(GRID))
+    found = fit.fit(common, np.tile(common[..., None], 3), 500)[0]
+
+    def loss(logs, i):
+        weight = np.tile(special.softmax(logs.reshape(2, -1), axis=1)[..., None], 3)
+        return -fit.log_posterior(weight, common)[i]
+
+    for i in range(3):
+        best = optimize.minimize(loss, np.log(found[..., i]).ravel(), (i,))
+        assert loss(np.log(found[..., i]).ravel(), i) < best.fun + 0.2
+
+
+def test_probability_of_counts_is_that_of_the_mixture():
+    """By SciPy's negative binomial distribution, at the levels of the means, with dropout."""
+    counts, mean = drawn(0.5, 0.0, 2)
+    levels = np.rint((np.log(mean) - _LOW) / _WIDTH)
+    fit = LawFit(counted(counts, np.exp(_LOW + _WIDTH * levels) * 1.0000001), 0.25)
+    weight = np.random.default_rng(0).dirichlet(np.ones(len(GRID)), 2).T[None]
+    theta, pi = np.array(GRID)[:, None, None], -np.expm1(-0.25)
+    at = np.exp(_LOW + _WIDTH * levels + 0.25)
+    own = stats.nbinom.pmf(counts, theta, theta / (theta + at))
+    chance = (weight[0][:, None] * (pi * (counts == 0) + (1 - pi) * own)).sum(axis=0)
+    np.testing.assert_allclose(fit.log_likelihood(weight), np.log(chance).sum(axis=0), rtol=1e-5)
+    like = LawFit(fit.counted, 0.6).log_likelihood(weight)
+    np.testing.assert_array_equal(LawFit(fit.counted, 0.6, fit).log_likelihood(weight), like)

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy import stats
 
 from scdae.core.data.conditions import Conditions
 from scdae.core.training import newton, regressions
@@ -174,3 +175,50 @@ def test_one_program_serves_all_blocks(monkeypatch):
     monkeypatch.setattr(regressions, "_look", jax.jit(lambda *values: look(*values)))  # compiled in no other test
     refit(Cells(sp.csr_matrix(counts), positions), loading, intercept)
     assert regressions._look._cache_size() == 2
+
+
+def test_steps_that_overshoot_are_shortened_whatever_the_blocks(monkeypatch):
+    """Genes of a few cells, some in every block: those that are left of all blocks go on together."""
+    rng = np.random.default_rng(4)
+    counts = np.full((1000, 100), 50.0, np.float32)
+    counts[:, ::7] = 0
+    counts[:10, ::7] = rng.integers(300, 500, (10, 15))
+    positions = np.full((1000, 1), -0.1005, np.float32)
+    positions[:10] = 9.95
+    start = np.where(np.arange(100) % 7 == 0, -6.0, 0.0)
+    cells = Cells(sp.csr_matrix(counts), positions)
+    whole = refit(cells, np.zeros((1, 100)), start)
+    assert (np.abs(whole.loading[0, ::7]) > 0.01).all()
+    monkeypatch.setattr(regressions, "_VALUES", 1000 * 32)
+    assert Regressions(cells, None, None, None).at_once == 32
+    blocks = refit(cells, np.zeros((1, 100)), start)
+    np.testing.assert_allclose(blocks.loading, whole.loading, atol=1e-3)
+    np.testing.assert_allclose(blocks.evidence, whole.evidence, rtol=1e-3, atol=1)
+    assert blocks.refused == whole.refused
+
+
+def test_evidence_is_the_likelihood_over_that_of_one_share():
+    positions, loading, intercept, counts = simulated()
+    found = refit(
+        Cells(sp.csr_matrix(counts), positions), loading, intercept, n_rounds=1
+    )  # nothing is learned of the excess
+    share = np.exp(positions @ found.loading + found.intercept)
+    share /= share.sum(axis=1, keepdims=True)
+    total, usual = counts.sum(axis=1, keepdims=True), counts.sum(axis=0) / counts.sum()
+    expected = (stats.poisson.logpmf(counts, total * share) - stats.poisson.logpmf(counts, total * usual)).sum(axis=0)
+    np.testing.assert_allclose(found.evidence, expected, rtol=1e-3, atol=0.5)
+
+
+def test_excess_is_that_of_pearson():
+    positions, loading, intercept, counts = simulated()
+    counts[:, 0] = np.random.default_rng(2).negative_binomial(0.5, 0.5 / (0.5 + counts[:, 0].mean()), len(counts))
+    work, genes = Regressions(Cells(sp.csr_matrix(counts), positions), None, None, None), np.arange(30)
+    solution = at(loading, intercept)
+    work.update_norm(work.look(solution, genes).rows)
+    more = work.square_left_over(work.left_over(solution))
+    work.learn_excess(genes, work.look(solution, genes, curved=True), more)
+    share = np.exp(positions @ loading + intercept)
+    mean = counts.sum(axis=1, keepdims=True) * share / share.sum(axis=1, keepdims=True)
+    expected = ((counts - mean) ** 2).sum(axis=0) / mean.sum(axis=0) / (1 - 4 / 400)
+    np.testing.assert_allclose(work.excess, np.maximum(expected, 1), rtol=1e-3)
+    assert work.excess[0] > 5

@@ -37,7 +37,7 @@ def level_of(log_fold: Any, xp: Any = np) -> Any:
     return xp.clip((log_fold - LOW) / (HIGH - LOW), 0, 1)
 
 
-def corrected(log_fold: Any, correction: Any, xp: Any = np) -> Any:
+def corrected(log_fold: Any, correction: Any, xp: Any = np, genes: Any = slice(None)) -> Any:
     """Compute the log fold changes with the correction of their genes added.
 
     Parameters
@@ -48,6 +48,8 @@ def corrected(log_fold: Any, correction: Any, xp: Any = np) -> Any:
         What is added at the :data:`KNOTS`, (len(KNOTS), n): linear in between, constant beyond.
     xp
         NumPy or jax.numpy.
+    genes
+        Column of `correction` of the entries in each column of `log_fold`, or of each entry, if this is (e,); for NumPy alone.
 
     Examples
     --------
@@ -61,7 +63,7 @@ def corrected(log_fold: Any, correction: Any, xp: Any = np) -> Any:
         below = np.minimum(place.astype(np.int32), len(KNOTS) - 2)
         place -= below
         below *= n
-        below += np.arange(n, dtype=np.int32)
+        below += np.arange(n, dtype=np.int32)[genes]
         flat, rise = correction.ravel(), np.diff(correction, axis=0).ravel()
         return log_fold + flat.take(below) + place * rise.take(below)
     total = log_fold + correction[0][None, :]

@@ -26,7 +26,7 @@ from scdae.core.runtime.background import one_behind
 
 __all__ = ["correction_of_sums", "fit_correction"]
 
-_ENTRIES = 1e8  # cells times genes that are looked at
+_ENTRIES = 3e7  # cells times genes that are looked at
 _FEWEST = 512  # cells at least
 _SPREADS = (0.2, 0.4, 0.6, 0.85, 1.15, 1.45, 1.8)  # standard deviations of a gene's log fold change that are told apart
 _MOLECULES = 5.0  # that weigh as much as what genes of less spread show

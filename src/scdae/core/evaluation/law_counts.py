@@ -2,6 +2,9 @@
 
 An entry counts for the two levels on either side of its mean, for the nearer one more. Cells of unlike exposure are counted apart, so
 that a level says how high a gene is in a cell, as well.
+
+All counts are looked at. Zeros are by far the most entries, and say little where a gene is rare: of these genes some of the cells show
+where they have how many.
 """
 
 from __future__ import annotations
@@ -20,7 +23,12 @@ from scdae.core.network.principal_axes import project
 
 __all__ = ["Counted", "Means", "count_levels"]
 
-_AT_ONCE = 1e6  # entries at a time
+_AT_ONCE = 2e5  # entries at a time
+_RARE = (
+    0.1  # share of the cells with counts of a gene up to which a part of the cells shows how many zeros it has where
+)
+_ENTRIES = 1.2e7  # cells times genes of that part
+_FEWEST = 512  # cells at least
 _WIDTH = 0.25  # between levels of the mean, on the log scale
 _DEPTHS, _DEPTH_WIDTH = 4, 0.75  # groups of cells by the log of their exposure
 _LOW, _HIGH = np.log(1e-4), np.log(1e5)
@@ -119,7 +127,7 @@ class Means:
         self._log_share, self._correction = log_share, correction
         conditions, inputs = shown.data.conditions, project(shown.axes, shown.data)
         by_level = None if log_share is None or correction is None else (np.float32(log_share), correction)
-        latent, norm, self._norm_of_all, norm_after = latent_and_norm(graph, params, shown.data, inputs, by_level)
+        latent, norm, of_all, norm_after = latent_and_norm(graph, params, shown.data, inputs, by_level)
         values = nnx.to_pure_dict(params)
         loading = np.asarray(values["loading"])
         if "turn_loading" in values:  # all that multiplies loadings, side by side
@@ -131,24 +139,46 @@ class Means:
         self._base, self._conditions = np.asarray(values["log_profile"])[some], conditions
         self._effects = total_effects(values, some)
         total = np.asarray(shown.data.counts.sum(axis=1) + shown.counts.sum(axis=1), np.float32).ravel()
-        self._of_cell = np.log(np.maximum(total, 1e-6))[:, None] - (norm if by_level is None else norm_after)
+        norm = norm if by_level is None else norm_after
+        self._of_cell, self._norm_of_all = np.log(np.maximum(total, 1e-6)) - norm[:, 0], of_all[:, 0]
         self.log_exposure = np.log(np.maximum(total / shown.data.share, 1e-6), dtype=np.float64)
 
-    def place(self, genes: slice) -> np.ndarray:
-        """Place the log mean of all molecules among the levels: float32 (n_cells, width), whole at a level."""
+    def logits(self, genes: slice) -> np.ndarray:
+        """Compute what the decoder says of some genes, before it is divided by the sum of all: float32 (n_cells, width)."""
         logs = self._latent @ self._loading[:, genes]
         logs += self._base[genes]
         if self._effects is not None:
             logs += np.asarray(effect_of(self._effects[:, genes], self._conditions))
+        return np.asarray(logs)
+
+    def place(self, logits: np.ndarray, genes: slice, cells: Any, cols: Any) -> np.ndarray:
+        """Place the log mean of all molecules among the levels, where a whole number is a level.
+
+        Parameters
+        ----------
+        logits
+            Of some entries, float32, of any shape; written over.
+        genes
+            Those that the logits were computed of.
+        cells, cols
+            The cell of each entry and its gene among `genes`: slices, and `logits` are (n_cells, width), or int (e,).
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, of the shape of `logits`.
+        """
+        by_cell = (lambda of: of[cells][:, None]) if logits.ndim == 2 else (lambda of: of[cells])
         if self._correction is not None and self._log_share is not None:
-            usual = self._norm_of_all + self._log_share[genes].astype(np.float32)
-            logs -= usual
-            logs = corrected(logs, self._correction[:, genes])
-            logs += self._log_share[genes].astype(np.float32)
-        logs += self._of_cell
-        logs -= np.float32(_LOW)
-        logs *= np.float32(1 / _WIDTH)
-        return np.clip(np.nan_to_num(logs, copy=False, nan=0.0), 0, _LEVELS - 1, out=logs)
+            share = self._log_share[genes].astype(np.float32)[cols]
+            logits -= by_cell(self._norm_of_all)
+            logits -= share
+            logits = corrected(logits, self._correction[:, genes], genes=cols)
+            logits += share
+        logits += by_cell(self._of_cell)
+        logits -= np.float32(_LOW)
+        logits *= np.float32(1 / _WIDTH)
+        return np.clip(np.nan_to_num(logits, copy=False, nan=0.0), 0, _LEVELS - 1, out=logits)
 
 
 _LEVELS = int(np.ceil((_HIGH - _LOW) / _WIDTH))
@@ -171,11 +201,13 @@ def count_levels(
     """
     n_cells, n_vars = counts.shape
     group, exposure = _depth_groups(means.log_exposure)
+    first_level = (group * _LEVELS).astype(np.int32)
+    frequent = np.diff(counts.indptr) > _RARE * n_cells
     width = max(1, int(_AT_ONCE / n_cells))
     zeros, rows = np.zeros((n_vars, _LEVELS * len(exposure))), []
     for first in range(0, n_vars, width):
         genes = slice(first, min(first + width, n_vars))
-        zeros[genes], with_counts = _block(means, counts, gaps, genes, group, len(exposure))
+        zeros[genes], with_counts = _block(means, counts, gaps, genes, first_level, zeros.shape[1], frequent[genes])
         rows.append(with_counts)
     gene, level, x, number = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     start = np.concatenate([[0], np.cumsum(np.bincount(gene, minlength=n_vars))])
@@ -190,31 +222,52 @@ def _block(
     counts: sp.csc_matrix,
     gaps: sp.csc_matrix | None,
     genes: slice,
-    group: np.ndarray,
-    n_groups: int,
+    first_level: np.ndarray,
+    n_levels: int,
+    frequent: np.ndarray,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Return the zeros of some genes at each level, float64 (width, n_levels), and their rows of counts."""
-    n_levels = n_groups * _LEVELS
-    place = means.place(genes)
-    below = np.minimum(place.astype(np.int32), _LEVELS - 2)
-    beyond = place - below
-    below += (group * _LEVELS).astype(np.int32)[:, None]
-    at, col = _column_entries(counts, genes)
-    x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
-    rows = _together(genes.start + col, below[at, col], x, beyond[at, col], n_levels)
+    """Return the zeros of some genes at each level, float64 (width, n_levels), and their rows of counts.
 
-    below += np.arange(below.shape[1], dtype=np.int32) * np.int32(n_levels)
-    length = below.shape[1] * n_levels
-    number = np.bincount(below.ravel(), minlength=length)
-    share = np.bincount(below.ravel(), beyond.ravel(), length)
-    for entries in (counts,) if gaps is None else (counts, gaps):  # these are no zeros
-        some = _column_entries(entries, genes)
-        number -= np.bincount(below[some], minlength=length)
-        share -= np.bincount(below[some], beyond[some], length)
-    share = share.reshape(-1, n_levels)
-    zeros = number.reshape(-1, n_levels) - share
-    zeros[:, 1:] += share[:, :-1]
-    return zeros, rows
+    Zeros of genes that are not `frequent` are those of the first cells, as many times as there are more cells.
+    """
+    n_cells, n_vars = counts.shape
+    some, everything = min(max(_FEWEST, int(_ENTRIES / n_vars)), n_cells), slice(None)
+    logits = means.logits(genes)
+
+    def placed(logits: np.ndarray, cells: Any, cols: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The level below each entry, and how far it is beyond, from 0 to 1."""
+        beyond = means.place(logits, genes, cells, cols)
+        below = np.minimum(beyond.astype(np.int32), _LEVELS - 2)
+        beyond -= below
+        below += first_level[cells] if below.ndim == 1 else first_level[cells][:, None]
+        return below, beyond
+
+    def at_levels(cols: np.ndarray, below: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+        """How many entries of each gene are at each level: float64 (width, n_levels)."""
+        at, length = (below + (cols * n_levels).astype(np.int32)).ravel(), len(frequent) * n_levels
+        share = np.bincount(at, beyond.ravel(), length).reshape(-1, n_levels)
+        number = np.bincount(at, minlength=length).reshape(-1, n_levels) - share
+        number[:, 1:] += share[:, :-1]
+        return number
+
+    at, col = _column_entries(counts, genes)
+    below, beyond = placed(logits[at, col], at, col)
+    x = counts.data[counts.indptr[genes.start] : counts.indptr[genes.stop]]
+    rows = _together(genes.start, counts.indptr[genes.start : genes.stop + 1], below, x, beyond, n_levels)
+
+    no_zeros = [(at, col, below, beyond)]
+    if gaps is not None:
+        at, col = _column_entries(gaps, genes)
+        no_zeros.append((at, col, *placed(logits[at, col], at, col)))
+    zeros = -sum(
+        at_levels(*(part[(at < some) | frequent[col]] for part in (col, *level))) for at, col, *level in no_zeros
+    )
+    cols = np.flatnonzero(frequent)
+    if some < n_cells and len(cols):
+        zeros += at_levels(cols, *placed(logits[some:, cols], slice(some, None), cols))
+    zeros += at_levels(np.arange(len(frequent)), *placed(logits[:some], slice(some), everything))
+    zeros[~frequent] *= n_cells / some
+    return np.maximum(zeros, 0), rows
 
 
 def _depth_groups(log_exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -235,25 +288,33 @@ def _column_entries(matrix: sp.csc_matrix, genes: slice) -> tuple[np.ndarray, np
 
 
 def _together(
-    gene: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray, n_levels: int
+    first: int, start: np.ndarray, level: np.ndarray, x: np.ndarray, beyond: np.ndarray, n_levels: int
 ) -> tuple[np.ndarray, ...]:
     """Equal counts of a gene at a level, and how many there are; in the order of the genes.
 
-    Entries count for the level below them, `level`, and for the next by as much as they are `beyond` it.
+    Entries, those of gene `first` and the next from `start` on, count for the level below them, `level`, and for the next by as much
+    as they are `beyond` it.
     """
+    n, step, start = len(start) - 1, _WHOLE + 1, start - start[0]
     whole = (x == np.floor(x)) & (x <= _WHOLE)
-    key = (gene[whole].astype(np.int64) * n_levels + level[whole]) * (_WHOLE + 1) + x[whole].astype(np.int64)
-    key, entry, number = np.unique(key, return_inverse=True, return_counts=True)
-    above = np.bincount(entry.ravel(), beyond[whole], len(key))
-    key, row = np.unique(np.concatenate([key, key + _WHOLE + 1]), return_inverse=True)  # the next level
-    number = np.bincount(row.ravel(), np.concatenate([number - above, above]), len(key))
-    gene, level, alone = np.tile(gene[~whole], 2), level[~whole], beyond[~whole].astype(np.float64)
-    parts = [
-        np.concatenate([key // (_WHOLE + 1) // n_levels, gene]),
-        np.concatenate([key // (_WHOLE + 1) % n_levels, level, level + 1]),
-        np.concatenate([(key % (_WHOLE + 1)).astype(np.float64), np.tile(x[~whole], 2)]),
-        np.concatenate([number, 1 - alone, alone]),
-    ]
-    order = np.argsort(parts[0], kind="stable")
-    order = order[parts[3][order] > 0]
-    return tuple(part[order] for part in parts)
+    alone = ~whole
+    of_whole = np.concatenate([[0], np.cumsum(whole)])[start]
+    key = level[whole] * np.int32(step) + x[whole].astype(np.int32)
+    shape = (n, (n_levels + 1) * step)
+    own = beyond[whole].astype(np.float64)
+    shares = sp.csr_matrix((1 - own + 1j * own, key, of_whole), shape)
+    shares.sum_duplicates()
+    next_level = sp.csr_matrix((shares.data.imag.copy(), shares.indices + np.int32(step), shares.indptr), shape)
+    both = sp.csr_matrix((shares.data.real.copy(), shares.indices, shares.indptr), shape) + next_level
+    gene = np.repeat(np.arange(n), np.diff(both.indptr))
+    found = [gene, both.indices // step, (both.indices % step).astype(np.float64), both.data]
+    if alone.any():
+        gene, levels = np.tile(np.repeat(np.arange(n), np.diff(start))[alone], 2), level[alone]
+        number = np.concatenate([1 - beyond[alone], beyond[alone]])
+        more = gene, np.concatenate([levels, levels + 1]), np.tile(x[alone], 2), number
+        found = [np.concatenate(parts) for parts in zip(found, more, strict=True)]
+        order = np.argsort(found[0], kind="stable")
+        found = [part[order] for part in found]
+    some = found[3] > 0
+    gene, level, x, number = (part[some] for part in found)
+    return gene + first, level, x, number

@@ -12,10 +12,10 @@ gene, against no dropout, and how common dropout is among the genes, give its pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 from scipy import special
 
 from scdae.core.data.exposure import gene_profile
@@ -30,11 +30,14 @@ _ENTRIES = 4e7  # cells times genes that are looked at
 _FEWEST = 512  # cells at least
 _HIDDEN = 0.2  # share of the molecules that the network does not get
 _PRIOR_CELLS = 6.0  # what all genes say of one, where it is low and where it is high
-_STEPS, _STEPS_DROPOUT = 30, 8
+_STEPS, _STEPS_DROPOUT = 60, 8
 _TOGETHER = 512  # genes that are fitted together
-_COMMON_GENES, _STEPS_COMMON = 600, 60  # from which what genes have in common is learned
+_COMMON_GENES, _STEPS_COMMON = 300, 60  # from which what genes have in common is learned
 _FURTHER = 0.9  # of a step of the EM algorithm that is gone on top of it
+_SLIGHT_GAIN = 1e-3  # log likelihood that a step adds to a gene that is about done
+_FEW_LEFT = 0.5  # of the genes that were fitted together, with which it goes on without the others
 _FLOOR = 1e-6  # weight that every component has
+_LEAST_CHANCE = 1e-30  # smaller ones are none in single precision
 _SHIFTS = (0.06, 0.13, 0.25, 0.4, 0.6, 1.0, 1.5)  # by which the logarithm of what was not lost is larger: -log(1 - pi)
 _LEAST = 0.05  # inverse dispersion of counts that were not lost
 _LEEWAY = 5.0  # log likelihood that a closer look may add
@@ -42,14 +45,6 @@ _HOPELESS = -4.0  # log likelihood at a first look below which dropout is ruled 
 _PRICE = 3.0  # log likelihood that dropout has to add
 _USUAL, _PSEUDO = 0.04, 5.0  # share of the genes that look like dropout without any, and genes that say so beforehand
 _OFF, _SLIGHT = 0.2, (0.01, 0.5)  # inverse dispersion of genes that are off, and dropout in their place
-
-
-@dataclass
-class Found:
-    """Weights of some genes and the logarithm of how likely they make the counts, with the prior of the weights."""
-
-    weight: np.ndarray  # float64 (1 or 2, len(GRID), n): everywhere, or where the gene is low and high
-    log_likelihood: np.ndarray  # float64 (n,)
 
 
 class LawFit:
@@ -61,36 +56,32 @@ class LawFit:
         The counts.
     shift
         By how much the logarithm of the mean is larger; a count is lost with the probability that makes up for it.
+    like
+        Of the same counts with another shift, whose work need not be done again; None for none.
     """
 
-    def __init__(self, counted: Counted, shift: float = 0.0):
-        self.counted = counted
-        mean, theta = counted.mean * np.exp(shift), np.array(GRID)[:, None]
-        self.lost = -np.expm1(-shift)
-        log_zero = -theta * np.log1p(mean / theta)
-        self._zero = self.lost + (1 - self.lost) * np.exp(log_zero)  # (K, n_levels)
-        self._zero_least = self._zero.min(axis=0)
-        values, of_value = np.unique(counted.x, return_inverse=True)
-        rising = special.gammaln(theta + values) - special.gammaln(theta)
-        ratio = np.log(mean / (theta + mean))
-        factorial, x, of_value = special.gammaln(values + 1), counted.x.astype(np.float32), of_value.ravel()
-        log = np.empty((len(theta), len(x)), np.float32)
-        for k in range(len(theta)):
-            log[k] = (
-                (rising[k] - factorial)[of_value] + counted.x * ratio[k][counted.level] + log_zero[k][counted.level]
-            )
-        top = log.max(axis=0)
-        self._own = np.exp(log - top)  # (K, e)
-        self._more = self._own - self._own.min(axis=0)
-        self._top = counted.number * (top + np.log1p(-self.lost))
+    def __init__(self, counted: Counted, shift: float = 0.0, like: LawFit | None = None):
+        self.counted, self.shift = counted, shift
+        self._pairs: _Pairs = _pairs(counted) if like is None else like._pairs
+        pairs = self._pairs
+        mean, theta = counted.mean * np.exp(shift), np.array(GRID)
+        log_zero = -theta * np.log1p(mean[:, None] / theta)
+        lost = -np.expm1(-shift)
+        self._zero = np.maximum(lost + (1 - lost) * np.exp(log_zero), _LEAST_CHANCE)  # float64 (n_levels, K)
+        rising = special.gammaln(theta + pairs.x[:, None]) - special.gammaln(theta) - pairs.log_factorial[:, None]
+        log = rising[pairs.value] + log_zero[pairs.level]
+        log += pairs.x[pairs.value][:, None] * np.log(mean[:, None] / (theta + mean[:, None]))[pairs.level]
+        top = log.max(axis=1)
+        self._own = np.exp(log - top[:, None]).astype(np.float32)  # (pairs, K)
+        self._top = top + np.log1p(-lost)
 
     def fit(
         self, common: np.ndarray, weight: np.ndarray, n_steps: int, *, learn: bool = False
-    ) -> tuple[Found, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fit the weights, and with `learn` those of all genes, by the EM algorithm that starts from `weight`.
 
         What no component makes more likely than others says nothing, and is left out of the shares that components have in an
-        entry, without which the steps would be tiny.
+        entry, without which the steps would be tiny. Genes that gain next to nothing by a step are left as they are.
 
         Parameters
         ----------
@@ -99,63 +90,110 @@ class LawFit:
         weight
             Where to start, (1 or 2, len(GRID), n).
         n_steps
-            Steps.
+            Steps at most.
         learn
             Whether the common weights are found as well.
+
+        Returns
+        -------
+        tuple
+            The weights, as `weight`, and the common weights.
         """
-        counted, chance = self.counted, self._zero.astype(np.float32)
-        more, of_zeros = (self._zero - self._zero_least).astype(np.float32), counted.zeros.astype(np.float32)
-        number = counted.number.astype(np.float32)
-        parts = self._parts(len(weight), np.float32)
-        for _ in range(n_steps):
-            zeros = of_zeros / self._of_zeros(weight.astype(np.float32), parts, chance)
-            told_more = self._more * (number / self._of_own(weight, parts))
-            share = np.stack(
-                [
-                    own * (more @ (at_zeros * zeros).T + counted.sum(told_more * at_own))
-                    for own, (at_zeros, at_own) in zip(weight, parts, strict=True)
-                ]
-            )
+        counted = self.counted
+        chance = self._zero.astype(np.float32)
+        more, own_more = chance - chance.min(axis=1, keepdims=True), self._own - self._own.min(axis=1, keepdims=True)
+        zeros, number = counted.zeros.astype(np.float32), counted.number.astype(np.float32)
+        height = counted.height.astype(np.float32) if len(weight) == 2 else None
+        rows = self._rows(height)
+        for step in range(n_steps):
+            by_gene = np.moveaxis(weight, 2, 1).astype(np.float32)
+            told, told_own = zeros / _mixed(by_gene, chance.T, height), number / self._of_own(by_gene, *rows)
+            share = told @ more + self._sum(told_own, own_more)
+            if height is None:
+                shares = share[None]
+            else:
+                high = (told * height) @ more + self._sum(told_own * rows[1], own_more)
+                shares = np.stack([share - high, high])
+            share = np.maximum(weight * np.moveaxis(shares, 1, 2), 0)
             if learn:
                 told = share.sum(axis=1, keepdims=True)
                 common = (share / (told + _PRIOR_CELLS)).sum(axis=2) + _FLOOR
                 common /= common.sum(axis=1, keepdims=True)
             new = share + _PRIOR_CELLS * common[..., None] + _FLOOR
-            new /= new.sum(axis=1, keepdims=True)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                new *= (new / weight) ** _FURTHER
-            weight = np.where(common[..., None] > 0, np.maximum(new, _FLOOR**2), 0)
+            total = new.sum(axis=1, keepdims=True)
+            new /= total
+            some = common[..., None] > 0
+            further = np.log(np.divide(new, weight, out=np.ones(new.shape), where=some & (weight > 0)))
+            gain = (total * new * further).sum(axis=(0, 1))  # log likelihood, at least
+            new *= np.exp(_FURTHER * further)
+            weight = np.where(some, np.maximum(new, _FLOOR**2), 0)
             weight /= weight.sum(axis=1, keepdims=True)
-        return Found(weight, self.log_likelihood(weight) + log_prior(weight, common)), common
+            left = np.flatnonzero(gain > _SLIGHT_GAIN)
+            if not learn and len(left) <= _FEW_LEFT * len(gain):
+                if len(left) and step + 1 < n_steps:
+                    rest = LawFit(counted.take(left), self.shift)
+                    weight[..., left] = rest.fit(common, weight[..., left], n_steps - step - 1)[0]
+                break
+        return weight, common
+
+    def log_posterior(self, weight: np.ndarray, common: np.ndarray) -> np.ndarray:
+        """Log of how likely weights make the counts of each gene, with the prior of the weights, (n,): see :meth:`fit`."""
+        return self.log_likelihood(weight) + log_prior(weight, common)
 
     def log_likelihood(self, weight: np.ndarray) -> np.ndarray:
         """Compute the log likelihood of each gene, (n,), under weights (1 or 2, len(GRID), n)."""
-        counted, parts = self.counted, self._parts(len(weight), np.float64)
-        zero = np.einsum("nl,nl->n", counted.zeros, np.log(self._of_zeros(weight, parts, self._zero)))
-        among = np.maximum(self._of_own(weight, parts), 1e-30)
-        return np.asarray(zero + counted.sum(counted.number * np.log(among) + self._top))
+        counted, by_gene = self.counted, np.moveaxis(weight, 2, 1)
+        height = counted.height if len(weight) == 2 else None
+        zero = np.einsum("nl,nl->n", counted.zeros, np.log(_mixed(by_gene, self._zero.T, height)))
+        among = self._of_own(by_gene.astype(np.float32), *self._rows(height))
+        return np.asarray(zero + counted.sum(counted.number * (np.log(among) + self._top[self._pairs.of_row])))
 
-    def _parts(self, n: int, dtype: Any) -> list[tuple[Any, Any]]:
-        """How far each of `n` kinds of weights counts at each level of each gene, and for each row of counts."""
-        if n == 1:
-            return [(dtype(1), np.float32(1))]
-        height = self.counted.height.astype(dtype)
-        own = height[self.counted.gene, self.counted.level].astype(np.float32)
-        return [(1 - height, 1 - own), (height, own)]
+    def _rows(self, height: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Likelihood of each row of counts under each component, float32 (e, K), and how high the gene is there, (e,)."""
+        counted = self.counted
+        own = self._own[self._pairs.of_row]
+        return own, None if height is None else height[counted.gene, counted.level].astype(np.float32)
 
-    def _of_zeros(self, weight: np.ndarray, parts: list[tuple[Any, Any]], chance: np.ndarray) -> np.ndarray:
-        """Probability of a zero of each gene at each level, (n, n_levels), from that under each component, `chance`."""
-        total = parts[0][0] * (weight[0].T @ chance)
-        for own, (at_zeros, _) in zip(weight[1:], parts[1:], strict=True):
-            total += at_zeros * (own.T @ chance)
-        return np.maximum(total, 1e-30)
+    def _of_own(self, weight: np.ndarray, own: np.ndarray, high: np.ndarray | None) -> np.ndarray:
+        """Compute the probability of each row of counts, over that under its likeliest component, float32 (e,)."""
+        length, ones = np.diff(self.counted.start), np.ones(own.shape[1], np.float32)
+        out = (np.repeat(weight[0], length, axis=0) * own) @ ones
+        if high is not None:
+            out += high * ((np.repeat(weight[1] - weight[0], length, axis=0) * own) @ ones)
+        return np.maximum(out, _LEAST_CHANCE)
 
-    def _of_own(self, weight: np.ndarray, parts: list[tuple[Any, Any]]) -> np.ndarray:
-        """Compute the probability of each row of counts, over that under its likeliest component, (e,)."""
-        gene, out = self.counted.gene, np.zeros(len(self.counted.gene), np.float32)
-        for own, (_, at_own) in zip(weight.astype(np.float32), parts, strict=True):
-            out += at_own * np.einsum("ke,ke->e", own[:, gene], self._own)
-        return out
+    def _sum(self, told: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Sum over the rows of each gene of `told`, (e,), times what `table`, (pairs, K), says of their pair: (n, K)."""
+        shape = (len(self.counted.zeros), len(table))
+        return np.asarray(sp.csr_matrix((told, self._pairs.of_row, self.counted.start), shape) @ table)
+
+
+class _Pairs(NamedTuple):
+    """What counts occur at which levels."""
+
+    x: np.ndarray  # float64 (n_values,): counts that occur
+    log_factorial: np.ndarray  # float64 (n_values,)
+    value: np.ndarray  # int64 (pairs,): which of these
+    level: np.ndarray  # int64 (pairs,)
+    of_row: np.ndarray  # int32 (e,): the pair of each row
+
+
+def _pairs(counted: Counted) -> _Pairs:
+    values, of_value = np.unique(counted.x, return_inverse=True)
+    key = of_value.ravel() * len(counted.mean) + counted.level
+    occurs = np.zeros(len(values) * len(counted.mean), bool)
+    occurs[key] = True
+    value, level = np.divmod(np.flatnonzero(occurs), len(counted.mean))
+    of_row = (np.cumsum(occurs, dtype=np.int32) - np.int32(1))[key]
+    return _Pairs(values, special.gammaln(values + 1), value, level, of_row)
+
+
+def _mixed(weight: np.ndarray, chance: np.ndarray, height: np.ndarray | None) -> np.ndarray:
+    """Mix the probabilities under each component, (K, n_levels), by weights (1 or 2, n, K): (n, n_levels)."""
+    out = weight[0] @ chance
+    if height is not None:
+        out += height * ((weight[1] - weight[0]) @ chance)
+    return np.asarray(out)
 
 
 def log_prior(weight: np.ndarray, common: np.ndarray) -> np.ndarray:
@@ -228,7 +266,7 @@ def _weights(counted: Counted, common: np.ndarray) -> np.ndarray:
     for first in range(0, n, _TOGETHER):
         genes = np.sort(order[first : first + _TOGETHER])
         start = np.tile(common[..., None], len(genes))
-        weight[..., genes] = LawFit(counted.take(genes)).fit(common, start, _STEPS)[0].weight
+        weight[..., genes] = LawFit(counted.take(genes)).fit(common, start, _STEPS)[0]
     return weight
 
 
@@ -255,29 +293,30 @@ class Dropout(NamedTuple):
 
 def _dropout(counted: Counted, weight: np.ndarray, common: np.ndarray) -> Dropout:
     """Weigh dropout against none where genes are expressed most, with the weights of high expression."""
-    high = common[-1:]
-    without = LawFit(counted).fit(high, weight[-1:], _STEPS_DROPOUT)[0]
+    high, none = common[-1:], LawFit(counted)
+    without = none.fit(high, weight[-1:], _STEPS_DROPOUT)[0]
+    base = none.log_posterior(without, high)
     even = np.where(np.array(GRID) < _LEAST, 0, high)  # dropout in the place of what is spread most
     even /= even.sum()
-    start = np.where(even[..., None] > 0, without.weight, 0)
+    start = np.where(even[..., None] > 0, without, 0)
     start /= start.sum(axis=1, keepdims=True)
     lead = np.full(weight.shape[2], -np.inf)
     for shift in _SHIFTS:
-        law = LawFit(counted, shift)
-        lead = np.maximum(lead, law.log_likelihood(start) + log_prior(start, even) - without.log_likelihood)
+        lead = np.maximum(lead, LawFit(counted, shift, none).log_posterior(start, even) - base)
     nothing = np.zeros(len(lead))
     if (lead > _PRICE - _LEEWAY).mean() < _USUAL:  # whatever a closer look at them would say
         return Dropout(nothing, nothing, nothing, weight)
     evidence, lost, own = lead - np.log(len(_SHIFTS)), np.full(len(lead), -np.expm1(-_SHIFTS[0])), start[0].copy()
     genes = np.flatnonzero(lead > _HOPELESS)
     if len(genes):
-        few = counted.take(genes)
-        fits = [LawFit(few, shift).fit(even, start[..., genes], _STEPS_DROPOUT)[0] for shift in _SHIFTS]
-        leads = np.stack([one.log_likelihood for one in fits]) - without.log_likelihood[genes]
+        few = LawFit(counted.take(genes))
+        laws = [LawFit(few.counted, shift, few) for shift in _SHIFTS]
+        fits = [law.fit(even, start[..., genes], _STEPS_DROPOUT)[0] for law in laws]
+        leads = np.stack([law.log_posterior(one, even) for law, one in zip(laws, fits, strict=True)]) - base[genes]
         evidence[genes] = special.logsumexp(leads, axis=0) - np.log(len(_SHIFTS))
         share = special.softmax(leads, axis=0)
         lost[genes] = -np.expm1(-np.array(_SHIFTS)) @ share
-        own[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one.weight[0] for one in fits]))
+        own[:, genes] = np.einsum("sg,skg->kg", share, np.stack([one[0] for one in fits]))
     share, chance = _posterior(evidence)
     if share == 0:
         return Dropout(nothing, nothing, nothing, weight)

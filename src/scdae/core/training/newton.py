@@ -15,7 +15,8 @@ because batched dense linear algebra within compiled programs can stand still on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -121,73 +122,115 @@ def refit(
     solution = Refit(loading.astype(np.float32), intercept.astype(np.float32), np.full(loading.shape, _FIRST))
     molecules = max(float(work.totals.sum()), 1.0)
     work.update_norm(np.sum([work.look(solution, genes).rows for genes in work.blocks()], axis=0))
+    more, last = None, n_rounds - 1
     for i in range(n_rounds):
         if i == 1:  # the first round has gone most of the way
             over = work.left_over(solution)
             work.leave_out_own(over)
-            work.learn_excess(solution, over)
+            more = work.square_left_over(over)
         rows, error = np.zeros(work.n_obs), np.empty(loading.shape)
-        refused, gain = 0, 0.0
+        reached, left, unsettled = _Reached(*np.zeros((2, work.n_vars))), [], []
         for genes in work.blocks():
             stop_if_asked()
-            step = _step(work, solution, genes, center)
-            rows += step.rows
-            error[:, genes] = step.error
-            refused, gain = refused + step.refused, gain + step.gain
+            way, error[:, genes] = _aim(work, solution, genes, center, reached, more if i == 1 else None)
+            of_cells, rest = _go(work, solution, way, STEPS[0], reached)
+            if len(rest.genes):
+                left.append(rest)
+                unsettled.append(genes)
+            else:
+                rows += of_cells
+        refused = _shorter(work, solution, left, reached)
+        for genes in unsettled:
+            rows += work.look(solution, genes).rows
+        if i == last and not work.has_more:
+            solution.evidence = work.evidence(solution, reached.expected)
         work.update_norm(rows)
         solution.refused.append(refused)
-        solution.gain.append(gain / molecules)
+        solution.gain.append(float(reached.gain.sum()) / molecules)
         solution.variance = learn_prior(solution.loading - center, error)
-    if not work.has_more:
-        solution.evidence = work.evidence(solution)
     return solution
 
 
 @dataclass
-class _Step:
-    rows: np.ndarray  # float64 (n_obs,): molecules expected of the genes in each cell
-    error: np.ndarray  # float64 (n_axes, w)
-    refused: int
-    gain: float
+class _Reached:
+    """What a round has come to."""
+
+    gain: np.ndarray  # float64 (n_vars,): of the log posterior
+    expected: np.ndarray  # float64 (n_vars,): molecules of each gene
 
 
-def _step(work: Regressions, solution: Refit, genes: np.ndarray, center: np.ndarray) -> _Step:
-    """One Newton step of some genes, as long as it gains; their loadings in `solution` are replaced."""
+@dataclass
+class _Way:
+    """Where some genes are, and where to: columns of one gene each."""
+
+    genes: np.ndarray  # int64 (w,)
+    now: np.ndarray  # float64 (1 + n_axes, w)
+    move: np.ndarray  # float64 (1 + n_axes, w): a whole step
+    value: np.ndarray  # float64 (w,): log posterior, but for a constant
+    sums: np.ndarray  # float64 (1 + n_axes, w): counts, and counts times positions
+    precision: np.ndarray  # float64 (1 + n_axes, w): of the prior, whose mean is the goal
+    goal: np.ndarray  # float64 (1 + n_axes, w)
+
+    def value_of(self, coefficients: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Compute the log posterior of the coefficients, but for a constant, by the molecules expected: float64 (w,)."""
+        drawn = 0.5 * (self.precision * (coefficients - self.goal) ** 2).sum(axis=0)
+        return np.asarray((self.sums * coefficients).sum(axis=0) - expected - drawn)
+
+    def take(self, which: Any) -> _Way:
+        """Those of some of the genes."""
+        return _Way(*(getattr(self, part.name)[..., which] for part in fields(self)))
+
+
+def _aim(
+    work: Regressions,
+    solution: Refit,
+    genes: np.ndarray,
+    center: np.ndarray,
+    reached: _Reached,
+    more: np.ndarray | None,
+) -> tuple[_Way, np.ndarray]:
+    """Where a Newton step takes some genes, and the variance of their loadings given the counts, float64 (n_axes, w).
+
+    The excess is learned anew where there is `more` of what :meth:`Regressions.learn_excess` needs.
+    """
+    look = work.look(solution, genes, curved=True)
+    if more is not None:
+        work.learn_excess(genes, look, more)
+    reached.expected[genes] = look.sums[0]
     sums, precision = work.sums[:, genes], np.full((work.width, len(genes)), _FLAT)
     precision[1:] = work.excess[genes] / np.maximum(solution.variance[:, genes], 1e-12)
     goal = np.zeros(precision.shape)
     goal[1:] = center[:, genes]
-
-    def value_of(coefficients: np.ndarray, expected: np.ndarray, of: np.ndarray) -> np.ndarray:
-        away = coefficients - goal[:, of]
-        return (sums[:, of] * coefficients).sum(axis=0) - expected - 0.5 * (precision[:, of] * away**2).sum(axis=0)
-
-    everything = np.arange(len(genes))
     now = np.concatenate([solution.intercept[None, genes], solution.loading[:, genes]]).astype(np.float64)
-    look = work.look(solution, genes, curved=True)
-    value = start = value_of(now, look.sums[0], everything)
     curvature = work.full(look.products)
     diagonal = np.arange(work.width)
     curvature[:, diagonal, diagonal] += precision.T
     gradient = sums - look.sums - precision * (now - goal)
     move = np.linalg.solve(curvature, gradient.T[..., None])[..., 0].T
-    error = work.excess[genes] / curvature[:, diagonal, diagonal].T[1:]
-
-    left, rows, value = everything, look.rows, value.copy()
-    for length in STEPS:
-        trial = now[:, left] + length * move[:, left]
-        looked = work.look(_at(trial), genes[left])
-        reached = value_of(trial, looked.sums[0], left)
-        good = reached >= value[left] - _TINY * np.abs(value[left])
-        moved = left[good]
-        solution.intercept[genes[moved]], solution.loading[:, genes[moved]] = trial[0, good], trial[1:, good]
-        value[moved] = reached[good]
-        left = left[~good]
-        if not len(left):
-            break
-    rows = looked.rows if len(moved) == len(genes) else work.look(solution, genes).rows
-    return _Step(rows, error, len(left), float((value - start).sum()))
+    way = _Way(genes, now, move, np.zeros(len(genes)), sums, precision, goal)
+    way.value = way.value_of(now, look.sums[0])
+    return way, work.excess[genes] / curvature[:, diagonal, diagonal].T[1:]
 
 
-def _at(coefficients: np.ndarray) -> np.ndarray:
-    return coefficients.astype(np.float32)
+def _go(work: Regressions, solution: Refit, way: _Way, length: float, reached: _Reached) -> tuple[np.ndarray, _Way]:
+    """Go a part of the way with the genes that gain by it: molecules expected in each cell if all do, and the way of the others."""
+    trial = way.now + length * way.move
+    looked = work.look(trial.astype(np.float32), way.genes)
+    value = way.value_of(trial, looked.sums[0])
+    good = value >= way.value - _TINY * np.abs(way.value)
+    moved = way.genes[good]
+    solution.intercept[moved], solution.loading[:, moved] = trial[0, good], trial[1:, good]
+    reached.gain[moved], reached.expected[moved] = (value - way.value)[good], looked.sums[0, good]
+    return looked.rows, way.take(~good)
+
+
+def _shorter(work: Regressions, solution: Refit, left: list[_Way], reached: _Reached) -> int:
+    """Go shorter and shorter steps with the genes that are left of all blocks, many at a time; return how many gain by none."""
+    for length in STEPS[1:]:
+        if not left:
+            return 0
+        way = _Way(*(np.concatenate([getattr(one, part.name) for one in left], axis=-1) for part in fields(_Way)))
+        starts = range(0, len(way.genes), work.at_once)
+        rests = [_go(work, solution, way.take(slice(k, k + work.at_once)), length, reached)[1] for k in starts]
+        left = [rest for rest in rests if len(rest.genes)]
+    return sum(len(rest.genes) for rest in left)
