@@ -168,6 +168,16 @@ def test_zeros_of_some_cells_stand_for_those_of_all_where_a_gene_is_rare(monkeyp
     np.testing.assert_allclose(found.zeros[:15].sum(axis=1), expected.sum(axis=1), rtol=0.02)
 
 
+def test_genes_without_counts_may_be_worked_on_together(monkeypatch):
+    monkeypatch.setattr(law_counts, "_AT_ONCE", 3 * CELLS)
+    counts, mean = drawn(1.0, 0.0)
+    for some in (slice(3, 9), slice(None)):
+        counts[:, some] = 0
+        found = count_levels(Known(mean), sp.csc_matrix(counts.astype(np.float32)), None)
+        np.testing.assert_allclose(found.zeros, counted(counts, mean).zeros, atol=1e-2)
+        assert len(found.x) == 0 or found.x.min() > 0
+
+
 def test_equal_counts_at_a_level_are_put_together():
     rng = np.random.default_rng(6)
     start = np.array([4, 4, 504, 1004])  # in the order of the genes, the first without counts
