@@ -71,7 +71,7 @@ class Report:
         return beyond_chance(self.gene_baseline - self.gene_deviance, self.gene_error, self.gene_molecules)
 
     def in_order(self, cells: np.ndarray, genes: np.ndarray) -> Report:
-        """Return the same with cells and genes in another order, int (n_obs,) and (n_vars,): all that had counts."""
+        """Return the same with cells and genes in another order, all of them, int (n_obs,) and (n_vars,)."""
         moved: dict[str, Any] = {
             name: value[cells if name.startswith("cell_") else genes]
             for name, value in vars(self).items()

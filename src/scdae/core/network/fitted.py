@@ -37,7 +37,7 @@ class Fitted:
         return Network(self.graph, self.params)
 
     def in_order(self, genes: np.ndarray) -> Fitted:
-        """Reorder the genes, or take some of them: `genes` are their places, int (n,)."""
+        """Reorder the genes; `genes` is a permutation, int (n_kept,)."""
         known: dict[str, Any] = {**values_of(self.params)}
         values = known | {name: known[name][..., genes] for name in having("of_genes") if name in known}
         axes, effects = self.axes, self.axes.effects

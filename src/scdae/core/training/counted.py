@@ -1,9 +1,4 @@
-"""What a fit works on: the cells and genes that have counts, without single counts that are far too large.
-
-Compiled programs are for one number of genes. A second data set of about as many genes, or the same with fewer molecules, finds
-those of the first compiled where the number is rounded up: columns without counts are put after the last gene, and taken away
-from what was fitted.
-"""
+"""What a fit works on: the cells and genes that have counts, without single counts that are far too large."""
 
 from __future__ import annotations
 
@@ -18,18 +13,14 @@ from scdae.core.data.conditions import Conditions
 from scdae.core.data.exposure import gene_profile
 from scdae.core.data.extreme_counts import extreme_entries, largest_count, without_extremes
 from scdae.core.data.non_zeros import entry_rows
-from scdae.core.runtime.buckets import bucket
 
 __all__ = ["Counted", "counted", "profile_of"]
-
-_FEW, _STEPS = 1024, 32  # genes whose number is not rounded up, and numbers between powers of two beyond
-_NOTHING = 1e-12  # fraction of columns that hold no gene
 
 
 class Counted(NamedTuple):
     """The cells and genes that have counts, in the order that a fit works in."""
 
-    counts: sp.csr_matrix  # (n_obs, n_vars and some more without counts)
+    counts: sp.csr_matrix
     unobserved: sp.csr_matrix | None
     conditions: Conditions | None
     rows: np.ndarray  # int64 (n_obs,): rows of these cells
@@ -62,11 +53,9 @@ def counted(
     # The same fit in whatever order cells and genes came.
     order, of_genes = canonical_order(counts)
     counts, unobserved = (None if part is None else part[order][:, of_genes].tocsr() for part in (counts, unobserved))
-    n_vars = bucket(len(genes), _FEW, _STEPS) if len(genes) > _FEW else len(genes)
     for part in (counts, unobserved):
         if part is not None:
             part.sort_indices()
-            part.resize(part.shape[0], n_vars)
     of_cells = None if of_cells is None else of_cells.take(order)
     back = np.argsort(order), np.argsort(of_genes)
     return Counted(counts, unobserved, of_cells, rows[order], genes[of_genes], largest, extremes, back)
@@ -75,7 +64,6 @@ def counted(
 def profile_of(chosen: Counted, blocks: Blocks | None) -> np.ndarray:
     """Return the fraction of each gene in the average cell, float64: that of the cells, moved by the molecules of all in `blocks`."""
     profile = gene_profile(chosen.counts, chosen.unobserved)
-    profile[len(chosen.genes) :] = _NOTHING
     if blocks is None:
         return profile
     total = blocks.totals[chosen.genes]

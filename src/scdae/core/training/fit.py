@@ -139,9 +139,7 @@ def fit_counts(
     def begin(rng: np.random.Generator) -> Start:
         if reference is None:
             return new_network(data, profile, n_levels, n_batches, config, rng, source.n_obs)
-        of_reference = np.full(data.n_vars, -1)
-        of_reference[: len(genes)] = reference[1][genes]
-        return adapted_network(reference[0], of_reference, data, profile, n_levels, n_batches, config)
+        return adapted_network(reference[0], reference[1][genes], data, profile, n_levels, n_batches, config)
 
     if checkpoints is not None:
         numbers = {"levels": n_levels, "batches": n_batches}
