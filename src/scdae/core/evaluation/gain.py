@@ -76,11 +76,11 @@ def measure_gain(
     # Own counts are weighed in for some thousand cells, which stand for the others.
     gained, own = np.zeros(n_vars), np.zeros(n_obs, bool)
     for cells, has_own, genes, per_cell in one_behind(scored()):
-        of_batch = np.asarray(genes, dtype=np.float64)
-        of_gene += of_batch
+        sums = np.asarray(genes, dtype=np.float64)
+        of_gene += sums
         of_cell[:, cells] = np.asarray(per_cell)[:, : len(cells)]
         if has_own:
-            gained += of_batch[0] - of_batch[1]
+            gained += sums[0] - sums[1]
             own[cells] = True
     decoded, _, baseline, square, expected = of_gene
     margin = baseline - decoded

@@ -245,9 +245,8 @@ def _block(
     def at_levels(cols: np.ndarray, below: np.ndarray, beyond: np.ndarray) -> np.ndarray:
         """How many entries of each gene are at each level: float64 (width, n_levels)."""
         at, length = (below + (cols * n_levels).astype(np.int32)).ravel(), len(frequent) * n_levels
-        share = (
-            np.bincount(at, beyond.ravel(), length).astype(np.float64).reshape(-1, n_levels)
-        )  # whole numbers of nothing
+        # Of no entries at all NumPy makes integers.
+        share = np.bincount(at, beyond.ravel(), length).astype(np.float64).reshape(-1, n_levels)
         number = np.bincount(at, minlength=length).reshape(-1, n_levels) - share
         number[:, 1:] += share[:, :-1]
         return number
