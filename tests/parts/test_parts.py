@@ -74,7 +74,7 @@ FORMS = [
 @pytest.mark.parametrize(("large", "words"), FORMS, ids=["several", "sparse, on disk", "some genes, on disk"])
 def test_parts_are_what_one_job_writes(files, monkeypatch, words, large):
     # All genes: bit for bit. Of three genes a cell's values lie elsewhere in the vector registers than those of the same cell in another
-    # part, where the compiler may round once more or less: one step of float32, which is one of float16 where it crosses a boundary.
+    # part, where the compiler may round otherwise: a step or two of float32, which is one of float16 where a boundary lies between.
     steps = 1 if "--genes" in words else 0
     if large:
         monkeypatch.setattr(scdae.settings, "max_entries", 3000)
