@@ -44,3 +44,11 @@ def test_arguments_are_broadcast():
         value = expected_log1p(mean, shape, scale)
     assert value.shape == (3, 4) and value.dtype == np.float32
     assert float(value[1, 2]) == pytest.approx(float(expected_log1p(1.0, 3.0, 2.0)), rel=1e-6)
+
+
+def test_a_factor_for_each_cell_is_that_of_each_entry():
+    scale, cells = np.array([[0.5, 20.0, 3000.0]]), np.array([2, 0, 0, 1, 2])
+    mean, shape = np.array([[0.1, 3.0, 0.0, 1.0, 0.7]]), np.array([[0.5], [4.0]])
+    np.testing.assert_allclose(
+        expected_log1p(mean, shape, scale, cells), expected_log1p(mean, shape, scale[:, cells]), rtol=1e-6
+    )

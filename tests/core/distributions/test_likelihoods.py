@@ -9,6 +9,7 @@ from scipy import special, stats
 from scdae.core.distributions.likelihoods import (
     nb_log_prob,
     nb_log_prob_zero,
+    nb_log_weight,
     poisson_log_prob,
     zinb_log_prob,
     zinb_log_prob_zero,
@@ -85,6 +86,16 @@ def test_large_theta_is_poisson_in_float32():
     poisson = poisson_log_prob(x, mean)
     np.testing.assert_allclose(nb_log_prob(x, mean, np.float32(1e6)), poisson, atol=1e-3)
     np.testing.assert_allclose(nb_log_prob(x, mean, np.float32(np.inf)), poisson, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_of_distributions_of_one_count_agree_with_scipy():
+    """In single precision, over what a posterior distribution is made of: a chance beforehand, and eight dispersions."""
+    theta, chance = np.array([4.0**k for k in range(-3, 5)]), np.array([1e-6, 1e-3, 0.1, 0.2, 0.3, 0.2, 0.1, 0.05])
+    for x, mean in itertools.product([1.0, 2.5, 17.0, 1e3, 1e5], [1e-3, 0.7, 30.0, 1e3, 1e5]):
+        expected = np.log(chance) + nb_reference(x, mean, theta)
+        got = nb_log_weight(*(jnp.asarray(part, jnp.float32) for part in (x, mean, theta, chance)))
+        got, expected = np.asarray(got, np.float64), expected - expected[3]
+        np.testing.assert_allclose(got - got[3], expected, rtol=3e-6, atol=3e-5, err_msg=f"{x}, {mean}")
 
 
 def test_mean_zero():

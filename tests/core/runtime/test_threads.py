@@ -1,6 +1,8 @@
 """Cores that a process may use, and pools that are held to them."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from threadpoolctl import threadpool_info
@@ -110,3 +112,12 @@ def test_whoever_ends_last_gives_the_pool_for_products_back():
     assert set(blas().values()) == {1}
     second.__exit__(None, None, None)
     assert blas() == before
+
+
+def test_products_are_held_without_scikit_learn():
+    """Its clustering, which brings no pool for products, takes a second to import."""
+    code = (
+        "import sys, numpy; from scdae.core.runtime.threads import one_for_products as one\n"
+        "with one(): sys.exit('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -50,9 +50,9 @@ class Size(NamedTuple):
         return cls(stored, hidden, some, genes)
 
     def rounded(self) -> Size:
-        """Round capacities up to powers of two, so that one compiled program serves most selections of cells."""
+        """Round capacities up, many by a quarter at most, so that one compiled program serves most selections of cells."""
         numbers = self.stored, self.hidden, self.chosen
-        stored, hidden, chosen = (1 << (number - 1).bit_length() if number else 0 for number in numbers)
+        stored, hidden, chosen = (bucket(number, _FEW, steps=4) if number else 0 for number in numbers)
         return Size(stored, hidden, chosen, self.genes)
 
 

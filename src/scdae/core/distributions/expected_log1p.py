@@ -18,7 +18,7 @@ _LOW, _HIGH, _STEP = float(np.log(1e-8)), float(np.log(36.0)), 0.65  # nodes of 
 _BELOW = float(np.exp(_LOW) / np.expm1(_STEP))  # a Python number, which leaves the dtype of what it is multiplied with
 
 
-def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:
+def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array, cells: jax.Array | None = None) -> jax.Array:
     """Compute the expectation of ``log1p(scale * y)`` for a negative binomial `y`.
 
     Parameters
@@ -29,6 +29,9 @@ def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.A
         Inverse dispersion, positive; very large for a Poisson law.
     scale
         Factor before the logarithm, positive; ``scale * mean`` up to about ten thousand.
+    cells
+        int (k,): where along the last axis of `scale` the factor of each value of the last axis is; None where `scale` is as it
+        is. What depends on the cell only is worked out once for each cell.
 
     Returns
     -------
@@ -52,12 +55,16 @@ def expected_log1p(mean: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.A
     nodes = jnp.asarray(np.exp(np.arange(_LOW, _HIGH, _STEP)), jnp.float32)
     ratio = mean / shape
 
+    def of_entries(of_cells: jax.Array) -> jax.Array:
+        return of_cells if cells is None else of_cells[..., cells]
+
     def add(k: int, total: jax.Array) -> jax.Array:
         u = nodes[k]
-        return total - jnp.exp(-u) * jnp.expm1(-shape * jnp.log1p(-ratio * jnp.expm1(-scale * u)))
+        reach = of_entries(-jnp.expm1(-scale * u))
+        return total - jnp.exp(-u) * jnp.expm1(-shape * jnp.log1p(ratio * reach))
 
-    below = scale * mean * _BELOW
-    start = jnp.zeros(jnp.broadcast_shapes(mean.shape, shape.shape, scale.shape), jnp.float32) + below
+    below = of_entries(scale) * mean * _BELOW
+    start = jnp.zeros(jnp.broadcast_shapes(shape.shape, below.shape), jnp.float32) + below
     return _STEP * jax.lax.fori_loop(0, len(nodes), add, start)
 
 

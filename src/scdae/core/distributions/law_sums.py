@@ -7,13 +7,14 @@ some squares or square roots.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from scdae.core.distributions.laws import GRID, Laws, Part
-from scdae.core.distributions.likelihoods import nb_log_prob
+from scdae.core.distributions.likelihoods import nb_log_weight
 
 __all__ = [
     "Again",
@@ -22,6 +23,7 @@ __all__ = [
     "least_chance",
     "of_genes",
     "of_stored",
+    "total_of",
     "weights_at",
     "zero_again",
     "zero_probability",
@@ -63,16 +65,19 @@ def _zeros(part: Part, mean: jax.Array, level: jax.Array | None) -> list[jax.Arr
         second = second + chance * share * share * (1 + 1 / theta)
         before = before + weight * (1 + 1 / theta)
     kept = 1 - dropout
-    lost = _total(part.weight[0][:, None]) * dropout  # whatever the level
+    lost = total_of(part.weight[0][:, None]) * dropout  # whatever the level
     everywhere = jnp.broadcast_to(lost, mean.shape)
     kept_mean = kept * scale * first
     square = scale**2 * (kept * second + dropout * before)
     return [kept * zero + lost, everywhere, kept_mean + lost * scale, kept_mean, square]
 
 
-def _total(weight: jax.Array) -> jax.Array:
-    """Add the components term by term: XLA would fuse a reduction into the loop over cells, which takes ten times as long."""
-    return sum(weight[1:], weight[0])
+def total_of(components: jax.Array) -> jax.Array:
+    """Add components (c, ...) term by term: XLA would fuse a reduction into the loop over entries, which takes ten times as long.
+
+    The same holds of the maximum.
+    """
+    return sum(components[1:], components[0])
 
 
 def zero_probability(laws: Laws, mean: jax.Array, level: jax.Array | None = None) -> jax.Array:
@@ -89,7 +94,7 @@ def _zero_probability(part: Part, mean: jax.Array, level: jax.Array | None) -> j
     zero = jnp.zeros_like(mean)
     for theta, weight in zip(GRID, weights_at(part, level), strict=True):
         zero = zero + weight * _power(inner, theta)[1]
-    return (1 - dropout) * zero + _total(part.weight[0][:, None]) * dropout
+    return (1 - dropout) * zero + total_of(part.weight[0][:, None]) * dropout
 
 
 class Again(NamedTuple):
@@ -136,7 +141,7 @@ def _zero_again(
     the other measurement, and of molecules there whatever there was before.
     """
     inner, kept = mean * part.scale, 1 - part.lost
-    before = part.weight[0].sum(axis=0) * part.lost  # whatever the level
+    before = total_of(part.weight[0]) * part.lost  # whatever the level
     seen = gone = alone = jnp.zeros_like(mean)
     for k, theta in enumerate(GRID):
         weight = part.weight[0][k]
@@ -271,13 +276,13 @@ def of_stored(
         logs.append(_log_chances(chance, x, inner))
         means.append(inner[None, :] * (1 + x[None, :] / theta) / (1 + inner[None, :] / theta))
     log = jnp.concatenate(logs)
-    likely = jnp.exp(log - log.max(axis=0, keepdims=True))
+    likely = jnp.exp(log - reduce(jnp.maximum, log)[None, :])
     shape = jnp.broadcast_to(theta + x[None, :], logs[0].shape)
-    return likely / likely.sum(axis=0, keepdims=True), jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
+    return likely / total_of(likely)[None, :], jnp.concatenate([shape] * len(logs)), jnp.concatenate(means)
 
 
 def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array:
-    """Compute the log weight of each component with the probability of the counts under it: (len(GRID), k).
+    """Compute the log weight of each component with the probability of the counts under it, but for a term of the counts: (len(GRID), k).
 
     One component after the other, in a loop that XLA compiles once. Of all of them in one expression it makes a loop over the entries
     that computes some parts again and again, which takes two to six times as long.
@@ -285,7 +290,7 @@ def _log_chances(chances: jax.Array, x: jax.Array, mean: jax.Array) -> jax.Array
 
     def of_one(_: None, component: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
         chance, theta = component
-        log = jnp.log(jnp.maximum(chance, _TINY)) + nb_log_prob(x, mean, theta)
+        log = nb_log_weight(x, mean, theta, jnp.maximum(chance, _TINY))
         return None, jnp.where(chance > 0, log, -jnp.inf)
 
     return jax.lax.scan(of_one, None, (chances, jnp.asarray(GRID, mean.dtype)))[1]

@@ -20,7 +20,14 @@ from jax.typing import ArrayLike
 
 from scdae.core.distributions.zeros import nb_zero_loss
 
-__all__ = ["nb_log_prob", "nb_log_prob_zero", "poisson_log_prob", "zinb_log_prob", "zinb_log_prob_zero"]
+__all__ = [
+    "nb_log_prob",
+    "nb_log_prob_zero",
+    "nb_log_weight",
+    "poisson_log_prob",
+    "zinb_log_prob",
+    "zinb_log_prob_zero",
+]
 
 MEAN_FLOOR = 1e-24  # a positive count under a mean of zero is scored as under this mean: very low, but finite
 THETA_RANGE = (1e-10, 1e30)  # the upper end is the Poisson law to the last bit, so theta = inf is allowed
@@ -87,6 +94,27 @@ def nb_log_prob(x: ArrayLike, mean: ArrayLike, theta: ArrayLike) -> jax.Array:
     factorials = _stirling_remainder(theta + count) - _stirling_remainder(theta) - _stirling_remainder(count)
     positive = factorials - jnp.log1p(count / theta) - _half_deviance(count, rate, theta)
     return jnp.where(x > 0, positive, nb_log_prob_zero(mean, theta))
+
+
+def nb_log_weight(x: jax.Array, mean: jax.Array, theta: jax.Array, chance: jax.Array) -> jax.Array:
+    """Compute ``log(chance) + nb_log_prob(x, mean, theta)`` of counts above zero, but for a term that depends on `x` only.
+
+    The term is Stirling's remainder of `x`, which cancels between distributions of the same count. With it fall the case of a zero
+    and six of ten logarithms.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from scdae.core.distributions.likelihoods import nb_log_prob, nb_log_weight
+    >>> x, mean, theta = jnp.asarray([3.0, 3.0]), jnp.asarray([1.0, 5.0]), jnp.asarray([0.5, 4.0])
+    >>> less, full = nb_log_weight(x, mean, theta, jnp.ones(2)), nb_log_prob(x, mean, theta)
+    >>> round(float((less - full)[0]), 4) == round(float((less - full)[1]), 4)
+    True
+    """
+    count, rate = jnp.where(x > 0, x, 1), jnp.maximum(mean, MEAN_FLOOR)
+    of_sum, factor, series = _stirling_parts(theta + count)
+    logs = jnp.log(factor * (chance * (theta / (theta + count))))
+    return of_sum + series + logs - _stirling_remainder(theta) - _half_deviance(count, rate, theta)
 
 
 @jax.jit
@@ -216,7 +244,13 @@ def _excess(t: jax.Array, ratio: jax.Array) -> jax.Array:
 
 
 def _stirling_remainder(a: jax.Array) -> jax.Array:
-    """Compute ``lgamma(a + 1) - (a log a - a)`` for positive `a`, with an absolute error of a few epsilon.
+    """Compute ``lgamma(a + 1) - (a log a - a)`` for positive `a`, with an absolute error of a few epsilon."""
+    first, factor, series = _stirling_parts(a)
+    return first + jnp.log(factor) + series
+
+
+def _stirling_parts(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute the parts of :func:`_stirling_remainder`: the first, the second, of which the logarithm is to be taken, and the third.
 
     The recurrence of the gamma function moves the argument up by 6, where Stirling's series with five terms (Abramowitz
     and Stegun 6.1.41) is good to 5e-12. The product that undoes the move is written in ``u = 1 / (a + 6)``.
@@ -225,4 +259,4 @@ def _stirling_remainder(a: jax.Array) -> jax.Array:
     shifted = (1 - u) * (1 - 2 * u) * (1 - 3 * u) * (1 - 4 * u) * (1 - 5 * u)
     uu = u * u
     series = u * (1 / 12 - uu * (1 / 360 - uu * (1 / 1260 - uu * (1 / 1680 - uu / 1188))))
-    return a * jnp.log1p(6 / a) - 6 + jnp.log(jnp.sqrt(2 * math.pi * (a + 6)) / shifted) + series
+    return a * jnp.log1p(6 / a) - 6, jnp.sqrt(2 * math.pi * (a + 6)) / shifted, series

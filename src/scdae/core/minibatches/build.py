@@ -116,7 +116,8 @@ def split_batches(
         The indices of the cells in the batch, and the batch; rows beyond them are padding without counts.
     """
     groups = order[slices(data.n_obs, batch_size)]
-    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr)  # an entry may have molecules in both parts
+    in_both = data.counts.multiply(held_out).getnnz(axis=1)  # entries with molecules in both parts
+    lengths = np.diff(data.counts.indptr) + np.diff(held_out.indptr) - in_both
     size = Size(capacity(lengths, groups), capacity(entries_of_cells(data.unobserved), groups)).rounded()
     for i, group in enumerate(groups):
         real = min(batch_size, data.n_obs - i * batch_size)

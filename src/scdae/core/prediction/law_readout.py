@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from scdae.core.data.minibatch import Batch
 from scdae.core.distributions.components import corrected, level_of
 from scdae.core.distributions.expected_log1p import expected_log1p
-from scdae.core.distributions.law_sums import at_zero, least_chance, of_genes, of_stored, weights_at
+from scdae.core.distributions.law_sums import at_zero, least_chance, of_genes, of_stored, total_of, weights_at
 from scdae.core.distributions.laws import GRID, Laws, Part
 from scdae.core.distributions.log_polynomials import log_polynomial, log_value
 from scdae.core.network.loss import log_proportions
@@ -123,7 +123,7 @@ def sd_of(block: Block) -> jax.Array:
     middle = zeros.mean / zeros.probability
     of_zero = block.mean * jnp.sqrt(jnp.maximum(zeros.square / zeros.probability - middle**2, 0))
     weight, shape, mean = block.stored()
-    square = (weight * ((mean - (weight * mean).sum(axis=0, keepdims=True)) ** 2 + mean**2 / shape)).sum(axis=0)
+    square = total_of(weight * ((mean - total_of(weight * mean)[None, :]) ** 2 + mean**2 / shape))
     before = None
     if block.observed is not None:
         before = block.mean * jnp.sqrt(_dispersion(block.laws, block.level))
@@ -136,15 +136,15 @@ def log1p_of(block: Block, ratio: jax.Array, scale: jax.Array) -> jax.Array:
     `ratio` is (b, n), `scale` (b, 1). A zero from dropout, or a missing value, holds no information on the rate.
     """
     cols = jnp.minimum(block.cols, block.mean.shape[1] - 1)
-    again, of_cell = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols], scale[block.rows, 0]
+    again = jnp.broadcast_to(ratio, block.mean.shape)[block.rows, cols]
     weight, shape, mean = block.stored()
-    stored = (weight * expected_log1p(again[None, :] * mean, shape, of_cell[None, :])).sum(axis=0)
+    stored = total_of(weight * expected_log1p(again[None, :] * mean, shape, scale.T, block.rows))
     return block.put(_log_of_zeros(block, ratio, scale), stored)
 
 
 def _mean_of_stored(block: Block) -> jax.Array:
     weight, _, mean = block.stored()
-    return (weight * mean).sum(axis=0)
+    return total_of(weight * mean)
 
 
 def _dispersion(laws: Laws, level: jax.Array | None) -> jax.Array:

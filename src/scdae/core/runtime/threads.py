@@ -68,7 +68,9 @@ def one_for_products() -> Iterator[None]:
     """
     with _held.lock:
         if not _held.number:
-            _held.limit = _pools().limit(limits=1, user_api="blas")
+            from threadpoolctl import ThreadpoolController  # NumPy's and SciPy's pools are there whatever else is
+
+            _held.limit = ThreadpoolController().limit(limits=1, user_api="blas")
         _held.number += 1
     try:
         yield

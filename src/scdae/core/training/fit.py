@@ -34,6 +34,7 @@ from scdae.core.prediction.refine import latent_prior
 from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.fingerprint import fingerprint
 from scdae.core.runtime.freed import give_back
+from scdae.core.runtime.threads import one_for_products
 from scdae.core.training.adapt import adapted_network
 from scdae.core.training.counted import counted, profile_of
 from scdae.core.training.initialize import Start, new_network, on_axes
@@ -78,6 +79,7 @@ def held_out_share(molecules: float) -> float:
     return float(np.clip(_ENOUGH / max(molecules, 1.0), *_SHARES))
 
 
+@one_for_products()
 def fit_counts(
     counts: sp.csr_matrix,
     unobserved: sp.csr_matrix | None,
