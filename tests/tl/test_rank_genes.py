@@ -1,3 +1,4 @@
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -202,3 +203,19 @@ def test_arguments_that_do_not_fit(change, words):
     with pytest.raises((ValueError, TypeError), match=words):
         scdae.tl.rank_genes(adata, **options)
     assert "rank_genes_scdae" not in adata.uns
+
+
+def test_a_group_of_which_one_gene_takes_much_is_told_of(log):
+    """As in platelets: all other fractions are lower there, which the table says of each gene without a word of why."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(2.0, (60, 50)).astype(np.float32)
+    counts[:20, 0] = 100
+    adata = ad.AnnData(counts, obs={"kind": ["platelet"] * 20 + ["other"] * 40})
+    scdae.tl.rank_genes(adata, "kind", max_epochs=2)
+    median = scdae.get.rank_genes(adata, "platelet")["logfoldchanges"].median()
+    assert median == pytest.approx(-1, abs=0.1)
+    assert "the median gene differs by more than 0.25 (log2) in " in log.text
+    assert f"'platelet' ({median:+.2f})" in log.text
+    log.clear()
+    scdae.tl.rank_genes(adata, "kind", max_epochs=2, delta=2.0, overwrite=True)
+    assert "median gene" not in log.text

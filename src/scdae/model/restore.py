@@ -18,6 +18,7 @@ from scdae.core.minibatches.build import cells_at_once, slices
 from scdae.core.network.fitted import Fitted
 from scdae.core.prediction.decode import law_of_genes, read_out
 from scdae.core.prediction.missing import Gaps
+from scdae.core.runtime.freed import give_back
 from scdae.inputs.counts import AnyCounts, Counts
 from scdae.inputs.genes import GeneMap, map_genes
 from scdae.inputs.silent import AS_COUNTED, OwnCounts, blind_cells, counted_silent, say_filled, say_silent
@@ -34,6 +35,8 @@ __all__ = [
     "read_quantile",
     "read_query",
 ]
+
+_TIDIED = 2**24  # bytes of a layer that are written between two times that freed memory is given back
 
 
 def find_genes(model: FittedModel, counts: AnyCounts, *, quiet: bool = False) -> GeneMap:
@@ -93,8 +96,13 @@ def read_query(
     values = [InPlace(counts.shape[0], gene_map.columns, gene_map.known) for _ in several]
     latent = np.zeros((counts.shape[0], model.config.n_latent or 0), np.float32)
     own = [OwnCounts(gene_map, name, place.array) for name, place in zip(several, values, strict=True)]
+    written = _TIDIED  # bytes, since memory was last given back; the first time it is what a fit and compiling took
     for rows, parts, position in read_blocks(model, counts, conditions, gene_map, several, depth, gaps, batch, own=own):
         latent[rows] = position
+        written += sum(part.nbytes for part in parts)
+        if written > _TIDIED:
+            give_back()
+            written = 0
         for place, part in zip(values, parts, strict=True):
             place.put(rows, part)
     say_filled([own], counts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scdae._log import get_logger, progress, say_result
+from scdae._log import progress
 from scdae.arguments.names import check_name
 from scdae.arguments.objects import check_adata, check_settings, listed, nearest, spelled
 from scdae.core.prediction.change_ratios import log_ratio
@@ -23,6 +23,7 @@ from scdae.model import DAE
 from scdae.model.restore import query_cells
 from scdae.outputs.slots import check_free, writing_to
 from scdae.tools.groups import read_groups
+from scdae.tools.marker_words import say_ranked
 from scdae.tools.model import fitted_model
 
 if TYPE_CHECKING:
@@ -186,18 +187,7 @@ def rank_genes(
         adata = copied(adata)
     with writing_to(adata):
         adata.uns[key_added] = entry
-    n_found = {name: int((table["pvals_adj"] <= 0.05).sum()) for name, table in tables.items()}
-    if any(n_left_out.values()):
-        most = max(n_left_out, key=lambda name: n_left_out[name])
-        get_logger().warning(
-            f"scdae: genes that were measured in no cell of a group, or of those it is compared with (mask), are not called: "
-            f"{n_left_out[most]:,} in {most!r}, up to that in {sum(map(bool, n_left_out.values())):,} group(s) in all."
-        )
-    say_result(
-        f"genes that differ by more than {delta:g} (log2), at 5 % expected false discoveries: "
-        + ", ".join(f"{number:,} in {name!r}" for name, number in n_found.items())
-    )
-    say_result("with biological replicates, test raw counts summed by sample instead.")
+    say_ranked(tables, n_left_out, delta)
     return adata if copy else None
 
 

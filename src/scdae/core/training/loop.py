@@ -25,6 +25,7 @@ from scdae.core.progress.checkpoints import Checkpoints
 from scdae.core.progress.ending import stopped_well
 from scdae.core.progress.state import Progress
 from scdae.core.runtime.background import closed_at_end, finishing, in_background
+from scdae.core.runtime.freed import give_back
 from scdae.core.steps.numbers import Pace
 from scdae.core.steps.steppers import Task, stepper_for
 from scdae.core.training.initialize import Start
@@ -113,6 +114,7 @@ def train(
     def make_ready(params: Any) -> None:
         watcher.warm_up(start.graph, params, config.likelihood)
         warm_up(watcher, start.graph, params, profile, config.likelihood)
+        give_back()  # what compiling took
 
     ready: Future[None] | None = None
     screened = config.likelihood == "zinb" and bool(candidates(data.counts).any())
@@ -124,6 +126,7 @@ def train(
             ready = in_background(make_ready, devices.fetch(run.params))
         if step in schedule.checks or step == schedule.screen:
             ready.result()
+            give_back()
 
         # Half-way: genes that have dropout are scored with it from here on.
         if step == schedule.screen and screened:
