@@ -141,6 +141,9 @@ def rank_genes(
     is not known from any number of cells. Groups that were found by clustering the same counts differ by construction;
     their probabilities are a ranking and no evidence.
 
+    Fold changes are of fractions of the molecules. Where a few genes take a large fraction of a group's, as in platelets, those
+    of all others are lower there; a warning says where the median gene differs by more than `delta`.
+
     Adjusted p-values are expected fractions of false discoveries :cite:p:`Newton2004`; the prior of the fold changes is
     learned as in adaptive shrinkage :cite:p:`Stephens2017`.
 
