@@ -1,4 +1,4 @@
-"""Numbers that a compiled step is handed, so that what is compiled for one training serves others on data of about the same shape.
+"""Numbers that a compiled step is handed, so that what is compiled for one training serves others on as many genes.
 
 Written into the program they would make it another for each data set, and an array of jobs would compile it as often as
 it has tasks.
